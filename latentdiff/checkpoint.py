@@ -1,0 +1,112 @@
+"""One safetensors file holds a model: its weights and, in the header, the JSON that rebuilds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentdiff import __version__
+
+FORMAT = 1
+KEY = "latentdiff"
+
+
+class CheckpointError(Exception):
+    """A file is missing, damaged or not of the kind that was asked for; the message says which and what to do."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it: ``path`` is whole or untouched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, Any], dtype: torch.dtype | None = None):
+    """Write a model file.
+
+    Args:
+        path: Where to; replaced atomically.
+        kind: ``autoencoder``, ``diffusion`` or ``classifier``.
+        tensors: Named weights.
+        header: Plain values that rebuild the model.
+        dtype: Store floating-point weights in this type (bf16 halves a released file).
+    """
+
+    def stored(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().cpu()
+        return (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).contiguous().clone()
+
+    meta = {KEY: json.dumps({"format": FORMAT, "kind": kind, **header})}
+    stored_tensors = {name: stored(tensor) for name, tensor in tensors.items()}
+    write_atomically(Path(path), lambda name: save_file(stored_tensors, name, metadata=meta))
+
+
+def read_header(path: Path | str, kind: str | None = None) -> dict[str, Any]:
+    """The header of a model file, checked to be of ``kind`` where one is given. Raises :class:`CheckpointError`."""
+    return _open(Path(path), kind, with_tensors=False)[0]
+
+
+def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and weights (floating-point ones as fp32) of a model file. Raises :class:`CheckpointError`."""
+    return _open(Path(path), kind, with_tensors=True)
+
+
+def _open(path: Path, kind: str | None, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no model file {path}")
+    tensors = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            for name in file.keys() if with_tensors else ():
+                tensor = file.get_tensor(name)
+                tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if KEY not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not one that latentdiff wrote: its header has no model"
+        )
+    header = json.loads(metadata[KEY])
+    if header["format"] != FORMAT:
+        raise CheckpointError(f"{path} is of format {header['format']}; this version of latentdiff reads {FORMAT}")
+    if kind and header["kind"] != kind:
+        raise CheckpointError(f"{path} holds a model of kind {header['kind']!r} where {kind!r} is needed")
+    return header, tensors
+
+
+def file_sha256(path: Path | str) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a person calls the device: the GPU's name, or the CPU with its threads."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    return {"latentdiff": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -1,0 +1,186 @@
+"""The seam between the stages: images to latents and back. Pixels are the identity's latents."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff import checkpoint
+from latentdiff.config import AutoencoderConfig, plain, rebuild
+from latentdiff.models.autoencoder import Autoencoder, draw
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 -> float in [-1, 1]."""
+    return images.float() / 127.5 - 1.0
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """About [-1, 1] -> uint8, clamped and rounded to the nearest level (truncation would darken by half of one)."""
+    return ((x.float() + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+class Codec(ABC):
+    """What a diffusion model needs to know of the space it lives in.
+
+    Attributes:
+        image_shape: (channels, height, width) of the images.
+        latent_shape: (channels, height, width) of the latents.
+        value_range: Bounds that every clean latent keeps, or None.
+        fingerprint: Changes with anything that changes the moments; None where the moments are the images themselves
+            and caching them would only copy the data set.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_shape: tuple[int, int, int]
+    value_range: tuple[float, float] | None
+    fingerprint: str | None
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 images [b, c, h, w] -> the moments of their latents, which are what a cache holds."""
+
+    @abstractmethod
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Moments -> one draw of the latents, [b, *latent_shape] fp32; zero mean and unit std for an autoencoder."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [b, *latent_shape] -> uint8 images [b, c, h, w]."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Codec:
+        """The codec, moved to ``device``."""
+
+    @property
+    def compression(self) -> float:
+        """Numbers in an image over numbers in its latent."""
+        return math.prod(self.image_shape) / math.prod(self.latent_shape)
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"this codec takes uint8 images [n, {', '.join(map(str, self.image_shape))}], not "
+                f"{images.dtype} {list(images.shape)}"
+            )
+
+
+class IdentityCodec(Codec):
+    """The pixel path: latents are the pixels in [-1, 1], moments the uint8 images."""
+
+    def __init__(self, image_shape: tuple[int, int, int]):
+        self.image_shape = self.latent_shape = tuple(image_shape)
+        self.value_range = (-1.0, 1.0)
+        self.fingerprint = None
+
+    def encode(self, images: Tensor) -> Tensor:
+        self._check(images)
+        return images
+
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return to_float(moments)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return to_uint8(latents)
+
+    def to(self, device: torch.device | str) -> IdentityCodec:
+        return self
+
+
+class AutoencoderCodec(Codec):
+    """A trained autoencoder with the statistics of its latents.
+
+    Args:
+        model: The network, used in evaluation mode.
+        config: What built it.
+        mean, std: fp32 [latent_channels], per channel over the training set's posterior draws.
+    """
+
+    def __init__(self, model: Autoencoder, config: AutoencoderConfig, mean: Tensor, std: Tensor):
+        self.model, self.config = model.eval().requires_grad_(False), config
+        self.mean, self.std = mean.float(), std.float()
+        self.image_shape, self.latent_shape = model.image_shape, model.latent_shape
+        self.value_range = None
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self.config, self.image_shape)).encode())
+        for name, tensor in sorted(self.state().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        self._check(images)
+        return self.model.encode(to_float(images.to(self.mean.device)))
+
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        # The generator's device decides where the noise is drawn, so that a CPU generator gives the same on a GPU.
+        device = generator.device if generator else moments.device
+        shape = (len(moments), *self.latent_shape)
+        noise = torch.randn(shape, generator=generator, device=device).to(moments.device)
+        return self.standardise(draw(moments.float(), noise))
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        return to_uint8(self.model.decode(self.unstandardise(latents.to(self.mean.device))))
+
+    @torch.inference_mode()
+    def decode_prior(self, noise: Tensor) -> Tensor:
+        """The VAE baseline: raw latents from N(0, I), [b, *latent_shape], decoded to uint8 images."""
+        return to_uint8(self.model.decode(noise.to(self.mean.device)))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """uint8 images through the posterior's mean and back."""
+        mean, _ = self.encode(images).chunk(2, dim=1)
+        return self.decode(self.standardise(mean))
+
+    def standardise(self, z: Tensor) -> Tensor:
+        """Raw latents -> zero mean and unit std per channel."""
+        return (z - self._per_channel(self.mean, z)) / self._per_channel(self.std, z)
+
+    def unstandardise(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`standardise`."""
+        return z * self._per_channel(self.std, z) + self._per_channel(self.mean, z)
+
+    @staticmethod
+    def _per_channel(statistic: Tensor, z: Tensor) -> Tensor:
+        return statistic.to(z.device)[:, None, None]
+
+    def to(self, device: torch.device | str) -> AutoencoderCodec:
+        self.model.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a file must hold: the weights and the latents' statistics."""
+        return {**self.model.state_dict(), "latent_mean": self.mean, "latent_std": self.std}
+
+    def header(self) -> dict[str, Any]:
+        """The plain values that :func:`build_codec` rebuilds this codec from."""
+        return {"image_shape": list(self.image_shape), "autoencoder": plain(self.config)}
+
+
+def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], state: dict[str, Tensor]) -> Codec:
+    """The codec of a model file: the identity where ``header`` is None, else an autoencoder with ``state``."""
+    if header is None:
+        return IdentityCodec(tuple(image_shape))
+    config = rebuild(AutoencoderConfig, header["autoencoder"])
+    model = Autoencoder(tuple(header["image_shape"]), config)
+    state = dict(state)
+    mean, std = state.pop("latent_mean"), state.pop("latent_std")
+    model.load_state_dict(state)
+    return AutoencoderCodec(model, config, mean, std)
+
+
+def load_codec(path: Path | str) -> AutoencoderCodec:
+    """The codec in an autoencoder's file. Raises :class:`~latentdiff.checkpoint.CheckpointError`."""
+    header, tensors = checkpoint.read(path, kind="autoencoder")
+    return build_codec(header["codec"], header["codec"]["image_shape"], tensors)

@@ -1,0 +1,1 @@
+"""Feature nets, and the distances between sets of images that are measured with them."""

@@ -1,0 +1,72 @@
+"""Features of many images, and a cache of those of real ones."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdiff.checkpoint import write_atomically
+from latentdiff.evaluation.feature_nets import FeatureNet, Features
+
+
+def extract(net: FeatureNet, images: Tensor, batch_size: int = 64, progress: bool = True) -> Features:
+    """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ValueError for no images."""
+    if not len(images):
+        raise ValueError("there are no images to take features of")
+    with tqdm(total=len(images), desc=net.name, unit="img", disable=None if progress else True, leave=False) as bar:
+        parts = []
+        for batch in images.split(batch_size):
+            parts.append(net(batch))
+            bar.update(len(batch))
+    logits = None if parts[0].logits is None else torch.cat([part.logits for part in parts])
+    return Features(torch.cat([part.pooled for part in parts]), logits)
+
+
+def cached(net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str, progress: bool = True) -> Features:
+    """The same from a file in ``folder``, which is made where there is none, or none that is whole.
+
+    Args:
+        net: The feature net.
+        images: uint8 [n, c, h, w].
+        folder: Where the cached files are; they may be removed at any time.
+        fingerprint: Hash of the images' content. It, the net, its weights and n together name the file.
+        progress: Show a progress bar while extracting.
+    """
+    key = hashlib.sha256(f"{fingerprint} {net.name} {net.weights_sha256} {len(images)}".encode()).hexdigest()[:24]
+    path = Path(folder) / f"features-{key}.safetensors"
+    if path.is_file():
+        features = _read(path)
+        if features is not None and len(features) == len(images):
+            return features
+        print(f"{path} is damaged; taking the features anew", flush=True)
+    features = extract(net, images, progress=progress)
+    tensors = {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
+    write_atomically(path, lambda name: save_file(tensors, name, metadata={"sha256": _checksum(tensors)}))
+    return features
+
+
+def _read(path: Path) -> Features | None:
+    """The features in a file, or none where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            checksum = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError):
+        return None
+    if checksum != _checksum(tensors) or "pooled" not in tensors:
+        return None
+    return Features(tensors["pooled"], tensors.get("logits"))
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy())
+    return digest.hexdigest()

@@ -1,0 +1,198 @@
+"""Every metric of one set of images under one feature net, beside the floor that real images reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.data import ImageSet
+from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_nets import FeatureNet, Features
+from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+from latentdiff.evaluation.kernel import kernel_distance
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What samples are measured against: one net's features of real images.
+
+    Attributes:
+        net: Name, metric, dim, weights_sha256 and resize of the net, which each result states.
+        class_names: The data set's classes, or empty where the net does not judge them.
+        train: Features of the training images, or of as many as were asked for.
+        train_labels: int64 [n].
+        test: Features of the test images.
+        test_labels: int64 [m].
+        data: Data set, source and fingerprints of both splits.
+    """
+
+    net: dict[str, Any]
+    class_names: tuple[str, ...]
+    train: Features
+    train_labels: Tensor
+    test: Features
+    test_labels: Tensor
+    data: dict[str, str]
+
+    @classmethod
+    def build(
+        cls,
+        net: FeatureNet,
+        train: ImageSet,
+        test: ImageSet,
+        folder: Path | str | None = None,
+        max_images: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Reference:
+        """Take the features of both splits.
+
+        Args:
+            net: The feature net.
+            train: Training images.
+            test: Test images.
+            folder: Where the features are cached; none takes them anew.
+            max_images: At most this many of each split, drawn with ``seed``: Inception needs about 45 minutes for
+                60,000 images on two CPU cores.
+            seed: Seed of that draw.
+            progress: Show a progress bar while extracting.
+        """
+        train, test = (_subset(images, max_images, seed) for images in (train, test))
+
+        def features(images: ImageSet) -> Features:
+            if folder is None:
+                return extract(net, images.images, progress=progress)
+            return cached(net, images.images, folder, images.fingerprint, progress=progress)
+
+        stated = {key: getattr(net, key) for key in ("name", "metric", "dim", "weights_sha256", "resize")}
+        data = {
+            "name": test.name,
+            "source": test.source,
+            "train_fingerprint": train.fingerprint,
+            "test_fingerprint": test.fingerprint,
+        }
+        if net.class_names and net.class_names != test.class_names:
+            raise ValueError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
+        return cls(stated, net.class_names, features(train), train.labels, features(test), test.labels, data)
+
+    @cached_property
+    def train_moments(self) -> Moments:
+        return moments(self.train.pooled)
+
+    @cached_property
+    def test_moments(self) -> Moments:
+        return moments(self.test.pooled)
+
+    @cached_property
+    def class_moments(self) -> dict[int, Moments]:
+        """Of the test images of each class that has two or more."""
+        return _class_moments(self.test, self.test_labels, len(self.class_names))
+
+    def floor(self, count: int, seed: int = 0) -> dict[str, Any]:
+        """The metrics of ``count`` real training images (all, if there are fewer), drawn with ``seed``, and ``images``.
+
+        A generator that gave perfect new images would score about this; 0 is out of reach. The accuracy is an
+        exception: it is that of the test images, since the classifier has learnt the training images' classes.
+        """
+        index = _draw(len(self.train), count, seed)
+        features = self.train[index]
+        result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed)
+        if self.class_names:
+            result["class_accuracy"] = _accuracy(self.test, self.test_labels)
+        return result | {"images": len(index)}
+
+
+def measure(features: Features, labels: Tensor | None, reference: Reference, seed: int = 0) -> dict[str, Any]:
+    """The metrics of one set of images, as plain values for JSON; ``reference.net`` says in whose features.
+
+    Args:
+        features: The images' features, by the net of ``reference``.
+        labels: int64 [n], the class that was asked for in each image; none for an unconditional model.
+        reference: Real images' features.
+        seed: Seed of the kernel distance's subsets.
+
+    Returns:
+        Under Inception ``fid_test``, ``fid_train`` and ``kid_test`` {mean, std, subsets, subset_size};
+        under a classifier ``distance_test``, ``distance_train`` (these are not FIDs: another net, another scale) and,
+        with labels, ``class_accuracy`` (share of images that the classifier takes for the class asked for),
+        ``per_class_distance`` {class: distance to the test images of that class} and their mean ``per_class_mean``.
+        Classes with fewer than two images are left out of both.
+
+    Raises:
+        ValueError: Fewer than two images, NaN among the features, or labels of another number.
+    """
+    if labels is not None and len(labels) != len(features):
+        raise ValueError(f"{len(labels)} labels were given for {len(features)} images")
+    own = moments(features.pooled)
+    to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
+    return _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
+
+
+def warnings(features: Features, labels: Tensor | None, reference: Reference) -> list[str]:
+    """What a reader must know before comparing these numbers with others; empty where there is nothing."""
+    dim, found = reference.net["dim"], []
+    for what, count in (
+        ("images", len(features)),
+        ("real training images", len(reference.train)),
+        ("real test images", len(reference.test)),
+    ):
+        if count < dim:
+            found.append(
+                f"{count:,} {what} are fewer than the {dim:,} features of {reference.net['name']}: the distance is too "
+                "large by an amount that depends on that number, and compares only with others of equally many."
+            )
+    if reference.class_names and labels is not None:
+        counts = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
+        if int(counts.min()) < dim:
+            name = reference.class_names[int(counts.argmin())]
+            found.append(
+                f"{int(counts.min()):,} images of a class ({name}) are fewer than the {dim:,} features of "
+                f"{reference.net['name']}: the distances for each class compare only with others of equally many."
+            )
+    return found
+
+
+def _against_test(
+    features: Features, own: Moments, labels: Tensor | None, reference: Reference, seed: int
+) -> dict[str, Any]:
+    """The metrics that samples and the floor share; ``own`` are the moments of ``features``."""
+    metric = reference.net["metric"]
+    result: dict[str, Any] = {f"{metric}_test": frechet_distance(own, reference.test_moments)}
+    if metric == "fid":
+        result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, seed=seed)._asdict()
+    if reference.class_names and labels is not None:
+        result["class_accuracy"] = _accuracy(features, labels)
+        by_class = _class_moments(features, labels, len(reference.class_names))
+        distances = {
+            reference.class_names[k]: frechet_distance(by_class[k], reference.class_moments[k])
+            for k in sorted(by_class.keys() & reference.class_moments.keys())
+        }
+        result["per_class_distance"] = distances
+        result["per_class_mean"] = sum(distances.values()) / len(distances) if distances else None
+    return result
+
+
+def _accuracy(features: Features, labels: Tensor) -> float:
+    return float((features.logits.argmax(dim=1) == labels).double().mean())
+
+
+def _class_moments(features: Features, labels: Tensor, num_classes: int) -> dict[int, Moments]:
+    counts = torch.bincount(labels, minlength=num_classes).tolist()
+    return {k: moments(features.pooled[labels == k]) for k in range(num_classes) if counts[k] >= 2}
+
+
+def _draw(available: int, count: int, seed: int) -> Tensor:
+    """int64 [min(count, available)]: which ones, in ascending order."""
+    return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+
+
+def _subset(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    if count is None or count >= len(images):
+        return images
+    index = _draw(len(images), count, seed)
+    return replace(images, images=images.images[index], labels=images.labels[index])

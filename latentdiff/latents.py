@@ -1,0 +1,85 @@
+"""The latent cache: the posterior's moments of every image, encoded once, keyed, checked, atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdiff.checkpoint import write_atomically
+from latentdiff.codec import Codec
+from latentdiff.data import ImageSet
+
+ENCODE_BATCH = 256
+FORMAT = 1
+
+
+def cache_key(codec: Codec, data: ImageSet, hflip: bool) -> str:
+    """Sixteen hex digits over everything the moments depend on: weights, data set, transform, format."""
+    parts = (FORMAT, codec.fingerprint, data.fingerprint, hflip)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = False) -> tuple[Tensor, Tensor]:
+    """Moments and labels of a data set, from the cache in ``folder`` or encoded now and cached there.
+
+    With ``hflip`` the mirrored images are a second half of the entries. The identity codec's moments are the images:
+    they are returned as they are, and no file is written. A cache of other weights or images has another name; one
+    that is damaged is told by its checksum and built again.
+
+    Returns: moments [n or 2n, ...] and labels int64 [n or 2n].
+    """
+    labels = torch.cat([data.labels, data.labels]) if hflip else data.labels
+    if codec.fingerprint is None:
+        return (torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images), labels
+    key = cache_key(codec, data, hflip)
+    path = folder / f"{data.name}-{data.split}-{key}.safetensors"
+    moments = _read(path, key)
+    if moments is None:
+        moments = _encode(codec, data.images, "encoding")
+        if hflip:
+            moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
+        header = {"key": key, "sha256": _checksum(moments)}
+        write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
+        print(f"cached {len(moments):,} latents in {path}")
+    else:
+        print(f"using {len(moments):,} cached latents of {path}")
+    return moments, labels
+
+
+def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
+    start, chunks = time.perf_counter(), []
+    with tqdm(total=len(images), desc=what, unit="images", disable=None) as bar:
+        for chunk in images.split(ENCODE_BATCH):
+            chunks.append(codec.encode(chunk).float().cpu())
+            bar.update(len(chunk))
+    print(f"{what}: {len(images) / (time.perf_counter() - start):,.0f} images/s")
+    return torch.cat(chunks)
+
+
+def _read(path: Path, key: str) -> Tensor | None:
+    """The moments in ``path``; None where there are none, or not whole, or of another key."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("latentdiff", "{}"))
+            moments = file.get_tensor("moments")
+    except (SafetensorError, OSError, ValueError) as error:
+        print(f"{path} is damaged ({error}): encoding again")
+        return None
+    if header.get("key") != key or header.get("sha256") != _checksum(moments):
+        print(f"{path} does not hold what its header says: encoding again")
+        return None
+    return moments
+
+
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy()).hexdigest()

@@ -1,0 +1,108 @@
+"""The convolutional VAE: images to the moments of a Gaussian posterior, and latents back to images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentdiff.config import AutoencoderConfig
+from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, half
+
+# Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
+LOGVAR_RANGE = (-30.0, 10.0)
+
+
+class Encoder(nn.Module):
+    """[b, c, h, w] in [-1, 1] -> moments [b, 2 * latent_channels, h', w']: mean, then log-variance."""
+
+    def __init__(self, image_channels: int, config: AutoencoderConfig):
+        super().__init__()
+        widths = config.channels
+        self.stem = nn.Conv2d(image_channels, widths[0], 3, padding=1)
+        layers: list[nn.Module] = []
+        for level, width in enumerate(widths):
+            layers += [ResBlock(width, width) for _ in range(config.encoder_blocks)]
+            if level + 1 < len(widths):
+                layers.append(Downsample(width, widths[level + 1]))
+        if config.attention:
+            layers += [SelfAttention(widths[-1]), ResBlock(widths[-1], widths[-1])]
+        self.layers = nn.Sequential(*layers)
+        self.norm = group_norm(widths[-1])
+        self.head = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.silu(self.norm(self.layers(self.stem(x)))))
+
+
+class Decoder(nn.Module):
+    """Latents [b, latent_channels, h', w'] -> [b, c, h, w], about [-1, 1]; ``sizes`` are the sides, finest first."""
+
+    def __init__(self, image_channels: int, sizes: list[tuple[int, int]], config: AutoencoderConfig):
+        super().__init__()
+        widths = config.channels
+        self.sizes = sizes
+        self.stem = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        middle = [ResBlock(widths[-1], widths[-1]), SelfAttention(widths[-1])] if config.attention else []
+        self.middle = nn.Sequential(*middle)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*[ResBlock(width, width) for _ in range(config.decoder_blocks)]) for width in widths
+        )
+        self.ups = nn.ModuleList(Upsample(widths[i + 1], widths[i]) for i in range(len(widths) - 1))
+        self.norm = group_norm(widths[0])
+        self.head = nn.Conv2d(widths[0], image_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.blocks[-1](self.middle(self.stem(z)))
+        for level in reversed(range(len(self.ups))):
+            x = self.blocks[level](self.ups[level](x, self.sizes[level]))
+        return self.head(F.silu(self.norm(x)))
+
+
+class Autoencoder(nn.Module):
+    """A VAE with residual blocks (Kingma and Welling 2014; the shape of Rombach et al. 2022, small).
+
+    Args:
+        image_shape: (channels, height, width); any sides, divisible or not.
+        config: Widths and depths.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], config: AutoencoderConfig):
+        super().__init__()
+        if not config.channels or config.latent_channels < 1:
+            raise ValueError("an autoencoder needs at least one resolution and one latent channel")
+        self.image_shape = tuple(image_shape)
+        sizes = [self.image_shape[1:]]
+        for _ in config.channels[1:]:
+            sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
+        self.latent_shape = (config.latent_channels, *sizes[-1])
+        self.encoder = Encoder(image_shape[0], config)
+        self.decoder = Decoder(image_shape[0], sizes, config)
+
+    @property
+    def compression(self) -> float:
+        """Numbers in an image over numbers in its latent."""
+        return math.prod(self.image_shape) / math.prod(self.latent_shape)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] -> moments [b, 2 * latent_channels, h', w'], log-variance bounded, in fp32."""
+        mean, logvar = self.encoder(x).float().chunk(2, dim=1)
+        return torch.cat([mean, logvar.clamp(*LOGVAR_RANGE)], dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Raw (not standardised) latents -> images, about [-1, 1], in fp32."""
+        return self.decoder(z).float()
+
+
+def draw(moments: Tensor, noise: Tensor) -> Tensor:
+    """A draw from the posterior: mean + std * noise, by the reparameterisation of Kingma and Welling 2014."""
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean + torch.exp(0.5 * logvar) * noise
+
+
+def kl_per_dim(moments: Tensor) -> Tensor:
+    """KL(posterior || N(0, I)) in nats, averaged over the latent's dimensions and the batch."""
+    mean, logvar = moments.chunk(2, dim=1)
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()

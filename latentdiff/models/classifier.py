@@ -1,0 +1,59 @@
+"""A small residual classifier: the feature net where the FID Inception is too slow, and the judge of classes."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm around a skip (He et al. 2016).
+
+    Batch norm rather than the group norm of the generators: it is cheap, and the classifier is only ever used with
+    its statistics frozen.
+    ``forward``: [b, in_channels, h, w] -> [b, out_channels, h / stride, w / stride], rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        same = in_channels == out_channels and stride == 1
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.skip(x) + self.norm2(self.conv2(h)))
+
+
+class Classifier(nn.Module):
+    """Residual blocks, one at each resolution, the mean over positions, and a linear layer.
+
+    Args:
+        image_shape: Channels, height and width of the images.
+        num_classes: Number of classes.
+        channels: Width at each resolution, finest first; each further entry halves the side. The last one is
+            ``feature_dim``, the number of pooled features.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, channels: tuple[int, ...] = (32, 64, 128)):
+        super().__init__()
+        self.image_shape, self.num_classes, self.feature_dim = tuple(image_shape), num_classes, channels[-1]
+        self.stem = nn.Conv2d(image_shape[0], channels[0], 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels[0])
+        widths = (channels[0], *channels)
+        self.blocks = nn.Sequential(
+            *(Block(a, b, stride=1 if i == 0 else 2) for i, (a, b) in enumerate(zip(widths, channels, strict=False)))
+        )
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [b, c, h, w] in [-1, 1] -> pooled features [b, feature_dim] and logits [b, num_classes]."""
+        pooled = self.blocks(F.relu(self.norm(self.stem(x)))).mean(dim=(2, 3))
+        return pooled, self.head(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [b, c, h, w] in [-1, 1] -> logits [b, num_classes]."""
+        return self.features(x)[1]

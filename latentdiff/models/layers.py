@@ -1,0 +1,103 @@
+"""The blocks that the autoencoder and the U-Net share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation over groups of at least four channels, at most 32 groups."""
+    groups = math.gcd(32, channels)
+    while channels // groups < 4 and groups > 1:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
+
+
+def zero_init(module: nn.Conv2d) -> nn.Conv2d:
+    """Start a residual branch's last layer at zero, so that the block starts as the identity (Goyal et al. 2017)."""
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def half(side: int) -> int:
+    """Side after one :class:`Downsample`: halved, rounded up, so that odd sides such as 7 are allowed."""
+    return (side + 1) // 2
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions around a skip; a time/class embedding, if any, scales and shifts the second norm.
+
+    Scale-shift group normalisation is that of Dhariwal and Nichol 2021, section 3.
+    ``forward``: x [b, in_channels, h, w], embedding [b, embedding_channels] -> [b, out_channels, h, w].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int = 0, dropout: float = 0.0):
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.embed = nn.Linear(embedding_channels, 2 * out_channels) if embedding_channels else None
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.embed is not None:
+            scale, shift = self.embed(embedding)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the positions of a feature map. [b, c, h, w] -> [b, c, h, w]."""
+
+    def __init__(self, channels: int, head_channels: int = 32):
+        super().__init__()
+        if channels % head_channels:
+            raise ValueError(f"{channels} channels cannot be divided into attention heads of {head_channels}")
+        self.heads = channels // head_channels
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(rearrange(h, "b heads (h w) c -> b (heads c) h w", h=height))
+
+
+class Downsample(nn.Module):
+    """Halve the side, rounded up, by a strided convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to ``size`` = (h, w), then a convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+def sinusoidal_embedding(time: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
+    """Sines and cosines of ``time`` [b] at geometric frequencies -> [b, channels] (DDPM, after Vaswani et al. 2017)."""
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(channels // 2, device=time.device) / (channels // 2))
+    angles = time.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,106 @@
+"""The denoising U-Net, for pixels and latents alike."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentdiff.config import UNetConfig
+from latentdiff.models.layers import (
+    Downsample,
+    ResBlock,
+    SelfAttention,
+    Upsample,
+    group_norm,
+    sinusoidal_embedding,
+    zero_init,
+)
+
+
+class Block(nn.Module):
+    """A residual block, with self-attention after it where asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: UNetConfig):
+        super().__init__()
+        self.residual = ResBlock(in_channels, out_channels, embedding, config.dropout)
+        self.attention = SelfAttention(out_channels, config.head_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.residual(x, embedding))
+
+
+class UNet(nn.Module):
+    """A U-Net with time and class conditioning (Ho et al. 2020; scale-shift norm of Dhariwal and Nichol 2021).
+
+    Sides that cannot be halved (7 -> 4 -> 7) are rounded up on the way down, and taken from the skip on the way up.
+
+    Args:
+        channels: Channels of what is denoised.
+        num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
+        config: Widths and depths.
+    """
+
+    def __init__(self, channels: int, num_classes: int, config: UNetConfig):
+        super().__init__()
+        widths, blocks = config.channels, config.num_res_blocks
+        if any(level >= len(widths) for level in config.attention_levels):
+            raise ValueError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
+        embedding = 4 * widths[0]
+        self.time_channels = widths[0]
+        self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.null_label = num_classes if num_classes else None
+        self.classes = nn.Embedding(num_classes + 1, embedding) if num_classes else None
+
+        def block(level: int, in_channels: int) -> Block:
+            return Block(in_channels, widths[level], embedding, level in config.attention_levels, config)
+
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
+        skips = [widths[0]]
+        for level, width in enumerate(widths):
+            self.down.append(nn.ModuleList(block(level, width) for _ in range(blocks)))
+            skips += [width] * blocks
+            if level + 1 < len(widths):
+                self.downsamples.append(Downsample(width, widths[level + 1]))
+                skips.append(widths[level + 1])
+        self.middle = nn.ModuleList(
+            [
+                Block(widths[-1], widths[-1], embedding, True, config),
+                Block(widths[-1], widths[-1], embedding, False, config),
+            ]
+        )
+        self.up, self.upsamples = nn.ModuleList(), nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            inputs = [widths[level]] * (blocks + 1)
+            self.up.append(nn.ModuleList(block(level, width + skips.pop()) for width in inputs))
+            if level:
+                self.upsamples.append(Upsample(widths[level], widths[level - 1]))
+        self.norm = group_norm(widths[0])
+        self.head = zero_init(nn.Conv2d(widths[0], channels, 3, padding=1))
+
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x [b, c, h, w], time [b] in 0...T-1, labels int64 [b] (``null_label`` for none) -> [b, c, h, w]."""
+        if (labels is None) != (self.classes is None):
+            raise ValueError("a class-conditional network needs labels, an unconditional one takes none")
+        embedding = self.time(sinusoidal_embedding(time, self.time_channels))
+        if self.classes is not None:
+            embedding = embedding + self.classes(labels)
+        embedding = F.silu(embedding)
+        x = self.stem(x)
+        skips = [x]
+        for level, blocks in enumerate(self.down):
+            for block in blocks:
+                x = block(x, embedding)
+                skips.append(x)
+            if level < len(self.downsamples):
+                x = self.downsamples[level](x)
+                skips.append(x)
+        for block in self.middle:
+            x = block(x, embedding)
+        for level, blocks in enumerate(self.up):
+            for block in blocks:
+                x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+            if level < len(self.upsamples):
+                x = self.upsamples[level](x, skips[-1].shape[2:])
+        return self.head(F.silu(self.norm(x)))

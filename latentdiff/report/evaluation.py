@@ -1,0 +1,161 @@
+"""One evaluated model as it lies in its folder, and whether several may stand in one table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = 1
+FILE = "evaluation.json"
+KINDS = ("noise", "prior", "diffusion", "reconstruction")
+ORDER = ("noise", "prior", "pixel", "latent", "reconstruction")
+REQUIRED = {
+    "": ("name", "kind", "data", "num_images"),
+    "data": ("name", "source", "train_images", "test_images", "image_shape", "train_fingerprint", "test_fingerprint"),
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class ReportError(Exception):
+    """An evaluation is missing, damaged or not comparable with the others; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of the report.
+
+    Args:
+        folder: Where ``evaluation.json`` and the images lie.
+        name: What the row is called.
+        values: The whole of ``evaluation.json``.
+    """
+
+    folder: Path
+    name: str
+    values: dict[str, Any]
+
+    def get(self, *keys: str) -> Any:
+        """The value under nested ``keys``; None where it, or anything on the way to it, is absent."""
+        value: Any = self.values
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def role(self) -> Literal["noise", "prior", "pixel", "latent", "reconstruction"]:
+        """Its part in the comparison: the kind, with diffusion parted by what it runs on."""
+        if self.values["kind"] != "diffusion":
+            return self.values["kind"]
+        return "pixel" if self.get("model", "latent_shape") in (None, self.get("data", "image_shape")) else "latent"
+
+    @property
+    def grid(self) -> Path | None:
+        """The PNG of its samples."""
+        return self.folder / self.values["grid"] if self.get("grid") else None
+
+
+def read_evaluation(folder: Path | str) -> Evaluation:
+    """Read ``folder/evaluation.json``.
+
+    Raises:
+        ReportError: The file is absent, no JSON, of another schema or incomplete, or its grid is not a PNG beside it.
+    """
+    folder = Path(folder)
+    path = folder / FILE
+    if not path.is_file():
+        raise ReportError(f"there is no {path}: run the evaluate stage on the model first, or name another folder")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path} cannot be read as JSON ({error}); evaluate the model again") from error
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        schema = values.get("schema") if isinstance(values, dict) else None
+        raise ReportError(f"{path} has schema {schema}; this version of latentdiff reads {SCHEMA}: evaluate it again")
+    _check_complete(path, values)
+    evaluation = Evaluation(folder, values["name"], values)
+    _check_grid(evaluation)
+    return evaluation
+
+
+def check_comparable(evaluations: list[Evaluation]) -> None:
+    """Raise :class:`ReportError` unless all rows have the same images, number of images and feature networks.
+
+    A metric that only some rows have is fine; the same metric from two networks, or at two numbers of images, is not.
+    """
+    if not evaluations:
+        raise ReportError("there is nothing to compare: name at least one folder that the evaluate stage has written")
+    must_agree = (
+        (("data", "name"), "the data set", "evaluate on the same data set"),
+        (("data", "source"), "the source of the data set", "evaluate both on the full set or both on the slice"),
+        (("data", "train_fingerprint"), "the training images", "evaluate both on the same copy of the data set"),
+        (("data", "test_fingerprint"), "the test images", "evaluate both on the same copy of the data set"),
+        (("num_images",), "the number of images", "evaluate again with the same number"),
+        (("features", "inception", "weights_sha256"), "the Inception network", "evaluate again with the same weights"),
+        (("features", "inception", "resize"), "Inception's resize rule", "evaluate again with this version"),
+        (("features", "classifier", "weights_sha256"), "the classifier", "evaluate again with the same weights"),
+        (("features", "classifier", "resize"), "the classifier's resize rule", "evaluate again with this version"),
+    )
+    for keys, what, advice in must_agree:
+        having = [evaluation for evaluation in evaluations if evaluation.get(*keys) is not None]
+        for other in having[1:]:
+            if other.get(*keys) != having[0].get(*keys):
+                raise ReportError(
+                    f"{having[0].folder} and {other.folder} do not compare, {what} differs: "
+                    f"{having[0].get(*keys)} against {other.get(*keys)}; {advice}"
+                )
+
+
+def in_order(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The rows from noise to the ceiling; rows of the same name have their folder's name added."""
+    named = Counter(evaluation.name for evaluation in evaluations)
+    distinct = [
+        replace(evaluation, name=f"{evaluation.name} ({evaluation.folder.name})")
+        if named[evaluation.name] > 1
+        else evaluation
+        for evaluation in evaluations
+    ]
+    return sorted(distinct, key=lambda evaluation: ORDER.index(evaluation.role))
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, so a metric has failed")
+
+
+def _check_complete(path: Path, values: dict[str, Any]) -> None:
+    for section, keys in REQUIRED.items():
+        holder = values.get(section) if section else values
+        missing = [key for key in keys if not isinstance(holder, dict) or holder.get(key) is None]
+        if missing:
+            names = ", ".join(f"{section}.{key}" if section else key for key in missing)
+            raise ReportError(f"{path} lacks {names}; evaluate the model again")
+    name, kind = values["name"], values["kind"]
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ReportError(f"{path} has the name {name!r}; a row's name is one line of text")
+    if kind not in KINDS:
+        raise ReportError(f"{path} is of kind {kind!r}; the kinds are {', '.join(KINDS)}")
+    if kind == "diffusion" and not values.get("model"):
+        raise ReportError(f"{path} lacks model, which tells pixels from latents; evaluate the model again")
+    for net in ("inception", "classifier"):
+        # A distance whose network is not named cannot be compared with anything.
+        if (values.get("metrics") or {}).get(net) and not ((values.get("features") or {}).get(net) or {}).get(
+            "weights_sha256"
+        ):
+            raise ReportError(
+                f"{path} has metrics.{net} but lacks features.{net}.weights_sha256; evaluate the model again"
+            )
+
+
+def _check_grid(evaluation: Evaluation) -> None:
+    grid = evaluation.grid
+    if grid is None:
+        return
+    if grid.parent != evaluation.folder or not grid.is_file():
+        raise ReportError(
+            f"{evaluation.folder / FILE} names the grid {evaluation.values['grid']}, which is not in its folder"
+        )
+    with open(grid, "rb") as file:
+        if file.read(len(PNG)) != PNG:
+            raise ReportError(f"{grid} is not a PNG; evaluate the model again")

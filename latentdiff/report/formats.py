@@ -1,0 +1,55 @@
+"""Numbers and settings as a person reads them, in the table, the verdict, the figures and the notes alike."""
+
+from __future__ import annotations
+
+from latentdiff.report.evaluation import Evaluation
+
+
+def distance(value: float) -> str:
+    """FID or classifier distance: two decimals, three below 1."""
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def kid(value: dict[str, float]) -> str:
+    """KID in thousandths, with its standard deviation over the subsets."""
+    return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if value.get("std") is not None else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def amount(value: float) -> str:
+    """A count or a rate, to three digits."""
+    if value >= 1e6:
+        return f"{_three_digits(value / 1e6)} M"
+    return f"{_three_digits(value / 1e3)} k" if value >= 1e4 else _three_digits(value)
+
+
+def percent(share: float) -> str:
+    """A share of one in per cent."""
+    return f"{100 * share:.1f} %"
+
+
+def memory(size: float) -> str:
+    """Bytes as gigabytes of 10^9."""
+    return f"{_three_digits(size / 1e9)} GB"
+
+
+def by(shape: list[int]) -> str:
+    """A shape as text: 2×7×7."""
+    return "×".join(map(str, shape))
+
+
+def setting(evaluation: Evaluation) -> str:
+    """Sampler, steps and guidance in words."""
+    sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
+    guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
+    return f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

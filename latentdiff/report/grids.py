@@ -1,0 +1,40 @@
+"""Many images as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+MIN_SIDE = 56
+
+
+def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE, padding: int = 2) -> np.ndarray:
+    """uint8 images [n, c, h, w] -> one uint8 picture [h', w', 3], ``columns`` a row, on white.
+
+    Small images are enlarged by a whole factor to a side of at least ``min_side``, pixel by pixel.
+    """
+    import torchvision
+
+    factor = max(1, -(-min_side // images.shape[-1]))
+    images = images.cpu().repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3).expand(-1, 3, -1, -1)
+    picture = torchvision.utils.make_grid(images, nrow=columns, padding=padding, pad_value=255)
+    return picture.permute(1, 2, 0).numpy()
+
+
+def save_grid(images: Tensor, path: Path, columns: int, min_side: int = MIN_SIDE) -> None:
+    """Write :func:`grid` as a PNG."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grid(images, columns, min_side)).save(path)
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Write one uint8 image [c, h, w] as a PNG of its own size and number of channels."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = image.permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)

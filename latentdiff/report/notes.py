@@ -1,0 +1,146 @@
+"""What a reader needs beside the numbers: how each was measured, what it means, and how to have it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.formats import amount, by, duration, setting
+from latentdiff.report.table import Table
+
+HASH_LETTERS = 12
+
+
+def data_line(evaluation: Evaluation) -> str:
+    """Which images were measured against, and whether they are the whole set."""
+    data = evaluation.values["data"]
+    extent = "the slice inside the package, not the full set" if data["source"] == "embedded" else "the full set"
+    return (
+        f"{data['name']}, {extent}: {data['train_images']:,} training and {data['test_images']:,} test images of "
+        f"{by(data['image_shape'])}. {evaluation.values['num_images']:,} images are measured in each row."
+    )
+
+
+def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
+    """Explanations by term, of what the table holds."""
+    columns, roles = {column.key for column in table.columns}, {row.role for row in table.rows}
+    images = f"{evaluations[0].values['num_images']:,} images"
+    notes = {}
+    if columns & {"fid_test", "fid_train"}:
+        notes["FID"] = (
+            "Fréchet distance between generated and real images in Inception's features; lower is better. It shrinks "
+            f"as images are added, so it compares only with an FID from {images}. One to the training images far below "
+            f"the one to the test images would mean copied training images. {_network(evaluations, 'inception')}"
+        )
+    if "kid_test" in columns:
+        notes["KID"] = (
+            "Kernel distance to the test images in the same features, in thousandths, ± its standard deviation"
+            f"{_subsets(evaluations)}. Unlike the FID it does not depend on the number of images; near zero it may "
+            "come out negative."
+        )
+    if "distance_test" in columns:
+        notes["Classifier distance"] = (
+            "The FID's formula in the features of the package's own classifier. It is not an FID: it compares with no "
+            f"published number, only within this report. {_network(evaluations, 'classifier')}"
+        )
+    if "class_accuracy" in columns:
+        notes["Class accuracy"] = "Share of images that the classifier recognises as the class they were made for."
+    if "floor" in roles:
+        notes["Floor"] = (
+            f"Real training images against the test images, {images} as well: what a perfect model would score."
+        )
+    if "reconstruction" in roles:
+        notes["Ceiling"] = (
+            "Test images through the autoencoder and back. Diffusion on its latents can hardly do better, however long "
+            f"it trains.{_reconstruction(evaluations)}"
+        )
+    if "train_seconds" in columns:
+        notes["Time, memory"] = (
+            "Training time is that of training steps alone. Stage one is the autoencoder's, which a latent model needs "
+            "first and several can share. Times and memory compare on one device only; each row's is named below."
+        )
+    notes["Guidance"] = "A scale of 1 is off, 0 ignores the class; above 1, variety is traded for typical images."
+    return notes
+
+
+def caption(evaluation: Evaluation) -> str:
+    """How the images of a grid came about."""
+    made = {
+        "noise": "random pixels",
+        "prior": "random latents, decoded",
+        "diffusion": setting(evaluation),
+        "reconstruction": "test images, encoded and decoded",
+    }[evaluation.values["kind"]]
+    return ", ".join([made, *_known((evaluation.get("sampling", "seed"), lambda seed: f"seed {seed}"))])
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Where a row comes from: model file, training, sampling and versions, each as far as it is known."""
+    model, training, sampling = (evaluation.get(section) or {} for section in ("model", "training", "sampling"))
+    codec = {} if evaluation.role == "pixel" else model
+    return [
+        (title, ", ".join(parts))
+        for title, parts in (
+            (
+                "Model",
+                _known(
+                    (model.get("path"), str),
+                    (model.get("sha256"), lambda sha: f"SHA-256 {sha[:HASH_LETTERS]}"),
+                    (model.get("parameters"), lambda count: f"{amount(count)} parameters"),
+                    (codec.get("latent_shape"), lambda shape: f"latents {by(shape)}"),
+                    (codec.get("compression"), lambda ratio: f"{ratio:.1f} times fewer numbers than pixels"),
+                ),
+            ),
+            (
+                "Training",
+                _known(
+                    (training.get("images_seen"), lambda count: f"{amount(count)} images"),
+                    (training.get("seconds"), duration),
+                    (training.get("device"), str),
+                ),
+            ),
+            (
+                "Sampling",
+                _known(
+                    (sampling.get("sampler"), lambda _: setting(evaluation)),
+                    (sampling.get("seconds"), duration),
+                    (sampling.get("device"), str),
+                ),
+            ),
+            ("Versions", [f"{name} {version}" for name, version in (evaluation.get("environment") or {}).items()]),
+        )
+        if parts
+    ]
+
+
+def commands(evaluation: Evaluation) -> list[str]:
+    """What was typed to train and to evaluate the row."""
+    return _known((evaluation.get("training", "command"), str), (evaluation.get("command"), str))
+
+
+def _known(*parts: tuple[Any, Any]) -> list[str]:
+    return [show(value) for value, show in parts if value not in (None, "")]
+
+
+def _network(evaluations: list[Evaluation], net: str) -> str:
+    """Names the weights and the resize rule, which all rows share."""
+    features = next((item.get("features", net) for item in evaluations if item.get("features", net)), {})
+    resize = f", resize: {features['resize']}" if features.get("resize") else ""
+    return f"Weights {features.get('weights_sha256', '')[:HASH_LETTERS]}{resize}."
+
+
+def _subsets(evaluations: list[Evaluation]) -> str:
+    kid = next(value for item in evaluations if (value := item.get("metrics", "inception", "kid_test")))
+    known = kid.get("subsets") and kid.get("subset_size")
+    return f" over {kid['subsets']} subsets of {kid['subset_size']:,} images" if known else ""
+
+
+def _reconstruction(evaluations: list[Evaluation]) -> str:
+    measured = next(
+        item.get("metrics", "reconstruction") or {} for item in evaluations if item.role == "reconstruction"
+    )
+    texts = _known(
+        (measured.get("psnr"), lambda value: f"PSNR {value:.1f} dB"),
+        (measured.get("ssim"), lambda value: f"SSIM {value:.3f}"),
+    )
+    return f" Reconstruction: {', '.join(texts)}." if texts else ""

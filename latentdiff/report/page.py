@@ -1,0 +1,153 @@
+"""The report as files: a self-contained page, the same in Markdown, and the numbers as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from latentdiff import __version__
+from latentdiff.report import figures
+from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
+from latentdiff.report.notes import caption, commands, data_line, facts, how_to_read
+from latentdiff.report.table import build_table, judge
+
+GRID_SIDE = 520  # Pixels on the page that a sample grid is enlarged to, by a whole factor.
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure or sample grid: the bytes for the page (``dark`` where the dark page has its own), and for Markdown.
+
+    Args:
+        title: Heading.
+        caption: What it shows and how to read it.
+        light: SVG or PNG.
+        dark: SVG for the dark page, or None.
+        png: The PNG beside the Markdown.
+        file: That PNG's name.
+        width: On the page, in pixels.
+    """
+
+    title: str
+    caption: str
+    light: str
+    dark: str | None
+    png: bytes
+    file: str
+    width: int
+
+
+def write_report(evaluations: list[Evaluation], folder: Path | str, title: str = "Pixel against latent") -> Path:
+    """Write ``index.html``, ``report.md`` with its PNGs, and ``report.json`` into ``folder``; each replaced whole.
+
+    Args:
+        evaluations: What :func:`~latentdiff.report.evaluation.read_evaluation` gave, in any order.
+        folder: Created if need be.
+        title: The page's heading.
+
+    Returns:
+        The page's path. It needs no other file and no network.
+
+    Raises:
+        ReportError: The evaluations do not compare.
+    """
+    from latentdiff.checkpoint import write_atomically  # Here, since it imports torch.
+
+    check_comparable(evaluations)
+    evaluations, folder = in_order(evaluations), Path(folder)
+    table, (finding, *reservations) = build_table(evaluations), judge(evaluations)
+    plots, grids = _plots(evaluations), _grids(evaluations)
+    content = {
+        "title": title,
+        "finding": finding,
+        "reservations": reservations,
+        "data": data_line(evaluations[0]),
+        "table": table,
+        "notes": how_to_read(evaluations, table),
+        "plots": plots,
+        "grids": grids,
+        "models": [(evaluation.name, facts(evaluation), commands(evaluation)) for evaluation in evaluations],
+        "version": __version__,
+    }
+    report = {
+        "schema": SCHEMA,
+        "title": title,
+        "verdict": " ".join([finding, *reservations]),
+        "columns": [{"key": column.key, "title": " ".join(column.title).strip()} for column in table.columns],
+        "rows": table.plain(),
+        "evaluations": [evaluation.values for evaluation in evaluations],
+        "version": __version__,
+    }
+    templates = _templates()
+    files = {picture.file: picture.png for picture in (*plots, *grids)}
+    files["report.md"] = templates.get_template("report.md.j2").render(content).encode()
+    files["report.json"] = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    files["index.html"] = templates.get_template("index.html.j2").render(content).encode()
+    for name, data in files.items():
+        write_atomically(folder / name, lambda path, data=data: path.write_bytes(data))
+    return folder / "index.html"
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("latentdiff.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["markdown"] = _markdown
+    return environment
+
+
+def _markdown(text: str) -> str:
+    """Text on one line with Markdown's and HTML's own characters escaped; underscores inside words need none."""
+    return re.sub(r"([\\`*\[\]<>|&#])", r"\\\1", " ".join(str(text).split()))
+
+
+def _plots(evaluations: list[Evaluation]) -> list[Picture]:
+    pictures = []
+    for title, text, draw, file in (
+        (
+            "Quality against training time",
+            "Measured during training, as a rule on fewer images than the table: compare the curves with each other. "
+            "Lower is better. A latent model's curve starts after its autoencoder's training.",
+            figures.quality_over_time,
+            "quality.png",
+        ),
+        (
+            "Quality by class",
+            "Fréchet distance within each class in the classifier's features, worst class first. Lower is better.",
+            figures.per_class,
+            "classes.png",
+        ),
+    ):
+        light, dark, png = draw(evaluations), draw(evaluations, theme="dark"), draw(evaluations, format="png")
+        if light and dark and png:
+            svgs = (_data_uri(light, "svg+xml"), _data_uri(dark, "svg+xml"))
+            pictures.append(Picture(title, text, *svgs, png, file, round(96 * figures.WIDTH)))
+    return pictures
+
+
+def _grids(evaluations: list[Evaluation]) -> list[Picture]:
+    pictures = []
+    for index, evaluation in enumerate(evaluations, 1):
+        if evaluation.grid:
+            png = evaluation.grid.read_bytes()
+            (width,) = struct.unpack(">I", png[16:20])  # The header chunk follows the signature.
+            file = f"grid-{index}-{re.sub(r'[^A-Za-z0-9_-]+', '-', evaluation.name)}.png"
+            shown = width * max(1, GRID_SIDE // width)
+            pictures.append(
+                Picture(evaluation.name, caption(evaluation), _data_uri(png, "png"), None, png, file, shown)
+            )
+    return pictures
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

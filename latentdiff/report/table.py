@@ -1,0 +1,254 @@
+"""The comparison in numbers: rows and columns formatted once for every output, and the verdict they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdiff.report.evaluation import Evaluation, in_order
+from latentdiff.report.formats import amount, by, distance, duration, kid, memory, percent, setting
+
+MISSING = "–"
+SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
+LEVEL = 1.02  # A lead below this ratio is none: another seed in sampling alone moves an FID by one or two per cent.
+FEWEST_FOR_FID = 2048  # Inception's feature dimensions: with fewer images the covariance is singular.
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure.
+
+    Args:
+        key: Its name in ``report.json``.
+        title: Its heading, in two lines.
+        path: Where ``evaluation.json`` holds it.
+        show: Its value as text.
+    """
+
+    key: str
+    title: tuple[str, str]
+    path: tuple[str, ...]
+    show: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number to sort by, None where it is not known, and the text that shows it."""
+
+    value: float | None = None
+    text: str = MISSING
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model or the floor: ``name``, ``role`` in the comparison, ``about`` in a few words, a cell for each column."""
+
+    name: str
+    role: str
+    about: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns that hold at least one value, and rows from noise to the floor."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def text(self) -> str:
+        """The table for a terminal: names left, numbers right, two lines of headings."""
+        head = [["", *(column.title[line] for column in self.columns)] for line in (0, 1)]
+        body = [[f"{row.name}{_SUFFIX.get(row.role, '')}", *(cell.text for cell in row.cells)] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*head, *body, strict=True)]
+        lines = [
+            "  ".join(
+                text.rjust(width) if index else text.ljust(width)
+                for index, (text, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in (*head, ["-" * width for width in widths], *body)
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The rows as ``report.json`` holds them, with values and texts by the columns' keys."""
+        return [
+            {
+                "name": row.name,
+                "role": row.role,
+                "about": row.about,
+                "cells": {
+                    column.key: {"value": cell.value, "text": cell.text}
+                    for column, cell in zip(self.columns, row.cells, strict=True)
+                },
+            }
+            for row in self.rows
+        ]
+
+
+COLUMNS = (
+    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance),
+    Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
+    Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
+    Column("distance_test", ("Classifier", "distance"), ("metrics", "classifier", "distance_test"), distance),
+    Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
+    Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
+    Column("train_rate", ("Training", "images/s"), ("training", "images_per_second"), amount),
+    Column("train_seconds", ("Training", "time"), ("training", "seconds"), duration),
+    Column("stage_one_seconds", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
+    Column("peak_memory", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
+    Column("sample_rate", ("Sampling", "images/s"), ("sampling", "images_per_second"), amount),
+    Column("steps", ("", "Steps"), ("sampling", "steps"), lambda steps: f"{steps:d}"),
+)
+_SUFFIX = {"reconstruction": " (ceiling)", "floor": " (floor)"}
+
+
+def build_table(evaluations: list[Evaluation]) -> Table:
+    """Rows for noise, VAE baseline, pixel, latent, the autoencoder's reconstruction and the train-against-test floor.
+
+    The caller has made sure that they compare (:func:`~latentdiff.report.evaluation.check_comparable`).
+    """
+    evaluations = in_order(evaluations)
+    rows = [Row(item.name, item.role, _about(item), _cells(item)) for item in evaluations]
+    if floors := _floors(evaluations):
+        floor = Evaluation(Path(), "real images", {"metrics": floors})
+        rows.append(Row(floor.name, "floor", "floor: train against test", _cells(floor)))
+    kept = [index for index in range(len(COLUMNS)) if any(row.cells[index].value is not None for row in rows)]
+    return Table(
+        tuple(COLUMNS[index] for index in kept),
+        tuple(Row(row.name, row.role, row.about, tuple(row.cells[index] for index in kept)) for row in rows),
+    )
+
+
+def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:
+    cells = []
+    for column in COLUMNS:
+        value = evaluation.get(*column.path)
+        number = value.get("mean") if isinstance(value, dict) else value
+        cells.append(Cell() if number is None else Cell(number, column.show(value)))
+    return tuple(cells)
+
+
+def _about(evaluation: Evaluation) -> str:
+    if evaluation.role == "latent":
+        return f"diffusion on {by(evaluation.get('model', 'latent_shape'))} latents"
+    return {
+        "noise": "independent random pixels",
+        "prior": "decoded random latents",
+        "pixel": f"diffusion on {by(evaluation.get('data', 'image_shape'))} pixels",
+        "reconstruction": "ceiling: reconstruction",
+    }[evaluation.role]
+
+
+def _floors(evaluations: list[Evaluation]) -> dict[str, Any]:
+    """The floors, which every evaluation states alike, from the first that has each."""
+    found = {
+        net: [item.get("floors", net) for item in evaluations if item.get("floors", net)]
+        for net in ("inception", "classifier")
+    }
+    return {net: floors[0] for net, floors in found.items() if floors}
+
+
+def verdict(evaluations: list[Evaluation]) -> str:
+    """Whether latent beat pixel, by how much and at which cost, and what the numbers do not allow to say."""
+    return " ".join(judge(evaluations))
+
+
+def judge(evaluations: list[Evaluation]) -> list[str]:
+    """The verdict's sentences: the finding first, then each reservation.
+
+    FID to the test images decides; where pixel and latent do not both have one, the classifier's distance does. Of
+    several models of a kind the best stands for it.
+    """
+    evaluations = in_order(evaluations)
+    for metric, path in (
+        ("FID to the test images", ("metrics", "inception", "fid_test")),
+        ("classifier distance to the test images", ("metrics", "classifier", "distance_test")),
+    ):
+        measured = [item for item in evaluations if item.get(*path) is not None]
+        rivals = [[item for item in measured if item.role == role] for role in ("latent", "pixel")]
+        if all(rivals):
+            return _compare(rivals, metric, path)
+    missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
+    reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
+    return [f"Whether the latent space paid off cannot be said: {reason}.", *_data_reservations(evaluations[0])]
+
+
+def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...]) -> list[str]:
+    """The sentences for the best latent and the best pixel model, of which there is at least one each."""
+    bests = [min(models, key=lambda item: item.get(*path)) for models in rivals]
+    first, second = sorted(bests, key=lambda item: item.get(*path))
+    low, high = first.get(*path), second.get(*path)
+    level = high <= low * LEVEL
+    better, worse = _called(first), _called(second)
+    finding = f"{better} and {worse} are level" if level else f"{better} beat {worse}"
+    sentences = [
+        f"{finding[0].upper()}{finding[1:]}: {metric} {distance(low)} against {distance(high)} (lower is better), "
+        f"after {_training(first, ' of training')} against {_training(second)}."
+    ]
+    if level:
+        sentences.append("A difference this small is within what another seed would change.")
+    sentences += _budget(first, second, level)
+    for models in rivals:
+        if len(models) > 1:
+            sentences.append(f"The best of {len(models)} {models[0].role} models is compared, chosen by this number.")
+    if setting(first) != setting(second):
+        sentences.append(f"Sampled differently: {first.name} by {setting(first)}; {second.name} by {setting(second)}.")
+    if path[1] == "classifier":
+        sentences.append(
+            "No FID decides here: this distance is in the features of the package's own classifier "
+            "and compares only within this report."
+        )
+    elif first.values["num_images"] < FEWEST_FOR_FID:
+        images = f"{first.values['num_images']:,}"
+        sentences.append(f"An FID from {images} images is unreliable: Inception needs at least {FEWEST_FOR_FID:,}.")
+    sentences += _data_reservations(first)
+    return [*sentences, "One training run each: how far another seed would move these numbers is not known."]
+
+
+def _called(evaluation: Evaluation) -> str:
+    name, role = evaluation.name, evaluation.role
+    return name if name.startswith(role) else f"{role} ({name})"
+
+
+def _seconds(evaluation: Evaluation) -> float | None:
+    """All that its training took, with the autoencoder's where that is known."""
+    seconds = evaluation.get("training", "seconds")
+    return None if seconds is None else seconds + (evaluation.get("training", "stage_one_seconds") or 0)
+
+
+def _training(evaluation: Evaluation, noun: str = "") -> str:
+    seconds, stage_one = _seconds(evaluation), evaluation.get("training", "stage_one_seconds")
+    if seconds is None:
+        return f"an unrecorded time{noun}"
+    return f"{duration(seconds)}{noun}" + (f" ({duration(stage_one)} of it for the autoencoder)" if stage_one else "")
+
+
+def _budget(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
+    """Reservations about the two training times; ``first`` is the one with the better metric."""
+    sentences = []
+    times = [_seconds(item) for item in (first, second)]
+    if None in times:
+        unknown = " and ".join(item.name for item in (first, second) if _seconds(item) is None)
+        sentences.append(f"Whether the budget was the same cannot be said: {unknown} has no training time.")
+    elif max(times) > SAME_BUDGET * min(times):
+        longer, shorter = (first, second) if times[0] > times[1] else (second, first)
+        ratio = f"{max(times) / min(times):.1f} times" if min(times) else "far"
+        sentence = f"Not the same budget: {longer.name} trained {ratio} as long as {shorter.name}"
+        if not level:
+            sentence += ", which may be all of its lead" if longer is first else " and was still beaten"
+        sentences.append(f"{sentence}.")
+    if any(item.role == "latent" and item.get("training", "stage_one_seconds") is None for item in (first, second)):
+        sentences.append("The autoencoder's own training time is not known and not counted.")
+    devices = [item.get("training", "device") for item in (first, second)]
+    if None not in devices and devices[0] != devices[1]:
+        sentences.append(f"Trained on different devices ({devices[0]}; {devices[1]}), so the times do not compare.")
+    return sentences
+
+
+def _data_reservations(evaluation: Evaluation) -> list[str]:
+    if evaluation.get("data", "source") != "embedded":
+        return []
+    return [f"Measured on the slice of {evaluation.get('data', 'name')} inside the package, not on the full set."]

@@ -1,0 +1,105 @@
+"""Stage one: train the autoencoder, which is also the VAE baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DataConfig, RunConfig, TrainerConfig, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderStage:
+    """Train a convolutional VAE that compresses images roughly tenfold.
+
+    Args:
+        name: Name of the run: its folder under stages/autoencoder/, after the data set.
+        data: Which images.
+        model: The network.
+        loss: What it is trained for.
+        trainer: How long and on what.
+        validation_images: Test images whose reconstructions are measured each epoch (nothing is selected by them).
+        run: Where the files go.
+    """
+
+    name: str = "autoencoder"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    validation_images: int = 1000
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def run(config: AutoencoderStage, command: str = "") -> Path:
+    """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
+    import lightning
+
+    from latentdiff import checkpoint
+    from latentdiff.data import load_data
+    from latentdiff.report.grids import save_grid
+    from latentdiff.stages import folders
+    from latentdiff.stages.cli import write_config
+    from latentdiff.training.autoencoder import AutoencoderModule
+    from latentdiff.training.callbacks import EpochEnd
+    from latentdiff.training.fit import fit
+    from latentdiff.training.perceptual import Perceptual, find_trunk
+    from latentdiff.training.provenance import provenance
+
+    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    print(train.describe())
+    folder = folders.prepare(config.run, "autoencoder", f"{config.data.name}-{config.name}")
+    write_config(config, folder / "config.yaml")
+    lightning.seed_everything(config.trainer.seed, verbose=False)
+    perceptual = None
+    if config.loss.perceptual_weight:
+        trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
+        if trunk is None:
+            print("perceptual loss off: the LPIPS trunk is not here and could not be downloaded")
+        else:
+            perceptual = Perceptual(trunk, config.loss.perceptual_net, config.loss.perceptual_min_side)
+    module = AutoencoderModule(train.image_shape, config.model, config.loss, config.trainer, perceptual)
+    parameters = sum(p.numel() for p in module.network.parameters())
+    print(
+        f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
+        f"{'x'.join(map(str, module.network.latent_shape))}, {module.network.compression:.1f}x fewer numbers"
+    )
+    validation = test.images[: config.validation_images]
+    fit(
+        module,
+        (train.images,),
+        folder,
+        [
+            EpochEnd(
+                folder,
+                validate=lambda: module.validate(validation),
+                draw=lambda path: save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16),
+            )
+        ],
+        resume=config.run.resume,
+    )
+    codec = module.codec(train.images)
+    path = folder / "model.safetensors"
+    header = {
+        "codec": codec.header(),
+        "provenance": provenance(module, train, command, plain(config), perceptual=perceptual is not None),
+    }
+    checkpoint.save(path, "autoencoder", codec.state(), header)
+    print(f"latent mean {_list(codec.mean)}, std {_list(codec.std)} per channel over the training set\n{path}")
+    return path
+
+
+def _list(values) -> str:
+    return ", ".join(f"{value:.3f}" for value in values.tolist())
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(AutoencoderStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

@@ -1,0 +1,87 @@
+"""The command line of every stage: a frozen dataclass, a YAML file, dotted flags."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from latentdiff.shelf import find_config
+
+Config = TypeVar("Config")
+
+
+def parse(cls: type[Config], argv: list[str] | None = None) -> Config:
+    """Parse ``argv`` (or the process's) into ``cls``: ``--config FILE``, then dotted flags over it.
+
+    Unknown keys, in a file or among the flags, end the program with a message that names them.
+    """
+    from docstring_parser import DocstringStyle
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE)
+    parser = ArgumentParser(prog=f"python -m {cls.__module__}", description=(cls.__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file of settings; flags after it win. A name under "
+        "configs/, such as fashion-mnist/pixel.yaml, is found wherever latentdiff is installed.",
+    )
+    parser.add_class_arguments(cls)
+    namespace = parser.instantiate_classes(parser.parse_args(_usual(sys.argv[1:] if argv is None else argv)))
+    return cls(**{name: value for name, value in vars(namespace).items() if name != "config"})
+
+
+def _usual(arguments: list[str]) -> list[str]:
+    """What people type, as jsonargparse wants it.
+
+    Dashes in an option's name mean underscores, an option without a value means true, and ``--config`` takes a name
+    under configs/ too.
+    """
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        if argument.startswith("--") and argument not in ("--help", "--config"):
+            name, equals, value = argument[2:].partition("=")
+            argument = f"--{name.replace('-', '_')}{equals}{value}"
+            if not equals and following.startswith("--") and name not in ("print-config", "print_config"):
+                argument += "=true"
+        elif result and result[-1] == "--config" and not Path(argument).is_file():
+            argument = os.fspath(find_config(argument.removeprefix("configs/")) or argument)
+        result.append(argument)
+    return result
+
+
+def command(module: str, argv: list[str] | None) -> str:
+    """The command line that made a run, for its records."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+
+
+def write_config(config: Any, path: Path) -> None:
+    """Every resolved setting as YAML that ``--config`` reads back."""
+    import yaml
+
+    from latentdiff.config import plain
+
+    path.write_text(yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def run_stage(main: Callable[[], Any]) -> None:
+    """Run a stage's main; an error that is the user's to mend is one sentence, not a traceback."""
+    from latentdiff.stages.folders import FolderError
+
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was finished is kept, and --run.resume true goes on from the last checkpoint")
+    except Exception as error:
+        from latentdiff.checkpoint import CheckpointError
+        from latentdiff.data import DataError
+        from latentdiff.report import ReportError
+
+        expected = (FolderError, CheckpointError, DataError, ReportError, ValueError, FloatingPointError)
+        if isinstance(error, expected) and not os.environ.get("LATENTDIFF_TRACEBACK"):
+            sys.exit(f"error: {error}")
+        raise

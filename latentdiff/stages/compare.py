@@ -1,0 +1,59 @@
+"""Several evaluations side by side, as one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latentdiff.config import RunConfig
+from latentdiff.stages.folders import default_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareStage:
+    """Write index.html, report.json and report.md from evaluated models.
+
+    Args:
+        evaluations: Folders that hold an evaluation.json. Default: every one under stages/evaluate.
+        title: Title of the page.
+        run: Where the files go.
+    """
+
+    evaluations: tuple[str, ...] = ()
+    title: str = "Pixel against latent"
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def run(config: CompareStage) -> Path:
+    """Write the report and return the path of its page."""
+    from latentdiff.report import ReportError, build_table, read_evaluation, verdict, write_report
+    from latentdiff.stages import folders
+
+    named = [Path(folder) for folder in config.evaluations]
+    found = named or sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
+    if not found:
+        raise ReportError("there is nothing to compare: run python -m latentdiff.stages.evaluate on each model first")
+    evaluations = [read_evaluation(folder) for folder in found]
+    table, finding = build_table(evaluations), verdict(evaluations)
+    folder = folders.prepare(config.run, "compare", evaluations[0].values["data"]["name"])
+    page = write_report(evaluations, folder, config.title)
+    print(f"\n{table.text()}\n\n{finding}\n\n{page}")
+    return page
+
+
+def main(argv: list[str] | None = None) -> None:
+    import sys
+
+    from latentdiff.stages import cli
+
+    arguments = sys.argv[1:] if argv is None else argv
+    # `compare A B C` reads better than a list in brackets: folders before the first flag are the evaluations.
+    count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    positional = [f"--evaluations={arguments[:count]}"] if count else []
+    run(cli.parse(CompareStage, [*positional, *arguments[count:]]))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

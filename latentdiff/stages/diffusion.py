@@ -1,0 +1,112 @@
+"""Stage two: train the diffusion model, on cached latents or on pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latentdiff.config import DataConfig, DiffusionConfig, RunConfig, TrainerConfig, UNetConfig, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionStage:
+    """Train a DDPM U-Net on an autoencoder's cached latents, or on pixels.
+
+    Args:
+        name: Name of the run: its folder under stages/diffusion/, after the data set.
+        autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released
+            one; ``none`` trains on pixels.
+        data: Which images.
+        network: The U-Net.
+        diffusion: The noising process and its target.
+        trainer: How long and on what.
+        sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
+        quality_images: Samples for each in-training quality figure, the Fréchet distance in the classifier's
+            features; 0 leaves it out.
+        latents_folder: Where latent caches are kept.
+        run: Where the files go.
+    """
+
+    name: str = "latent"
+    autoencoder: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    sample_every: int = 1
+    quality_images: int = 500
+    latents_folder: str = "stages/latents"
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def run(config: DiffusionStage, command: str = "") -> Path:
+    """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
+    import lightning
+
+    from latentdiff import checkpoint
+    from latentdiff.codec import IdentityCodec, load_codec
+    from latentdiff.data import load_data
+    from latentdiff.evaluation.in_training import QualityProbe
+    from latentdiff.latents import cached_moments
+    from latentdiff.pipeline import DiffusionModel
+    from latentdiff.report.grids import save_grid
+    from latentdiff.stages import folders
+    from latentdiff.stages.cli import write_config
+    from latentdiff.stages.latents import find_autoencoder
+    from latentdiff.training.callbacks import EpochEnd
+    from latentdiff.training.diffusion import DiffusionModule
+    from latentdiff.training.fit import fit, resolve_device
+    from latentdiff.training.provenance import provenance
+
+    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    print(train.describe())
+    stage_one = {}
+    if config.autoencoder == "none":
+        codec = IdentityCodec(train.image_shape)
+        print("codec: none, the model works on pixels")
+    else:
+        path = find_autoencoder(config.autoencoder, config.data)
+        codec = load_codec(path)
+        if codec.image_shape != train.image_shape:
+            raise ValueError(f"{path} is for images of {codec.image_shape}, the data set has {train.image_shape}")
+        before = checkpoint.read_header(path)["provenance"]
+        stage_one = {"stage_one_seconds": before["seconds"], "stage_one_sha256": checkpoint.file_sha256(path)}
+        print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
+    folder = folders.prepare(config.run, "diffusion", f"{config.data.name}-{config.name}")
+    write_config(config, folder / "config.yaml")
+    codec.to(resolve_device(config.trainer.accelerator))
+    moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
+    lightning.seed_everything(config.trainer.seed, verbose=False)
+    module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, config.trainer)
+    print(f"U-Net: {sum(p.numel() for p in module.network.parameters()):,} parameters on {codec.latent_shape}")
+    class_names = train.class_names if config.network.class_conditional else ()
+    model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
+    probe = QualityProbe.build(test, config.quality_images)
+    grid = 10 * max(1, len(class_names) or 10)
+
+    def draw(path: Path) -> None:
+        save_grid(model.sample(grid, batch_size=grid), path, columns=grid // 10)
+
+    fit(
+        module,
+        (moments, labels),
+        folder,
+        [EpochEnd(folder, lambda: probe(model) if probe else {}, draw, every=config.sample_every)],
+        resume=config.run.resume,
+    )
+    path = folder / "model.safetensors"
+    model.save(path, provenance(module, train, command, plain(config), **stage_one))
+    print(path)
+    return path
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(DiffusionStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

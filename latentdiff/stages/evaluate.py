@@ -1,0 +1,324 @@
+"""Measure a model: distances to real images, floors, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from latentdiff.config import DataConfig, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from latentdiff.data import ImageSet
+
+GRID = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateStage:
+    """Measure a model's images against the real test and training images; write evaluation.json and a grid.
+
+    Args:
+        checkpoint: A model file (diffusion model or autoencoder), or ``noise`` for uniform random pixels.
+        name: Name of the row in a comparison. Default: the file's own name.
+        mode: What an autoencoder is asked for: ``reconstruction`` of the test images, which bounds any model on its
+            latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
+        data: The real images.
+        num_images: How many images; none takes 10,000, or as many as the test split has.
+        steps: Sampling steps.
+        sampler: Which sampler.
+        guidance_scale: Classifier-free guidance; 1 is off.
+        seed: Seed of the samples.
+        batch_size: Images at a time.
+        inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
+            ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
+        inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
+        device: ``auto`` takes a GPU where there is one.
+        features_folder: Where the features of real images are cached.
+        run: Where the files go.
+    """
+
+    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    name: str | None = None
+    mode: Literal["reconstruction", "prior"] = "reconstruction"
+    data: DataConfig = field(default_factory=DataConfig)
+    num_images: int | None = None
+    steps: int = 20
+    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "dpmpp_2m"
+    guidance_scale: float = 1.0
+    seed: int = 0
+    batch_size: int = 100
+    inception: Literal["auto", "require", "off"] = "auto"
+    inception_weights: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    features_folder: str = "stages/features"
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: batches of uint8 images, and what a report says about their maker."""
+
+    kind: str
+    batches: Iterator[Tensor]
+    labels: Tensor | None = None
+    header: dict[str, Any] | None = None
+    parameters: int | None = None
+    latent_shape: list[int] | None = None
+    compression: float | None = None
+    sampling: dict[str, Any] | None = None
+
+
+def run(config: EvaluateStage, command: str = "") -> Path:
+    """Measure as ``config`` says and return the folder that holds ``evaluation.json``."""
+    import json
+    import time
+
+    import torch
+    from tqdm import tqdm
+
+    from latentdiff.checkpoint import device_name, environment, file_sha256, write_atomically
+    from latentdiff.data import load_data
+    from latentdiff.evaluation.extract import extract
+    from latentdiff.evaluation.measure import Reference, measure, warnings
+    from latentdiff.pipeline import locate
+    from latentdiff.report.grids import save_grid
+    from latentdiff.stages import folders
+    from latentdiff.training.fit import resolve_device
+
+    device = torch.device(config.device) if config.device != "auto" else resolve_device("auto")
+    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    n = config.num_images or min(10_000, len(test))
+    path = None if config.checkpoint == "noise" else locate(config.checkpoint)
+    subject = build_subject(config, path, test, n, device)
+    name = config.name or (path.stem if path else "noise")
+    nets = feature_nets(config, test, device)
+    folder = folders.prepare(config.run, "evaluate", name)
+    print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
+
+    start, chunks = time.perf_counter(), []
+    with tqdm(total=n, desc="images", unit="images", disable=None) as bar:
+        for chunk in subject.batches:
+            chunks.append(chunk.cpu())
+            bar.update(len(chunk))
+    seconds, images = time.perf_counter() - start, torch.cat(chunks)
+    metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None}
+    floors, features, notes = {}, {"inception": None, "classifier": None}, []
+    for key, net in nets.items():
+        print(f"features: {net.name}")
+        # Real training images enter in the number of the images measured: FID falls with n on either side.
+        reference = Reference.build(net, train, test, Path(config.features_folder), max_images=max(n, len(test)))
+        ours = extract(net, images)
+        features[key] = reference.net
+        metrics[key] = measure(ours, subject.labels, reference, config.seed)
+        floors[key] = reference.floor(n, config.seed)
+        notes += warnings(ours, subject.labels, reference)
+    if subject.kind == "reconstruction":
+        metrics["reconstruction"] = fidelity(images, test.images[:n])
+    columns = 10 if subject.labels is None else min(10, test.num_classes)
+    save_grid(images[:GRID], folder / "grid.png", columns)
+    provenance = (subject.header or {}).get("provenance")
+    values = {
+        "schema": 1,
+        "name": name,
+        "kind": subject.kind,
+        "data": {
+            "name": test.name,
+            "source": test.source,
+            "train_images": len(train),
+            "test_images": len(test),
+            "image_shape": list(test.image_shape),
+            "class_names": list(test.class_names),
+            "train_fingerprint": train.fingerprint,
+            "test_fingerprint": test.fingerprint,
+        },
+        "num_images": n,
+        "sampling": subject.sampling
+        and {**subject.sampling, "seconds": seconds, "images_per_second": n / seconds, "device": device_name(device)},
+        "model": path
+        and {
+            "path": path.name,
+            "sha256": file_sha256(path),
+            "parameters": subject.parameters,
+            "latent_shape": subject.latent_shape,
+            "compression": subject.compression,
+        },
+        "training": provenance and training_record(provenance),
+        "features": features,
+        "metrics": metrics,
+        "floors": floors,
+        "warnings": notes,
+        "grid": "grid.png",
+        "environment": environment(),
+        "command": command,
+    }
+    text = json.dumps(values, indent=1, allow_nan=False)
+    write_atomically(folder / "evaluation.json", lambda file: file.write_text(text))
+    for line in summary(values):
+        print(line)
+    print(folder)
+    return folder
+
+
+def build_subject(config: EvaluateStage, path: Path | None, test: ImageSet, n: int, device: torch.device) -> Subject:
+    """What ``config`` asks to be measured. Raises ValueError or CheckpointError before any long work."""
+    import torch
+
+    from latentdiff import checkpoint
+    from latentdiff.codec import load_codec
+    from latentdiff.diffusion.noise import ImageNoise
+    from latentdiff.pipeline import Request, load_diffusion
+
+    if n < 2:
+        raise ValueError(f"a distance needs at least 2 images, not {n}")
+    ranges = [range(start, min(start + config.batch_size, n)) for start in range(0, n, config.batch_size)]
+    if path is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        shape = test.image_shape
+        return Subject(
+            "noise",
+            (torch.randint(0, 256, (len(r), *shape), generator=generator, dtype=torch.uint8) for r in ranges),
+            torch.arange(n) % test.num_classes,
+        )
+    header = checkpoint.read_header(path)
+    if header["kind"] == "autoencoder":
+        codec = load_codec(path).to(device)
+        _check_shape(path, codec.image_shape, test)
+        about = {
+            "header": header,
+            "parameters": sum(p.numel() for p in codec.model.parameters()),
+            "latent_shape": list(codec.latent_shape),
+            "compression": codec.compression,
+        }
+        if config.mode == "prior":
+            noise = (ImageNoise(config.seed, r, codec.latent_shape, device)() for r in ranges)
+            sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": config.seed}
+            return Subject("prior", (codec.decode_prior(z) for z in noise), sampling=sampling, **about)
+        if n > len(test):
+            raise ValueError(f"{n:,} reconstructions were asked for; the test split has {len(test):,} images")
+        batches = (codec.reconstruct(test.images[r.start : r.stop]) for r in ranges)
+        return Subject("reconstruction", batches, test.labels[:n], **about)
+    model = load_diffusion(path).to(device)
+    _check_shape(path, model.codec.image_shape, test)
+    request = Request(
+        num_images=n,
+        steps=config.steps,
+        sampler=config.sampler,
+        guidance_scale=config.guidance_scale,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
+    labels = model.resolve_labels(request)
+
+    def batches() -> Iterator[Tensor]:
+        for _, states in model.batches(request):
+            *_, last = states
+            yield model.codec.decode(last.x)
+
+    return Subject(
+        "diffusion",
+        batches(),
+        labels,
+        header,
+        sum(p.numel() for p in model.network.parameters()),
+        list(model.codec.latent_shape),
+        model.codec.compression,
+        {key: getattr(config, key) for key in ("sampler", "steps", "guidance_scale", "seed")},
+    )
+
+
+def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) -> dict[str, Any]:
+    """The nets that can measure here: the data set's classifier where it has one, Inception where its weights are."""
+    from latentdiff.checkpoint import CheckpointError
+    from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
+    from latentdiff.shelf import find
+
+    nets: dict[str, Any] = {}
+    classifier = find(f"{test.name}/classifier.safetensors")
+    if classifier is not None:
+        nets["classifier"] = ClassifierFeatures(classifier, device)
+    if config.inception != "off":
+        weights = find_inception(config.inception_weights)
+        if weights is not None:
+            nets["inception"] = InceptionFeatures(weights, device)
+        elif config.inception == "require":
+            raise CheckpointError(
+                "the FID Inception's weights are not here and could not be downloaded: name a file "
+                "with --inception_weights or LATENTDIFF_INCEPTION"
+            )
+        else:
+            print("no FID or KID: the FID Inception's weights are not here and could not be downloaded")
+    if not nets:
+        raise CheckpointError(f"there is nothing to measure {test.name} with: no classifier and no FID Inception")
+    return nets
+
+
+def fidelity(images: Tensor, originals: Tensor) -> dict[str, float]:
+    """PSNR (dB, mean over images) and SSIM of uint8 reconstructions."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    squared = ((images.float() - originals.float()) / 255).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
+    similarity = sum(
+        structural_similarity_index_measure(a.float(), b.float(), data_range=255.0).item() * len(a)
+        for a, b in zip(images.split(500), originals.split(500), strict=True)
+    )
+    return {"psnr": float(-10 * squared.log10().mean()), "ssim": similarity / len(images)}
+
+
+def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a report says about the training: budget, speed, memory, device, and quality over time."""
+    keys = ("images_seen", "seconds", "images_per_second", "peak_memory_bytes", "device", "command")
+    history = [
+        {key: row[key] for key in ("images_seen", "seconds", "distance", "loss") if key in row}
+        for row in provenance["history"]
+    ]
+    return {
+        **{key: provenance[key] for key in keys},
+        "stage_one_seconds": provenance.get("stage_one_seconds"),
+        "history": [row for row in history if "distance" in row],
+    }
+
+
+def summary(values: dict[str, Any]) -> list[str]:
+    """The main numbers, each with its floor."""
+    lines = []
+    metrics, floors = values["metrics"], values["floors"]
+    if metrics["inception"]:
+        kid = metrics["inception"]["kid_test"]
+        lines.append(
+            f"FID to test {metrics['inception']['fid_test']:.2f}, to train {metrics['inception']['fid_train']:.2f} "
+            f"(real training images: {floors['inception']['fid_test']:.2f}); KID {kid['mean']:.5f} ± {kid['std']:.5f}"
+        )
+    if metrics["classifier"]:
+        lines.append(
+            f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "
+            f"(real training images: {floors['classifier']['distance_test']:.3f})"
+        )
+        if metrics["classifier"].get("class_accuracy") is not None:
+            lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
+    if metrics["reconstruction"]:
+        lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
+    if values["sampling"]:
+        lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
+    return [*lines, *(f"note: {warning}" for warning in values["warnings"])]
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], test: ImageSet) -> None:
+    if tuple(shape) != test.image_shape:
+        raise ValueError(f"{path} makes images of {list(shape)}, {test.name} has {list(test.image_shape)}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(EvaluateStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

@@ -1,0 +1,138 @@
+"""Sample images from a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from latentdiff.config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleStage:
+    """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
+
+    Args:
+        checkpoint: A diffusion model's file.
+        num_images: How many.
+        labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
+            classes in turn.
+        steps: Sampling steps, each one network pass (two with guidance).
+        sampler: Which sampler.
+        guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it.
+        eta: Noise of the ddim sampler: 0 none, 1 as much as ddpm.
+        seed: Image i depends on (seed, i) alone.
+        batch_size: Images at a time.
+        device: ``auto`` takes a GPU where there is one.
+        columns: Images in a row of the grid; none makes it about square.
+        pngs: Write each image as its own PNG.
+        npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
+        strip: Write the denoising of the first images at this many moments as strip.png; 0 leaves it out.
+        gif: Write the denoising of the grid as denoising.gif.
+        run: Where the files go.
+    """
+
+    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    num_images: int = 64
+    labels: str | None = None
+    steps: int = 20
+    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "dpmpp_2m"
+    guidance_scale: float = 1.0
+    eta: float = 0.0
+    seed: int = 0
+    batch_size: int = 64
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    columns: int | None = None
+    pngs: bool = False
+    npz: bool = False
+    strip: int = 0
+    gif: bool = False
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def parse_labels(text: str | None, class_names: tuple[str, ...]) -> int | list[int] | None:
+    """Class numbers from numbers or names separated by commas. Raises ValueError naming one that is neither."""
+    if text is None:
+        return None
+    names = {name.lower(): index for index, name in enumerate(class_names)}
+    labels = []
+    for part in (part.strip() for part in str(text).split(",")):
+        if part.lower() not in names and not part.isdigit():
+            raise ValueError(f"{part!r} is no class; there are {', '.join(class_names)}")
+        labels.append(names.get(part.lower(), int(part) if part.isdigit() else 0))
+    return labels[0] if len(labels) == 1 else labels
+
+
+def run(config: SampleStage) -> Path:
+    """Sample as ``config`` says and return the folder that holds the images."""
+    import math
+    import time
+
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from latentdiff.checkpoint import CheckpointError
+    from latentdiff.pipeline import DiffusionModel, Request, load
+    from latentdiff.report.denoising import write_gif, write_strip
+    from latentdiff.report.grids import save_grid, save_image
+    from latentdiff.stages import folders
+    from latentdiff.stages.cli import write_config
+    from latentdiff.training.fit import resolve_device
+
+    device = torch.device(config.device) if config.device != "auto" else resolve_device("auto")
+    model = load(config.checkpoint, device)
+    if not isinstance(model, DiffusionModel):
+        raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
+    request = Request(
+        num_images=config.num_images,
+        labels=parse_labels(config.labels, model.class_names),
+        steps=config.steps,
+        sampler=config.sampler,
+        guidance_scale=config.guidance_scale,
+        eta=config.eta,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
+    labels = model.resolve_labels(request)
+    folder = folders.prepare(config.run, "sample", Path(config.checkpoint).stem)
+    write_config(config, folder / "config.yaml")
+    start, chunks, frames = time.perf_counter(), [], []
+    with tqdm(total=config.num_images * config.steps, desc="sampling", unit="image steps", disable=None) as bar:
+        for indices, states in model.batches(request):
+            for state in states:
+                bar.update(len(indices))
+                if indices.start == 0 and (config.strip or config.gif):
+                    frames.append((model.codec.decode(state.x).cpu(), model.codec.decode(state.x0).cpu()))
+            chunks.append(model.codec.decode(state.x).cpu())
+    images = torch.cat(chunks)
+    print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")
+    columns = config.columns or math.ceil(math.sqrt(len(images)))
+    save_grid(images, folder / "grid.png", columns)
+    if config.pngs:
+        for index, image in enumerate(images):
+            save_image(image, folder / "images" / f"{index:06d}.png")
+    if config.npz:
+        arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
+        np.savez_compressed(
+            folder / "samples.npz", **arrays, **({"labels": labels.numpy()} if labels is not None else {})
+        )
+    if config.strip:
+        write_strip(frames, folder / "strip.png", config.strip)
+    if config.gif:
+        write_gif(frames, folder / "denoising.gif", columns)
+    print(folder)
+    return folder
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(SampleStage, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""The two LightningModules and what they share."""

@@ -1,0 +1,154 @@
+"""Stage one's trainer: reconstruction + KL + perceptual + adversarial loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from latentdiff.codec import AutoencoderCodec, to_float, to_uint8
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.training.ema import Ema
+from latentdiff.training.perceptual import Perceptual
+from latentdiff.training.stage_module import StageModule, adamw
+
+ENCODE_BATCH = 256
+
+
+class AutoencoderModule(StageModule):
+    """Trains an :class:`~latentdiff.models.autoencoder.Autoencoder`.
+
+    Args:
+        image_shape: (channels, height, width).
+        config, loss, trainer_config: The stage's settings.
+        perceptual: The LPIPS term, or None.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        config: AutoencoderConfig,
+        loss: AutoencoderLossConfig,
+        trainer_config: TrainerConfig,
+        perceptual: Perceptual | None,
+    ):
+        super().__init__(trainer_config)
+        self.config, self.loss = config, loss
+        self.network = Autoencoder(image_shape, config)
+        self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
+        # One log-variance for all pixels: the optimal-sigma VAE of Rybkin et al. 2021.
+        self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
+        self.discriminator = (
+            PatchDiscriminator(image_shape[0], loss.discriminator_channels) if loss.adversarial_weight else None
+        )
+        # In a list, so that the trunk's weights stay out of every checkpoint.
+        self._perceptual = [perceptual]
+
+    def on_fit_start(self) -> None:
+        if self._perceptual[0] is not None:
+            self._perceptual[0].to(self.device)
+
+    def configure_optimizers(self):
+        settings = self.settings
+        own = [*self.network.parameters(), self.log_variance]
+        optimizers = [adamw(own, settings.lr, settings.betas, settings.weight_decay)]
+        if self.discriminator is not None:
+            # Low momentum is what adversarial training is stable with (Radford et al. 2016; LDM uses the same).
+            optimizers.append(adamw(self.discriminator.parameters(), self.loss.discriminator_lr, (0.5, 0.9), 0.0))
+        return optimizers
+
+    def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        optimizer, *others = self._optimizers()
+        x = to_float(batch[0])
+        moments = self.network.encode(x)
+        reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
+        # The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
+        # the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
+        image = reconstruction.detach().requires_grad_()
+        adversarial = self.discriminator is not None and self.images_seen >= self.loss.adversarial_start
+        gradient, losses = self._image_gradient(x, image, adversarial)
+        losses["kl_per_dim"] = kl_per_dim(moments)
+        surrogate = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
+        own = list(self.network.parameters())
+        if self.log_variance.requires_grad:
+            surrogate = surrogate + self.reconstruction_loss(x, image.detach())
+            own.append(self.log_variance)
+        self.optimise(optimizer, surrogate, own)
+        if adversarial:
+            real, fake = self.discriminator(torch.cat([x, image.detach()])).float().chunk(2)
+            losses["discriminator"] = hinge_discriminator_loss(real, fake)
+            self.optimise(others[0], losses["discriminator"], self.discriminator.parameters())
+        self.ema.update(self.network, self.images_seen + self.settings.batch_size, self.settings.batch_size)
+        return losses
+
+    def _image_gradient(self, x: Tensor, image: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
+        losses = {"reconstruction": self.reconstruction_loss(x, image)}
+        total = losses["reconstruction"]
+        if self._perceptual[0] is not None:
+            losses["perceptual"] = self._perceptual[0](image, x)
+            total = total + self.loss.perceptual_weight * losses["perceptual"]
+        (gradient,) = torch.autograd.grad(total, image)
+        if adversarial:
+            losses["adversarial"] = hinge_generator_loss(self.discriminator(image).float())
+            (pull,) = torch.autograd.grad(losses["adversarial"], image)
+            weight = self.loss.adversarial_weight
+            if self.loss.adversarial_adaptive:
+                weight = weight * (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
+            gradient = gradient + weight * pull
+        return gradient, losses
+
+    def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""
+        if self.loss.reconstruction == "l1":
+            return (reconstruction - x).abs().mean()
+        error = (reconstruction - x).square().mean()
+        return 0.5 * (error * torch.exp(-self.log_variance) + self.log_variance + math.log(2 * math.pi))
+
+    @torch.inference_mode()
+    def validate(self, images: Tensor) -> dict[str, float]:
+        """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
+        codec = AutoencoderCodec(self.ema.network, self.config, *self.latent_statistics(images))
+        error = similarity = kl = 0.0
+        for chunk in images.split(ENCODE_BATCH):
+            chunk = chunk.to(self.device)
+            ours, theirs = to_float(codec.reconstruct(chunk)), to_float(chunk)
+            error += (ours - theirs).square().mean(dim=(1, 2, 3)).clamp_min(1e-10).log10().sum().item()
+            similarity += structural_similarity_index_measure(ours, theirs, data_range=2.0).item() * len(chunk)
+            kl += kl_per_dim(codec.encode(chunk)).item() * len(chunk)
+        n = len(images)
+        values = {"psnr": 10 * math.log10(4.0) - 10 * error / n, "ssim": similarity / n, "val_kl_per_dim": kl / n}
+        for name, statistic in (("mean", codec.mean), ("std", codec.std)):
+            values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}
+        return values
+
+    @torch.inference_mode()
+    def latent_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Per-channel mean and std of posterior draws over ``images``: Var = Var[mean] + E[variance]."""
+        total = square = variance = 0.0
+        for chunk in images.split(ENCODE_BATCH):
+            mean, logvar = self.ema.network.encode(to_float(chunk.to(self.device))).double().chunk(2, dim=1)
+            total = total + mean.sum(dim=(0, 2, 3))
+            square = square + mean.square().sum(dim=(0, 2, 3))
+            variance = variance + logvar.exp().sum(dim=(0, 2, 3))
+        count = len(images) * math.prod(self.network.latent_shape[1:])
+        mean = total / count
+        return mean.float(), (square / count - mean.square() + variance / count).clamp_min(1e-12).sqrt().float()
+
+    def codec(self, images: Tensor) -> AutoencoderCodec:
+        """The trained codec (averaged weights), its statistics taken over ``images``."""
+        return AutoencoderCodec(self.ema.network, self.config, *self.latent_statistics(images))
+
+    @torch.inference_mode()
+    def preview(self, images: Tensor) -> Tensor:
+        """uint8 [3, n, c, h, w]: originals, reconstructions, decoded N(0, I), for the run's sample grids."""
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        noise = torch.randn((len(images), *self.network.latent_shape), generator=generator).to(self.device)
+        x = to_float(images.to(self.device))
+        mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
+        ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
+        return torch.stack([images.cpu(), ours, prior])

@@ -1,0 +1,95 @@
+"""What happens at the end of each epoch: numbers, pictures, a checkpoint; and the progress bar in between."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning
+from tqdm import tqdm
+
+from latentdiff.training.stage_module import StageModule
+
+
+class EpochEnd(lightning.Callback):
+    """Stops the training clock, validates, logs, draws, and saves ``last.ckpt``, in that order.
+
+    Args:
+        folder: The run's folder.
+        validate: Gives the epoch's validation numbers.
+        draw: Draws the run's sample grid into a file.
+        every: Epochs between two validations and grids; the last epoch always has them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        validate: Callable[[], dict[str, float]],
+        draw: Callable[[Path], None],
+        every: int = 1,
+    ):
+        self.folder, self.validate, self.draw, self.every = folder, validate, draw, every
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
+        row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.seconds}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        epoch = -(-module.images_seen // (trainer.num_training_batches * module.settings.batch_size))
+        due = module.finished() or epoch % self.every == 0
+        if trainer.is_global_zero and due:
+            row |= self.validate()
+            self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
+        module.history.append(row)
+        if trainer.is_global_zero:
+            write_metrics(self.folder / "metrics.csv", module.history)
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in row.items() if k != "images_seen"}, step=module.images_seen)
+                logger.save()
+            tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in row.items()))
+        temporary = self.folder / ".last.ckpt"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.folder / "last.ckpt")
+
+
+class Progress(lightning.Callback):
+    """A bar in images of the run's budget, with images/s and the time left; quiet where nobody watches a terminal."""
+
+    def on_train_start(self, trainer: lightning.Trainer, module: StageModule) -> None:
+        self.last = time.monotonic()
+        self.bar = tqdm(
+            total=100,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
+            disable=None if trainer.is_global_zero else True,
+            file=sys.stdout,
+        )
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: StageModule, *_) -> None:
+        if time.monotonic() - self.last > 0.5:
+            self.last = time.monotonic()
+            self.bar.n = 100 * module.progress()
+            self.bar.set_postfix_str(
+                f"{module.images_seen:,} images, {module.images_seen / max(module.seconds, 1e-9):.0f} images/s"
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
+        self.bar.n = 100 * module.progress()
+        self.bar.close()
+
+
+def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
+    """``metrics.csv``, whole: a row an epoch, also those before a resume; a column for whatever any row has."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    temporary = path.with_name(f".{path.name}")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(temporary, path)
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

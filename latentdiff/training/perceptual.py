@@ -1,0 +1,98 @@
+"""LPIPS (Zhang et al. 2018) as a training loss, with a trunk from a file where torchvision cannot download it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.data.network import answers
+
+LPIPS_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
+
+
+class Perceptual(nn.Module):
+    """LPIPS distance between images in [-1, 1].
+
+    Args:
+        trunk: The convolutions of the trunk in torchvision's names (``features.N.weight``).
+        net: ``vgg16`` or ``alexnet``.
+        min_side: Smaller images are enlarged by a whole factor to at least this side.
+    """
+
+    def __init__(self, trunk: dict[str, Tensor], net: str, min_side: int):
+        super().__init__()
+        import lpips
+        import torchvision
+
+        with warnings.catch_warnings():
+            # lpips 0.1.4 asks torchvision for weights by its old argument.
+            warnings.simplefilter("ignore", UserWarning)
+            self.distance = lpips.LPIPS(net=LPIPS_NAMES[net], pnet_rand=True, verbose=False)
+        model = getattr(torchvision.models, net)(weights=None).features
+        model.load_state_dict({name.removeprefix("features."): tensor.float() for name, tensor in trunk.items()})
+        # lpips cuts the trunk into slices but keeps the layers' own numbers within them.
+        for piece in (getattr(self.distance.net, f"slice{i}") for i in range(1, 6)):
+            for name, layer in piece.named_children():
+                layer.load_state_dict(model[int(name)].state_dict())
+        self.min_side = min_side
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Perceptual:
+        return super().train(False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean LPIPS over a batch [b, 1 or 3, h, w] in [-1, 1]; gradients flow into ``x``."""
+        return self.distance(self._prepare(x), self._prepare(y)).float().mean()
+
+    def _prepare(self, x: Tensor) -> Tensor:
+        factor = -(-self.min_side // min(x.shape[-2:]))
+        x = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
+        return x.expand(-1, 3, -1, -1)
+
+
+def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:
+    """The trunk's convolutions: from a file, from the folder LATENTDIFF_LPIPS, or from torchvision; None without any.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where a file was named and cannot serve.
+    """
+    folder = os.environ.get("LATENTDIFF_LPIPS")
+    path = Path(weights) if weights else Path(folder) / f"{net}_features.safetensors" if folder else None
+    if path is not None:
+        return _read_trunk(path, net)
+    try:
+        from torchvision.models import AlexNet_Weights, VGG16_Weights
+
+        choice = {"vgg16": VGG16_Weights, "alexnet": AlexNet_Weights}[net].IMAGENET1K_V1
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(choice.url).name
+        if not file.is_file() and not answers(choice.url):
+            return None
+        return _convolutions(choice.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError):
+        return None
+
+
+def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no LPIPS trunk {path}: give --loss.perceptual_weights another file, or turn "
+            "the term off with --loss.perceptual_weight 0"
+        )
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as the weights of {net}: {error}") from error
+    state = _convolutions(state)
+    if not state:
+        raise CheckpointError(f"{path} has no tensors named features.N.weight as torchvision's {net} has")
+    return state
+
+
+def _convolutions(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name.startswith("features.")}

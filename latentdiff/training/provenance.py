@@ -1,0 +1,34 @@
+"""Where a model comes from: what its file's header and its card say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from latentdiff.checkpoint import device_name, environment
+from latentdiff.data import ImageSet
+from latentdiff.training.stage_module import StageModule
+
+
+def provenance(
+    module: StageModule, data: ImageSet, command: str, config: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Data, budget spent, device, versions, the command and every setting, as plain values."""
+    return {
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "images": len(data),
+            "fingerprint": data.fingerprint,
+            "class_names": list(data.class_names),
+        },
+        "images_seen": module.images_seen,
+        "seconds": module.seconds,
+        "images_per_second": module.images_seen / module.seconds,
+        "peak_memory_bytes": module.peak_memory_bytes(),
+        "device": device_name(module.device),
+        "history": module.history,
+        "environment": environment(),
+        "command": command,
+        "config": config,
+        **more,
+    }

@@ -1,0 +1,142 @@
+"""What both trainers share: counting in images, the learning rate, the clock, stateless seeding, resuming."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from latentdiff.config import TrainerConfig
+from latentdiff.data.resident import Batches, mix_seed
+
+
+class StageModule(lightning.LightningModule):
+    """Base of the two trainers. Optimisation is manual, progress is ``images_seen``, nothing else is kept.
+
+    Everything random in a step follows from (seed, images seen, rank), so a resumed run needs no generator's state,
+    and Lightning's own loop counters are dropped from its checkpoints: the batches do not depend on them.
+
+    Subclasses implement ``train_batch`` and ``configure_optimizers``.
+    """
+
+    def __init__(self, trainer_config: TrainerConfig):
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = trainer_config
+        self.images_seen = 0
+        self.history: list[dict[str, float]] = []
+        self.batches: Batches | None = None
+        self._seconds_before = 0.0
+        self._clock: float | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Do one optimiser step on a batch; return the losses to log."""
+        raise NotImplementedError
+
+    def training_step(self, _: Any, batch_idx: int) -> None:
+        torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, self.global_rank))
+        for optimizer in self._optimizers():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.lr_factor()
+        losses = self.train_batch(self.batches.at(self.images_seen))
+        self.images_seen += self.settings.batch_size
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._steps += 1
+        if self.finished():
+            self.trainer.should_stop = True
+
+    def optimise(self, optimizer: Any, loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+        """Backward, clip, step. A loss that is not finite ends the run by name rather than ruining the weights."""
+        parameters = list(parameters)
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient is {norm.item()} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
+                "--trainer.precision fp32; the last checkpoint is from before this step."
+            )
+        optimizer.step()
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def lr_factor(self) -> float:
+        """Linear warm-up in images, then a cosine from 1 to ``lr_final`` over the run's progress."""
+        warmup = min(1.0, (self.images_seen + self.settings.batch_size) / max(self.settings.lr_warmup_images, 1))
+        final = self.settings.lr_final
+        return warmup * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
+
+    # --- the budget -----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on training steps, over all the runs that this one resumes; validation is not counted."""
+        return self._seconds_before + (time.perf_counter() - self._clock if self._clock is not None else 0.0)
+
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1: of the images or of the seconds, whichever ends the run first."""
+        images, seconds = self.settings.max_images, self.settings.max_seconds
+        shares = [self.images_seen / images] if images else []
+        shares += [self.seconds / seconds] if seconds else []
+        return min(1.0, max(shares))
+
+    def finished(self) -> bool:
+        return self.progress() >= 1.0
+
+    def on_train_epoch_start(self) -> None:
+        self._sums, self._steps = {}, 0
+        self._clock = time.perf_counter()
+
+    def stop_clock(self) -> dict[str, float]:
+        """End an epoch's training time; the epoch's mean losses and its speed."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        elapsed = time.perf_counter() - self._clock
+        self._seconds_before, self._clock = self._seconds_before + elapsed, None
+        means = {name: float(total) / self._steps for name, total in self._sums.items()}
+        return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
+
+    def peak_memory_bytes(self) -> int:
+        """Peak memory: of the GPU where one is used, else of the whole process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    # --- resuming -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.pop("loops", None)
+        checkpoint["latentdiff"] = {
+            "images_seen": self.images_seen,
+            "seconds": self._seconds_before,
+            "history": self.history,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["latentdiff"]
+        self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
+        self.history = state["history"]
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float):
+    """AdamW, which decays matrices and kernels alone: shrinking a bias or a norm's scale to zero helps nothing."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "initial_lr": lr},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "initial_lr": lr},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=tuple(betas), foreach=True)

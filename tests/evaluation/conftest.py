@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from latentdiff import checkpoint
+from latentdiff.data import ImageSet
+from latentdiff.models.classifier import Classifier
+
+CLASSES = ("one", "two", "three")
+
+
+@pytest.fixture(scope="session")
+def make_images():
+    """A function from a number and a seed to small greyscale images whose brightness follows their class."""
+
+    def make(count: int, seed: int, split: str = "test") -> ImageSet:
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(count) % len(CLASSES)
+        noise = torch.randint(0, 80, (count, 1, 12, 12), generator=generator)
+        images = (noise + 70 * labels[:, None, None, None]).to(torch.uint8)
+        return ImageSet(images, labels, "stripes", split, "full", CLASSES)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory):
+    """An Inception of random weights, written in torch-fidelity's names."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+
+    class Blank(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state, *args, **kwargs):
+            """Keep the random weights; there is no file to read them from yet."""
+
+    empty = path.with_name("empty.pth")
+    torch.save({}, empty)
+    net = Blank("random", ["64"], feature_extractor_weights_path=empty)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # else the signal dies on its way
+    torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory):
+    """A classifier of random weights for the images of ``make_images``."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("classifier") / "classifier.safetensors"
+    network = {"image_shape": [1, 12, 12], "num_classes": 3, "channels": [8, 16]}
+    header = {"network": network, "class_names": list(CLASSES), "data": {"name": "stripes"}, "test_accuracy": 0.5}
+    checkpoint.save(path, "classifier", Classifier(**network).state_dict(), header, torch.bfloat16)
+    return path

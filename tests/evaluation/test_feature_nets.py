@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import socket
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from latentdiff import checkpoint
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.evaluation import feature_nets
+from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
+from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.kernel import kernel_distance
+
+
+def write_pngs(folder, images: torch.Tensor) -> str:
+    folder.mkdir()
+    for i, image in enumerate(images):
+        pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i:04d}.png")
+    return str(folder)
+
+
+def compare(tmp_path, inception_file, layer: str, counts: tuple[int, int]) -> None:
+    """Our FID and KID of a greyscale and an RGB set against torch-fidelity's of the same images as PNG files."""
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 256, (counts[0], 1, 28, 28), dtype=torch.uint8, generator=generator)
+    rgb = torch.randint(0, 200, (counts[1], 3, 20, 24), dtype=torch.uint8, generator=generator)
+    size = min(counts) // 2
+    theirs = torch_fidelity.calculate_metrics(
+        input1=write_pngs(tmp_path / "grey", grey),
+        input2=write_pngs(tmp_path / "rgb", rgb),
+        feature_extractor_weights_path=str(inception_file),
+        feature_layer_fid=layer,
+        feature_layer_kid=layer,
+        **{"fid": True, "kid": True, "kid_subsets": 5, "kid_subset_size": size, "rng_seed": 2020},
+        **{"cuda": False, "cache": False, "verbose": False, "save_cpu_ram": True},
+    )
+    net = InceptionFeatures(inception_file, layer=layer)
+    x, y = (extract(net, images, progress=False).pooled for images in (grey, rgb))
+    fid = frechet_distance(moments(x), moments(y))
+    kid = kernel_distance(x, y, subsets=5, subset_size=size)
+    assert fid > 1  # else the comparison would say nothing
+    assert fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4, abs=0.01)
+    assert kid.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+
+
+def test_fid_and_kid_of_png_folders_are_torch_fidelitys(tmp_path, inception_file):
+    compare(tmp_path, inception_file, "192", (20, 24))
+
+
+@pytest.mark.slow
+def test_fid_of_the_published_layer_is_torch_fidelitys(tmp_path, inception_file):
+    compare(tmp_path, inception_file, "2048", (40, 50))
+
+
+def test_features_are_torch_fidelitys(inception_file):
+    images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    theirs = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=inception_file)
+    net = InceptionFeatures(inception_file)
+    own = net(images)
+    expected = theirs(images.expand(-1, 3, -1, -1))[0]
+    torch.testing.assert_close(own.pooled, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert (net.dim, own.pooled.shape, own.logits.shape) == (2048, (3, 2048), (3, 1008))
+    assert net.weights_sha256 == checkpoint.file_sha256(inception_file)
+
+
+def test_an_inception_without_its_head_gives_no_logits(tmp_path, inception_file):
+    state = torch.load(inception_file, weights_only=True)
+    state["fc.weight"].zero_()
+    torch.save(state, tmp_path / "headless.pth")
+    assert InceptionFeatures(tmp_path / "headless.pth")(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).logits is None
+
+
+def test_missing_damaged_and_foreign_inception_files_are_named(tmp_path, inception_file, classifier_file, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"no file .*absent\.pth, which the setting names"):
+        find_inception(tmp_path / "absent.pth")
+    monkeypatch.setenv("LATENTDIFF_INCEPTION", str(tmp_path / "gone.pth"))
+    with pytest.raises(CheckpointError, match=r"gone\.pth, which LATENTDIFF_INCEPTION names"):
+        find_inception()
+    truncated = tmp_path / "truncated.pth"
+    truncated.write_bytes(inception_file.read_bytes()[:1_000_000])
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, other)
+    for path in (truncated, other, classifier_file):
+        with pytest.raises(CheckpointError, match=f"{path.name} is damaged or not the FID Inception"):
+            InceptionFeatures(path)
+
+
+def test_an_inception_file_that_would_run_code_is_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    torch.save({"weight": Harmful()}, tmp_path / "harmful.pth")
+    with pytest.raises(CheckpointError, match="damaged or not the FID Inception"):
+        InceptionFeatures(tmp_path / "harmful.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("network", ["refused", "silent"])
+def test_without_a_network_there_is_no_inception_and_that_is_known_soon(tmp_path, monkeypatch, network):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if network == "silent":
+            server.listen()  # and never answers
+        monkeypatch.delenv("LATENTDIFF_INCEPTION", raising=False)
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setattr(feature_nets, "DOWNLOAD", f"http://127.0.0.1:{server.getsockname()[1]}/weights-0000.pth")
+        started = time.monotonic()
+        with pytest.raises(CheckpointError, match="could not be downloaded"):
+            InceptionFeatures()
+        assert time.monotonic() - started < 10
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_named_inception_comes_before_the_environments(tmp_path, monkeypatch):
+    setting, other = tmp_path / "setting.pth", tmp_path / "environment.pth"
+    setting.touch(), other.touch()
+    monkeypatch.setenv("LATENTDIFF_INCEPTION", str(other))
+    assert find_inception() == other
+    assert find_inception(str(setting)) == setting
+
+
+def test_inception_refuses_what_is_not_an_image(inception_file):
+    net = InceptionFeatures(inception_file, layer="64")
+    with pytest.raises(ValueError, match="uint8"):
+        net(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="1 or 3"):
+        net(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+
+
+def test_classifier_features(classifier_file, make_images):
+    net, images = ClassifierFeatures(classifier_file), make_images(9, 0).images
+    own = net(images)
+    assert (net.name, net.dim, net.class_names) == ("stripes classifier", 16, ("one", "two", "three"))
+    assert (own.pooled.shape, own.logits.shape) == ((9, 16), (9, 3))
+    np.testing.assert_allclose(extract(net, images, batch_size=4, progress=False).pooled, own.pooled, atol=1e-5)
+
+
+def test_classifier_refuses_images_of_another_shape_and_files_of_another_kind(tmp_path, classifier_file):
+    net = ClassifierFeatures(classifier_file)
+    with pytest.raises(ValueError, match=r"stripes classifier takes uint8 images of 1x12x12, not .*\[2, 3, 28, 28\]"):
+        net(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))
+    with pytest.raises(CheckpointError, match="no model file"):
+        ClassifierFeatures(tmp_path / "absent.safetensors")
+    header, tensors = checkpoint.read(classifier_file)
+    checkpoint.save(tmp_path / "other.safetensors", "diffusion", tensors, {k: header[k] for k in ("network",)})
+    with pytest.raises(CheckpointError, match="'diffusion' where 'classifier' is needed"):
+        ClassifierFeatures(tmp_path / "other.safetensors")

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures
+from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.measure import Reference, measure, warnings
+
+
+@pytest.fixture
+def classifier_reference(classifier_file, make_images):
+    net = ClassifierFeatures(classifier_file)
+    return net, Reference.build(net, make_images(90, 1, "train"), make_images(60, 2), progress=False)
+
+
+def test_classifier_metrics(classifier_reference, make_images):
+    net, reference = classifier_reference
+    samples = make_images(45, 3)
+    features = extract(net, samples.images, progress=False)
+    result = measure(features, samples.labels, reference)
+    assert json.loads(json.dumps(result)) == result
+    assert not any("fid" in key or "kid" in key for key in (*result, *reference.floor(45)))
+    for split in ("test", "train"):
+        expected = frechet_distance(moments(features.pooled), moments(getattr(reference, split).pooled))
+        assert result[f"distance_{split}"] == pytest.approx(expected, rel=1e-9)
+    expected = frechet_distance(moments(features[samples.labels == 1].pooled), reference.class_moments[1])
+    assert result["per_class_distance"]["two"] == pytest.approx(expected, rel=1e-9)
+    assert result["per_class_mean"] == pytest.approx(sum(result["per_class_distance"].values()) / 3)
+    assert result["class_accuracy"] == float((features.logits.argmax(1) == samples.labels).double().mean())
+    assert reference.net["weights_sha256"] == net.weights_sha256
+
+
+def test_images_in_a_wrong_class_show_in_the_accuracy_and_the_classes_distances(classifier_reference, make_images):
+    net, reference = classifier_reference
+    samples = make_images(60, 3)
+    features = extract(net, samples.images, progress=False)
+    features = replace(features, logits=torch.eye(3)[samples.labels])
+    right = measure(features, samples.labels, reference)
+    wrong = measure(features, (samples.labels + 1) % 3, reference)
+    assert (right["class_accuracy"], wrong["class_accuracy"]) == (1.0, 0.0)
+    assert wrong["per_class_mean"] > 5 * right["per_class_mean"]
+    assert wrong["distance_test"] == right["distance_test"]
+
+
+def test_unconditional_samples_have_no_class_metrics(classifier_reference, make_images):
+    net, reference = classifier_reference
+    result = measure(extract(net, make_images(20, 3).images, progress=False), None, reference)
+    assert "class_accuracy" not in result
+    assert "per_class_distance" not in result
+
+
+def test_the_floor_is_that_of_as_many_training_images(classifier_reference):
+    _, reference = classifier_reference
+    assert reference.floor(40, seed=5) == reference.floor(40, seed=5) != reference.floor(40, seed=6)
+    everything = reference.floor(1000)
+    assert everything["images"] == 90
+    expected = frechet_distance(reference.train_moments, reference.test_moments)
+    assert everything["distance_test"] == pytest.approx(expected, rel=1e-6)
+    assert everything["class_accuracy"] == float(
+        (reference.test.logits.argmax(1) == reference.test_labels).double().mean()
+    )
+
+
+def test_inception_metrics_and_warning(inception_file, make_images):
+    net = InceptionFeatures(inception_file, layer="64")
+    reference = Reference.build(net, make_images(32, 1, "train"), make_images(24, 2), max_images=24, progress=False)
+    samples = make_images(20, 3)
+    features = extract(net, samples.images, progress=False)
+    result = measure(features, samples.labels, reference)
+    assert json.loads(json.dumps(result)) == result
+    assert result.keys() == {"fid_test", "fid_train", "kid_test"}
+    assert reference.floor(20).keys() == {"fid_test", "kid_test", "images"}
+    assert result["kid_test"].keys() == {"mean", "std", "subsets", "subset_size"}
+    assert result["kid_test"]["subset_size"] == 20
+    found = warnings(features, samples.labels, reference)
+    assert found[0].startswith("20 images are fewer than the 64 features of inception-v3 layer 64")
+    assert found[1].startswith("24 real training images")
+    assert found[2].startswith("24 real test images")
+    assert len(found) == 3
+
+
+def test_a_reference_from_the_cache_is_the_same(tmp_path, classifier_file, make_images):
+    net = ClassifierFeatures(classifier_file)
+    sets = (make_images(30, 1, "train"), make_images(30, 2))
+    first, second = (Reference.build(net, *sets, folder=tmp_path, max_images=20, progress=False) for _ in range(2))
+    assert torch.equal(first.train.pooled, second.train.pooled)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_few_images_of_a_class_are_warned_of(classifier_reference, make_images):
+    net, reference = classifier_reference
+    samples = make_images(45, 3)
+    features = extract(net, samples.images, progress=False)
+    (found,) = warnings(features, samples.labels, reference)
+    assert found.startswith("15 images of a class (one) are fewer than the 16 features of stripes classifier")
+    assert warnings(features, None, reference) == []
+    result = measure(features, torch.zeros(45, dtype=torch.long), reference)
+    assert result["per_class_distance"].keys() == {"one"}
+
+
+def test_wrong_classes_nan_and_wrong_numbers_of_labels_are_refused(classifier_file, classifier_reference, make_images):
+    net, reference = classifier_reference
+    foreign = replace(make_images(9, 1), class_names=("a", "b", "c"))
+    with pytest.raises(ValueError, match="knows other classes"):
+        Reference.build(net, foreign, foreign, progress=False)
+    features = extract(net, make_images(9, 1).images, progress=False)
+    with pytest.raises(ValueError, match="4 labels were given for 9 images"):
+        measure(features, torch.zeros(4, dtype=torch.long), reference)
+    with pytest.raises(ValueError, match="NaN"):
+        measure(Features(features.pooled * float("nan"), features.logits), None, reference)

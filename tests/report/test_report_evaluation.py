@@ -1,0 +1,111 @@
+import json
+
+import pytest
+
+from latentdiff.report import ReportError, check_comparable, read_evaluation
+from latentdiff.report.evaluation import in_order
+
+
+def test_reads_values_and_roles(five):
+    evaluations = {item.name: item for item in map(read_evaluation, five)}
+    assert evaluations["latent"].get("metrics", "inception", "fid_test") == 9.87
+    assert evaluations["latent"].get("metrics", "absent", "fid_test") is None
+    assert evaluations["noise"].get("training", "seconds") is None
+    assert {name: item.role for name, item in evaluations.items()} == {
+        "autoencoder": "reconstruction",
+        "latent": "latent",
+        "noise": "noise",
+        "pixel": "pixel",
+        "vae_baseline": "prior",
+    }
+
+
+def test_a_latent_of_the_images_own_shape_is_pixels(write):
+    folder = write("x", "diffusion", 9.0, change=lambda values: values["model"].update(latent_shape=[1, 28, 28]))
+    assert read_evaluation(folder).role == "pixel"
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ReportError, match=r"there is no .*nowhere/evaluation\.json: run the evaluate stage"):
+        read_evaluation(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2", '{"schema": 1, "name": NaN}'])
+def test_bad_json_is_named(write, text):
+    folder = write("latent", "diffusion", 9.0)
+    (folder / "evaluation.json").write_text(text)
+    with pytest.raises(ReportError, match=r"latent/evaluation\.json cannot be read as JSON"):
+        read_evaluation(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 2}'])
+def test_another_schema_is_refused(write, content):
+    folder = write("latent", "diffusion", 9.0)
+    (folder / "evaluation.json").write_text(content)
+    with pytest.raises(ReportError, match=r"has schema (None|2); this version of latentdiff reads 1"):
+        read_evaluation(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.pop("num_images"), "lacks num_images"),
+        (lambda values: values["data"].pop("test_fingerprint"), "lacks data.test_fingerprint"),
+        (lambda values: values.update(data=None), "lacks data"),
+        (lambda values: values.update(model=None), "lacks model"),
+        (lambda values: values.update(features=None), "lacks features.inception.weights_sha256"),
+        (lambda values: values.update(kind="gan"), "is of kind 'gan'"),
+        (lambda values: values.update(name="two\nlines"), "a row's name is one line"),
+        (lambda values: values.update(grid="absent.png"), "names the grid absent.png, which is not in its folder"),
+        (lambda values: values.update(grid="../secret.png"), "is not in its folder"),
+        (lambda values: values.update(grid="evaluation.json"), "is not a PNG"),
+    ],
+)
+def test_incomplete_evaluations_are_named(write, change, message):
+    with pytest.raises(ReportError, match=message):
+        read_evaluation(write("latent", "diffusion", 9.0, change=change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.update(num_images=2_000), "the number of images differs: 10000 against 2000"),
+        (lambda values: values["data"].update(name="flowers-102"), "the data set differs"),
+        (lambda values: values["data"].update(source="embedded"), "the source of the data set differs"),
+        (lambda values: values["data"].update(test_fingerprint="cc"), "the test images differs: bb against cc"),
+        (
+            lambda values: values["features"]["inception"].update(weights_sha256="other"),
+            "the Inception network differs",
+        ),
+        (lambda values: values["features"]["classifier"].update(weights_sha256="other"), "the classifier differs"),
+        (lambda values: values["features"]["inception"].update(resize="area"), "Inception's resize rule differs"),
+    ],
+)
+def test_what_does_not_compare_is_refused_with_both_folders(write, change, message):
+    folders = [write("pixel", "diffusion", 9.0), write("latent", "diffusion", 8.0, change=change)]
+    with pytest.raises(ReportError, match=f"pixel and .*latent do not compare, {message}.*; evaluate"):
+        check_comparable([read_evaluation(folder) for folder in folders])
+
+
+def test_a_metric_that_one_row_lacks_still_compares(write):
+    def no_inception(values):
+        values["features"]["inception"] = values["metrics"]["inception"] = None
+
+    folders = [write("pixel", "diffusion", 9.0, change=no_inception), write("latent", "diffusion", 8.0)]
+    check_comparable([read_evaluation(folder) for folder in folders])
+
+
+def test_nothing_to_compare_is_an_error():
+    with pytest.raises(ReportError, match="nothing to compare"):
+        check_comparable([])
+
+
+def test_rows_of_one_name_are_told_apart_by_folder(write):
+    folders = [
+        write("latent", "diffusion", 9.0, folder="steps-20"),
+        write("latent", "diffusion", 8.0, folder="steps-50"),
+    ]
+    ordered = in_order([read_evaluation(folder) for folder in folders])
+    assert [item.name for item in ordered] == ["latent (steps-20)", "latent (steps-50)"]
+    assert in_order(ordered) == ordered
+    assert json.loads((folders[0] / "evaluation.json").read_text())["name"] == "latent"

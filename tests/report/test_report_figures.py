@@ -1,0 +1,59 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentdiff.report import read_evaluation
+from latentdiff.report.figures import per_class, quality_over_time
+
+
+@pytest.mark.parametrize("draw", [quality_over_time, per_class])
+def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
+    evaluations = [read_evaluation(folder) for folder in five]
+    light, dark, png = draw(evaluations), draw(evaluations, "dark"), draw(evaluations, format="png")
+    assert light.startswith(b"<?xml")
+    assert light != dark
+    assert light == draw(evaluations)
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    assert (pixels[0] == 255).all()
+    assert pixels.min() < 64
+
+
+@pytest.mark.parametrize("draw", [quality_over_time, per_class])
+def test_nothing_to_draw_is_none(five, draw):
+    assert draw([read_evaluation(five[2])]) is None  # Noise.
+
+
+def test_empty_histories_are_skipped(write):
+    def change(values):
+        values["training"]["history"] = [{"images_seen": 5, "seconds": None, "distance": None}]
+
+    assert quality_over_time([read_evaluation(write("latent", "diffusion", 9.0, 60.0, change=change))]) is None
+
+
+def test_a_hundred_classes_and_any_name(write):
+    def change(values):
+        values["metrics"]["classifier"]["per_class_distance"] = {f"$x_{k}$ & <b>": float(k) for k in range(102)}
+
+    folder = write("latent $^", "diffusion", 9.0, 60.0, change=change)
+    few = per_class([read_evaluation(folder)], format="png")
+    assert Image.open(io.BytesIO(few)).height < 1300
+    assert quality_over_time([read_evaluation(folder)])
+
+
+def test_a_class_that_one_model_lacks_is_drawn_as_unknown(five):
+    pixel, latent = read_evaluation(five[3]), read_evaluation(five[1])
+    before = per_class([pixel, latent])
+    latent.values["metrics"]["classifier"]["per_class_distance"] = {"T-shirt": 1.0, "Bag": None}
+    assert per_class([pixel, latent]) != before
+
+
+def test_a_narrow_range_has_a_linear_axis_with_ticks(write):
+    def change(values):
+        values["training"]["history"] = [
+            {"images_seen": k, "seconds": 10.0 * k, "distance": 3.3 + k / 10} for k in range(9)
+        ]
+
+    folder = write("latent", "diffusion", 9.0, 90.0, 40.0, change=change)
+    assert quality_over_time([read_evaluation(folder)])

@@ -1,0 +1,143 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from latentdiff.report import ReportError, read_evaluation, verdict, write_report
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, and the table's texts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.addresses, self.rows, self.tags, self.cell = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for key, value in attributes if key in ("src", "href", "srcset")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag):
+        self.cell = self.cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.cell:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def evaluations(five):
+    return [read_evaluation(folder) for folder in five]
+
+
+def test_page_is_whole_and_fetches_nothing(evaluations, tmp_path):
+    path = write_report(evaluations, tmp_path / "new" / "report", "A title")
+    assert path == tmp_path / "new" / "report" / "index.html"
+    text = path.read_text()
+    page = Page(text)
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not re.search(r"@import|url\(|<link[^>]+stylesheet|https?://", text)
+    assert [row[:2] for row in page.rows[1:]] == [
+        ["noiseindependent random pixels", "412.00"],
+        ["vae_baselinedecoded random latents", "61.90"],
+        ["pixeldiffusion on 1×28×28 pixels", "14.21"],
+        ["latentdiffusion on 2×7×7 latents", "9.87"],
+        ["autoencoderceiling: reconstruction", "7.90"],
+        ["real imagesfloor: train against test", "3.10"],
+    ]
+    assert page.tags.count("figure") == 2 + 5
+    for expected in (
+        "<title>A title</title>",
+        "fashion-mnist, the full set: 60,000 training and 10,000 test images of 1×28×28.",
+        "Weights 6726825d0af5, resize: bilinear to 299.",
+        "It is not an FID",
+        "A scale of 1 is off",
+        "PSNR 23.1 dB, SSIM 0.900",
+        "dpmpp_2m, 20 steps, guidance off, seed 0",
+        "python -m latentdiff.stages.evaluate --checkpoint latent.safetensors",
+        "torch 2.15.0",
+    ):
+        assert expected in text
+
+
+def test_json_holds_everything(evaluations, tmp_path):
+    write_report(evaluations, tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["verdict"] == verdict(evaluations)
+    assert [row["role"] for row in report["rows"]] == ["noise", "prior", "pixel", "latent", "reconstruction", "floor"]
+    assert report["rows"][3]["cells"]["fid_test"] == {"value": 9.87, "text": "9.87"}
+    assert {column["key"] for column in report["columns"]} == set(report["rows"][3]["cells"])
+    by_name = {item.name: item.values for item in evaluations}
+    assert {values["name"]: values for values in report["evaluations"]} == by_name
+
+
+def test_markdown_has_the_table_and_its_pictures_exist(evaluations, tmp_path):
+    write_report(evaluations, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| latent, diffusion on 2×7×7 latents | 9.87 | 10.87 | 9.87 ± 0.50 |" in text
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert len(pictures) == 2 + 5
+    assert all((tmp_path / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_special_characters_are_escaped(write, tmp_path):
+    name = "latent <img src=http://x onerror=alert(1)> & \"$|`'"
+    folder = write(name, "diffusion", 9.0, 600.0, folder="odd")
+    path = write_report([read_evaluation(folder)], tmp_path / "out", "<script>alert(1)</script>")
+    page = Page(path.read_text())
+    assert page.rows[1][0].startswith(name)
+    assert page.tags.count("script") == 1
+    assert all(address.startswith("data:") for address in page.addresses)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.startswith("# \\<script\\>")
+    assert "latent \\<img src=http://x onerror=alert(1)\\> \\& \"$\\|\\`'" in text
+
+
+def test_a_report_of_almost_nothing(write, tmp_path):
+    def bare(values):
+        for key in ("sampling", "model", "training", "features", "metrics", "floors", "grid", "environment", "command"):
+            del values[key]
+        values["data"]["source"] = "embedded"
+
+    text = write_report([read_evaluation(write("noise", "noise", 1.0, change=bare))], tmp_path / "out").read_text()
+    assert "cannot be said: there is no latent and no pixel model here." in text
+    assert "the slice inside the package, not the full set" in text
+    assert "None" not in text
+    assert "<figure" not in text
+
+
+def test_what_does_not_compare_is_not_written(write, tmp_path):
+    folders = [
+        write("pixel", "diffusion", 9.0),
+        write("latent", "diffusion", 8.0, change=lambda values: values.update(num_images=5)),
+    ]
+    with pytest.raises(ReportError, match="the number of images differs"):
+        write_report([read_evaluation(folder) for folder in folders], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_report_replaces_the_first(evaluations, tmp_path):
+    write_report(evaluations, tmp_path, "first")
+    first = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    write_report(evaluations, tmp_path, "first")
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == first
+    write_report(evaluations, tmp_path, "second")
+    assert "<title>second</title>" in (tmp_path / "index.html").read_text()
+
+
+def test_importing_the_report_does_not_import_torch():
+    command = "import sys, latentdiff.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

@@ -1,0 +1,170 @@
+import pytest
+
+from latentdiff.report import build_table, read_evaluation, verdict
+from latentdiff.report.formats import amount, distance, duration, kid
+
+
+def read(*folders):
+    return [read_evaluation(folder) for folder in folders]
+
+
+def test_formats():
+    assert [distance(value) for value in (412.3, 7.904, 0.2)] == ["412.30", "7.90", "0.200"]
+    assert [duration(value) for value in (45, 1200, 9000)] == ["45 s", "20 min", "2.5 h"]
+    assert [amount(value) for value in (5.2, 36.4, 416.4, 9_999, 98_300, 4.4e6)] == [
+        "5.20",
+        "36.4",
+        "416",
+        "9,999",
+        "98.3 k",
+        "4.40 M",
+    ]
+    assert kid({"mean": 0.00512, "std": 0.0004}) == "5.12 ± 0.40"
+    assert kid({"mean": -0.00001}) == "-0.01"
+
+
+def test_order_values_and_floor(five):
+    table = build_table(read(*five))
+    assert [row.name for row in table.rows] == [
+        "noise",
+        "vae_baseline",
+        "pixel",
+        "latent",
+        "autoencoder",
+        "real images",
+    ]
+    columns = [column.key for column in table.columns]
+    latent = dict(zip(columns, table.rows[3].cells, strict=True))
+    assert {key: cell.text for key, cell in latent.items()} == {
+        "fid_test": "9.87",
+        "fid_train": "10.87",
+        "kid_test": "9.87 ± 0.50",
+        "distance_test": "0.987",
+        "class_accuracy": "93.4 %",
+        "parameters": "4.40 M",
+        "train_rate": "416",
+        "train_seconds": "20 min",
+        "stage_one_seconds": "25 min",
+        "peak_memory": "1.20 GB",
+        "sample_rate": "61.7",
+        "steps": "20",
+    }
+    assert latent["kid_test"].value == pytest.approx(0.00987)
+    floor = dict(zip(columns, table.rows[-1].cells, strict=True))
+    assert {key: cell.value for key, cell in floor.items() if cell.value is not None} == {
+        "fid_test": 3.1,
+        "distance_test": 0.2,
+    }
+
+
+def test_columns_without_a_value_and_an_unknown_floor_are_dropped(write):
+    def bare(values):
+        values.update(metrics={"classifier": {"distance_test": 1.5}}, floors=None, training=None, sampling=None)
+
+    table = build_table(read(write("latent", "diffusion", 9.0, change=bare)))
+    assert [column.key for column in table.columns] == ["distance_test", "parameters"]
+    assert [row.name for row in table.rows] == ["latent"]
+
+
+def test_terminal_table_is_aligned_and_fits(five):
+    lines = build_table(read(*five)).text().splitlines()
+    assert max(map(len, lines)) <= 160
+    assert lines[0].split()[:4] == ["FID", "FID", "KID", "Classifier"]
+    assert [line.split("  ")[0] for line in lines[3:]] == [
+        "noise",
+        "vae_baseline",
+        "pixel",
+        "latent",
+        "autoencoder (ceiling)",
+        "real images (floor)",
+    ]
+    end = lines[1].index("test") + len("test")
+    assert [line[:end].split()[-1] for line in lines[3:]] == ["412.00", "61.90", "14.21", "9.87", "7.90", "3.10"]
+
+
+def test_latent_better_at_the_same_budget(five):
+    sentence = verdict(read(*five))
+    assert sentence.startswith(
+        "Latent beat pixel: FID to the test images 9.87 against 14.21 (lower is better), "
+        "after 45 min of training (25 min of it for the autoencoder) against 45 min."
+    )
+    assert "budget" not in sentence
+    assert "One training run each" in sentence
+
+
+def test_pixel_better_but_trained_longer(write):
+    pair = read(write("pixel", "diffusion", 8.0, 3600.0), write("latent", "diffusion", 9.0, 600.0, 900.0))
+    sentence = verdict(pair)
+    assert sentence.startswith("Pixel beat latent: FID to the test images 8.00 against 9.00")
+    assert "Not the same budget: pixel trained 2.4 times as long as latent, which may be all of its lead." in sentence
+
+
+def test_latent_better_with_less_time(write):
+    pair = read(write("pixel", "diffusion", 9.0, 3600.0), write("latent", "diffusion", 8.0, 600.0, 900.0))
+    assert "Not the same budget: pixel trained 2.4 times as long as latent and was still beaten." in verdict(pair)
+
+
+@pytest.mark.parametrize(("seconds", "same"), [(1099.0, True), (1101.0, False)])
+def test_ten_per_cent_is_the_same_budget(write, seconds, same):
+    pair = read(write("pixel", "diffusion", 9.0, 1000.0), write("latent", "diffusion", 8.0, seconds - 500, 500.0))
+    assert ("Not the same budget" not in verdict(pair)) is same
+
+
+def test_a_tiny_lead_is_none(write):
+    pair = read(write("pixel", "diffusion", 9.1, 1000.0), write("latent", "diffusion", 9.0, 500.0, 500.0))
+    assert verdict(pair).startswith("Latent and pixel are level: FID to the test images 9.00 against 9.10")
+    assert "beat" not in verdict(pair)
+
+
+def test_unknown_times_are_said(write):
+    pair = read(write("pixel", "diffusion", 9.0), write("latent", "diffusion", 8.0, 500.0))
+    assert "after 8 min of training against an unrecorded time." in verdict(pair)
+    assert "Whether the budget was the same cannot be said: pixel has no training time." in verdict(pair)
+    assert "The autoencoder's own training time is not known and not counted." in verdict(pair)
+
+
+def test_different_devices_samplers_and_the_slice_are_said(write):
+    def change(values):
+        values["training"]["device"] = "a GPU"
+        values["sampling"].update(steps=50, guidance_scale=1.5)
+
+    def slice_(values):
+        values["data"]["source"] = "embedded"
+        values["num_images"] = 2_000
+
+    pair = read(
+        write("pixel", "diffusion", 9.0, 1000.0, change=lambda values: (change(values), slice_(values))),
+        write("latent", "diffusion", 8.0, 500.0, 500.0, change=slice_),
+    )
+    sentence = verdict(pair)
+    assert "Trained on different devices (a CPU, 2 threads; a GPU), so the times do not compare." in sentence
+    assert "latent by dpmpp_2m, 20 steps, guidance off; pixel by dpmpp_2m, 50 steps, guidance 1.5." in sentence
+    assert "An FID from 2,000 images is unreliable" in sentence
+    assert "the slice of fashion-mnist inside the package, not on the full set" in sentence
+
+
+def test_without_inception_the_classifier_decides_and_is_named(write):
+    def no_inception(values):
+        values["metrics"]["inception"] = None
+
+    pair = read(
+        write("pixel", "diffusion", 20.0, 1000.0, change=no_inception),
+        write("latent", "diffusion", 10.0, 500.0, 500.0),
+    )
+    assert verdict(pair).startswith("Latent beat pixel: classifier distance to the test images 1.00 against 2.00")
+    assert "No FID decides here" in verdict(pair)
+
+
+def test_what_cannot_be_said(write, five):
+    noise, latent = read(five[2]), read(five[1])
+    assert verdict(noise + latent) == "Whether the latent space paid off cannot be said: there is no pixel model here."
+    assert "there is no latent and no pixel model here" in verdict(noise)
+    bare = read(write("bare pixel", "diffusion", 1.0, change=lambda values: values.update(metrics=None)))
+    assert "latent and pixel share no metric" in verdict(latent + bare)
+
+
+def test_of_several_models_the_best_is_compared(write, five):
+    again = write("latent", "diffusion", 9.5, 1200.0, 1500.0, folder="again")
+    sentence = verdict(read(*five, again))
+    assert sentence.startswith("Latent (again) beat pixel: FID to the test images 9.50")
+    assert "The best of 2 latent models is compared" in sentence
