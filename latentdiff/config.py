@@ -146,7 +146,7 @@ class TrainerConfig:
         seed: Seed of the weights, the batches and the noise.
         accelerator: ``auto`` takes a GPU where there is one.
         devices: Devices on each machine, or ``auto`` for one.
-        num_nodes: Machines.
+        num_nodes: Number of machines that train together.
         strategy: Lightning's strategy, such as ``ddp``.
         num_threads: CPU threads; none leaves torch's choice.
     """

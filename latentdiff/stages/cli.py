@@ -23,7 +23,9 @@ def parse(cls: type[Config], argv: list[str] | None = None) -> Config:
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE)
-    parser = ArgumentParser(prog=f"python -m {cls.__module__}", description=(cls.__doc__ or "").split("\n\n")[0])
+    spec = sys.modules["__main__"].__spec__
+    module = cls.__module__ if cls.__module__ != "__main__" or spec is None else spec.name
+    parser = ArgumentParser(prog=f"python -m {module}")
     parser.add_argument(
         "--config",
         action="config",
@@ -31,7 +33,7 @@ def parse(cls: type[Config], argv: list[str] | None = None) -> Config:
         "configs/, such as fashion-mnist/pixel.yaml, is found wherever latentdiff is installed.",
     )
     parser.add_class_arguments(cls)
-    namespace = parser.instantiate_classes(parser.parse_args(_usual(sys.argv[1:] if argv is None else argv)))
+    namespace = parser.instantiate(parser.parse_args(_usual(sys.argv[1:] if argv is None else argv)))
     return cls(**{name: value for name, value in vars(namespace).items() if name != "config"})
 
 

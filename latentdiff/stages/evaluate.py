@@ -29,11 +29,11 @@ class EvaluateStage:
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
         data: The real images.
         num_images: How many images; none takes 10,000, or as many as the test split has.
-        steps: Sampling steps.
-        sampler: Which sampler.
+        steps: Sampling steps, each one network pass.
+        sampler: The solver that walks from noise to image.
         guidance_scale: Classifier-free guidance; 1 is off.
-        seed: Seed of the samples.
-        batch_size: Images at a time.
+        seed: Seed of the sampled images.
+        batch_size: Images at a time; changes memory, not images.
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.

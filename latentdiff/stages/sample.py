@@ -15,15 +15,15 @@ class SampleStage:
 
     Args:
         checkpoint: A diffusion model's file.
-        num_images: How many.
+        num_images: Number of images to sample.
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
             classes in turn.
         steps: Sampling steps, each one network pass (two with guidance).
-        sampler: Which sampler.
+        sampler: The solver that walks from noise to image.
         guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it.
         eta: Noise of the ddim sampler: 0 none, 1 as much as ddpm.
         seed: Image i depends on (seed, i) alone.
-        batch_size: Images at a time.
+        batch_size: Images at a time; changes memory, not images.
         device: ``auto`` takes a GPU where there is one.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from latentdiff.config import AutoencoderConfig
+from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+
+SMALL = {"channels": (8, 16, 32), "encoder_blocks": 1, "decoder_blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "latent_shape"),
+    [((1, 28, 28), (2, 7, 7)), ((3, 30, 30), (2, 8, 8)), ((1, 29, 17), (2, 8, 5)), ((3, 5, 64), (2, 2, 16))],
+)
+def test_any_image_size_comes_back_in_its_own(image_shape, latent_shape):
+    model = Autoencoder(image_shape, AutoencoderConfig(**SMALL))
+    x = torch.randn(2, *image_shape)
+    moments = model.encode(x)
+    assert moments.shape == (2, 4, *latent_shape[1:])
+    assert model.latent_shape == latent_shape
+    assert model.decode(draw(moments, torch.randn(2, *latent_shape))).shape == x.shape
+    assert model.compression == math.prod(image_shape) / math.prod(latent_shape)
+
+
+def test_default_compresses_fashion_mnist_eightfold():
+    assert Autoencoder((1, 28, 28), AutoencoderConfig()).compression == 8.0
+
+
+def test_kl_and_draw_are_the_gaussian_ones():
+    moments = torch.randn(5, 6, 3, 3)
+    mean, logvar = moments.chunk(2, dim=1)
+    posterior = Normal(mean, torch.exp(0.5 * logvar))
+    torch.testing.assert_close(kl_per_dim(moments), kl_divergence(posterior, Normal(0.0, 1.0)).mean())
+    noise = torch.randn(20_000, 1, 1, 1)
+    one = torch.tensor([0.3, math.log(4.0)]).reshape(1, 2, 1, 1)
+    z = draw(one.expand(20_000, -1, -1, -1), noise)
+    assert abs(z.mean() - 0.3) < 0.06
+    assert abs(z.std() - 2.0) < 0.05
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(ValueError, match="at least one resolution"):
+        Autoencoder((1, 8, 8), AutoencoderConfig(channels=()))
+    with pytest.raises(ValueError, match="heads"):
+        Autoencoder((1, 8, 8), AutoencoderConfig(channels=(8, 40)))
+
+
+def test_discriminator_judges_patches_and_each_image_alone():
+    net = PatchDiscriminator(1, 8)
+    x = torch.randn(4, 1, 28, 28)
+    assert net(x).shape == (4, 1, 7, 7)
+    torch.testing.assert_close(net(x)[:1], net(x[:1]))
+
+
+def test_hinge_losses():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.0])
+    assert hinge_discriminator_loss(real, fake) == 0.5 * (0.25 + 0.5)
+    assert hinge_generator_loss(fake) == 1.0

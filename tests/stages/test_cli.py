@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+import pytest
+import yaml
+
+from latentdiff.config import RunConfig
+from latentdiff.stages import cli, folders
+from latentdiff.stages.diffusion import DiffusionStage
+from latentdiff.stages.folders import FolderError
+
+STAGES = {
+    "autoencoder": "AutoencoderStage",
+    "latents": "LatentsStage",
+    "diffusion": "DiffusionStage",
+    "sample": "SampleStage",
+    "evaluate": "EvaluateStage",
+    "compare": "CompareStage",
+    "classifier": "ClassifierStage",
+    "demo": "DemoStage",
+}
+
+
+def options(cls, prefix=""):
+    for field in dataclasses.fields(cls):
+        kind = field.default_factory if field.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(kind):
+            yield from options(kind, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_help_documents_every_option(stage, capsys):
+    cls = getattr(importlib.import_module(f"latentdiff.stages.{stage}"), STAGES[stage])
+    with pytest.raises(SystemExit) as end:
+        cli.parse(cls, ["--help"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for option in options(cls):
+        index = next(i for i, line in enumerate(lines) if line.strip().startswith(f"--{option} "))
+        # What follows the option, up to the next one, must hold words before the type and the default.
+        following = []
+        for line in lines[index : index + 8]:
+            if following and line.strip().startswith("--"):
+                break
+            following.append(line.strip())
+        words = " ".join(following).removeprefix(f"--{option}").split("(type:")[0].split("(default")[0]
+        assert len(words.split()) >= 4, f"--{option} of {stage} is not documented"
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("name: mine\ntrainer:\n  lr: 0.5\n  batch_size: 7\n")
+    config = cli.parse(DiffusionStage, ["--config", str(file), "--trainer.batch_size", "9", "--run.overwrite"])
+    assert (config.name, config.trainer.lr, config.trainer.batch_size) == ("mine", 0.5, 9)
+    assert config.run.overwrite is True
+    assert config.diffusion == DiffusionStage().diffusion
+
+
+def test_dashes_and_released_config_names_are_understood():
+    config = cli.parse(DiffusionStage, ["--config", "configs/fashion-mnist/pixel.yaml", "--trainer.max-images=5"])
+    assert (config.autoencoder, config.trainer.max_images) == ("none", 5)
+
+
+@pytest.mark.parametrize("arguments", [["--trainer.speed", "3"], ["--trainer.lr", "fast"], ["--config", "absent.yaml"]])
+def test_unknown_keys_and_bad_values_are_refused_by_name(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.parse(DiffusionStage, arguments)
+    assert end.value.code != 0
+    assert arguments[-1 if "absent" in arguments[1] else 0].removeprefix("--") in capsys.readouterr().err
+
+
+def test_unknown_key_in_a_file_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("trainer:\n  learning_rate: 0.5\n")
+    with pytest.raises(SystemExit):
+        cli.parse(DiffusionStage, ["--config", str(tmp_path / "my.yaml")])
+    assert "learning_rate" in capsys.readouterr().err
+
+
+def test_written_config_reads_back_to_the_same(tmp_path):
+    config = cli.parse(DiffusionStage, ["--network.channels=[16,32]", "--data.source", "embedded"])
+    cli.write_config(config, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["network"]["channels"] == [16, 32]
+    assert cli.parse(DiffusionStage, ["--config", str(tmp_path / "config.yaml")]) == config
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "vae_baseline", "latent", "pixel"])
+@pytest.mark.parametrize("group", ["fashion-mnist", "demo"])
+def test_every_config_parses_and_holds_only_what_differs(group, name):
+    module = "autoencoder" if name in ("autoencoder", "vae_baseline") else "diffusion"
+    cls = getattr(importlib.import_module(f"latentdiff.stages.{module}"), STAGES[module])
+    config = cli.parse(cls, ["--config", f"{group}/{name}.yaml"])
+    assert config.name == name
+
+
+def test_run_folders_are_never_overwritten_unasked(tmp_path):
+    run = RunConfig(folder=str(tmp_path / "run"))
+    folder = folders.prepare(run, "stage", "name")
+    (folder / "model.safetensors").write_text("precious")
+    with pytest.raises(FolderError, match=r"--run\.overwrite"):
+        folders.prepare(run, "stage", "name")
+    resumed = RunConfig(folder=run.folder, resume=True)
+    assert folders.prepare(resumed, "stage", "name") == folder
+    assert (folder / "model.safetensors").read_text() == "precious"
+    folders.prepare(RunConfig(folder=run.folder, overwrite=True), "stage", "name")
+    assert not list(folder.iterdir())
+    with pytest.raises(FolderError, match="no run to resume"):
+        folders.prepare(resumed, "stage", "name")
+    with pytest.raises(FolderError, match="cannot both"):
+        folders.prepare(RunConfig(folder=run.folder, overwrite=True, resume=True), "stage", "name")
+    assert str(folders.prepare(RunConfig(), "stage", "name")) == "stages/stage/name"

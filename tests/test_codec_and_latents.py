@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, to_float, to_uint8
+from latentdiff.config import AutoencoderConfig
+from latentdiff.data import ImageSet
+from latentdiff.latents import cache_key, cached_moments
+from latentdiff.models.autoencoder import Autoencoder
+
+CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+
+
+@pytest.fixture
+def codec():
+    model = Autoencoder((1, 9, 12), CONFIG)
+    return AutoencoderCodec(model, CONFIG, torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.3]))
+
+
+@pytest.fixture
+def data():
+    images = torch.randint(0, 256, (20, 1, 9, 12), dtype=torch.uint8)
+    return ImageSet(images, torch.arange(20) % 3, "squares", "train", "full", ("a", "b", "c"))
+
+
+def test_uint8_survives_the_way_to_float_and_back():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert to_uint8(torch.tensor([-3.0, 3.0, 0.0038])).tolist() == [0, 255, 128]
+
+
+def test_identity_codec_is_the_identity():
+    codec = IdentityCodec((1, 4, 4))
+    images = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
+    latents = codec.sample(codec.encode(images))
+    assert codec.latent_shape == codec.image_shape
+    assert codec.compression == 1.0
+    assert latents.min() >= -1
+    assert latents.max() <= 1
+    assert torch.equal(codec.decode(latents), images)
+
+
+def test_autoencoder_codec_keeps_the_contract(codec, data):
+    moments = codec.encode(data.images)
+    latents = codec.sample(moments, torch.Generator().manual_seed(0))
+    assert codec.latent_shape == (2, 5, 6)
+    assert moments.shape == (20, 4, 5, 6)
+    assert latents.shape == (20, 2, 5, 6)
+    assert torch.equal(latents, codec.sample(moments, torch.Generator().manual_seed(0)))
+    images = codec.decode(latents)
+    assert (images.dtype, images.shape) == (torch.uint8, data.images.shape)
+    z = torch.randn(4, 2, 5, 6)
+    torch.testing.assert_close(codec.unstandardise(codec.standardise(z)), z)
+    with pytest.raises(ValueError, match="takes uint8 images"):
+        codec.encode(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="takes uint8 images"):
+        codec.encode(torch.zeros(1, 1, 9, 12))
+
+
+def test_codec_is_rebuilt_from_its_header_and_state(codec, data):
+    twin = build_codec(codec.header(), codec.image_shape, codec.state())
+    assert twin.fingerprint == codec.fingerprint
+    assert torch.equal(twin.encode(data.images), codec.encode(data.images))
+    assert isinstance(build_codec(None, (1, 4, 4), {}), IdentityCodec)
+
+
+def test_cache_is_written_once_and_used_again(codec, data, tmp_path, capsys):
+    first, labels = cached_moments(codec, data, tmp_path)
+    assert torch.equal(first, codec.encode(data.images))
+    assert torch.equal(labels, data.labels)
+    assert "cached 20" in capsys.readouterr().out
+    codec.encode = None  # a second call must not encode
+    again, _ = cached_moments(codec, data, tmp_path)
+    assert torch.equal(first, again)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_cache_key_follows_weights_images_labels_and_transform(codec, data):
+    keys = {cache_key(codec, data, False), cache_key(codec, data, True)}
+    other_labels = ImageSet(data.images, data.labels + 1, data.name, data.split, data.source, data.class_names)
+    keys.add(cache_key(codec, other_labels, False))
+    with torch.no_grad():
+        next(codec.model.parameters()).add_(1e-3)
+    keys.add(cache_key(codec, data, False))
+    codec.std = codec.std * 1.01
+    keys.add(cache_key(codec, data, False))
+    assert len(keys) == 5
+
+
+def test_flips_are_a_second_entry(codec, data, tmp_path):
+    moments, labels = cached_moments(codec, data, tmp_path, hflip=True)
+    assert torch.equal(moments[20:], codec.encode(data.images.flip(-1)))
+    assert torch.equal(labels, data.labels.repeat(2))
+    images, _ = cached_moments(IdentityCodec((1, 9, 12)), data, tmp_path / "none", hflip=True)
+    assert torch.equal(images[20:], data.images.flip(-1))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "swap"])
+def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, damage):
+    first, _ = cached_moments(codec, data, tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:-9]
+    elif damage == "flip":
+        content[-9] ^= 1
+    else:
+        other = ImageSet(data.images.flip(0), data.labels, data.name, data.split, data.source, data.class_names)
+        cached_moments(codec, other, tmp_path / "other")
+        content = next((tmp_path / "other").iterdir()).read_bytes()
+    path.write_bytes(bytes(content))
+    again, _ = cached_moments(codec, data, tmp_path)
+    assert torch.equal(first, again)
+    assert "encoding again" in capsys.readouterr().out

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.models.autoencoder import draw
+from latentdiff.training import perceptual as perceptual_module
+from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.perceptual import Perceptual, find_trunk
+
+CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+
+
+def module(**loss):
+    loss = {"perceptual_weight": 0, "adversarial_weight": 0, **loss}
+    return AutoencoderModule((1, 8, 8), CONFIG, AutoencoderLossConfig(**loss), TrainerConfig(), None)
+
+
+def test_gaussian_loss_is_the_negative_log_likelihood():
+    net = module(reconstruction="gaussian")
+    with torch.no_grad():
+        net.log_variance.fill_(math.log(0.25))
+    x, y = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
+    expected = -torch.distributions.Normal(y, 0.5).log_prob(x).mean()
+    torch.testing.assert_close(net.reconstruction_loss(x, y), expected)
+
+
+def test_latent_statistics_are_those_of_posterior_draws():
+    net = module()
+    images = torch.randint(0, 256, (300, 1, 8, 8), dtype=torch.uint8)
+    codec = net.codec(images)
+    moments = codec.encode(images)
+    z = torch.cat([draw(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
+    torch.testing.assert_close(codec.mean, z.mean((0, 2, 3)), rtol=0, atol=0.02)
+    torch.testing.assert_close(codec.std, z.std((0, 2, 3)), rtol=0.02, atol=0)
+    latents = codec.sample(moments)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(2), rtol=0.05, atol=0)
+
+
+def test_validation_measures_a_perfect_reconstruction_as_such(monkeypatch):
+    net = module()
+    images = torch.randint(0, 256, (16, 1, 16, 16), dtype=torch.uint8)
+    net = AutoencoderModule((1, 16, 16), CONFIG, net.loss, TrainerConfig(), None)
+    values = net.validate(images)
+    assert {"psnr", "ssim", "val_kl_per_dim", "latent_mean_0", "latent_std_1"} <= set(values)
+    monkeypatch.setattr("latentdiff.codec.AutoencoderCodec.reconstruct", lambda self, x: x)
+    perfect = net.validate(images)
+    assert perfect["ssim"] > 0.999
+    assert perfect["psnr"] > 80
+
+
+def test_image_gradient_is_the_gradient_of_the_weighted_sum():
+    net = module(adversarial_weight=0.3, adversarial_adaptive=False, discriminator_channels=8)
+    x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
+    gradient, _ = net._image_gradient(x, image, adversarial=True)
+    total = (image - x).abs().mean() - 0.3 * net.discriminator(image).mean()
+    torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
+
+
+def test_adaptive_weight_is_a_ratio_of_gradient_norms():
+    net = module(adversarial_weight=0.3, discriminator_channels=8)
+    x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
+    both, _ = net._image_gradient(x, image, adversarial=True)
+    alone, _ = net._image_gradient(x, image, adversarial=False)
+    torch.testing.assert_close((both - alone).norm() / alone.norm(), torch.tensor(0.3))
+
+
+def trunk(net):
+    import torchvision
+
+    model = getattr(torchvision.models, net)(weights=None)
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith("features.")}
+
+
+@pytest.mark.parametrize("net", ["alexnet", "vgg16"])
+def test_perceptual_distance_uses_the_given_trunk_and_has_a_gradient(net, tmp_path):
+    weights = trunk(net)
+    save_file(weights, tmp_path / "trunk.safetensors")
+    loss = Perceptual(find_trunk(net, str(tmp_path / "trunk.safetensors")), net, min_side=32)
+    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    assert loss(x, x.detach()).item() == 0
+    loss(x, torch.rand(2, 1, 16, 16)).backward()
+    assert x.grad.abs().sum() > 0
+    convolutions = [m for m in loss.distance.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    given = [tensor for name, tensor in weights.items() if name.endswith("weight")]
+    assert all(torch.equal(a.weight, b) for a, b in zip(convolutions, given, strict=True))
+    assert not any(parameter.requires_grad for parameter in loss.parameters())
+
+
+def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(perceptual_module, "answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    assert find_trunk("vgg16", None) is None
+    with pytest.raises(CheckpointError, match="there is no LPIPS trunk"):
+        find_trunk("vgg16", str(tmp_path / "absent.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        find_trunk("vgg16", str(tmp_path / "bad.pth"))
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="no tensors named"):
+        find_trunk("vgg16", str(tmp_path / "other.safetensors"))

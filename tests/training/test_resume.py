@@ -1,0 +1,108 @@
+"""A run that is killed and resumed must end with the very weights of one that was left alone."""
+
+from __future__ import annotations
+
+import csv
+
+import lightning
+import pytest
+import torch
+
+from latentdiff.codec import IdentityCodec
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.diffusion import DiffusionModule
+from latentdiff.training.fit import fit
+
+SETTINGS = TrainerConfig(max_images=100, images_per_epoch=32, batch_size=8, lr_warmup_images=16, accelerator="cpu")
+
+
+def diffusion_module():
+    torch.manual_seed(0)
+    network = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8, dropout=0.2)
+    return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), SETTINGS)
+
+
+def autoencoder_module():
+    torch.manual_seed(0)
+    config = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+    loss = AutoencoderLossConfig(perceptual_weight=0, adversarial_start=24, discriminator_channels=8)
+    return AutoencoderModule((1, 6, 6), config, loss, SETTINGS, None)
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(lightning.Callback):
+    """Ends the process's work in the middle of an epoch."""
+
+    def __init__(self, after_images):
+        self.after_images = after_images
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.images_seen >= self.after_images:
+            raise Killed
+
+
+def train(module, folder, resume=False, kill=None):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=generator)
+    tensors = (images, torch.arange(20) % 3) if isinstance(module, DiffusionModule) else (images,)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    callbacks = [EpochEnd(folder, dict, lambda path: path.touch())]
+    return fit(module, tensors, folder, callbacks + ([Kill(kill)] if kill else []), resume)
+
+
+@pytest.mark.parametrize("make", [diffusion_module, autoencoder_module])
+@pytest.mark.parametrize("kill", [40, 96])
+def test_killed_and_resumed_is_bit_for_bit_the_same(make, kill, tmp_path):
+    alone = train(make(), tmp_path / "alone")
+    with pytest.raises(Killed):
+        train(make(), tmp_path / "killed", kill=kill)
+    resumed = train(make(), tmp_path / "killed", resume=True)
+    assert alone.images_seen == resumed.images_seen == 104
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    rows = [list(csv.DictReader(open(tmp_path / run / "metrics.csv"))) for run in ("alone", "killed")]
+    assert [row["images_seen"] for row in rows[0]] == ["32", "64", "96", "104"]
+    timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in run] for run in rows]
+    assert timeless[0] == timeless[1]
+
+
+def test_checkpoint_holds_plain_types_and_no_feature_net(tmp_path):
+    train(autoencoder_module(), tmp_path)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["latentdiff"]["images_seen"] == 104
+    assert not any("perceptual" in name for name in checkpoint["state_dict"])
+
+
+def test_training_lowers_the_loss(tmp_path):
+    torch.manual_seed(0)
+    network = UNetConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    settings = TrainerConfig(max_images=4_000, images_per_epoch=400, batch_size=20, lr_warmup_images=100)
+    module = train(DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), settings), tmp_path)
+    losses = [row["loss"] for row in module.history]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_run_without_an_end_or_with_a_loss_that_is_not_finite_says_so(tmp_path):
+    module = diffusion_module()
+    module.settings = TrainerConfig(max_images=None, max_seconds=None, accelerator="cpu")
+    with pytest.raises(ValueError, match="needs an end"):
+        train(module, tmp_path)
+    module = diffusion_module()
+    with torch.no_grad():
+        module.network.stem.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"--trainer\.lr"):
+        train(module, tmp_path)
+
+
+def test_seconds_end_a_run_too(tmp_path):
+    module = diffusion_module()
+    module.settings = TrainerConfig(max_images=None, max_seconds=0.2, batch_size=8, accelerator="cpu")
+    train(module, tmp_path)
+    assert module.finished()
+    assert 0.2 <= module.seconds < 5
+    assert module.images_seen > 0
