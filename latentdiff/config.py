@@ -62,10 +62,13 @@ class AutoencoderLossConfig:
         perceptual_weights: File with the trunk's convolutions in torchvision's names (``.pth`` or ``.safetensors``).
             Default: the environment variable LATENTDIFF_LPIPS (a folder holding ``vgg16_features.safetensors`` or
             ``alexnet_features.safetensors``), else torchvision's download; with neither the term is off.
+        perceptual_share: Share of each batch that the perceptual loss is taken on; its gradient stays unbiased.
         perceptual_min_side: Images with a smaller side are enlarged by a whole factor to at least this first: the
             trunks were trained on 224 pixels and see little in 28.
         adversarial_weight: Weight of the patch discriminator's hinge loss; 0 turns it off.
         adversarial_start: Images seen before the discriminator's loss enters.
+        discriminator_warmup: Images before that on which the discriminator alone learns: the gradient of an untrained
+            one is noise.
         adversarial_adaptive: Scale the adversarial gradient at the reconstruction to the norm of the other terms', so
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
@@ -77,10 +80,12 @@ class AutoencoderLossConfig:
     perceptual_weight: float = 1.0
     perceptual_net: Literal["vgg16", "alexnet"] = "alexnet"
     perceptual_weights: str | None = None
+    perceptual_share: float = 1.0
     perceptual_min_side: int = 56
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.05
     adversarial_start: int = 60_000
-    adversarial_adaptive: bool = True
+    discriminator_warmup: int = 5_000
+    adversarial_adaptive: bool = False
     discriminator_channels: int = 48
     discriminator_lr: float = 4e-4
 

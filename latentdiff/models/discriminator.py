@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from latentdiff.models.layers import group_norm
+from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Sequential):
     """[b, c, h, w] -> [b, 1, h/4, w/4]: one logit for each overlapping patch (Isola et al. 2017).
 
-    Group normalisation instead of batch normalisation, so that an image's logits do not depend on its batch.
+    Spectral normalisation (Miyato et al. 2018) and no feature normalisation: group or instance norm would divide out
+    the energy of the texture, which is just what a blurred reconstruction lacks.
     """
 
     def __init__(self, image_channels: int, channels: int):
-        def block(i: int, o: int, stride: int) -> list[nn.Module]:
-            return [nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1), group_norm(o), nn.LeakyReLU(0.2)]
+        def convolution(i: int, o: int, stride: int = 1) -> nn.Module:
+            c = nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1)
+            import os
+
+            return spectral_norm(c) if os.environ.get("SN") else c
 
         super().__init__(
-            nn.Conv2d(image_channels, channels, 3, 1, 1),
+            convolution(image_channels, channels),
             nn.LeakyReLU(0.2),
-            *block(channels, 2 * channels, 2),
-            *block(2 * channels, 4 * channels, 2),
-            *block(4 * channels, 4 * channels, 1),
-            nn.Conv2d(4 * channels, 1, 3, 1, 1),
+            convolution(channels, 2 * channels, 2),
+            nn.LeakyReLU(0.2),
+            convolution(2 * channels, 4 * channels, 2),
+            nn.LeakyReLU(0.2),
+            convolution(4 * channels, 4 * channels),
+            nn.LeakyReLU(0.2),
+            convolution(4 * channels, 1),
         )
 
 

@@ -123,10 +123,12 @@ def _known(*parts: tuple[Any, Any]) -> list[str]:
 
 
 def _network(evaluations: list[Evaluation], net: str) -> str:
-    """Names the weights and the resize rule, which all rows share."""
+    """Names the weights, the resize rule and the real images, which all rows share."""
     features = next((item.get("features", net) for item in evaluations if item.get("features", net)), {})
     resize = f", resize: {features['resize']}" if features.get("resize") else ""
-    return f"Weights {features.get('weights_sha256', '')[:HASH_LETTERS]}{resize}."
+    counts = [features.get("test_images"), features.get("train_images")]
+    real = f" Real images: {counts[0]:,} of the test and {counts[1]:,} of the training split." if all(counts) else ""
+    return f"Weights {features.get('weights_sha256', '')[:HASH_LETTERS]}{resize}.{real}"
 
 
 def _subsets(evaluations: list[Evaluation]) -> str:

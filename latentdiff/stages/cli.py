@@ -44,7 +44,7 @@ def _usual(arguments: list[str]) -> list[str]:
     under configs/ too.
     """
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         if argument.startswith("--") and argument not in ("--help", "--config"):
             name, equals, value = argument[2:].partition("=")
             argument = f"--{name.replace('-', '_')}{equals}{value}"

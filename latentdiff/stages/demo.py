@@ -1,4 +1,4 @@
-"""The whole pipeline in minutes, on the images inside the package: from nothing to a comparison of pixels and latents."""
+"""The whole pipeline in minutes on the images inside the package, from nothing to a comparison with pixels."""
 
 from __future__ import annotations
 

@@ -113,7 +113,11 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         # Real training images enter in the number of the images measured: FID falls with n on either side.
         reference = Reference.build(net, train, test, Path(config.features_folder), max_images=max(n, len(test)))
         ours = extract(net, images)
-        features[key] = reference.net
+        features[key] = {
+            **reference.net,
+            "train_images": len(reference.train),
+            "test_images": len(reference.test),
+        }
         metrics[key] = measure(ours, subject.labels, reference, config.seed)
         floors[key] = reference.floor(n, config.seed)
         notes += warnings(ours, subject.labels, reference)

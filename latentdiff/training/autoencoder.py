@@ -69,7 +69,9 @@ class AutoencoderModule(StageModule):
         # The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         # the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
         image = reconstruction.detach().requires_grad_()
-        adversarial = self.discriminator is not None and self.images_seen >= self.loss.adversarial_start
+        start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
+        adversarial = self.discriminator is not None and self.images_seen >= start
+        judged = self.discriminator is not None and self.images_seen >= start - warmup
         gradient, losses = self._image_gradient(x, image, adversarial)
         losses["kl_per_dim"] = kl_per_dim(moments)
         surrogate = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
@@ -78,7 +80,7 @@ class AutoencoderModule(StageModule):
             surrogate = surrogate + self.reconstruction_loss(x, image.detach())
             own.append(self.log_variance)
         self.optimise(optimizer, surrogate, own)
-        if adversarial:
+        if judged:
             real, fake = self.discriminator(torch.cat([x, image.detach()])).float().chunk(2)
             losses["discriminator"] = hinge_discriminator_loss(real, fake)
             self.optimise(others[0], losses["discriminator"], self.discriminator.parameters())
@@ -90,7 +92,8 @@ class AutoencoderModule(StageModule):
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         total = losses["reconstruction"]
         if self._perceptual[0] is not None:
-            losses["perceptual"] = self._perceptual[0](image, x)
+            some = slice(max(1, round(self.loss.perceptual_share * len(x))))  # a batch comes in random order
+            losses["perceptual"] = self._perceptual[0](image[some], x[some])
             total = total + self.loss.perceptual_weight * losses["perceptual"]
         (gradient,) = torch.autograd.grad(total, image)
         if adversarial:

@@ -130,8 +130,10 @@ def test_ddim_eta_zero_needs_no_noise_and_eta_one_is_ddpm():
     *_, a = ddim(gaussian_denoiser, x, levels, refuse)
     assert torch.isfinite(a.x).all()
     runs = []
-    for run in (lambda noise: ddim(gaussian_denoiser, x, levels, noise, eta=1.0),
-                lambda noise: SAMPLERS["ddpm"](gaussian_denoiser, x, levels, noise)):
+    for run in (
+        lambda noise: ddim(gaussian_denoiser, x, levels, noise, eta=1.0),
+        lambda noise: SAMPLERS["ddpm"](gaussian_denoiser, x, levels, noise),
+    ):
         generator = torch.Generator().manual_seed(0)
         *_, last = run(lambda generator=generator: torch.randn(x.shape, generator=generator))
         runs.append(last.x)

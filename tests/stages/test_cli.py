@@ -19,6 +19,7 @@ STAGES = {
     "evaluate": "EvaluateStage",
     "compare": "CompareStage",
     "classifier": "ClassifierStage",
+    "release": "ReleaseStage",
     "demo": "DemoStage",
 }
 

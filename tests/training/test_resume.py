@@ -31,6 +31,11 @@ def autoencoder_module():
     return AutoencoderModule((1, 6, 6), config, loss, SETTINGS, None)
 
 
+def read_rows(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
 class Killed(Exception):
     pass
 
@@ -65,7 +70,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(make, kill, tmp_path):
     assert alone.images_seen == resumed.images_seen == 104
     for name, tensor in alone.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
-    rows = [list(csv.DictReader(open(tmp_path / run / "metrics.csv"))) for run in ("alone", "killed")]
+    rows = [read_rows(tmp_path / run / "metrics.csv") for run in ("alone", "killed")]
     assert [row["images_seen"] for row in rows[0]] == ["32", "64", "96", "104"]
     timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in run] for run in rows]
     assert timeless[0] == timeless[1]

@@ -1,0 +1,109 @@
+"""Put a trained model on the shelf: half the size, with a card that says where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model", "classifier": "classifier"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseStage:
+    """Write a trained model as bf16 with a model card beside it.
+
+    Args:
+        model: The run's model.safetensors.
+        to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
+        evaluation: Folder of an evaluation of the released file, whose numbers the card then states.
+        licence: What the card says about the data and its licence.
+        overwrite: Replace a released file.
+    """
+
+    model: str
+    to: str
+    evaluation: str | None = None
+    licence: str = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE."
+    overwrite: bool = False
+
+
+def run(config: ReleaseStage) -> Path:
+    """Write the file and its card; return the path of the file."""
+    import torch
+
+    from latentdiff import checkpoint
+    from latentdiff.report import read_evaluation
+    from latentdiff.stages.folders import FolderError
+
+    source, target = Path(config.model), Path(config.to)
+    header, tensors = checkpoint.read(source)
+    evaluation = read_evaluation(config.evaluation).values if config.evaluation else None
+    if source != target:
+        if target.exists() and not config.overwrite:
+            raise FolderError(f"{target} is there already; --overwrite replaces it")
+        kind = header["kind"]
+        content = {key: value for key, value in header.items() if key not in ("format", "kind")}
+        checkpoint.save(target, kind, tensors, content, torch.bfloat16)
+    if evaluation and evaluation["model"]["sha256"] != checkpoint.file_sha256(target):
+        raise ValueError(f"{config.evaluation} measured another file than {target}: evaluate the released file")
+    text = card(target, header, sum(t.numel() for t in tensors.values()), evaluation, config.licence)
+    checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
+    print(target)
+    return target
+
+
+def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str, Any] | None, licence: str) -> str:
+    """The model card as Markdown."""
+    made = header["provenance"]
+    data = made["data"]
+    rows = {
+        "Kind": TITLES[header["kind"]],
+        "Numbers in the file": f"{numbers:,}, stored as bf16",
+        "Training images": f"{data['images']:,} ({data['name']}, {data['source']} set)",
+        "Images seen": f"{made['images_seen']:,}",
+        "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
+        "Hardware": made["device"],
+        "Peak memory": f"{made['peak_memory_bytes'] / 2**30:.2f} GiB",
+        "Versions": ", ".join(f"{name} {version}" for name, version in made["environment"].items()),
+    }
+    if made.get("stage_one_seconds"):
+        rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
+    lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
+    if evaluation:
+        lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
+        lines += [f"- {line}" for line in _results(evaluation)]
+        lines += ["", "by", "", f"    {evaluation['command']}", ""]
+    loading = "load" if header["kind"] != "classifier" else "shelf"
+    lines += ["```python", f"from latentdiff import {loading}", "", f'model = load("{path.as_posix()}")', "```", ""]
+    return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
+
+
+def _results(evaluation: dict[str, Any]) -> list[str]:
+    from latentdiff.stages.evaluate import summary
+
+    sampling = evaluation["sampling"]
+    how = (
+        [
+            f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']}, seed "
+            f"{sampling['seed']}"
+        ]
+        if sampling
+        else []
+    )
+    return how + summary(evaluation)
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(ReleaseStage, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

@@ -1,0 +1,219 @@
+"""Every stage after the other as a user runs them, on a few images of the embedded slice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentdiff import checkpoint, load
+from latentdiff.data import fashion_mnist
+from latentdiff.evaluation import feature_nets
+from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, release, sample
+from latentdiff.stages.folders import FolderError
+
+TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
+TRAINER += ["--trainer.batch_size=16", "--trainer.accelerator=cpu"]
+CODEC = [
+    "--model.channels=[8,16,16]",
+    "--model.decoder_blocks=1",
+    "--loss.perceptual_weight=0",
+    "--model.attention=false",
+]
+CODEC += ["--loss.adversarial_weight=0", "--validation_images=16"]
+UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
+UNET += ["--network.head_channels=8", "--quality_images=20"]
+
+
+def read_rows(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory):
+    """A folder where both stages have been run, on latents and on pixels."""
+    folder, before = tmp_path_factory.mktemp("workbench"), Path.cwd()
+    os.chdir(folder)
+    try:
+        autoencoder.main([*TRAINER, *CODEC])
+        latents.main(["--data.source=embedded"])
+        diffusion.main([*TRAINER, *UNET])
+        diffusion.main([*TRAINER, *UNET, "--name=pixel", "--autoencoder=none"])
+        yield folder
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def inside(workbench, isolated, monkeypatch):
+    monkeypatch.chdir(workbench)
+
+
+def test_training_leaves_a_whole_run_folder(workbench):
+    for run, columns in (
+        ("autoencoder/fashion-mnist-autoencoder", {"psnr", "ssim", "val_kl_per_dim", "latent_mean_0", "latent_std_1"}),
+        ("diffusion/fashion-mnist-latent", {"loss", "distance", "class_accuracy"}),
+        ("diffusion/fashion-mnist-pixel", {"loss", "distance", "class_accuracy"}),
+    ):
+        folder = workbench / "stages" / run
+        names = {path.name for path in folder.iterdir()}
+        assert {"config.yaml", "metrics.csv", "last.ckpt", "model.safetensors", "samples"} <= names
+        assert any(name.startswith("events.out.tfevents") for name in names)
+        rows = read_rows(folder / "metrics.csv")
+        assert [row["images_seen"] for row in rows] == ["32", "64"]
+        assert columns <= set(rows[0])
+        assert sorted(path.name for path in (folder / "samples").iterdir()) == ["000000032.png", "000000064.png"]
+        provenance = checkpoint.read_header(folder / "model.safetensors")["provenance"]
+        assert provenance["images_seen"] == 64
+        assert provenance["data"]["source"] == "embedded"
+        assert "--trainer.max_images=64" in provenance["command"]
+
+
+def test_the_latent_cache_was_made_once_and_used(workbench):
+    assert len(list((workbench / "stages" / "latents").iterdir())) == 1
+
+
+def test_an_existing_run_is_not_overwritten(workbench):
+    with pytest.raises(Exception, match="already holds a run"):
+        diffusion.main([*TRAINER, *UNET])
+
+
+def test_sample_writes_what_is_asked_for(workbench):
+    model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    sample.main(
+        [
+            "--checkpoint",
+            model,
+            "--num-images=5",
+            "--steps=3",
+            "--labels=bag,1,2,3,Shirt",
+            "--pngs",
+            "--npz",
+            "--strip=3",
+            "--gif",
+            "--run.folder=out",
+        ]
+    )
+    arrays = np.load("out/samples.npz")
+    assert arrays["images"].shape == (5, 28, 28, 1)
+    assert arrays["labels"].tolist() == [8, 1, 2, 3, 6]
+    single = np.asarray(Image.open("out/images/000003.png"))
+    assert np.array_equal(single, arrays["images"][3, :, :, 0])
+    assert Image.open("out/strip.png").height > Image.open("out/strip.png").width
+    assert Image.open("out/denoising.gif").n_frames == 3
+    again = load(model).sample(5, labels=[8, 1, 2, 3, 6], steps=3)
+    assert np.array_equal(arrays["images"][:, :, :, 0], again[:, 0].numpy())
+    with pytest.raises(ValueError, match="'hat' is no class"):
+        sample.main(["--checkpoint", model, "--labels=hat", "--run.folder=other"])
+    assert not Path("other").exists()
+
+
+def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
+    monkeypatch.setattr(feature_nets, "answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(workbench))
+    common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
+    codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
+    evaluate.main([*common, "--checkpoint=noise"])
+    assert "no FID or KID" in capsys.readouterr().out
+    evaluate.main([*common, f"--checkpoint={codec}", "--name=vae", "--mode=prior"])
+    evaluate.main([*common, f"--checkpoint={codec}", "--name=autoencoder"])
+    for name in ("latent", "pixel"):
+        evaluate.main(
+            [*common, f"--checkpoint=stages/diffusion/fashion-mnist-{name}/model.safetensors", "--name", name]
+        )
+    values = json.loads(Path("stages/evaluate/latent/evaluation.json").read_text())
+    assert values["num_images"] == 40
+    assert values["data"]["source"] == "embedded"
+    assert values["training"]["stage_one_seconds"] > 0
+    assert [row["images_seen"] for row in values["training"]["history"]] == [32, 64]
+    assert values["floors"]["classifier"]["distance_test"] < values["metrics"]["classifier"]["distance_test"]
+    assert json.loads(Path("stages/evaluate/autoencoder/evaluation.json").read_text())["metrics"]["reconstruction"]
+    with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
+        evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
+    capsys.readouterr()
+    compare.main([])
+    report = json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())
+    assert {"index.html", "report.md"} <= set(os.listdir("stages/compare/fashion-mnist"))
+    assert "slice" in report["verdict"]
+    shown = capsys.readouterr().out
+    assert shown.index("noise") < shown.index("pixel") < shown.index("latent")
+
+
+def test_bad_requests_end_in_one_sentence(workbench):
+    for arguments in (
+        ["evaluate", "--checkpoint", "absent.safetensors"],
+        ["diffusion", "--data.source", "embedded", "--autoencoder", "absent.safetensors"],
+        ["compare", "nowhere"],
+    ):
+        command = [sys.executable, "-m", f"latentdiff.stages.{arguments[0]}", *arguments[1:]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+        assert arguments[-1] in done.stderr
+
+
+def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench):
+    """SIGKILL at whatever moment it comes: after the first checkpoint, in the middle of something."""
+    long = ["--trainer.max_images=960", *UNET, "--quality_images=0", "--sample_every=100", "--autoencoder=none"]
+    settings = ["--data.source=embedded", "--trainer.images_per_epoch=32", "--trainer.batch_size=16", *long]
+    diffusion.main([*settings, "--run.folder=alone"])
+    command = [sys.executable, "-m", "latentdiff.stages.diffusion", *settings, "--run.folder=killed"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 60
+    while not Path("killed/last.ckpt").exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not Path("killed/model.safetensors").exists()
+    diffusion.main([*settings, "--run.folder=killed", "--run.resume"])
+    (_, ours), (_, theirs) = (checkpoint.read(f"{run}/model.safetensors") for run in ("alone", "killed"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert len(read_rows("killed/metrics.csv")) == 30
+
+
+def test_a_run_says_which_images_it_used(workbench, monkeypatch, capsys):
+    monkeypatch.setattr(fashion_mnist, "answers", lambda *_: False)
+    latents.main(["--folder=elsewhere"])
+    assert "embedded slice, not the full set" in capsys.readouterr().out
+
+
+def test_release_halves_the_file_and_writes_a_card(workbench):
+    source = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    arguments = ["--model", source, "--to", "shelf/latent.safetensors"]
+    release.main(arguments)
+    assert Path("shelf/latent.safetensors").stat().st_size < 0.7 * Path(source).stat().st_size
+    card = Path("shelf/latent.md").read_text()
+    assert "--trainer.max_images=64" in card
+    assert "embedded set" in card
+    assert load("shelf/latent.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
+    with pytest.raises(FolderError, match="is there already"):
+        release.main(arguments)
+    evaluate.main(
+        [
+            "--data.source=embedded",
+            "--num_images=40",
+            "--steps=2",
+            "--inception=off",
+            "--checkpoint=shelf/latent.safetensors",
+            "--run.folder=measured",
+        ]
+    )
+    release.main([*arguments, "--overwrite", "--evaluation=measured"])
+    assert "classifier distance to test" in Path("shelf/latent.md").read_text()
+    release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
+    diffusion.main([*TRAINER, *UNET, "--name=other", "--trainer.seed=1"])
+    other = "stages/diffusion/fashion-mnist-other/model.safetensors"
+    with pytest.raises(ValueError, match="measured another file"):
+        release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
