@@ -76,18 +76,18 @@ class AutoencoderLossConfig:
     """
 
     reconstruction: Literal["l1", "gaussian"] = "l1"
-    kl_weight: float = 1e-4
+    kl_weight: float = 5e-4
     perceptual_weight: float = 1.0
-    perceptual_net: Literal["vgg16", "alexnet"] = "alexnet"
+    perceptual_net: Literal["vgg16", "alexnet"] = "vgg16"
     perceptual_weights: str | None = None
-    perceptual_share: float = 1.0
+    perceptual_share: float = 0.25
     perceptual_min_side: int = 56
-    adversarial_weight: float = 0.05
-    adversarial_start: int = 60_000
+    adversarial_weight: float = 0.1
+    adversarial_start: int = 30_000
     discriminator_warmup: int = 5_000
     adversarial_adaptive: bool = False
     discriminator_channels: int = 48
-    discriminator_lr: float = 4e-4
+    discriminator_lr: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ from latentdiff.checkpoint import write_atomically
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 
 
-def extract(net: FeatureNet, images: Tensor, batch_size: int = 64, progress: bool = True) -> Features:
+def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
     """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ValueError for no images."""
     if not len(images):
         raise ValueError("there are no images to take features of")
     with tqdm(total=len(images), desc=net.name, unit="img", disable=None if progress else True, leave=False) as bar:
         parts = []
-        for batch in images.split(batch_size):
+        for batch in images.split(net.batch_size):
             parts.append(net(batch))
             bar.update(len(batch))
     logits = None if parts[0].logits is None else torch.cat([part.logits for part in parts])

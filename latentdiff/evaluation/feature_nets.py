@@ -48,6 +48,7 @@ class FeatureNet(Protocol):
         weights_sha256: SHA-256 of its weights file.
         resize: How images are brought to the net's input, in a line.
         device: Where it runs.
+        batch_size: Images at a time that are fastest there.
         class_names: Classes of the logits, empty where they are not the data set's.
     """
 
@@ -57,6 +58,7 @@ class FeatureNet(Protocol):
     weights_sha256: str
     resize: str
     device: torch.device
+    batch_size: int
     class_names: tuple[str, ...]
 
     def __call__(self, images: Tensor) -> Features:
@@ -91,6 +93,8 @@ class InceptionFeatures:
         net.features_list = [layer, "logits_unbiased"] if self._has_head else [layer]
         self.name = "inception-v3" if layer == "2048" else f"inception-v3 layer {layer}"
         self.dim, self.device = int(layer), torch.device(device)
+        # The feature maps of eight images stay in a CPU's cache: 30 images/s on two cores against 22 with 32.
+        self.batch_size = 8 if self.device.type == "cpu" else 64
         self.weights_sha256 = checkpoint.file_sha256(path)
         # Half as fast again as contiguous on a CPU (22 against 14 images/s on two cores), with the same features.
         self._net = net.to(device=self.device, memory_format=torch.channels_last)
@@ -128,7 +132,7 @@ class ClassifierFeatures:
         self.image_shape, self.class_names = net.image_shape, tuple(header["class_names"])
         self.name = f"{header['data']['name']} classifier"
         self.accuracy: float = header["test_accuracy"]
-        self.dim, self.device = net.feature_dim, torch.device(device)
+        self.dim, self.device, self.batch_size = net.feature_dim, torch.device(device), 64
         self.weights_sha256 = checkpoint.file_sha256(path)
         self.resize = f"none: images of {'x'.join(map(str, net.image_shape))} as they are"
         self._net = net.eval().requires_grad_(False).to(device=self.device, memory_format=torch.channels_last)

@@ -16,10 +16,7 @@ class PatchDiscriminator(nn.Sequential):
 
     def __init__(self, image_channels: int, channels: int):
         def convolution(i: int, o: int, stride: int = 1) -> nn.Module:
-            c = nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1)
-            import os
-
-            return spectral_norm(c) if os.environ.get("SN") else c
+            return spectral_norm(nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1))
 
         super().__init__(
             convolution(image_channels, channels),

@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from latentdiff.data.resident import Batches
 from latentdiff.training.callbacks import Progress
 from latentdiff.training.stage_module import StageModule
 
@@ -75,8 +74,7 @@ def fit(
     world = settings.devices * settings.num_nodes
     if settings.batch_size % world:
         raise ValueError(f"--trainer.batch_size {settings.batch_size} cannot be shared by {world} devices")
-    # Each process draws its share by rank, which only the started trainer knows: hence the hook.
-    module.on_train_start = lambda: _place(module, tensors)
+    module.data = tensors
     per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
     checkpoint = folder / "last.ckpt"
     trainer.fit(
@@ -85,14 +83,3 @@ def fit(
         ckpt_path=os.fspath(checkpoint) if resume and checkpoint.is_file() else None,
     )
     return module.to(device)
-
-
-def _place(module: StageModule, tensors: tuple[Tensor, ...]) -> None:
-    settings = module.settings
-    module.batches = Batches(
-        *(tensor.to(module.device) for tensor in tensors),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        rank=module.global_rank,
-        world_size=module.trainer.world_size,
-    )

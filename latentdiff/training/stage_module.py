@@ -23,6 +23,7 @@ class StageModule(lightning.LightningModule):
     Everything random in a step follows from (seed, images seen, rank), so a resumed run needs no generator's state,
     and Lightning's own loop counters are dropped from its checkpoints: the batches do not depend on them.
 
+    ``data`` is what batches are drawn from: tensors of equal length, moved whole to the training device at the start.
     Subclasses implement ``train_batch`` and ``configure_optimizers``.
     """
 
@@ -32,6 +33,7 @@ class StageModule(lightning.LightningModule):
         self.settings = trainer_config
         self.images_seen = 0
         self.history: list[dict[str, float]] = []
+        self.data: tuple[Tensor, ...] = ()
         self.batches: Batches | None = None
         self._seconds_before = 0.0
         self._clock: float | None = None
@@ -39,6 +41,18 @@ class StageModule(lightning.LightningModule):
         self._steps = 0
 
     # --- one step -------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        # Here, since only a started trainer knows this process's rank and device.
+        self.batches = Batches(
+            *(tensor.to(self.device) for tensor in self.data),
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            rank=self.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        # A resumed run may have been killed after its last step, before its model was written.
+        self.trainer.should_stop = self.finished()
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Do one optimiser step on a batch; return the losses to log."""

@@ -141,7 +141,7 @@ def test_classifier_features(classifier_file, make_images):
     own = net(images)
     assert (net.name, net.dim, net.class_names) == ("stripes classifier", 16, ("one", "two", "three"))
     assert (own.pooled.shape, own.logits.shape) == ((9, 16), (9, 3))
-    np.testing.assert_allclose(extract(net, images, batch_size=4, progress=False).pooled, own.pooled, atol=1e-5)
+    np.testing.assert_allclose(extract(net, images, progress=False).pooled, own.pooled, atol=1e-5)
 
 
 def test_classifier_refuses_images_of_another_shape_and_files_of_another_kind(tmp_path, classifier_file):

@@ -76,6 +76,13 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(make, kill, tmp_path):
     assert timeless[0] == timeless[1]
 
 
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    done = train(diffusion_module(), tmp_path)
+    again = train(diffusion_module(), tmp_path, resume=True)
+    assert again.images_seen == done.images_seen
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in done.state_dict().items())
+
+
 def test_checkpoint_holds_plain_types_and_no_feature_net(tmp_path):
     train(autoencoder_module(), tmp_path)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
