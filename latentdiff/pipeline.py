@@ -94,19 +94,24 @@ class DiffusionModel:
             chunks.append(self.codec.decode(last.x).cpu())
         return torch.cat(chunks)
 
-    def batches(self, request: Request) -> Iterator[tuple[range, Iterator[State]]]:
-        """The request batch by batch: which images, and the sampler's states over the latents as they come.
-
-        Raises ValueError for a setting out of range, before any work.
-        """
-        labels = self.resolve_labels(request)
+    def check(self, request: Request) -> None:
+        """Raise ValueError for a request that cannot be met, before any work."""
+        self.resolve_labels(request)
+        self.schedule.sampling_levels(request.steps)
         if request.sampler not in SAMPLERS:
             raise ValueError(f"there is no sampler {request.sampler!r}; there are {', '.join(SAMPLERS)}")
         if request.eta and request.sampler != "ddim":
             raise ValueError(f"eta belongs to the sampler ddim, not to {request.sampler}")
         if request.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {request.batch_size}")
-        levels = self.schedule.sampling_levels(request.steps)
+
+    def batches(self, request: Request) -> Iterator[tuple[range, Iterator[State]]]:
+        """The request batch by batch: which images, and the sampler's states over the latents as they come.
+
+        Raises ValueError as :meth:`check` does.
+        """
+        self.check(request)
+        labels, levels = self.resolve_labels(request), self.schedule.sampling_levels(request.steps)
         for start in range(0, request.num_images, request.batch_size):
             indices = range(start, min(start + request.batch_size, request.num_images))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None

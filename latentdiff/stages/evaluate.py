@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,9 +10,9 @@ from latentdiff.config import DataConfig, RunConfig
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from latentdiff.data import ImageSet
+    from latentdiff.evaluation.subjects import Subject
 
 GRID = 100
 
@@ -59,20 +58,6 @@ class EvaluateStage:
     run: RunConfig = field(default_factory=RunConfig)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is measured: batches of uint8 images, and what a report says about their maker."""
-
-    kind: str
-    batches: Iterator[Tensor]
-    labels: Tensor | None = None
-    header: dict[str, Any] | None = None
-    parameters: int | None = None
-    latent_shape: list[int] | None = None
-    compression: float | None = None
-    sampling: dict[str, Any] | None = None
-
-
 def run(config: EvaluateStage, command: str = "") -> Path:
     """Measure as ``config`` says and return the folder that holds ``evaluation.json``."""
     import json
@@ -85,6 +70,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.data import load_data
     from latentdiff.evaluation.extract import extract
     from latentdiff.evaluation.measure import Reference, measure, warnings
+    from latentdiff.evaluation.subjects import fidelity
     from latentdiff.pipeline import locate
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
@@ -125,7 +111,6 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         metrics["reconstruction"] = fidelity(images, test.images[:n])
     columns = 10 if subject.labels is None else min(10, test.num_classes)
     save_grid(images[:GRID], folder / "grid.png", columns)
-    provenance = (subject.header or {}).get("provenance")
     values = {
         "schema": 1,
         "name": name,
@@ -143,15 +128,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         "num_images": n,
         "sampling": subject.sampling
         and {**subject.sampling, "seconds": seconds, "images_per_second": n / seconds, "device": device_name(device)},
-        "model": path
-        and {
-            "path": path.name,
-            "sha256": file_sha256(path),
-            "parameters": subject.parameters,
-            "latent_shape": subject.latent_shape,
-            "compression": subject.compression,
-        },
-        "training": provenance and training_record(provenance),
+        "model": path and {"path": path.name, "sha256": file_sha256(path), **subject.model},
+        "training": subject.provenance and training_record(subject.provenance),
         "features": features,
         "metrics": metrics,
         "floors": floors,
@@ -170,44 +148,16 @@ def run(config: EvaluateStage, command: str = "") -> Path:
 
 def build_subject(config: EvaluateStage, path: Path | None, test: ImageSet, n: int, device: torch.device) -> Subject:
     """What ``config`` asks to be measured. Raises ValueError or CheckpointError before any long work."""
-    import torch
-
     from latentdiff import checkpoint
-    from latentdiff.codec import load_codec
-    from latentdiff.diffusion.noise import ImageNoise
-    from latentdiff.pipeline import Request, load_diffusion
+    from latentdiff.evaluation import subjects
+    from latentdiff.pipeline import Request
 
     if n < 2:
         raise ValueError(f"a distance needs at least 2 images, not {n}")
-    ranges = [range(start, min(start + config.batch_size, n)) for start in range(0, n, config.batch_size)]
     if path is None:
-        generator = torch.Generator().manual_seed(config.seed)
-        shape = test.image_shape
-        return Subject(
-            "noise",
-            (torch.randint(0, 256, (len(r), *shape), generator=generator, dtype=torch.uint8) for r in ranges),
-            torch.arange(n) % test.num_classes,
-        )
-    header = checkpoint.read_header(path)
-    if header["kind"] == "autoencoder":
-        codec = load_codec(path).to(device)
-        _check_shape(path, codec.image_shape, test)
-        about = {
-            "header": header,
-            "parameters": sum(p.numel() for p in codec.model.parameters()),
-            "latent_shape": list(codec.latent_shape),
-            "compression": codec.compression,
-        }
-        if config.mode == "prior":
-            noise = (ImageNoise(config.seed, r, codec.latent_shape, device)() for r in ranges)
-            sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": config.seed}
-            return Subject("prior", (codec.decode_prior(z) for z in noise), sampling=sampling, **about)
-        if n > len(test):
-            raise ValueError(f"{n:,} reconstructions were asked for; the test split has {len(test):,} images")
-        batches = (codec.reconstruct(test.images[r.start : r.stop]) for r in ranges)
-        return Subject("reconstruction", batches, test.labels[:n], **about)
-    model = load_diffusion(path).to(device)
-    _check_shape(path, model.codec.image_shape, test)
+        return subjects.noise(test, n, config.seed, config.batch_size)
+    if checkpoint.read_header(path)["kind"] == "autoencoder":
+        return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device)
     request = Request(
         num_images=n,
         steps=config.steps,
@@ -216,23 +166,7 @@ def build_subject(config: EvaluateStage, path: Path | None, test: ImageSet, n: i
         seed=config.seed,
         batch_size=config.batch_size,
     )
-    labels = model.resolve_labels(request)
-
-    def batches() -> Iterator[Tensor]:
-        for _, states in model.batches(request):
-            *_, last = states
-            yield model.codec.decode(last.x)
-
-    return Subject(
-        "diffusion",
-        batches(),
-        labels,
-        header,
-        sum(p.numel() for p in model.network.parameters()),
-        list(model.codec.latent_shape),
-        model.codec.compression,
-        {key: getattr(config, key) for key in ("sampler", "steps", "guidance_scale", "seed")},
-    )
+    return subjects.diffusion(path, request, test, device)
 
 
 def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) -> dict[str, Any]:
@@ -259,18 +193,6 @@ def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) ->
     if not nets:
         raise CheckpointError(f"there is nothing to measure {test.name} with: no classifier and no FID Inception")
     return nets
-
-
-def fidelity(images: Tensor, originals: Tensor) -> dict[str, float]:
-    """PSNR (dB, mean over images) and SSIM of uint8 reconstructions."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    squared = ((images.float() - originals.float()) / 255).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
-    similarity = sum(
-        structural_similarity_index_measure(a.float(), b.float(), data_range=255.0).item() * len(a)
-        for a, b in zip(images.split(500), originals.split(500), strict=True)
-    )
-    return {"psnr": float(-10 * squared.log10().mean()), "ssim": similarity / len(images)}
 
 
 def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -309,11 +231,6 @@ def summary(values: dict[str, Any]) -> list[str]:
     if values["sampling"]:
         lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
     return [*lines, *(f"note: {warning}" for warning in values["warnings"])]
-
-
-def _check_shape(path: Path, shape: tuple[int, ...], test: ImageSet) -> None:
-    if tuple(shape) != test.image_shape:
-        raise ValueError(f"{path} makes images of {list(shape)}, {test.name} has {list(test.image_shape)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -95,6 +95,7 @@ def run(config: SampleStage) -> Path:
         seed=config.seed,
         batch_size=config.batch_size,
     )
+    model.check(request)
     labels = model.resolve_labels(request)
     folder = folders.prepare(config.run, "sample", Path(config.checkpoint).stem)
     write_config(config, folder / "config.yaml")
