@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff import __version__
 
@@ -47,12 +47,14 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
         kind: ``autoencoder``, ``diffusion`` or ``classifier``.
         tensors: Named weights.
         header: Plain values that rebuild the model.
-        dtype: Store floating-point weights in this type (bf16 halves a released file).
+        dtype: Store matrices and kernels in this type (bf16 halves a released file); biases, norms and statistics,
+            which are few, stay as they are.
     """
 
     def stored(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu()
-        return (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).contiguous().clone()
+        narrow = dtype is not None and tensor.is_floating_point() and tensor.ndim > 1
+        return (tensor.to(dtype) if narrow else tensor).contiguous().clone()
 
     meta = {KEY: json.dumps({"format": FORMAT, "kind": kind, **header})}
     stored_tensors = {name: stored(tensor) for name, tensor in tensors.items()}
@@ -91,6 +93,14 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> tuple[dict[str, A
     if kind and header["kind"] != kind:
         raise CheckpointError(f"{path} holds a model of kind {header['kind']!r} where {kind!r} is needed")
     return header, tensors
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Load ``state`` into ``model``; :class:`CheckpointError` naming ``what`` where the two do not fit."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {what} do not fit the network: {str(error).splitlines()[-1]}") from error
 
 
 def file_sha256(path: Path | str) -> str:

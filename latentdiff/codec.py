@@ -14,6 +14,9 @@ from torch import Tensor
 from latentdiff import checkpoint
 from latentdiff.config import AutoencoderConfig, plain, rebuild
 from latentdiff.models.autoencoder import Autoencoder, draw
+from latentdiff.precision import full_precision
+
+ENCODE_BATCH = 256
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -47,8 +50,11 @@ class Codec(ABC):
         """uint8 images [b, c, h, w] -> the moments of their latents, which are what a cache holds."""
 
     @abstractmethod
-    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Moments -> one draw of the latents, [b, *latent_shape] fp32; zero mean and unit std for an autoencoder."""
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        """Moments -> one draw of the latents, [b, *latent_shape] fp32; zero mean and unit std for an autoencoder.
+
+        The draw's randomness is ``noise`` (a standard normal of that shape) where given, else from ``generator``.
+        """
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -83,7 +89,7 @@ class IdentityCodec(Codec):
         self._check(images)
         return images
 
-    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         return to_float(moments)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -117,22 +123,26 @@ class AutoencoderCodec(Codec):
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()
+    @full_precision()
     def encode(self, images: Tensor) -> Tensor:
         self._check(images)
         return self.model.encode(to_float(images.to(self.mean.device)))
 
-    def sample(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        # The generator's device decides where the noise is drawn, so that a CPU generator gives the same on a GPU.
-        device = generator.device if generator else moments.device
-        shape = (len(moments), *self.latent_shape)
-        noise = torch.randn(shape, generator=generator, device=device).to(moments.device)
+    def sample(self, moments: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        if noise is None:
+            # The generator's device decides where the noise is drawn, so that a CPU generator serves a GPU the same.
+            device = generator.device if generator else moments.device
+            noise = torch.randn((len(moments), *self.latent_shape), generator=generator, device=device)
+        noise = noise.to(moments.device)
         return self.standardise(draw(moments.float(), noise))
 
     @torch.inference_mode()
+    @full_precision()
     def decode(self, latents: Tensor) -> Tensor:
         return to_uint8(self.model.decode(self.unstandardise(latents.to(self.mean.device))))
 
     @torch.inference_mode()
+    @full_precision()
     def decode_prior(self, noise: Tensor) -> Tensor:
         """The VAE baseline: raw latents from N(0, I), [b, *latent_shape], decoded to uint8 images."""
         return to_uint8(self.model.decode(noise.to(self.mean.device)))
@@ -176,7 +186,7 @@ def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], sta
     model = Autoencoder(tuple(header["image_shape"]), config)
     state = dict(state)
     mean, std = state.pop("latent_mean"), state.pop("latent_std")
-    model.load_state_dict(state)
+    checkpoint.load_weights(model, state, "the autoencoder's file")
     return AutoencoderCodec(model, config, mean, std)
 
 

@@ -138,7 +138,7 @@ class TrainerConfig:
         max_images: Stop after this many training images; none leaves it to ``max_seconds``.
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
         images_per_epoch: Images between two validations and checkpoints; none takes the training set's size.
-        batch_size: Images a step, over all devices together.
+        batch_size: Number of images in a step.
         lr: Peak learning rate of AdamW.
         lr_warmup_images: Images over which the learning rate rises from zero.
         lr_final: Share of the peak that a cosine decay ends at; 1 keeps the rate constant.
@@ -147,12 +147,9 @@ class TrainerConfig:
         grad_clip: Largest gradient norm; larger ones are scaled down to it.
         ema_half_life: Images after which a weight's share in the moving average has halved.
         ema_warmup: Largest half-life as a share of the images seen so far, so that the start is forgotten.
-        precision: ``bf16`` is autocast; ``auto`` is bf16 on a GPU that has it, and fp32 on a CPU.
+        precision: ``bf16`` is autocast; ``auto`` is bf16 where the GPU or CPU multiplies in it, else fp32.
         seed: Seed of the weights, the batches and the noise.
         accelerator: ``auto`` takes a GPU where there is one.
-        devices: Devices on each machine, or ``auto`` for one.
-        num_nodes: Number of machines that train together.
-        strategy: Lightning's strategy, such as ``ddp``.
         num_threads: CPU threads; none leaves torch's choice.
     """
 
@@ -171,9 +168,6 @@ class TrainerConfig:
     precision: Precision = "auto"
     seed: int = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
     num_threads: int | None = None
 
 

@@ -14,10 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff.checkpoint import write_atomically
-from latentdiff.codec import Codec
+from latentdiff.codec import ENCODE_BATCH, Codec
 from latentdiff.data import ImageSet
 
-ENCODE_BATCH = 256
 FORMAT = 1
 
 

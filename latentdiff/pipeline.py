@@ -19,6 +19,7 @@ from latentdiff.diffusion.samplers import SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS
 from latentdiff.models.unet import UNet
+from latentdiff.precision import full_precision
 from latentdiff.shelf import find
 
 
@@ -102,6 +103,8 @@ class DiffusionModel:
             raise ValueError(f"there is no sampler {request.sampler!r}; there are {', '.join(SAMPLERS)}")
         if request.eta and request.sampler != "ddim":
             raise ValueError(f"eta belongs to the sampler ddim, not to {request.sampler}")
+        if request.guidance_scale != 1.0 and not self.diffusion.class_dropout:
+            raise ValueError("this model was trained without class dropout: guidance_scale must be 1")
         if request.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {request.batch_size}")
 
@@ -131,7 +134,7 @@ class DiffusionModel:
         states = SAMPLERS[request.sampler](denoiser, noise() * float(levels.sigma[0]), levels, noise, **options)
         # Entered anew for every state: a generator must not leave inference mode switched on in its caller.
         while True:
-            with torch.inference_mode():
+            with torch.inference_mode(), full_precision():
                 state = next(states, None)
             if state is None:
                 return
@@ -186,7 +189,7 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     config = rebuild(UNetConfig, header["network"])
     classes = len(header["class_names"]) if config.class_conditional else 0
     network = UNet(codec.latent_shape[0], classes, config)
-    network.load_state_dict(parts["network"])
+    checkpoint.load_weights(network, parts["network"], str(path))
     diffusion = rebuild(DiffusionConfig, header["diffusion"])
     return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
 

@@ -59,9 +59,6 @@ def test_image_depends_on_seed_and_index_alone(sampler):
         parts = net.sample(7, labels=labels, batch_size=batch_size, **settings)
         # Kernels may add in another order for another batch; that can move a value across a rounding edge, no more.
         assert (whole.int() - parts.int()).abs().max() <= 1
-    assert torch.equal(whole[:4], net.sample(4, labels=labels[:4], batch_size=64, **settings)) or (
-        (whole[:4].int() - net.sample(4, labels=labels[:4], **settings).int()).abs().max() <= 1
-    )
     assert not torch.equal(whole, net.sample(7, labels=labels, **{**settings, "seed": 10}))
 
 
@@ -94,6 +91,13 @@ def test_unconditional_model_takes_no_classes():
     with pytest.raises(ValueError, match="takes no labels"):
         net.sample(2, labels=0)
     with pytest.raises(ValueError, match="guidance_scale must be 1"):
+        net.sample(2, guidance_scale=2.0)
+
+
+def test_guidance_needs_class_dropout():
+    net = model(codec())
+    net.diffusion = DiffusionConfig(class_dropout=0.0)
+    with pytest.raises(ValueError, match="without class dropout"):
         net.sample(2, guidance_scale=2.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
-import shutil
+import os
 import socket
 import struct
 import tempfile
@@ -75,7 +75,7 @@ def download(root: Path) -> bool:
             socket.setdefaulttimeout(20.0)
             FashionMNIST(folder, download=True)
             (root / FOLDER.parent).mkdir(exist_ok=True)
-            shutil.move(Path(folder) / FOLDER, root / FOLDER)
+            os.replace(Path(folder) / FOLDER, root / FOLDER)
         except (OSError, RuntimeError) as error:
             print(f"the download failed: {error}", flush=True)
             return False

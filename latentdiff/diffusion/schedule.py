@@ -37,9 +37,6 @@ class Levels:
         """Signal-to-noise ratio alpha^2 / sigma^2."""
         return (self.alpha / self.sigma).square()
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Levels:
-        return Levels(*(tensor.to(device, dtype) for tensor in (self.time, self.alpha, self.sigma)))
-
     def like(self, x: Tensor) -> Levels:
         """Shaped [b, 1, 1, ...] on ``x``'s device in its precision, to be multiplied with it."""
         shape = (-1,) + (1,) * (x.ndim - 1)

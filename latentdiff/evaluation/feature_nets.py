@@ -17,6 +17,7 @@ from latentdiff import checkpoint
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.data.network import answers
 from latentdiff.models.classifier import Classifier
+from latentdiff.precision import full_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class InceptionFeatures:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"Inception takes uint8 images [b, 1 or 3, h, w], not {images.dtype} {list(images.shape)}")
         rgb = images.to(self.device).expand(-1, 3, -1, -1)
-        with _full_precision():
+        with full_precision():
             outputs = self._net(rgb.contiguous(memory_format=torch.channels_last))
         return Features(outputs[0].cpu(), outputs[1].cpu() if self._has_head else None)
 
@@ -125,10 +126,7 @@ class ClassifierFeatures:
     def __init__(self, path: Path | str, device: torch.device | str = "cpu"):
         header, tensors = checkpoint.read(path, "classifier")
         net = Classifier(**header["network"])
-        try:
-            net.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {path} do not fit the network in its header") from error
+        checkpoint.load_weights(net, tensors, str(path))
         self.image_shape, self.class_names = net.image_shape, tuple(header["class_names"])
         self.name = f"{header['data']['name']} classifier"
         self.accuracy: float = header["test_accuracy"]
@@ -146,14 +144,9 @@ class ClassifierFeatures:
                 "another kind can be measured with Inception, or with a classifier trained on them"
             )
         x = images.to(self.device).float() / 127.5 - 1
-        with _full_precision():
+        with full_precision():
             pooled, logits = self._net.features(x.contiguous(memory_format=torch.channels_last))
         return Features(pooled.cpu(), logits.cpu())
-
-
-def _full_precision():
-    """Convolutions in fp32 on a GPU too, where the default of TF32 would give other features than a CPU gives."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 ENVIRONMENT = "LATENTDIFF_INCEPTION"

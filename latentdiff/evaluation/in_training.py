@@ -30,13 +30,13 @@ class QualityProbe:
     num_images: int
 
     @classmethod
-    def build(cls, test: ImageSet, num_images: int) -> QualityProbe | None:
+    def build(cls, test: ImageSet, num_images: int, device: torch.device) -> QualityProbe | None:
         """The probe for a data set; None where it has no classifier or ``num_images`` is 0."""
         path = find(f"{test.name}/classifier.safetensors")
         if not num_images or path is None:
             return None
         try:
-            net = ClassifierFeatures(path)
+            net = ClassifierFeatures(path, device)
         except CheckpointError as error:
             print(f"no quality figures while training: {error}")
             return None

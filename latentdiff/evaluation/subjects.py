@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from latentdiff import checkpoint
 from latentdiff.codec import Codec, load_codec
@@ -99,16 +98,6 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         {key: getattr(request, key) for key in ("sampler", "steps", "guidance_scale", "seed")},
         model.header["provenance"],
     )
-
-
-def fidelity(images: Tensor, originals: Tensor) -> dict[str, float]:
-    """PSNR in dB (the mean over images) and SSIM of uint8 reconstructions [n, c, h, w]."""
-    squared = ((images.float() - originals.float()) / 255).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
-    similarity = sum(
-        structural_similarity_index_measure(a.float(), b.float(), data_range=255.0).item() * len(a)
-        for a, b in zip(images.split(500), originals.split(500), strict=True)
-    )
-    return {"psnr": float(-10 * squared.log10().mean()), "ssim": similarity / len(images)}
 
 
 def _ranges(num_images: int, batch_size: int) -> list[range]:

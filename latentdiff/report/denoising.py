@@ -9,27 +9,25 @@ from torch import Tensor
 
 from latentdiff.report.grids import grid, save_grid
 
-Frames = list[tuple[Tensor, Tensor]]
 
-
-def write_strip(frames: Frames, path: Path, moments: int, rows: int = 8) -> None:
+def write_strip(frames: list[Tensor], path: Path, moments: int, rows: int = 8) -> None:
     """One row an image: its noisy state at ``moments`` evenly spaced steps, the last one finished.
 
     Args:
-        frames: For each step, decoded noisy states and decoded clean guesses, uint8 [b, c, h, w] each.
+        frames: The decoded states after each step, uint8 [b, c, h, w].
         path: Where to.
         moments: How many states.
         rows: At most this many images.
     """
     index = torch.linspace(0, len(frames) - 1, min(moments, len(frames))).round().long().tolist()
-    images = torch.stack([frames[i][0][:rows] for i in index], dim=1)  # row, moment, c, h, w
+    images = torch.stack([frames[i][:rows] for i in index], dim=1)  # row, moment, c, h, w
     save_grid(images.flatten(0, 1), path, columns=len(index))
 
 
-def write_gif(frames: Frames, path: Path, columns: int, milliseconds: int = 80) -> None:
+def write_gif(frames: list[Tensor], path: Path, columns: int, milliseconds: int = 80) -> None:
     """The grid of the noisy states, a frame a step, the last held for two seconds."""
     from PIL import Image
 
-    pictures = [Image.fromarray(grid(states, columns)) for states, _ in frames]
+    pictures = [Image.fromarray(grid(states, columns)) for states in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)

@@ -34,23 +34,21 @@ class AutoencoderStage:
 def run(config: AutoencoderStage, command: str = "") -> Path:
     """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
     import lightning
+    import torch
 
     from latentdiff import checkpoint
     from latentdiff.data import load_data
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
-    from latentdiff.stages.cli import write_config
     from latentdiff.training.autoencoder import AutoencoderModule
     from latentdiff.training.callbacks import EpochEnd
-    from latentdiff.training.fit import fit
+    from latentdiff.training.fit import check_settings, fit
     from latentdiff.training.perceptual import Perceptual, find_trunk
     from latentdiff.training.provenance import provenance
 
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     print(train.describe())
-    folder = folders.prepare(config.run, "autoencoder", f"{config.data.name}-{config.name}")
-    write_config(config, folder / "config.yaml")
-    lightning.seed_everything(config.trainer.seed, verbose=False)
+    check_settings(config.trainer)
     perceptual = None
     if config.loss.perceptual_weight:
         trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
@@ -58,16 +56,20 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
             print("perceptual loss off: the LPIPS trunk is not here and could not be downloaded")
         else:
             perceptual = Perceptual(trunk, config.loss.perceptual_net, config.loss.perceptual_min_side)
+    lightning.seed_everything(config.trainer.seed, verbose=False)
     module = AutoencoderModule(train.image_shape, config.model, config.loss, config.trainer, perceptual)
     parameters = sum(p.numel() for p in module.network.parameters())
     print(
         f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
         f"{'x'.join(map(str, module.network.latent_shape))}, {module.network.compression:.1f}x fewer numbers"
     )
+    folder = folders.prepare(config.run, "autoencoder", f"{config.data.name}-{config.name}", resumable=True)
+    folders.record_config(config, folder)
+    images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images
     validation = test.images[: config.validation_images]
     fit(
         module,
-        (train.images,),
+        (images,),
         folder,
         [
             EpochEnd(
@@ -78,7 +80,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         ],
         resume=config.run.resume,
     )
-    codec = module.codec(train.images)
+    codec = module.codec(images)
     path = folder / "model.safetensors"
     header = {
         "codec": codec.header(),

@@ -20,7 +20,7 @@ class ClassifierStage:
         batch_size: Images a step.
         lr: Peak learning rate.
         seed: Seed of the weights, the batches and the shifts.
-        precision: ``bf16`` is autocast; ``auto`` is bf16 on a GPU that has it, and fp32 on a CPU.
+        precision: ``bf16`` is autocast; ``auto`` is bf16 where the GPU or CPU multiplies in it.
         accelerator: ``auto`` takes a GPU where there is one.
         num_threads: CPU threads; none leaves torch's choice.
         run: Where the files go.
@@ -46,20 +46,17 @@ def run(config: ClassifierStage, command: str = "") -> Path:
 
     from latentdiff import checkpoint
     from latentdiff.data import load_data
+    from latentdiff.precision import resolve_device, resolve_precision
     from latentdiff.stages import folders
-    from latentdiff.stages.cli import write_config
     from latentdiff.training import classifier
 
-    if config.run.resume:
-        raise ValueError("the classifier trains in minutes and cannot resume; start anew with --run.overwrite true")
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    gpu = config.accelerator == "gpu" or (config.accelerator == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if gpu else "cpu")
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and gpu and torch.cuda.is_bf16_supported())
+    device = resolve_device(config.accelerator)
+    dtype = resolve_precision(config.precision, device)
     train_set, test_set = load_data(config.data, "train"), load_data(config.data, "test")
     folder = folders.prepare(config.run, "classifier", config.data.name)
-    write_config(config, folder / "config.yaml")
+    folders.record_config(config, folder)
     print(train_set.describe(), flush=True)
     started = time.perf_counter()
     model, accuracy = classifier.train(
@@ -72,7 +69,7 @@ def run(config: ClassifierStage, command: str = "") -> Path:
         hflip=config.data.hflip,
         channels=config.channels,
         device=device,
-        precision=torch.bfloat16 if bf16 else torch.float32,
+        precision=dtype,
     )
     seconds = time.perf_counter() - started
     header = {
@@ -88,7 +85,7 @@ def run(config: ClassifierStage, command: str = "") -> Path:
         "images_seen": config.epochs * len(train_set),
         "seconds": round(seconds, 1),
         "device": checkpoint.device_name(device),
-        "precision": "bf16" if bf16 else "fp32",
+        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "environment": checkpoint.environment(),
         "config": plain(config),
         "command": command,

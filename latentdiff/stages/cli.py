@@ -45,29 +45,26 @@ def _usual(arguments: list[str]) -> list[str]:
     """
     result = []
     for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
-        if argument.startswith("--") and argument not in ("--help", "--config"):
+        if argument.startswith("--") and not argument.startswith(("--help", "--config")):
             name, equals, value = argument[2:].partition("=")
             argument = f"--{name.replace('-', '_')}{equals}{value}"
             if not equals and following.startswith("--") and name not in ("print-config", "print_config"):
                 argument += "=true"
-        elif result and result[-1] == "--config" and not Path(argument).is_file():
-            argument = os.fspath(find_config(argument.removeprefix("configs/")) or argument)
+        elif argument.startswith("--config="):
+            argument = f"--config={_located(argument.removeprefix('--config='))}"
+        elif result and result[-1] == "--config":
+            argument = _located(argument)
         result.append(argument)
     return result
+
+
+def _located(name: str) -> str:
+    return name if Path(name).is_file() else os.fspath(find_config(name.removeprefix("configs/")) or name)
 
 
 def command(module: str, argv: list[str] | None) -> str:
     """The command line that made a run, for its records."""
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
-
-
-def write_config(config: Any, path: Path) -> None:
-    """Every resolved setting as YAML that ``--config`` reads back."""
-    import yaml
-
-    from latentdiff.config import plain
-
-    path.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def run_stage(main: Callable[[], Any]) -> None:

@@ -26,7 +26,7 @@ class CompareStage:
 
 def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
-    from latentdiff.report import ReportError, build_table, read_evaluation, verdict, write_report
+    from latentdiff.report import ReportError, build_table, check_comparable, read_evaluation, verdict, write_report
     from latentdiff.stages import folders
 
     named = [Path(folder) for folder in config.evaluations]
@@ -34,6 +34,7 @@ def run(config: CompareStage) -> Path:
     if not found:
         raise ReportError("there is nothing to compare: run python -m latentdiff.stages.evaluate on each model first")
     evaluations = [read_evaluation(folder) for folder in found]
+    check_comparable(evaluations)
     table, finding = build_table(evaluations), verdict(evaluations)
     folder = folders.prepare(config.run, "compare", evaluations[0].values["data"]["name"])
     page = write_report(evaluations, folder, config.title)

@@ -51,11 +51,10 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     from latentdiff.pipeline import DiffusionModel
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
-    from latentdiff.stages.cli import write_config
     from latentdiff.stages.latents import find_autoencoder
     from latentdiff.training.callbacks import EpochEnd
     from latentdiff.training.diffusion import DiffusionModule
-    from latentdiff.training.fit import fit, resolve_device
+    from latentdiff.training.fit import check_settings, fit
     from latentdiff.training.provenance import provenance
 
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
@@ -72,16 +71,17 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         before = checkpoint.read_header(path)["provenance"]
         stage_one = {"stage_one_seconds": before["seconds"], "stage_one_sha256": checkpoint.file_sha256(path)}
         print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
-    folder = folders.prepare(config.run, "diffusion", f"{config.data.name}-{config.name}")
-    write_config(config, folder / "config.yaml")
-    codec.to(resolve_device(config.trainer.accelerator))
-    moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
+    device = check_settings(config.trainer)
+    codec.to(device)
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, config.trainer)
     print(f"U-Net: {sum(p.numel() for p in module.network.parameters()):,} parameters on {codec.latent_shape}")
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
-    probe = QualityProbe.build(test, config.quality_images)
+    probe = QualityProbe.build(test, config.quality_images, device)
+    folder = folders.prepare(config.run, "diffusion", f"{config.data.name}-{config.name}", resumable=True)
+    folders.record_config(config, folder)
+    moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
     grid = 10 * max(1, len(class_names) or 10)
 
     def draw(path: Path) -> None:

@@ -69,19 +69,19 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.checkpoint import device_name, environment, file_sha256, write_atomically
     from latentdiff.data import load_data
     from latentdiff.evaluation.extract import extract
+    from latentdiff.evaluation.fidelity import fidelity
     from latentdiff.evaluation.measure import Reference, measure, warnings
-    from latentdiff.evaluation.subjects import fidelity
     from latentdiff.pipeline import locate
+    from latentdiff.precision import resolve_device
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
-    from latentdiff.training.fit import resolve_device
 
-    device = torch.device(config.device) if config.device != "auto" else resolve_device("auto")
+    device = resolve_device(config.device)
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     n = config.num_images or min(10_000, len(test))
     path = None if config.checkpoint == "noise" else locate(config.checkpoint)
     subject = build_subject(config, path, test, n, device)
-    name = config.name or (path.stem if path else "noise")
+    name = config.name or (folders.model_name(path) if path else "noise")
     nets = feature_nets(config, test, device)
     folder = folders.prepare(config.run, "evaluate", name)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
@@ -96,7 +96,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     floors, features, notes = {}, {"inception": None, "classifier": None}, []
     for key, net in nets.items():
         print(f"features: {net.name}")
-        # Real training images enter in the number of the images measured: FID falls with n on either side.
+        # As many real training as test images, since a Fréchet distance falls with the number on either side.
         reference = Reference.build(net, train, test, Path(config.features_folder), max_images=max(n, len(test)))
         ours = extract(net, images)
         features[key] = {

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from latentdiff.config import RunConfig
+from latentdiff.config import RunConfig, plain
 
 WORKBENCH = Path("stages")
-RESULTS = ("model.safetensors", "evaluation.json", "index.html", "samples.npz")
+# Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
+MARK = ".latentdiff"
+# Settings that a resumed run may change.
+BUDGET = ("trainer.max_images", "trainer.max_seconds", "trainer.num_threads")
 
 
 class FolderError(Exception):
@@ -20,22 +24,61 @@ def default_folder(stage: str, name: str) -> Path:
     return WORKBENCH / stage / name
 
 
-def prepare(run: RunConfig, stage: str, name: str) -> Path:
-    """The run's folder, made ready. Raises :class:`FolderError` rather than touch an earlier run unasked."""
+def model_name(path: Path) -> str:
+    """What a model is called by its file: the file's name, or for a run's ``model.safetensors`` the run's."""
+    return path.resolve().parent.name if path.stem == "model" else path.stem
+
+
+def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
+
+    Raises :class:`FolderError` rather than touch an earlier run unasked, or a folder that is not a run's at all.
+    """
     folder = Path(run.folder) if run.folder else default_folder(stage, name)
+    if run.resume and not resumable:
+        raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite")
     if run.resume and run.overwrite:
         raise FolderError("--run.resume and --run.overwrite cannot both be meant")
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is a file, not a folder")
     if folder.is_dir() and any(folder.iterdir()):
+        if run.overwrite and not (folder / MARK).is_file():
+            raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not overwritten")
         if run.overwrite:
             shutil.rmtree(folder)
         elif not run.resume:
+            advice = "go on with it with --run.resume, " if resumable else ""
             raise FolderError(
-                f"{folder} already holds a run. Name another with --run.folder, go on with it with --run.resume true, "
-                "or replace it with --run.overwrite true."
+                f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with "
+                "--run.overwrite."
             )
     elif run.resume:
         raise FolderError(f"there is no run to resume in {folder}")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
     return folder
+
+
+def record_config(config: Any, folder: Path) -> None:
+    """Write every resolved setting to ``config.yaml``, which ``--config`` reads back; ``run`` is left out.
+
+    Where a resumed run has one, it must agree but for the budget. Raises :class:`FolderError` naming what differs.
+    """
+    import yaml
+
+    values = {key: value for key, value in plain(config).items() if key != "run"}
+    path = folder / "config.yaml"
+    if config.run.resume and path.is_file():
+        before, now = _flat(yaml.safe_load(path.read_text())), _flat(values)
+        changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
+        if changed:
+            differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+            raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

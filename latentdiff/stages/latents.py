@@ -46,7 +46,7 @@ def run(config: LatentsStage) -> None:
     from latentdiff.codec import load_codec
     from latentdiff.data import load_data
     from latentdiff.latents import cached_moments
-    from latentdiff.training.fit import resolve_device
+    from latentdiff.precision import resolve_device
 
     path = find_autoencoder(config.autoencoder, config.data)
     codec = load_codec(path).to(resolve_device("auto"))

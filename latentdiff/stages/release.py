@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model", "classifier": "classifier"}
+TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class ReleaseStage:
 
 def run(config: ReleaseStage) -> Path:
     """Write the file and its card; return the path of the file."""
+    import os
+
     import torch
 
     from latentdiff import checkpoint
@@ -38,15 +40,24 @@ def run(config: ReleaseStage) -> Path:
 
     source, target = Path(config.model), Path(config.to)
     header, tensors = checkpoint.read(source)
+    kind = header["kind"]
+    if kind not in TITLES:
+        raise ValueError(
+            f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
+        )
     evaluation = read_evaluation(config.evaluation).values if config.evaluation else None
-    if source != target:
-        if target.exists() and not config.overwrite:
-            raise FolderError(f"{target} is there already; --overwrite replaces it")
-        kind = header["kind"]
-        content = {key: value for key, value in header.items() if key not in ("format", "kind")}
-        checkpoint.save(target, kind, tensors, content, torch.bfloat16)
-    if evaluation and evaluation["model"]["sha256"] != checkpoint.file_sha256(target):
-        raise ValueError(f"{config.evaluation} measured another file than {target}: evaluate the released file")
+    if target.exists() and not config.overwrite:
+        raise FolderError(f"{target} is there already; --overwrite replaces it")
+    content = {key: value for key, value in header.items() if key not in ("format", "kind")}
+    # Under another name until the evaluation is known to be of this very file.
+    waiting = target.with_name(f".{target.name}")
+    try:
+        checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
+        if evaluation and (evaluation["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
+            raise ValueError(f"{config.evaluation} measured another file than {target}: evaluate the released file")
+        os.replace(waiting, target)
+    finally:
+        waiting.unlink(missing_ok=True)
     text = card(target, header, sum(t.numel() for t in tensors.values()), evaluation, config.licence)
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
@@ -59,7 +70,7 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
     data = made["data"]
     rows = {
         "Kind": TITLES[header["kind"]],
-        "Numbers in the file": f"{numbers:,}, stored as bf16",
+        "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
         "Training images": f"{data['images']:,} ({data['name']}, {data['source']} set)",
         "Images seen": f"{made['images_seen']:,}",
         "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
@@ -77,8 +88,7 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
         lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
         lines += [f"- {line}" for line in _results(evaluation)]
         lines += ["", "by", "", f"    {evaluation['command']}", ""]
-    loading = "load" if header["kind"] != "classifier" else "shelf"
-    lines += ["```python", f"from latentdiff import {loading}", "", f'model = load("{path.as_posix()}")', "```", ""]
+    lines += ["```python", "from latentdiff import load", "", f'model = load("{path.as_posix()}")', "```", ""]
     return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
 
 

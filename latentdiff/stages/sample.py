@@ -29,7 +29,7 @@ class SampleStage:
         pngs: Write each image as its own PNG.
         npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
         strip: Write the denoising of the first images at this many moments as strip.png; 0 leaves it out.
-        gif: Write the denoising of the grid as denoising.gif.
+        gif: Write the denoising of the first batch as denoising.gif.
         run: Where the files go.
     """
 
@@ -75,13 +75,12 @@ def run(config: SampleStage) -> Path:
 
     from latentdiff.checkpoint import CheckpointError
     from latentdiff.pipeline import DiffusionModel, Request, load
+    from latentdiff.precision import resolve_device
     from latentdiff.report.denoising import write_gif, write_strip
     from latentdiff.report.grids import save_grid, save_image
     from latentdiff.stages import folders
-    from latentdiff.stages.cli import write_config
-    from latentdiff.training.fit import resolve_device
 
-    device = torch.device(config.device) if config.device != "auto" else resolve_device("auto")
+    device = resolve_device(config.device)
     model = load(config.checkpoint, device)
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
@@ -97,15 +96,15 @@ def run(config: SampleStage) -> Path:
     )
     model.check(request)
     labels = model.resolve_labels(request)
-    folder = folders.prepare(config.run, "sample", Path(config.checkpoint).stem)
-    write_config(config, folder / "config.yaml")
+    folder = folders.prepare(config.run, "sample", folders.model_name(Path(config.checkpoint)))
+    folders.record_config(config, folder)
     start, chunks, frames = time.perf_counter(), [], []
     with tqdm(total=config.num_images * config.steps, desc="sampling", unit="image steps", disable=None) as bar:
         for indices, states in model.batches(request):
             for state in states:
                 bar.update(len(indices))
                 if indices.start == 0 and (config.strip or config.gif):
-                    frames.append((model.codec.decode(state.x).cpu(), model.codec.decode(state.x0).cpu()))
+                    frames.append(model.codec.decode(state.x).cpu())
             chunks.append(model.codec.decode(state.x).cpu())
     images = torch.cat(chunks)
     print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")

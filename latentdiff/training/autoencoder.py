@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from latentdiff.codec import AutoencoderCodec, to_float, to_uint8
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.training.ema import Ema
 from latentdiff.training.perceptual import Perceptual
 from latentdiff.training.stage_module import StageModule, adamw
-
-ENCODE_BATCH = 256
 
 
 class AutoencoderModule(StageModule):
@@ -51,6 +50,18 @@ class AutoencoderModule(StageModule):
     def on_fit_start(self) -> None:
         if self._perceptual[0] is not None:
             self._perceptual[0].to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["latentdiff"]["perceptual"] = self._perceptual[0] is not None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if checkpoint["latentdiff"]["perceptual"] != (self._perceptual[0] is not None):
+            raise ValueError(
+                "this run began with the LPIPS trunk present and it is absent now, or the other way round: resuming "
+                "would change the loss half-way. Name the trunk with --loss.perceptual_weights or LATENTDIFF_LPIPS."
+            )
 
     def configure_optimizers(self):
         settings = self.settings
@@ -115,16 +126,11 @@ class AutoencoderModule(StageModule):
     @torch.inference_mode()
     def validate(self, images: Tensor) -> dict[str, float]:
         """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
-        codec = AutoencoderCodec(self.ema.network, self.config, *self.latent_statistics(images))
-        error = similarity = kl = 0.0
-        for chunk in images.split(ENCODE_BATCH):
-            chunk = chunk.to(self.device)
-            ours, theirs = to_float(codec.reconstruct(chunk)), to_float(chunk)
-            error += (ours - theirs).square().mean(dim=(1, 2, 3)).clamp_min(1e-10).log10().sum().item()
-            similarity += structural_similarity_index_measure(ours, theirs, data_range=2.0).item() * len(chunk)
-            kl += kl_per_dim(codec.encode(chunk)).item() * len(chunk)
-        n = len(images)
-        values = {"psnr": 10 * math.log10(4.0) - 10 * error / n, "ssim": similarity / n, "val_kl_per_dim": kl / n}
+        codec = self.codec(images)
+        moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
+        means = codec.standardise(moments.chunk(2, dim=1)[0])
+        reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(ENCODE_BATCH)])
+        values = {**fidelity(reconstructions, images.cpu()), "val_kl_per_dim": kl_per_dim(moments).item()}
         for name, statistic in (("mean", codec.mean), ("std", codec.std)):
             values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}
         return values

@@ -50,9 +50,16 @@ class DiffusionModule(StageModule):
     ):
         super().__init__(trainer_config)
         self.codec, self.diffusion = codec, diffusion
+        self.schedule, self.target = build_schedule(diffusion), TARGETS[diffusion.target]
+        last_alpha = float(self.schedule.levels(torch.tensor(len(self.schedule) - 1)).alpha)
+        if diffusion.target == "eps" and codec.value_range is None and last_alpha < 1e-3:
+            raise ValueError(
+                f"the eps target does not go with the {diffusion.schedule} schedule on latents: x0 = (x - sigma eps) / "
+                f"alpha magnifies an error {1 / last_alpha:,.0f}-fold where sampling starts, and latents have no "
+                "bounds to clamp it to. Use --diffusion.target v, or --diffusion.schedule linear."
+            )
         self.network = UNet(codec.latent_shape[0], num_classes if network.class_conditional else 0, network)
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
-        self.schedule, self.target = build_schedule(diffusion), TARGETS[diffusion.target]
 
     def configure_optimizers(self):
         settings = self.settings
@@ -75,7 +82,7 @@ class DiffusionModule(StageModule):
         steps = (uniform * len(self.schedule)).long().clamp(max=len(self.schedule) - 1)
         noise = everyone(torch.randn, *self.codec.latent_shape)
         hidden = everyone(torch.rand) < self.diffusion.class_dropout
-        x0 = self.codec.sample(moments, generator)
+        x0 = self.codec.sample(moments, noise=everyone(torch.randn, *self.codec.latent_shape))
         null = self.network.null_label
         labels = None if null is None else torch.where(hidden, null, labels)
         x = add_noise(x0, noise, self.schedule.levels(steps))

@@ -12,22 +12,19 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from latentdiff.config import TrainerConfig
+from latentdiff.precision import full_precision, resolve_device, resolve_precision
 from latentdiff.training.callbacks import Progress
 from latentdiff.training.stage_module import StageModule
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Lightning's name of the precision: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
-
-
-def resolve_device(accelerator: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``gpu`` means here; RuntimeError where a GPU is asked for and absent."""
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise RuntimeError("--trainer.accelerator gpu: torch sees no GPU here (torch.cuda.is_available() is False)")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+def check_settings(settings: TrainerConfig) -> torch.device:
+    """The training device. Raises ValueError for settings that no run can have, before anything is touched."""
+    if not settings.max_images and not settings.max_seconds:
+        raise ValueError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
+    if settings.batch_size < 1:
+        raise ValueError(f"--trainer.batch_size must be at least 1, not {settings.batch_size}")
+    return resolve_device(settings.accelerator)
 
 
 def fit(
@@ -47,20 +44,17 @@ def fit(
         resume: Go on from ``folder/last.ckpt`` where there is one.
     """
     settings = module.settings
-    device = resolve_device(settings.accelerator)
+    device = check_settings(settings)
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
-    if not settings.max_images and not settings.max_seconds:
-        raise ValueError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
+    dtype = resolve_precision(settings.precision, device)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     trainer = lightning.Trainer(
         accelerator="cuda" if device.type == "cuda" else "cpu",
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=resolve_precision(settings.precision, device),
+        devices=1,
+        precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
         max_epochs=-1,
         limit_val_batches=0,
         logger=TensorBoardLogger(folder, name="", version=""),
@@ -71,15 +65,17 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    world = settings.devices * settings.num_nodes
-    if settings.batch_size % world:
-        raise ValueError(f"--trainer.batch_size {settings.batch_size} cannot be shared by {world} devices")
     module.data = tensors
     per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
     checkpoint = folder / "last.ckpt"
-    trainer.fit(
-        module,
-        range(-(-per_epoch // settings.batch_size)),
-        ckpt_path=os.fspath(checkpoint) if resume and checkpoint.is_file() else None,
-    )
+    try:
+        # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
+        with full_precision():
+            trainer.fit(
+                module,
+                range(-(-per_epoch // settings.batch_size)),
+                ckpt_path=os.fspath(checkpoint) if resume and checkpoint.is_file() else None,
+            )
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)

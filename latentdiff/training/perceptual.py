@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.checkpoint import CheckpointError, load_weights
 from latentdiff.data.network import answers
 
 LPIPS_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
@@ -36,7 +36,8 @@ class Perceptual(nn.Module):
             warnings.simplefilter("ignore", UserWarning)
             self.distance = lpips.LPIPS(net=LPIPS_NAMES[net], pnet_rand=True, verbose=False)
         model = getattr(torchvision.models, net)(weights=None).features
-        model.load_state_dict({name.removeprefix("features."): tensor.float() for name, tensor in trunk.items()})
+        weights = {name.removeprefix("features."): tensor.float() for name, tensor in trunk.items()}
+        load_weights(model, weights, f"the LPIPS trunk for {net}")
         # lpips cuts the trunk into slices but keeps the layers' own numbers within them.
         for piece in (getattr(self.distance.net, f"slice{i}") for i in range(1, 6)):
             for name, layer in piece.named_children():

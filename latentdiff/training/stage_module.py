@@ -37,7 +37,7 @@ class StageModule(lightning.LightningModule):
         self.batches: Batches | None = None
         self._seconds_before = 0.0
         self._clock: float | None = None
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
 
     # --- one step -------------------------------------------------------------------------------------------------
@@ -66,7 +66,8 @@ class StageModule(lightning.LightningModule):
         losses = self.train_batch(self.batches.at(self.images_seen))
         self.images_seen += self.settings.batch_size
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value.detach(), count + 1)
         self._steps += 1
         if self.finished():
             self.trainer.should_stop = True
@@ -121,7 +122,7 @@ class StageModule(lightning.LightningModule):
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - self._clock
         self._seconds_before, self._clock = self._seconds_before + elapsed, None
-        means = {name: float(total) / self._steps for name, total in self._sums.items()}
+        means = {name: float(total) / count for name, (total, count) in self._sums.items()}
         return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
 
     def peak_memory_bytes(self) -> int:

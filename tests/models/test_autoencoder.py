@@ -51,7 +51,7 @@ def test_nonsense_is_refused():
 
 
 def test_discriminator_judges_patches_and_each_image_alone():
-    net = PatchDiscriminator(1, 8)
+    net = PatchDiscriminator(1, 8).eval()
     x = torch.randn(4, 1, 28, 28)
     assert net(x).shape == (4, 1, 7, 7)
     torch.testing.assert_close(net(x)[:1], net(x[:1]))

@@ -5,12 +5,12 @@ import torch
 
 from latentdiff import checkpoint, shelf
 from latentdiff.config import DataConfig, RunConfig
-from latentdiff.data import ImageSet, fashion_mnist, load_data
-from latentdiff.data.image_set import data_root
+from latentdiff.data import ImageSet, load_data
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.models.classifier import Classifier
 from latentdiff.stages.classifier import ClassifierStage, run
+from latentdiff.stages.folders import FolderError
 from latentdiff.training.classifier import accuracy, augment, train
 
 RELEASED = "fashion-mnist/classifier.safetensors"
@@ -78,21 +78,18 @@ def test_the_stage_writes_a_file_that_the_evaluation_reads(tmp_path):
     measured = float((logits.argmax(1) == test.labels).double().mean())
     assert measured == pytest.approx(header["test_accuracy"], abs=0.002)
     assert measured > 0.3
-    with pytest.raises(ValueError, match="cannot resume"):
-        run(ClassifierStage(run=RunConfig(folder=str(folder), resume=True)))
+    with pytest.raises(FolderError, match="does not resume"):
+        run(ClassifierStage(data=DataConfig(source="embedded"), run=RunConfig(folder=str(folder), resume=True)))
 
 
 def test_the_released_classifier_is_right_about_the_test_images():
-    """At least 93 % of the whole test split where it is here, else of the slice of it inside the package."""
+    """At least 93 % of the test images inside the package; its card states its accuracy on the whole split."""
     path = shelf.find(RELEASED)
     assert path is not None, f"checkpoints/{RELEASED} is missing"
     assert path.stat().st_size < 1_000_000
-    source = "full" if fashion_mnist.present(data_root(None)) else "embedded"
-    test = load_data(DataConfig(source=source), "test")
+    test = load_data(DataConfig(source="embedded"), "test")
     net = ClassifierFeatures(path)
     logits = extract(net, test.images, progress=False).logits
-    measured = float((logits.argmax(1) == test.labels).double().mean())
-    assert measured >= 0.93
+    assert float((logits.argmax(1) == test.labels).double().mean()) >= 0.93
     assert net.class_names == test.class_names
-    if test.source == "full":
-        assert measured == pytest.approx(net.accuracy, abs=0.001)
+    assert net.accuracy >= 0.93

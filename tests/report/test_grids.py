@@ -29,7 +29,7 @@ def test_single_images_keep_their_pixels_and_channels(tmp_path):
 
 
 def test_strip_ends_with_the_finished_images_and_gif_has_a_frame_a_step(tmp_path):
-    frames = [(torch.full((3, 1, 4, 4), 50 * step, dtype=torch.uint8),) * 2 for step in range(5)]
+    frames = [torch.full((3, 1, 4, 4), 50 * step, dtype=torch.uint8) for step in range(5)]
     write_strip(frames, tmp_path / "strip.png", moments=3)
     strip = np.asarray(Image.open(tmp_path / "strip.png"))
     assert [int(strip[30, 30 + 58 * k, 0]) for k in range(3)] == [0, 100, 200]

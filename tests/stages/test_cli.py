@@ -6,7 +6,8 @@ import importlib
 import pytest
 import yaml
 
-from latentdiff.config import RunConfig
+from latentdiff import shelf
+from latentdiff.config import RunConfig, plain
 from latentdiff.stages import cli, folders
 from latentdiff.stages.diffusion import DiffusionStage
 from latentdiff.stages.folders import FolderError
@@ -81,11 +82,23 @@ def test_unknown_key_in_a_file_is_refused_by_name(tmp_path, capsys):
     assert "learning_rate" in capsys.readouterr().err
 
 
-def test_written_config_reads_back_to_the_same(tmp_path):
-    config = cli.parse(DiffusionStage, ["--network.channels=[16,32]", "--data.source", "embedded"])
-    cli.write_config(config, tmp_path / "config.yaml")
+def test_recorded_config_reads_back_to_the_same_without_the_run(tmp_path):
+    flags = ["--network.channels=[16,32]", "--data.source", "embedded"]
+    config = cli.parse(DiffusionStage, [*flags, "--run.overwrite"])
+    folders.record_config(config, tmp_path)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["network"]["channels"] == [16, 32]
-    assert cli.parse(DiffusionStage, ["--config", str(tmp_path / "config.yaml")]) == config
+    assert cli.parse(DiffusionStage, [f"--config={tmp_path / 'config.yaml'}"]) == cli.parse(DiffusionStage, flags)
+
+
+def test_a_resumed_run_must_have_its_settings_but_may_have_another_budget(tmp_path):
+    folders.record_config(cli.parse(DiffusionStage, ["--trainer.max_images=10"]), tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
+    changed = ["--run.resume", "--trainer.max_images=20"]
+    with pytest.raises(FolderError, match=r"trainer\.seed was 0, is 1"):
+        folders.record_config(cli.parse(DiffusionStage, [*changed, "--trainer.seed=1"]), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == before
+    folders.record_config(cli.parse(DiffusionStage, changed), tmp_path)
+    assert "max_images: 20" in (tmp_path / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "vae_baseline", "latent", "pixel"])
@@ -95,6 +108,8 @@ def test_every_config_parses_and_holds_only_what_differs(group, name):
     cls = getattr(importlib.import_module(f"latentdiff.stages.{module}"), STAGES[module])
     config = cli.parse(cls, ["--config", f"{group}/{name}.yaml"])
     assert config.name == name
+    defaults, own = folders._flat(plain(cls())), yaml.safe_load(shelf.find_config(f"{group}/{name}.yaml").read_text())
+    assert all(defaults[key] != value for key, value in folders._flat(own).items() if key != "name")
 
 
 def test_run_folders_are_never_overwritten_unasked(tmp_path):
@@ -104,12 +119,22 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     with pytest.raises(FolderError, match=r"--run\.overwrite"):
         folders.prepare(run, "stage", "name")
     resumed = RunConfig(folder=run.folder, resume=True)
-    assert folders.prepare(resumed, "stage", "name") == folder
+    with pytest.raises(FolderError, match="does not resume"):
+        folders.prepare(resumed, "stage", "name")
+    assert folders.prepare(resumed, "stage", "name", resumable=True) == folder
     assert (folder / "model.safetensors").read_text() == "precious"
     folders.prepare(RunConfig(folder=run.folder, overwrite=True), "stage", "name")
-    assert not list(folder.iterdir())
-    with pytest.raises(FolderError, match="no run to resume"):
-        folders.prepare(resumed, "stage", "name")
+    assert [path.name for path in folder.iterdir()] == [folders.MARK]
     with pytest.raises(FolderError, match="cannot both"):
-        folders.prepare(RunConfig(folder=run.folder, overwrite=True, resume=True), "stage", "name")
+        folders.prepare(RunConfig(folder=run.folder, overwrite=True, resume=True), "stage", "name", resumable=True)
+    absent = RunConfig(folder=str(tmp_path / "absent"), resume=True)
+    with pytest.raises(FolderError, match="no run to resume"):
+        folders.prepare(absent, "stage", "name", resumable=True)
     assert str(folders.prepare(RunConfig(), "stage", "name")) == "stages/stage/name"
+
+
+def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(FolderError, match="other things"):
+        folders.prepare(RunConfig(folder=str(tmp_path), overwrite=True), "stage", "name")
+    assert (tmp_path / "thesis.tex").exists()

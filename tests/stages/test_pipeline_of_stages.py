@@ -80,8 +80,21 @@ def test_training_leaves_a_whole_run_folder(workbench):
         assert "--trainer.max_images=64" in provenance["command"]
 
 
-def test_the_latent_cache_was_made_once_and_used(workbench):
+def test_the_latent_cache_was_made_once_and_used(workbench, capsys):
     assert len(list((workbench / "stages" / "latents").iterdir())) == 1
+    latents.main(["--data.source=embedded"])
+    shown = capsys.readouterr().out
+    assert "using 10,000 cached latents" in shown
+    assert "std 1.0" in shown
+
+
+def test_bad_settings_are_refused_before_an_old_run_is_touched(workbench):
+    model = workbench / "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    before = model.read_bytes()
+    for setting in ("--network.attention_levels=[5]", "--trainer.max_images=null", "--diffusion.target=eps"):
+        with pytest.raises(ValueError):
+            diffusion.main([*TRAINER, *UNET, "--run.overwrite", setting])
+    assert model.read_bytes() == before
 
 
 def test_an_existing_run_is_not_overwritten(workbench):
@@ -167,7 +180,13 @@ def test_bad_requests_end_in_one_sentence(workbench):
 def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench):
     """SIGKILL at whatever moment it comes: after the first checkpoint, in the middle of something."""
     long = ["--trainer.max_images=960", *UNET, "--quality_images=0", "--sample_every=100", "--autoencoder=none"]
-    settings = ["--data.source=embedded", "--trainer.images_per_epoch=32", "--trainer.batch_size=16", *long]
+    settings = [
+        "--data.source=embedded",
+        "--data.hflip",
+        "--trainer.images_per_epoch=32",
+        "--trainer.batch_size=16",
+        *long,
+    ]
     diffusion.main([*settings, "--run.folder=alone"])
     command = [sys.executable, "-m", "latentdiff.stages.diffusion", *settings, "--run.folder=killed"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

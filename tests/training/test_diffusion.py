@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.codec import AutoencoderCodec, IdentityCodec
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.data import Batches
+from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.training.diffusion import DiffusionModule
+
+CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+
+
+def codec():
+    return AutoencoderCodec(Autoencoder((1, 8, 8), CODEC), CODEC, torch.zeros(2), torch.ones(2))
+
+
+class Recorder:
+    """Stands for the network, and keeps what it was given."""
+
+    null_label = 3
+
+    def parameters(self):
+        return []
+
+    def __call__(self, x, time, labels):
+        self.given = (x, time, labels)
+        return torch.zeros_like(x, requires_grad=True)
+
+
+def given(rank, world_size):
+    torch.manual_seed(0)
+    settings = TrainerConfig(batch_size=16, accelerator="cpu")
+    module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.5), settings)
+    moments, labels = torch.randn(40, 4, 4, 4), torch.arange(40) % 3
+    batches = Batches(moments, labels, batch_size=16, seed=0, rank=rank, world_size=world_size)
+    recorder = Recorder()
+    # A plain stand-in: the step's arithmetic is what is under test, not the optimiser.
+    stub = type("Stub", (), dict(vars(module)))()
+    for name in ("codec", "diffusion", "schedule", "target", "settings"):
+        setattr(stub, name, getattr(module, name))
+    stub.network, stub.images_seen, stub.global_rank = recorder, 32, rank
+    stub.optimizers = lambda: None
+    stub.optimise = lambda *_: None
+    stub.ema = type("Ema", (), {"update": lambda *_: None})()
+    losses = DiffusionModule.train_batch(stub, batches.at(32))
+    return recorder.given, losses["loss"]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_together_see_the_one_global_batch(world_size):
+    whole, loss = given(0, 1)
+    parts = [given(rank, world_size) for rank in range(world_size)]
+    for index, tensor in enumerate(whole):
+        assert torch.equal(tensor, torch.cat([inputs[index] for inputs, _ in parts]))
+    torch.testing.assert_close(loss, torch.stack([share for _, share in parts]).mean())
+
+
+def test_noise_levels_are_spread_evenly_and_classes_are_hidden():
+    (_, time, labels), _ = given(0, 1)
+    assert torch.equal((time / 1000 * 16).long().sort().values, torch.arange(16))
+    assert 2 <= (labels == 3).sum() <= 14
+
+
+def test_eps_on_unbounded_latents_needs_a_schedule_that_leaves_some_signal():
+    with pytest.raises(ValueError, match=r"--diffusion\.target v"):
+        DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(target="eps"), TrainerConfig())
+    DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(target="eps", schedule="linear"), TrainerConfig())
+    DiffusionModule(IdentityCodec((1, 8, 8)), 3, NETWORK, DiffusionConfig(target="eps"), TrainerConfig())
