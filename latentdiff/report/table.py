@@ -236,8 +236,14 @@ def _budget(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
     elif max(times) > SAME_BUDGET * min(times):
         longer, shorter = (first, second) if times[0] > times[1] else (second, first)
         ratio = f"{max(times) / min(times):.1f} times" if min(times) else "far"
+        own = [item.get("training", "seconds") for item in (first, second)]
         sentence = f"Not the same budget: {longer.name} trained {ratio} as long as {shorter.name}"
-        if not level:
+        if max(own) <= SAME_BUDGET * min(own):
+            sentence = (
+                f"The two diffusion models trained equally long; counting the autoencoder's training, {longer.name} "
+                f"took {ratio} as long as {shorter.name}"
+            )
+        elif not level:
             sentence += ", which may be all of its lead" if longer is first else " and was still beaten"
         sentences.append(f"{sentence}.")
     if any(item.role == "latent" and item.get("training", "stage_one_seconds") is None for item in (first, second)):

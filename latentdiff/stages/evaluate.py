@@ -96,9 +96,9 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     floors, features, notes = {}, {"inception": None, "classifier": None}, []
     for key, net in nets.items():
         print(f"features: {net.name}")
+        ours = extract(net, images)
         # As many real training as test images, since a Fréchet distance falls with the number on either side.
         reference = Reference.build(net, train, test, Path(config.features_folder), max_images=max(n, len(test)))
-        ours = extract(net, images)
         features[key] = {
             **reference.net,
             "train_images": len(reference.train),
