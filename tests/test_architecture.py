@@ -1,0 +1,66 @@
+"""Imports point one way, and a command line costs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import latentdiff
+
+PACKAGE = Path(latentdiff.__file__).parent
+# A module may import from its own part and from lower ones.
+HEIGHT = {
+    "": 0,
+    "config": 0,
+    "precision": 0,
+    "shelf": 0,
+    "checkpoint": 1,
+    "data": 1,
+    "models": 1,
+    "diffusion": 1,
+    "codec": 2,
+    "latents": 3,
+    "pipeline": 3,
+    "evaluation": 4,
+    "report": 4,
+    "training": 5,
+    "stages": 6,
+}
+# Fundamentals stand beside each other; these are the only ways between them.
+ALLOWED = {("data", "config"), ("models", "config"), ("diffusion", "config")}
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "latentdiff":
+            names = [node.module]
+            if node.module == "latentdiff":
+                names = [f"latentdiff.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "latentdiff"]
+        for name in names:
+            part = [*name.split("."), ""][1]
+            yield part if part in HEIGHT else ""
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if own == "__init__":
+        return  # the package's front door: `load`, imported on first use
+    for other in imports(path):
+        beside = HEIGHT[other] < HEIGHT[own] or other == own
+        assert beside, f"{own} imports {other}, which is not below it"
+        if own in ("data", "models", "diffusion") and other not in (own, "", "checkpoint"):
+            assert (own, other) in ALLOWED, f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("module", ["latentdiff", "latentdiff.stages.autoencoder", "latentdiff.stages.evaluate"])
+def test_import_does_not_wait_for_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
