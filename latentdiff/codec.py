@@ -14,7 +14,7 @@ from torch import Tensor
 from latentdiff import checkpoint
 from latentdiff.config import AutoencoderConfig, plain, rebuild
 from latentdiff.models.autoencoder import Autoencoder, draw
-from latentdiff.precision import full_precision
+from latentdiff.precision import batch_invariant, full_precision
 
 ENCODE_BATCH = 256
 
@@ -139,13 +139,13 @@ class AutoencoderCodec(Codec):
     @torch.inference_mode()
     @full_precision()
     def decode(self, latents: Tensor) -> Tensor:
-        return to_uint8(self.model.decode(self.unstandardise(latents.to(self.mean.device))))
+        return to_uint8(batch_invariant(self.model.decode, self.unstandardise(latents.to(self.mean.device))))
 
     @torch.inference_mode()
     @full_precision()
     def decode_prior(self, noise: Tensor) -> Tensor:
         """The VAE baseline: raw latents from N(0, I), [b, *latent_shape], decoded to uint8 images."""
-        return to_uint8(self.model.decode(noise.to(self.mean.device)))
+        return to_uint8(batch_invariant(self.model.decode, noise.to(self.mean.device)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """uint8 images through the posterior's mean and back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from latentdiff.diffusion.samplers import SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS
 from latentdiff.models.unet import UNet
-from latentdiff.precision import full_precision
+from latentdiff.precision import batch_invariant, full_precision
 from latentdiff.shelf import find
 
 
@@ -123,7 +124,7 @@ class DiffusionModel:
     def _states(self, request: Request, indices: range, labels: Tensor | None, levels) -> Iterator[State]:
         noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
         denoiser = build_denoiser(
-            self.network,
+            partial(batch_invariant, self.network),
             self.target,
             labels,
             self.network.null_label,

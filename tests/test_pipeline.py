@@ -56,9 +56,7 @@ def test_image_depends_on_seed_and_index_alone(sampler):
     settings = {"steps": 5, "sampler": sampler, "seed": 9, "guidance_scale": 2.0}
     whole = net.sample(7, labels=labels, batch_size=64, **settings)
     for batch_size in (1, 3):
-        parts = net.sample(7, labels=labels, batch_size=batch_size, **settings)
-        # Kernels may add in another order for another batch; that can move a value across a rounding edge, no more.
-        assert (whole.int() - parts.int()).abs().max() <= 1
+        assert torch.equal(whole, net.sample(7, labels=labels, batch_size=batch_size, **settings))
     assert not torch.equal(whole, net.sample(7, labels=labels, **{**settings, "seed": 10}))
 
 
@@ -132,7 +130,7 @@ def test_released_latent_model_samples_the_class_asked_for():
     net = load("checkpoints/fashion-mnist/latent.safetensors")
     images = net.sample(num_images=16, labels=3, steps=20, seed=0)
     assert (images.dtype, images.shape) == (torch.uint8, (16, 1, 28, 28))
-    others = net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=5)
-    assert (images.int() - others.int()).abs().max() <= 1
+    for batch_size in (1, 3):
+        assert torch.equal(images, net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=batch_size))
     judge = ClassifierFeatures(shelf.find("fashion-mnist/classifier.safetensors"))
     assert (judge(images).logits.argmax(1) == 3).float().mean() > 0.7
