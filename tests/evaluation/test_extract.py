@@ -12,7 +12,7 @@ class Counting:
 
     def __init__(self, path):
         self.net, self.seen = ClassifierFeatures(path), 0
-        self.name, self.weights_sha256 = self.net.name, self.net.weights_sha256
+        self.name, self.weights_sha256, self.batch_size = self.net.name, self.net.weights_sha256, 4
 
     def __call__(self, images):
         self.seen += len(images)
