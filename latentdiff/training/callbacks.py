@@ -48,7 +48,9 @@ class EpochEnd(lightning.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in row.items() if k != "images_seen"}, step=module.images_seen)
                 logger.save()
-            tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in row.items()))
+            # metrics.csv has every channel's statistics; a line on screen has room for a few.
+            shown = {k: v for k, v in row.items() if not k.startswith("latent_") or int(k.rsplit("_", 1)[1]) < 4}
+            tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in shown.items()))
         temporary = self.folder / ".last.ckpt"
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
