@@ -17,9 +17,9 @@ class DemoStage:
     """Train a small autoencoder and VAE, then latent and pixel diffusion for the same time; compare them on one page.
 
     Args:
-        autoencoder_seconds: Training time of the autoencoder. Default: 110 on a CPU, 12 on a GPU.
-        vae_seconds: Training time of the VAE baseline. Default: 50 on a CPU, 8 on a GPU.
-        diffusion_seconds: Training time of either diffusion model. Default: 100 on a CPU, 12 on a GPU.
+        autoencoder_seconds: Training time of the autoencoder. Default: 90 on a CPU, 12 on a GPU.
+        vae_seconds: Training time of the VAE baseline. Default: 40 on a CPU, 8 on a GPU.
+        diffusion_seconds: Training time of either diffusion model. Default: 80 on a CPU, 12 on a GPU.
         num_images: Images that each model is measured on.
         run: Where the files go.
     """
@@ -27,7 +27,7 @@ class DemoStage:
     autoencoder_seconds: float | None = None
     vae_seconds: float | None = None
     diffusion_seconds: float | None = None
-    num_images: int = 1000
+    num_images: int = 800
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -37,9 +37,9 @@ def run(config: DemoStage) -> Path:
     from latentdiff.stages import folders
 
     gpu = resolve_device("auto").type == "cuda"
-    autoencoder = config.autoencoder_seconds or (12 if gpu else 110)
-    vae = config.vae_seconds or (8 if gpu else 50)
-    diffusion = config.diffusion_seconds or (12 if gpu else 100)
+    autoencoder = config.autoencoder_seconds or (12 if gpu else 90)
+    vae = config.vae_seconds or (8 if gpu else 40)
+    diffusion = config.diffusion_seconds or (12 if gpu else 80)
     started = time.perf_counter()
     folder = folders.prepare(config.run, "demo", "fashion-mnist")
     data = ["--data.source", "embedded"]
