@@ -58,7 +58,7 @@ class AutoencoderLossConfig:
         reconstruction: ``l1``, or ``gaussian``: a negative log-likelihood whose one variance is learned (sigma-VAE).
         kl_weight: Weight of the KL divergence to N(0, I) *per latent dimension*; the reconstruction is per pixel.
         perceptual_weight: Weight of LPIPS; 0 turns it off.
-        perceptual_net: LPIPS trunk. AlexNet costs a fortieth of VGG-16's time.
+        perceptual_net: LPIPS trunk. AlexNet costs about a twentieth of VGG-16's time.
         perceptual_weights: File with the trunk's convolutions in torchvision's names (``.pth`` or ``.safetensors``).
             Default: the environment variable LATENTDIFF_LPIPS (a folder holding ``vgg16_features.safetensors`` or
             ``alexnet_features.safetensors``), else torchvision's download; with neither the term is off.
