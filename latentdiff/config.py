@@ -116,17 +116,38 @@ class DiffusionConfig:
     """The noising process and what the network learns of it.
 
     Args:
-        schedule: Noise schedule over the training steps: ``linear`` (DDPM) or ``cosine`` (Improved DDPM).
-        num_train_steps: Steps T of the discrete process.
+        schedule: The process. Keeping the variance: ``linear`` (DDPM), ``scaled_linear`` (Stable Diffusion),
+            ``cosine`` (Improved DDPM), ``sigmoid`` (Jabri et al.). Exploding, x = x0 + sigma eps: ``edm`` (Karras et
+            al., log-normal training sigmas), ``ve`` (Song et al., uniform in log sigma).
+        num_train_steps: Steps T of a discrete process; none is continuous time, which ``edm`` and ``ve`` always have.
+        zero_terminal_snr: Rescale the schedule so that its last step is pure noise (Lin et al.).
+        sigma_min: Least noise of ``edm`` and ``ve``.
+        sigma_max: Most noise of ``edm`` and ``ve``.
+        log_sigma_normal: Mean and standard deviation of log sigma in ``edm`` training.
+        sigma_data: Standard deviation of the data: 1 for latents, which are standardised; about 0.5 for photographs in
+            [-1, 1]. It scales the network's input and the ``edm`` target and weight.
         target: What the network predicts.
-        min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight (min-SNR); none weighs every step alike.
+        learn_variance: Let the network predict the reverse process's variance too (Improved DDPM): twice the output
+            channels, and the variational bound beside the loss.
+        variance_weight: Weight of that bound, in nats per dimension summed over the steps.
+        loss_weight: ``simple``, ``min_snr``, ``truncated_snr`` or ``edm``; all but the first are given on the error of
+            x0 and converted to the target's.
+        min_snr_gamma: Cap of the signal-to-noise ratio in ``min_snr``.
         class_dropout: Share of training images whose class is hidden, which classifier-free guidance needs.
     """
 
-    schedule: Literal["linear", "cosine"] = "cosine"
-    num_train_steps: int = 1000
-    target: Literal["eps", "x0", "v"] = "v"
-    min_snr_gamma: float | None = 5.0
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"
+    num_train_steps: int | None = 1000
+    zero_terminal_snr: bool = False
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    log_sigma_normal: tuple[float, float] = (-1.2, 1.2)
+    sigma_data: float = 1.0
+    target: Literal["eps", "x0", "v", "edm", "score"] = "v"
+    learn_variance: bool = False
+    variance_weight: float = 0.001
+    loss_weight: Literal["simple", "min_snr", "truncated_snr", "edm"] = "min_snr"
+    min_snr_gamma: float = 5.0
     class_dropout: float = 0.1
 
 
@@ -169,6 +190,66 @@ class TrainerConfig:
     seed: int = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     num_threads: int | None = None
+
+
+SamplerName = Literal[
+    "ddpm",
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "unipc",
+    "euler_maruyama",
+    "predictor_corrector",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How to go from noise to images.
+
+    Args:
+        steps: Sampling steps, each one network pass; heun and predictor_corrector take two.
+        sampler: The solver that walks from noise to image.
+        spacing: Where the steps are; default: trailing, for exploding processes karras.
+        guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it; with a guide,
+            autoguidance.
+        guidance_interval: Guide only where noise over signal, sigma / alpha, lies between these two.
+        guide: Model file of a weaker model of the same kind, to be guided away from (autoguidance).
+        thresholding: How x0 is kept within the bounds of pixels: static clamps, dynamic scales it first (Imagen). In a
+            latent space nothing is ever clamped.
+        variance: What ddpm adds: small (beta-tilde), large (beta) or learned; default: learned where the model has it,
+            else small.
+        eta: Noise of ddim (default 0; 1 is as much as ddpm), euler_ancestral and dpmpp_2m_sde (default 1).
+        churn: Karras's S_churn for heun: noise added and taken away again on the way.
+        churn_min: Least sigma / alpha that churn acts at.
+        churn_max: Most sigma / alpha that churn acts at.
+        churn_noise: Standard deviation of churn's noise.
+        corrector_steps: Langevin steps of predictor_corrector after each step.
+        corrector_snr: Size of those Langevin steps (the paper's r, 0.16).
+        seed: Image i depends on (seed, i) alone.
+        batch_size: Images at a time; changes memory, not images.
+    """
+
+    steps: int = 20
+    sampler: SamplerName = "dpmpp_2m"
+    spacing: Literal["trailing", "leading", "linspace", "quadratic", "karras"] | None = None
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
+    guide: str | None = None
+    thresholding: Literal["none", "static", "dynamic"] = "static"
+    variance: Literal["small", "large", "learned"] | None = None
+    eta: float | None = None
+    churn: float | None = None
+    churn_min: float | None = None
+    churn_max: float | None = None
+    churn_noise: float | None = None
+    corrector_steps: int | None = None
+    corrector_snr: float | None = None
+    seed: int = 0
+    batch_size: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,40 +14,52 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
-from latentdiff.config import DiffusionConfig, UNetConfig, plain, rebuild
-from latentdiff.diffusion.denoiser import build_denoiser
+from latentdiff.config import DiffusionConfig, SamplingConfig, UNetConfig, plain, rebuild
+from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser
+from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.noise import ImageNoise
-from latentdiff.diffusion.samplers import SAMPLERS, State
+from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.diffusion.target import TARGETS
+from latentdiff.diffusion.target import build_target
 from latentdiff.models.unet import UNet
 from latentdiff.precision import batch_invariant, full_precision
 from latentdiff.shelf import find
 
+# What a guide's x0 depends on beside its network.
+SAME_IN_A_GUIDE = ("schedule", "num_train_steps", "zero_terminal_snr", "target", "sigma_data")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to sample; every field but ``num_images`` has a usual value.
+class Request(SamplingConfig):
+    """What to sample: the settings of :class:`~latentdiff.config.SamplingConfig`, and what they are for.
 
     Attributes:
         num_images: How many images.
         labels: One class for all, one for each image, or None: classes in turn (0, 1, 2, ...) for a conditional model.
-        steps: Sampling steps, each one network pass.
-        sampler: One of ``ddpm``, ``ddim``, ``dpmpp_2m``.
-        guidance_scale: Classifier-free guidance w: 1 is off, 0 ignores the class.
-        eta: DDIM's noise: 0 is deterministic, 1 is DDPM's. Only for ``ddim``.
-        seed: Image i depends on (seed, i) alone.
-        batch_size: Images at a time; changes memory, not images.
     """
 
     num_images: int
     labels: int | Sequence[int] | Tensor | None = None
-    steps: int = 20
-    sampler: str = "dpmpp_2m"
-    guidance_scale: float = 1.0
-    eta: float = 0.0
-    seed: int = 0
-    batch_size: int = 64
+
+    @classmethod
+    def of(cls, settings: SamplingConfig, num_images: int, labels: Any = None) -> Request:
+        """``settings``, which may be a stage's, applied to so many images."""
+        shared = {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
+        return cls(num_images=num_images, labels=labels, **shared)
+
+    def record(self) -> dict[str, Any]:
+        """What the images depend on beside the model, for a report: what was not set is left out."""
+        shared = {
+            field.name: getattr(self, field.name) for field in fields(SamplingConfig) if field.name != "batch_size"
+        }
+        return {name: value for name, value in shared.items() if value is not None}
+
+    def sampler_options(self) -> dict[str, Any]:
+        """What was set of the options that not every sampler has."""
+        given = {
+            name: getattr(self, name) for name in {name for own in OPTIONS.values() for name in own} - {"level_at"}
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class DiffusionModel:
@@ -72,7 +85,8 @@ class DiffusionModel:
         self.network = network.eval().requires_grad_(False)
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
-        self.schedule, self.target = build_schedule(diffusion), TARGETS[diffusion.target]
+        self._guides: dict[str, Network] = {}
+        self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
 
     @property
     def conditional(self) -> bool:
@@ -99,13 +113,23 @@ class DiffusionModel:
     def check(self, request: Request) -> None:
         """Raise ValueError for a request that cannot be met, before any work."""
         self.resolve_labels(request)
-        self.schedule.sampling_levels(request.steps)
         if request.sampler not in SAMPLERS:
             raise ValueError(f"there is no sampler {request.sampler!r}; there are {', '.join(SAMPLERS)}")
-        if request.eta and request.sampler != "ddim":
-            raise ValueError(f"eta belongs to the sampler ddim, not to {request.sampler}")
-        if request.guidance_scale != 1.0 and not self.diffusion.class_dropout:
+        self.schedule.sampling_levels(request.steps, request.spacing)
+        for option in request.sampler_options():
+            if option not in OPTIONS[request.sampler]:
+                takers = ", ".join(name for name, own in OPTIONS.items() if option in own)
+                raise ValueError(f"{option} belongs to the sampler {takers}, not to {request.sampler}")
+        if request.variance == "learned" and not self.diffusion.learn_variance:
+            raise ValueError("this model has no learned variance; variance must be small or large")
+        unguided = request.guidance_scale == 1.0 or request.guide is not None
+        if not unguided and not self.diffusion.class_dropout:
             raise ValueError("this model was trained without class dropout: guidance_scale must be 1")
+        if (
+            request.guidance_interval is not None
+            and not 0 <= request.guidance_interval[0] < request.guidance_interval[1]
+        ):
+            raise ValueError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
         if request.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {request.batch_size}")
 
@@ -115,24 +139,31 @@ class DiffusionModel:
         Raises ValueError as :meth:`check` does.
         """
         self.check(request)
-        labels, levels = self.resolve_labels(request), self.schedule.sampling_levels(request.steps)
+        labels, levels = self.resolve_labels(request), self.schedule.sampling_levels(request.steps, request.spacing)
         for start in range(0, request.num_images, request.batch_size):
             indices = range(start, min(start + request.batch_size, request.num_images))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
-            yield indices, self._states(request, indices, own, levels)
+            noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
+            yield indices, self.states(request, own, noise, levels, noise() * float(levels.sigma[0]))
 
-    def _states(self, request: Request, indices: range, labels: Tensor | None, levels) -> Iterator[State]:
-        noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
-        denoiser = build_denoiser(
-            partial(batch_invariant, self.network),
-            self.target,
-            labels,
-            self.network.null_label,
-            request.guidance_scale,
-            self.codec.value_range,
-        )
-        options = {"eta": request.eta} if request.sampler == "ddim" else {}
-        states = SAMPLERS[request.sampler](denoiser, noise() * float(levels.sigma[0]), levels, noise, **options)
+    def states(
+        self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: Levels, x: Tensor
+    ) -> Iterator[State]:
+        """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
+
+        Args:
+            request: Its sampling settings; it must have been checked.
+            labels: int64 [b] on the model's device, or None.
+            noise: The batch's noise, for stochastic samplers.
+            levels: Falling, the last clean.
+            x: Latents [b, c, h, w].
+        """
+        options = request.sampler_options()
+        if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
+            options["variance"] = "learned"
+        if request.sampler == "heun":
+            options["level_at"] = self.schedule.at
+        states = SAMPLERS[request.sampler](self.denoiser(request, labels), x, levels, noise, **options)
         # Entered anew for every state: a generator must not leave inference mode switched on in its caller.
         while True:
             with torch.inference_mode(), full_precision():
@@ -140,6 +171,40 @@ class DiffusionModel:
             if state is None:
                 return
             yield state
+
+    def denoiser(self, request: Request, labels: Tensor | None) -> NetworkDenoiser:
+        """The denoiser that ``request`` describes for ``labels`` [b]."""
+        guide = None if request.guide is None else self._guide(request.guide)
+        return NetworkDenoiser(
+            network=partial(batch_invariant, self.network),
+            target=self.target,
+            labels=labels,
+            null_label=self.network.null_label,
+            guidance=Guidance(
+                scale=request.guidance_scale,
+                interval=request.guidance_interval or (0.0, math.inf),
+                guide=guide,
+            ),
+            value_range=self.codec.value_range,
+            thresholding=request.thresholding,
+        )
+
+    def _guide(self, path: str) -> Network:
+        """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
+        if path not in self._guides:
+            other = load_diffusion(locate(path)).to(self.device)
+            for what, ours, theirs in (
+                ("process and target", self.diffusion, other.diffusion),
+                ("latent shape", self.codec.latent_shape, other.codec.latent_shape),
+                ("classes", self.class_names, other.class_names),
+            ):
+                same = ours == theirs
+                if isinstance(ours, DiffusionConfig):
+                    same = all(getattr(ours, key) == getattr(theirs, key) for key in SAME_IN_A_GUIDE)
+                if not same:
+                    raise ValueError(f"{path} cannot guide this model: its {what} are others")
+            self._guides[path] = partial(batch_invariant, other.network)
+        return self._guides[path]
 
     def resolve_labels(self, request: Request) -> Tensor | None:
         """int64 [num_images], or None for an unconditional model. Raises ValueError for labels that cannot be."""
@@ -149,7 +214,7 @@ class DiffusionModel:
         if not self.conditional:
             if labels is not None:
                 raise ValueError("this model is unconditional: it takes no labels")
-            if request.guidance_scale != 1.0:
+            if request.guidance_scale != 1.0 and request.guide is None:
                 raise ValueError("this model is unconditional: guidance_scale must be 1")
             return None
         count = self.network.null_label
@@ -189,9 +254,10 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
     config = rebuild(UNetConfig, header["network"])
     classes = len(header["class_names"]) if config.class_conditional else 0
-    network = UNet(codec.latent_shape[0], classes, config)
-    checkpoint.load_weights(network, parts["network"], str(path))
     diffusion = rebuild(DiffusionConfig, header["diffusion"])
+    channels = codec.latent_shape[0]
+    network = UNet(channels, classes, config, outputs=channels * (2 if diffusion.learn_variance else 1))
+    checkpoint.load_weights(network, parts["network"], str(path))
     return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
 
 

@@ -28,6 +28,7 @@ HEIGHT = {
     "evaluation": 4,
     "report": 4,
     "training": 5,
+    "verify": 5,
     "stages": 6,
 }
 # Fundamentals stand beside each other; these are the only ways between them.

@@ -74,7 +74,11 @@ def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
         ({"labels": [0, 1]}, "2 labels were given for 4"),
         ({"sampler": "magic"}, "there is no sampler 'magic'"),
         ({"steps": 0}, "from 1 to 1000"),
-        ({"eta": 0.5}, "eta belongs to the sampler ddim"),
+        ({"eta": 0.5}, "eta belongs to the sampler ddim, euler_ancestral, dpmpp_2m_sde, not to dpmpp_2m"),
+        ({"churn": 5.0}, "churn belongs to the sampler heun"),
+        ({"sampler": "ddpm", "variance": "learned"}, "no learned variance"),
+        ({"spacing": "random"}, "there is no spacing"),
+        ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must rise"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.schedule import Levels
+from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.target import Target
 
-# (x [b, ...], time [b], labels int64 [b] or None) -> raw output [b, ...]
+# (x [b, ...], time [b], labels int64 [b] or None) -> raw output [b, ...], twice the channels with a learned variance
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Thresholding = Literal["none", "static", "dynamic"]
+# Imagen's percentile of |x0| that is scaled to the bound (Saharia et al. 2022, section 2.3).
+DYNAMIC_QUANTILE = 0.995
 
 
 class Denoiser(Protocol):
@@ -21,51 +25,99 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, level: Levels) -> Tensor: ...
 
 
-def denoise(network: Network, target: Target, x: Tensor, levels: Levels, labels: Tensor | None) -> Tensor:
-    """One network pass: x [b, ...] at levels [b] -> x0 [b, ...] in fp32 (or x's precision, where that is higher)."""
-    output = network(x, levels.time.to(x.device, torch.float32), labels)
-    return target.to_x0(output.to(x.dtype), x, levels)
+def denoise(
+    network: Network, target: Target, x: Tensor, levels: Levels, labels: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """One network pass: x [b, c, ...] at levels [b] -> x0 of x's shape and, where the network has a second half of
+    channels, the fraction of its learned log-variance (see ``Transitions.log_variance``); in fp32 or x's precision,
+    where that is higher."""
+    output = network(target.scale_input(x, levels), levels.time.to(x.device, torch.float32), labels).to(x.dtype)
+    fraction = None
+    if output.shape[1] == 2 * x.shape[1]:
+        output, fraction = output.chunk(2, dim=1)
+    return target.to_x0(output, x, levels), fraction
 
 
-def build_denoiser(
-    network: Network,
-    target: Target,
-    labels: Tensor | None = None,
-    null_label: int | None = None,
-    guidance_scale: float = 1.0,
-    value_range: tuple[float, float] | None = None,
-) -> Denoiser:
-    """The denoiser of a network for given classes.
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How the class, or a weaker model, steers sampling.
 
-    Classifier-free guidance (Ho and Salimans 2022) in the convention x0 = u + w (c - u): w = 1 is off and costs one
-    pass, w = 0 is unconditional, w > 1 exaggerates the class; otherwise both passes go through as one doubled batch.
+    The convention is x0 = weak + w (strong - weak). Classifier-free guidance (Ho and Salimans 2022): weak is the same
+    network without the class; w = 1 is off and costs one pass, w = 0 is unconditional, w > 1 exaggerates the class.
+    Autoguidance (Karras et al. 2024): weak is ``guide`` with the class.
 
-    Args:
+    Attributes:
+        scale: w.
+        interval: Guide only where sigma / alpha lies within (Kynkäänniemi et al. 2024); elsewhere w is 1.
+        guide: A weaker network of the same target, or None.
+    """
+
+    scale: float = 1.0
+    interval: tuple[float, float] = (0.0, float("inf"))
+    guide: Network | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkDenoiser:
+    """The denoiser of a network for given classes. Raises ValueError for guidance that it cannot give.
+
+    Attributes:
         network, target: The trained network and what it predicts.
         labels: int64 [b], or None for an unconditional network.
         null_label: The class that stands for none.
-        guidance_scale: w.
-        value_range: Clamp x0 to these bounds, which pixels have and latents do not.
-
-    Raises ValueError for a guidance scale other than 1 without labels or a null class.
+        guidance: How to steer it; both passes of classifier-free guidance go through as one doubled batch.
+        value_range: Bounds of the data, which pixels have and latents do not.
+        thresholding: ``static`` clamps x0 to the bounds; ``dynamic`` first scales an image whose values go beyond
+            them, so that it does not saturate (Imagen). Of no effect without bounds, as in a latent space.
     """
-    if guidance_scale != 1.0 and (labels is None or null_label is None):
-        raise ValueError("guidance needs a class-conditional model that was trained with class dropout")
 
-    def predict(x: Tensor, level: Levels) -> Tensor:
+    network: Network
+    target: Target
+    labels: Tensor | None = None
+    null_label: int | None = None
+    guidance: Guidance = Guidance()
+    value_range: tuple[float, float] | None = None
+    thresholding: Thresholding = "static"
+
+    def __post_init__(self):
+        if self.guidance.scale != 1.0 and self.guidance.guide is None and None in (self.labels, self.null_label):
+            raise ValueError("guidance needs a class-conditional model that was trained with class dropout, or a guide")
+
+    def __call__(self, x: Tensor, level: Levels) -> Tensor:
+        return self.with_variance(x, level)[0]
+
+    def with_variance(self, x: Tensor, level: Levels) -> tuple[Tensor, Tensor | None]:
+        """x0, and the fraction of the learned log-variance (of the pass with the class), None without one."""
         at = Levels(*(value.expand(len(x)) for value in (level.time, level.alpha, level.sigma)))
-        if guidance_scale == 1.0:
-            return denoise(network, target, x, at, labels)
-        nulls = torch.full_like(labels, null_label)
-        if guidance_scale == 0.0:
-            return denoise(network, target, x, at, nulls)
+        low, high = self.guidance.interval
+        scale = self.guidance.scale if low <= float(level.ratio) <= high else 1.0
+        x0, fraction = self._guided(x, at, scale)
+        return self._bounded(x0), fraction
+
+    def _guided(self, x: Tensor, at: Levels, scale: float) -> tuple[Tensor, Tensor | None]:
+        guide = self.guidance.guide
+        if scale == 1.0:
+            return denoise(self.network, self.target, x, at, self.labels)
+        if guide is not None:
+            strong, fraction = denoise(self.network, self.target, x, at, self.labels)
+            weak, _ = denoise(guide, self.target, x, at, self.labels)
+            return weak + scale * (strong - weak), fraction
+        nulls = torch.full_like(self.labels, self.null_label)
+        if scale == 0.0:
+            return denoise(self.network, self.target, x, at, nulls)
         doubled = Levels(*(torch.cat([value, value]) for value in (at.time, at.alpha, at.sigma)))
-        both = denoise(network, target, torch.cat([x, x]), doubled, torch.cat([labels, nulls]))
-        conditional, unconditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        both, fraction = denoise(self.network, self.target, torch.cat([x, x]), doubled, torch.cat([self.labels, nulls]))
+        strong, weak = both.chunk(2)
+        return weak + scale * (strong - weak), None if fraction is None else fraction[: len(x)]
 
-    def bounded(x: Tensor, level: Levels) -> Tensor:
-        x0 = predict(x, level)
-        return x0.clamp(*value_range) if value_range else x0
-
-    return bounded
+    def _bounded(self, x0: Tensor) -> Tensor:
+        if self.value_range is None or self.thresholding == "none":
+            return x0
+        low, high = self.value_range
+        if self.thresholding == "dynamic":
+            middle, half = 0.5 * (low + high), 0.5 * (high - low)
+            away = (x0 - middle).flatten(1).abs().float()
+            reach = (torch.quantile(away, DYNAMIC_QUANTILE, dim=1) / half).clamp_min(1.0).to(x0.dtype)
+            reach = reach.reshape(-1, *[1] * (x0.ndim - 1))
+            return middle + (x0 - middle).clamp(-half * reach, half * reach) / reach
+        return x0.clamp(low, high)

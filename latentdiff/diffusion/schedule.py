@@ -1,73 +1,100 @@
-"""Noise schedules: how much of the image and how much noise is left at each time."""
+"""Noise schedules: which levels there are, where training meets them and where sampling stops."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
+from latentdiff.diffusion.levels import Levels
+
+SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
+# alpha_bar = alpha^2 at times 0 to 1, of the processes that keep the variance.
+ALPHA_BARS: dict[str, Callable[[Tensor], Tensor]] = {
+    # Song et al. 2021, equation 32: beta from 0.1 to 20.
+    "linear": lambda t: torch.exp(-0.1 * t - 0.5 * 19.9 * t.square()),
+    # The same with sqrt(beta) linear: Rombach et al. 2022, whose 1,000 betas go from 0.00085 to 0.012.
+    "scaled_linear": lambda t: torch.exp(-_cubic(t, math.sqrt(0.85), math.sqrt(12.0))),
+    # Nichol and Dhariwal 2021, equation 17, with the offset 0.008.
+    "cosine": lambda t: (torch.cos((t + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)).square(),
+    # Jabri et al. 2023, section 3, from -3 to 3 at temperature 1.
+    "sigmoid": lambda t: (_logistic(3.0) - torch.sigmoid(6.0 * t - 3.0)) / (_logistic(3.0) - _logistic(-3.0)),
+}
+# The two that are defined by betas: their first and last at 1,000 steps, and the power that is linear.
+BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 2.0)}
+# Continuous time leaves out the ends, where the noise or the image is exactly nothing.
+TIME_RANGE = (0.001, 0.999)
+KARRAS_RHO = 7.0
 
 
-@dataclass(frozen=True)
-class Levels:
-    """Points on the noise axis, of equal shape: x_t = alpha x0 + sigma eps.
+class Schedule(ABC):
+    """A process: its levels at *positions* from 0 (nearly clean) to ``last`` (nearly noise). All in fp64.
 
     Attributes:
-        time: What the network is told.
-        alpha: Scale of the clean image.
-        sigma: Standard deviation of the noise.
+        num_train_steps: T of a discrete process, whose positions are 0 ... T - 1; None in continuous time, 0 to 1.
+        variance_preserving: alpha^2 + sigma^2 = 1.
+        default_spacing: What sampling uses where nothing else is asked for.
     """
 
-    time: Tensor
-    alpha: Tensor
-    sigma: Tensor
+    num_train_steps: int | None = None
+    variance_preserving = True
+    default_spacing = "trailing"
 
-    def __len__(self) -> int:
-        return len(self.time)
+    @abstractmethod
+    def levels(self, positions: Tensor) -> Levels:
+        """The levels at ``positions`` (any shape)."""
 
-    def __getitem__(self, index: int | slice | Tensor) -> Levels:
-        return Levels(self.time[index], self.alpha[index], self.sigma[index])
+    @abstractmethod
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """What the network is told where sigma / alpha is ``ratio``."""
+
+    def at(self, ratio: Tensor) -> Levels:
+        """The levels whose sigma / alpha is ``ratio`` (any shape), on or off the training steps."""
+        ratio = torch.as_tensor(ratio, dtype=torch.float64)
+        alpha = (1.0 + ratio.square()).rsqrt() if self.variance_preserving else torch.ones_like(ratio)
+        return Levels(self.time_at(ratio), alpha, ratio * alpha)
+
+    def training_levels(self, uniform: Tensor) -> Levels:
+        """The levels that draws from U[0, 1) stand for."""
+        return self.levels(uniform.double().cpu())
 
     @property
-    def snr(self) -> Tensor:
-        """Signal-to-noise ratio alpha^2 / sigma^2."""
-        return (self.alpha / self.sigma).square()
+    def last(self) -> float:
+        """The noisiest position."""
+        return 1.0 if self.num_train_steps is None else self.num_train_steps - 1.0
 
-    def like(self, x: Tensor) -> Levels:
-        """Shaped [b, 1, 1, ...] on ``x``'s device in its precision, to be multiplied with it."""
-        shape = (-1,) + (1,) * (x.ndim - 1)
-        return Levels(*(tensor.to(x.device, x.dtype).reshape(shape) for tensor in (self.time, self.alpha, self.sigma)))
+    def sampling_levels(self, num_steps: int, spacing: str | None = None) -> Levels:
+        """``num_steps`` + 1 levels from the noisiest to perfectly clean, ending with the pair (1, 0).
 
+        Spacings, all of which but ``leading`` start at the noisiest level, where pure noise belongs:
+        ``trailing`` and ``leading`` are even strides (Lin et al. 2024, table 2), ``linspace`` is even with both ends,
+        ``quadratic`` is denser near the image (Song et al. 2021, DDIM, appendix D.2), ``karras`` is even in
+        (sigma / alpha)^(1/7) (Karras et al. 2022, equation 5). Default: the schedule's own.
 
-def linear_alpha_bar(num_steps: int) -> Tensor:
-    """DDPM's schedule (Ho et al. 2020, section 4): beta from 1e-4 to 0.02 over 1,000 steps, scaled for other T."""
-    scale = 1000 / num_steps
-    betas = torch.linspace(1e-4 * scale, 0.02 * scale, num_steps, dtype=torch.float64).clamp(max=0.999)
-    return torch.cumprod(1.0 - betas, dim=0)
-
-
-def cosine_alpha_bar(num_steps: int) -> Tensor:
-    """The cosine schedule (Nichol and Dhariwal 2021, equation 17) with its offset 0.008 and betas of at most 0.999."""
-
-    def f(step: Tensor) -> Tensor:
-        return torch.cos((step / num_steps + 0.008) / 1.008 * math.pi / 2).square()
-
-    steps = torch.arange(num_steps + 1, dtype=torch.float64)
-    betas = (1.0 - f(steps[1:]) / f(steps[:-1])).clamp(max=0.999)
-    return torch.cumprod(1.0 - betas, dim=0)
-
-
-ALPHA_BARS: dict[str, Callable[[int], Tensor]] = {"linear": linear_alpha_bar, "cosine": cosine_alpha_bar}
+        Raises ValueError for a number of steps or a spacing that cannot be.
+        """
+        spacing = spacing or self.default_spacing
+        limit = self.num_train_steps or 100_000
+        if not 1 <= num_steps <= limit:
+            raise ValueError(f"the number of sampling steps must be from 1 to {limit}, not {num_steps}")
+        if spacing not in SPACINGS:
+            raise ValueError(f"there is no spacing {spacing!r}; there are {', '.join(SPACINGS)}")
+        if spacing == "karras":
+            low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).ratio.tolist()
+            if math.isinf(high):
+                raise ValueError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
+            root = torch.linspace(high ** (1 / KARRAS_RHO), low ** (1 / KARRAS_RHO), num_steps, dtype=torch.float64)
+            return self.at(root**KARRAS_RHO).with_clean_end()
+        return self.levels(_spaced(num_steps, spacing, self.num_train_steps)).with_clean_end()
 
 
-class DiscreteSchedule:
+class DiscreteSchedule(Schedule):
     """A variance-preserving process of T steps: alpha_t = sqrt(alpha_bar_t), sigma_t = sqrt(1 - alpha_bar_t).
-
-    Times are 0 (nearly clean) to T - 1 (nearly noise), in fp64.
 
     Args:
         alpha_bar: fp64 [T], falling.
@@ -75,37 +102,148 @@ class DiscreteSchedule:
 
     def __init__(self, alpha_bar: Tensor):
         self.alpha_bar = alpha_bar.double()
+        self.num_train_steps = len(alpha_bar)
 
-    def __len__(self) -> int:
-        return len(self.alpha_bar)
-
-    def levels(self, steps: Tensor) -> Levels:
-        """The levels at whole ``steps`` (any shape)."""
-        alpha_bar = self.alpha_bar[steps.cpu()]
-        return Levels(steps.double().cpu(), alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
-
-    def sampling_levels(self, num_steps: int) -> Levels:
-        """``num_steps`` + 1 levels from the noisiest to perfectly clean, evenly spaced, ending with the pair (1, 0).
-
-        The spacing is *trailing* (Lin et al. 2024, table 2): it always starts at T - 1, where the noise that sampling
-        starts from belongs. Raises ValueError unless 1 <= ``num_steps`` <= T.
-        """
-        if not 1 <= num_steps <= len(self):
-            raise ValueError(f"the number of sampling steps must be from 1 to {len(self)}, not {num_steps}")
-        steps = torch.round(torch.arange(num_steps, 0, -1, dtype=torch.float64) * len(self) / num_steps).long() - 1
-        noisy = self.levels(steps)
-        end = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    def levels(self, positions: Tensor) -> Levels:
+        """Between two steps, log(sigma / alpha) is interpolated."""
+        positions = positions.cpu().double()
+        below = positions.floor()
+        alpha_bar = self.alpha_bar[below.long()]
+        exact = Levels(positions, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
+        if torch.equal(below, positions):
+            return exact
+        above = self.alpha_bar[positions.ceil().long()]
+        log_ratio = torch.lerp(*(0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above)), positions - below)
+        between = self.at(log_ratio.exp())
+        on = below == positions
         return Levels(
-            *(torch.cat([a, e[None]]) for a, e in zip((noisy.time, noisy.alpha, noisy.sigma), end, strict=True))
+            positions, torch.where(on, exact.alpha, between.alpha), torch.where(on, exact.sigma, between.sigma)
         )
 
+    def time_at(self, ratio: Tensor) -> Tensor:
+        known = 0.5 * ((1.0 - self.alpha_bar) / self.alpha_bar).log()
+        time = np.interp(ratio.log().numpy(), known.numpy(), np.arange(len(known), dtype=np.float64))
+        return torch.as_tensor(time, dtype=torch.float64)
 
-def build_schedule(config: DiffusionConfig) -> DiscreteSchedule:
-    """The schedule that ``config`` names."""
-    return DiscreteSchedule(ALPHA_BARS[config.schedule](config.num_train_steps))
+    def training_levels(self, uniform: Tensor) -> Levels:
+        steps = (uniform.cpu() * self.num_train_steps).long().clamp(max=self.num_train_steps - 1)
+        return self.levels(steps)
 
 
-def add_noise(x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
-    """x_t = alpha x0 + sigma noise for x0 [b, ...] and levels [b]."""
-    levels = levels.like(x0)
-    return levels.alpha * x0 + levels.sigma * noise
+class ContinuousSchedule(Schedule):
+    """A variance-preserving process in continuous time; the network is told 0 to 1,000.
+
+    Args:
+        alpha_bar: Times in [0, 1] -> alpha^2, falling.
+        zero_terminal_snr: Rescale so that the noisiest level is nothing but noise.
+    """
+
+    def __init__(self, alpha_bar: Callable[[Tensor], Tensor], zero_terminal_snr: bool = False):
+        self.alpha_bar = alpha_bar
+        first, last = alpha_bar(torch.tensor(TIME_RANGE, dtype=torch.float64)).sqrt()
+        self._shift = last if zero_terminal_snr else torch.zeros_like(last)
+        self._scale = first / (first - self._shift)
+
+    def levels(self, positions: Tensor) -> Levels:
+        positions = positions.cpu().double()
+        alpha = self._scale * (self.alpha_bar(TIME_RANGE[0] + (TIME_RANGE[1] - TIME_RANGE[0]) * positions).sqrt())
+        alpha = (alpha - self._scale * self._shift).clamp_min(0.0)
+        return Levels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
+        for _ in range(60):  # bisection: to the last bit
+            middle = 0.5 * (low + high)
+            below = self.levels(middle).ratio < ratio
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 1000.0 * low
+
+
+class ExplodingSchedule(Schedule):
+    """A variance-exploding process, x = x0 + sigma eps with sigma geometric in the position; the network is told
+    log(sigma) / 4 (Karras et al. 2022, table 1).
+
+    Args:
+        sigma_min, sigma_max: Its ends.
+        log_normal: Mean and standard deviation of log(sigma) in training (EDM), or None: uniform in log(sigma), as the
+            SDE of Song et al. 2021 (section 3.4) goes.
+    """
+
+    variance_preserving = False
+    default_spacing = "karras"
+
+    def __init__(self, sigma_min: float, sigma_max: float, log_normal: tuple[float, float] | None = None):
+        self.sigma_min, self.sigma_max, self.log_normal = sigma_min, sigma_max, log_normal
+
+    def levels(self, positions: Tensor) -> Levels:
+        return self.at(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        return ratio.log() / 4.0
+
+    def training_levels(self, uniform: Tensor) -> Levels:
+        if self.log_normal is None:
+            return super().training_levels(uniform)
+        mean, std = self.log_normal
+        quantile = torch.special.ndtri(uniform.cpu().double().clamp(1e-6, 1.0 - 1e-6))
+        return self.at(torch.exp(mean + std * quantile))
+
+
+def build_schedule(config: DiffusionConfig) -> Schedule:
+    """The schedule that ``config`` names. Raises ValueError for settings that contradict one another."""
+    if config.schedule in ("edm", "ve"):
+        if config.zero_terminal_snr:
+            raise ValueError(f"zero_terminal_snr is for processes that keep the variance, not for {config.schedule}")
+        if not 0.0 < config.sigma_min < config.sigma_max:
+            raise ValueError(f"sigma_min {config.sigma_min} and sigma_max {config.sigma_max} must rise from above 0")
+        log_normal = config.log_sigma_normal if config.schedule == "edm" else None
+        return ExplodingSchedule(config.sigma_min, config.sigma_max, log_normal)
+    if config.num_train_steps is None:
+        return ContinuousSchedule(ALPHA_BARS[config.schedule], config.zero_terminal_snr)
+    alpha_bar = discrete_alpha_bar(config.schedule, config.num_train_steps)
+    return DiscreteSchedule(zero_terminal(alpha_bar) if config.zero_terminal_snr else alpha_bar)
+
+
+def discrete_alpha_bar(name: str, num_steps: int) -> Tensor:
+    """alpha_bar, fp64 [num_steps], of a schedule in ``ALPHA_BARS``, betas at most 0.999.
+
+    DDPM's linear betas (Ho et al. 2020, section 4) and Stable Diffusion's are given for 1,000 steps, and scaled for
+    another number so that the process ends with as much noise.
+    """
+    if num_steps < 2:
+        raise ValueError(f"num_train_steps must be at least 2, not {num_steps}")
+    if name in BETAS:
+        first, last, power = BETAS[name]
+        ends = ((1000 / num_steps * beta) ** (1 / power) for beta in (first, last))
+        betas = torch.linspace(*ends, num_steps, dtype=torch.float64) ** power
+    else:
+        at = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
+        betas = 1.0 - at[1:] / at[:-1]
+    return torch.cumprod(1.0 - betas.clamp(max=0.999), dim=0)
+
+
+def zero_terminal(alpha_bar: Tensor) -> Tensor:
+    """Shift and scale sqrt(alpha_bar) so that the last is 0 and the first stays (Lin et al. 2024, algorithm 1)."""
+    root = alpha_bar.sqrt()
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+
+
+def _spaced(num_steps: int, spacing: str, total: int | None) -> Tensor:
+    """Positions, falling: whole steps of ``total``, or shares of 1 in continuous time."""
+    count = torch.arange(num_steps, 0, -1, dtype=torch.float64)
+    if spacing == "trailing":
+        return count / num_steps if total is None else torch.round(count * total / num_steps) - 1.0
+    if spacing == "leading":
+        return (count - 1.0) * (1.0 / num_steps if total is None else total // num_steps)
+    even = torch.linspace(1.0, 0.0, num_steps, dtype=torch.float64) ** (2.0 if spacing == "quadratic" else 1.0)
+    # No step twice: near the image a parabola of many steps is flatter than one step at a time.
+    return even if total is None else torch.maximum(torch.round(even * (total - 1)), count - 1.0)
+
+
+def _cubic(t: Tensor, first: float, last: float) -> Tensor:
+    """Integral from 0 to t of (first + (last - first) t)^2."""
+    return ((first + (last - first) * t) ** 3 - first**3) / (3.0 * (last - first))
+
+
+def _logistic(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x))

@@ -1,4 +1,4 @@
-"""What the network predicts, and how its raw output becomes a clean image."""
+"""What the network predicts, how its raw output becomes a clean image, and how its error is weighed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.schedule import Levels
+from latentdiff.config import DiffusionConfig
+from latentdiff.diffusion.levels import Levels
 
 
 class Target(ABC):
-    """One parameterisation of the denoiser; all shapes [b, ...] with levels [b]."""
+    """One parameterisation of the denoiser; all shapes [b, ...] with levels [b].
+
+    Args:
+        sigma_data: Standard deviation of the data, which sets the scale of the network's input: 1 for latents.
+    """
+
+    def __init__(self, sigma_data: float = 1.0):
+        self.sigma_data = sigma_data
+
+    def scale_input(self, x: Tensor, levels: Levels) -> Tensor:
+        """What the network is shown: x at unit variance (c_in of Karras et al. 2022, table 1).
+
+        It is x itself where the process keeps the variance and ``sigma_data`` is 1.
+        """
+        levels = levels.like(x)
+        return x / _total(levels, self.sigma_data).sqrt()
 
     @abstractmethod
     def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
@@ -35,6 +51,20 @@ class EpsTarget(Target):
     def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
         levels = levels.like(x)
         return (x - levels.sigma * output) / levels.alpha
+
+    def error_scale(self, snr: Tensor) -> Tensor:
+        return snr
+
+
+class ScoreTarget(Target):
+    """The score of the noisy images times sigma, -eps, so that the output is of unit size (Song et al. 2021)."""
+
+    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+        return -noise
+
+    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        levels = levels.like(x)
+        return (x + levels.sigma * output) / levels.alpha
 
     def error_scale(self, snr: Tensor) -> Tensor:
         return snr
@@ -68,13 +98,72 @@ class VTarget(Target):
         return snr + 1.0
 
 
-TARGETS: dict[str, Target] = {"eps": EpsTarget(), "x0": X0Target(), "v": VTarget()}
+class EdmTarget(Target):
+    """x0 = c_skip x + c_out F, with input, output and error of unit variance (Karras et al. 2022, table 1).
 
-
-def min_snr_weight(target: Target, snr: Tensor, gamma: float | None) -> Tensor:
-    """Weight [b] of the squared error in the target's own units.
-
-    None is the simple loss, weight 1. Else min-SNR-gamma (Hang et al. 2023): min(SNR, gamma) on the error of x0, which
-    is min(SNR, gamma) / SNR for eps and min(SNR, gamma) / (SNR + 1) for v.
+    Written for x = alpha x0 + sigma eps, so it fits every process; where the variance is kept and ``sigma_data`` is 1,
+    F is -v.
     """
-    return torch.ones_like(snr) if gamma is None else snr.clamp(max=gamma) / target.error_scale(snr)
+
+    def _coefficients(self, x: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+        levels = levels.like(x)
+        total = _total(levels, self.sigma_data)
+        return self.sigma_data**2 * levels.alpha / total, self.sigma_data * levels.sigma / total.sqrt()
+
+    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+        skip, out = self._coefficients(x0, levels)
+        at = levels.like(x0)
+        return (x0 - skip * (at.alpha * x0 + at.sigma * noise)) / out
+
+    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        skip, out = self._coefficients(x, levels)
+        return skip * x + out * output
+
+    def error_scale(self, snr: Tensor) -> Tensor:
+        return snr + 1.0 / self.sigma_data**2
+
+
+def _total(levels: Levels, sigma_data: float) -> Tensor:
+    """Variance of x."""
+    return sigma_data**2 * levels.alpha.square() + levels.sigma.square()
+
+
+TARGETS: dict[str, type[Target]] = {
+    "eps": EpsTarget,
+    "x0": X0Target,
+    "v": VTarget,
+    "edm": EdmTarget,
+    "score": ScoreTarget,
+}
+
+
+def build_target(config: DiffusionConfig) -> Target:
+    """The target that ``config`` names. Raises ValueError where it does not go with the schedule."""
+    if config.sigma_data <= 0:
+        raise ValueError(f"sigma_data must be above 0, not {config.sigma_data}")
+    if config.target == "v" and config.schedule in ("edm", "ve"):
+        raise ValueError(f"the v target needs a process that keeps the variance, which {config.schedule} does not")
+    if config.target in ("eps", "score") and config.zero_terminal_snr:
+        raise ValueError(
+            f"the {config.target} target does not go with zero_terminal_snr: at the noisiest level the noise says "
+            "nothing of the image. Use --diffusion.target v or x0"
+        )
+    return TARGETS[config.target](config.sigma_data)
+
+
+def loss_weight(config: DiffusionConfig, target: Target, snr: Tensor) -> Tensor:
+    """Weight [b] of the squared error in the target's own units, as ``config.loss_weight`` names it.
+
+    ``simple`` is 1. The others are given on the error of x0 and divided by what the target makes of that error:
+    ``min_snr`` is min(SNR, gamma) (Hang et al. 2023), so min(SNR, gamma) / SNR for eps and / (SNR + 1) for v;
+    ``truncated_snr`` is max(SNR, 1) (Salimans and Ho 2022, section 4); ``edm`` is lambda(sigma) = SNR +
+    1 / sigma_data^2 (Karras et al. 2022, table 1), which is 1 for the edm target.
+    """
+    if config.loss_weight == "simple":
+        return torch.ones_like(snr)
+    on_x0 = {
+        "min_snr": lambda: snr.clamp(max=config.min_snr_gamma),
+        "truncated_snr": lambda: snr.clamp(min=1.0),
+        "edm": lambda: snr + 1.0 / target.sigma_data**2,
+    }
+    return on_x0[config.loss_weight]() / target.error_scale(snr)

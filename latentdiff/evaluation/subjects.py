@@ -95,7 +95,7 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         batches(),
         model.resolve_labels(request),
         _about(model.codec, sum(p.numel() for p in model.network.parameters())),
-        {key: getattr(request, key) for key in ("sampler", "steps", "guidance_scale", "seed")},
+        request.record(),
         model.header["provenance"],
     )
 

@@ -39,9 +39,10 @@ class UNet(nn.Module):
         channels: Channels of what is denoised.
         num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
         config: Widths and depths.
+        outputs: Channels of what comes out; default: as many as go in.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: UNetConfig):
+    def __init__(self, channels: int, num_classes: int, config: UNetConfig, outputs: int | None = None):
         super().__init__()
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
@@ -77,10 +78,10 @@ class UNet(nn.Module):
             if level:
                 self.upsamples.append(Upsample(widths[level], widths[level - 1]))
         self.norm = group_norm(widths[0])
-        self.head = zero_init(nn.Conv2d(widths[0], channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(widths[0], outputs or channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [b, c, h, w], time [b] in 0...T-1, labels int64 [b] (``null_label`` for none) -> [b, c, h, w]."""
+        """x [b, c, h, w], time [b] in 0...T-1, labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         if (labels is None) != (self.classes is None):
             raise ValueError("a class-conditional network needs labels, an unconditional one takes none")
         embedding = self.time(sinusoidal_embedding(time, self.time_channels))

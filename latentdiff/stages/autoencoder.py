@@ -19,6 +19,7 @@ class AutoencoderStage:
         loss: What it is trained for.
         trainer: How long and on what.
         validation_images: Test images whose reconstructions are measured each epoch (nothing is selected by them).
+        init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
         run: Where the files go.
     """
 
@@ -28,6 +29,7 @@ class AutoencoderStage:
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation_images: int = 1000
+    init: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -45,6 +47,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     from latentdiff.training.fit import check_settings, fit
     from latentdiff.training.perceptual import Perceptual, find_trunk
     from latentdiff.training.provenance import provenance
+    from latentdiff.training.warm_start import warm_start
 
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     print(train.describe())
@@ -63,6 +66,8 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
         f"{'x'.join(map(str, module.network.latent_shape))}, {module.network.compression:.1f}x fewer numbers"
     )
+    if config.init and not config.run.resume:
+        warm_start(module, config.init, "autoencoder")
     folder = folders.prepare(config.run, "autoencoder", f"{config.data.name}-{config.name}", resumable=True)
     folders.record_config(config, folder)
     images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images

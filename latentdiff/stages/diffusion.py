@@ -24,6 +24,7 @@ class DiffusionStage:
         quality_images: Samples for each in-training quality figure, the Fréchet distance in the classifier's
             features; 0 leaves it out.
         latents_folder: Where latent caches are kept.
+        init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
         run: Where the files go.
     """
 
@@ -36,6 +37,7 @@ class DiffusionStage:
     sample_every: int = 1
     quality_images: int = 500
     latents_folder: str = "stages/latents"
+    init: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -56,6 +58,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     from latentdiff.training.diffusion import DiffusionModule
     from latentdiff.training.fit import check_settings, fit
     from latentdiff.training.provenance import provenance
+    from latentdiff.training.warm_start import warm_start
 
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     print(train.describe())
@@ -79,6 +82,8 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
     probe = QualityProbe.build(test, config.quality_images, device)
+    if config.init and not config.run.resume:
+        warm_start(module, config.init, "diffusion")
     folder = folders.prepare(config.run, "diffusion", f"{config.data.name}-{config.name}", resumable=True)
     folders.record_config(config, folder)
     moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from latentdiff.config import DataConfig, RunConfig
+from latentdiff.config import DataConfig, RunConfig, SamplingConfig
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ GRID = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateStage:
+class EvaluateStage(SamplingConfig):
     """Measure a model's images against the real test and training images; write evaluation.json and a grid.
 
     Args:
@@ -28,11 +28,6 @@ class EvaluateStage:
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
         data: The real images.
         num_images: How many images; none takes 10,000, or as many as the test split has.
-        steps: Sampling steps, each one network pass.
-        sampler: The solver that walks from noise to image.
-        guidance_scale: Classifier-free guidance; 1 is off.
-        seed: Seed of the sampled images.
-        batch_size: Images at a time; changes memory, not images.
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
@@ -46,10 +41,6 @@ class EvaluateStage:
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     data: DataConfig = field(default_factory=DataConfig)
     num_images: int | None = None
-    steps: int = 20
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "dpmpp_2m"
-    guidance_scale: float = 1.0
-    seed: int = 0
     batch_size: int = 100
     inception: Literal["auto", "require", "off"] = "auto"
     inception_weights: str | None = None
@@ -158,14 +149,7 @@ def build_subject(config: EvaluateStage, path: Path | None, test: ImageSet, n: i
         return subjects.noise(test, n, config.seed, config.batch_size)
     if checkpoint.read_header(path)["kind"] == "autoencoder":
         return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device)
-    request = Request(
-        num_images=n,
-        steps=config.steps,
-        sampler=config.sampler,
-        guidance_scale=config.guidance_scale,
-        seed=config.seed,
-        batch_size=config.batch_size,
-    )
+    request = Request.of(config, num_images=n)
     return subjects.diffusion(path, request, test, device)
 
 

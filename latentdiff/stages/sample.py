@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from latentdiff.config import RunConfig
+from latentdiff.config import RunConfig, SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleStage:
+class SampleStage(SamplingConfig):
     """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
 
     Args:
@@ -18,12 +18,6 @@ class SampleStage:
         num_images: Number of images to sample.
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
             classes in turn.
-        steps: Sampling steps, each one network pass (two with guidance).
-        sampler: The solver that walks from noise to image.
-        guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it.
-        eta: Noise of the ddim sampler: 0 none, 1 as much as ddpm.
-        seed: Image i depends on (seed, i) alone.
-        batch_size: Images at a time; changes memory, not images.
         device: ``auto`` takes a GPU where there is one.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
@@ -36,12 +30,6 @@ class SampleStage:
     checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
     num_images: int = 64
     labels: str | None = None
-    steps: int = 20
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "dpmpp_2m"
-    guidance_scale: float = 1.0
-    eta: float = 0.0
-    seed: int = 0
-    batch_size: int = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     columns: int | None = None
     pngs: bool = False
@@ -84,16 +72,8 @@ def run(config: SampleStage) -> Path:
     model = load(config.checkpoint, device)
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
-    request = Request(
-        num_images=config.num_images,
-        labels=parse_labels(config.labels, model.class_names),
-        steps=config.steps,
-        sampler=config.sampler,
-        guidance_scale=config.guidance_scale,
-        eta=config.eta,
-        seed=config.seed,
-        batch_size=config.batch_size,
-    )
+    labels = parse_labels(config.labels, model.class_names)
+    request = Request.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)
     folder = folders.prepare(config.run, "sample", folders.model_name(Path(config.checkpoint)))

@@ -8,27 +8,45 @@ from torch import Tensor
 from latentdiff.codec import Codec
 from latentdiff.config import DiffusionConfig, TrainerConfig, UNetConfig
 from latentdiff.data.resident import mix_seed
-from latentdiff.diffusion.schedule import DiscreteSchedule, add_noise, build_schedule
-from latentdiff.diffusion.target import TARGETS, Target, min_snr_weight
+from latentdiff.diffusion.levels import Levels, Transitions, add_noise
+from latentdiff.diffusion.likelihood import bound_term
+from latentdiff.diffusion.schedule import Schedule, build_schedule
+from latentdiff.diffusion.target import Target, build_target, loss_weight
 from latentdiff.models.unet import UNet
 from latentdiff.training.ema import Ema
 from latentdiff.training.stage_module import StageModule, adamw
 
 
 def diffusion_loss(
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor,
-    steps: Tensor,
-    target: Target,
-    schedule: DiscreteSchedule,
-    gamma: float | None,
+    output: Tensor, x0: Tensor, noise: Tensor, levels: Levels, target: Target, config: DiffusionConfig
 ) -> Tensor:
-    """Weighted squared error of raw network ``output`` [b, ...] at ``steps`` [b], the mean over the batch, in fp32."""
-    levels = schedule.levels(steps)
+    """Weighted squared error of raw network ``output`` [b, ...] at ``levels`` [b], the mean over the batch, in fp32."""
     error = (output.float() - target.of(x0, noise, levels)).square().flatten(1).mean(dim=1)
-    weight = min_snr_weight(target, levels.snr, gamma)
+    weight = loss_weight(config, target, levels.snr)
     return (weight.to(error.device, error.dtype) * error).mean()
+
+
+class VarianceLoss:
+    """The variational bound that teaches a learned variance (Nichol and Dhariwal 2021, L_vlb in equation 16).
+
+    The mean takes no gradient from it: only the variance is to learn from the bound.
+
+    Args:
+        schedule: A discrete one.
+        discretised: The data are uint8 values scaled to [-1, 1], not latents.
+    """
+
+    def __init__(self, schedule: Schedule, discretised: bool):
+        steps = torch.arange(schedule.num_train_steps - 1, -1, -1)
+        self.transitions = Transitions.between(schedule.levels(steps).with_clean_end())
+        self.last, self.discretised = schedule.num_train_steps - 1, discretised
+
+    def __call__(self, x: Tensor, x0: Tensor, guess: Tensor, fraction: Tensor, levels: Levels) -> Tensor:
+        """Nats per dimension, summed over the process as one step stands for it, the mean over the batch."""
+        index = self.last - levels.time.long()
+        log_variance = self.transitions.log_variance(fraction.float(), index)
+        term = bound_term(self.transitions, index, x, x0, guess.detach().float(), log_variance, self.discretised)
+        return (self.last + 1) * term.mean()
 
 
 class DiffusionModule(StageModule):
@@ -50,16 +68,30 @@ class DiffusionModule(StageModule):
     ):
         super().__init__(trainer_config)
         self.codec, self.diffusion = codec, diffusion
-        self.schedule, self.target = build_schedule(diffusion), TARGETS[diffusion.target]
-        last_alpha = float(self.schedule.levels(torch.tensor(len(self.schedule) - 1)).alpha)
-        if diffusion.target == "eps" and codec.value_range is None and last_alpha < 1e-3:
-            raise ValueError(
-                f"the eps target does not go with the {diffusion.schedule} schedule on latents: x0 = (x - sigma eps) / "
-                f"alpha magnifies an error {1 / last_alpha:,.0f}-fold where sampling starts, and latents have no "
-                "bounds to clamp it to. Use --diffusion.target v, or --diffusion.schedule linear."
-            )
-        self.network = UNet(codec.latent_shape[0], num_classes if network.class_conditional else 0, network)
+        self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
+        self._check(codec)
+        self.variance_loss = None
+        if diffusion.learn_variance:
+            self.variance_loss = VarianceLoss(self.schedule, discretised=codec.value_range is not None)
+        self.network = UNet(
+            codec.latent_shape[0],
+            num_classes if network.class_conditional else 0,
+            network,
+            outputs=codec.latent_shape[0] * (2 if diffusion.learn_variance else 1),
+        )
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
+
+    def _check(self, codec: Codec) -> None:
+        config = self.diffusion
+        if config.learn_variance and self.schedule.num_train_steps is None:
+            raise ValueError("a learned variance needs a discrete process: set --diffusion.num_train_steps")
+        last_alpha = float(self.schedule.levels(torch.tensor(self.schedule.last)).alpha)
+        if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
+            raise ValueError(
+                f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "
+                f"sigma eps) / alpha magnifies an error {1 / last_alpha:,.0f}-fold where sampling starts, and latents "
+                "have no bounds to clamp it to. Use --diffusion.target v, or --diffusion.schedule linear."
+            )
 
     def configure_optimizers(self):
         settings = self.settings
@@ -79,15 +111,22 @@ class DiffusionModule(StageModule):
         # One uniform offset and equal strides: every batch covers the noise levels evenly (Kingma et al. 2021, VDM).
         offset = torch.rand((), generator=generator)
         uniform = (offset + torch.arange(settings.batch_size) / settings.batch_size)[share] % 1.0
-        steps = (uniform * len(self.schedule)).long().clamp(max=len(self.schedule) - 1)
+        levels = self.schedule.training_levels(uniform)
         noise = everyone(torch.randn, *self.codec.latent_shape)
         hidden = everyone(torch.rand) < self.diffusion.class_dropout
         x0 = self.codec.sample(moments, noise=everyone(torch.randn, *self.codec.latent_shape))
         null = self.network.null_label
         labels = None if null is None else torch.where(hidden, null, labels)
-        x = add_noise(x0, noise, self.schedule.levels(steps))
-        output = self.network(x, steps.to(x.device, torch.float32), labels)
-        loss = diffusion_loss(output, x0, noise, steps, self.target, self.schedule, self.diffusion.min_snr_gamma)
-        self.optimise(self.optimizers(), loss, self.network.parameters())
+        x = add_noise(x0, noise, levels)
+        shown = self.target.scale_input(x, levels)
+        output = self.network(shown, levels.time.to(x.device, torch.float32), labels)
+        losses = {}
+        if self.variance_loss is not None:
+            output, fraction = output.chunk(2, dim=1)
+            guess = self.target.to_x0(output.detach().float(), x, levels)
+            losses["bound"] = self.variance_loss(x, x0, guess, fraction, levels)
+        loss = diffusion_loss(output, x0, noise, levels, self.target, self.diffusion)
+        total = loss + self.diffusion.variance_weight * losses["bound"] if losses else loss
+        self.optimise(self.optimizers(), total, self.network.parameters())
         self.ema.update(self.network, self.images_seen + settings.batch_size, settings.batch_size)
-        return {"loss": loss}
+        return {"loss": loss, **losses}

@@ -12,7 +12,11 @@ from latentdiff.training.stage_module import StageModule
 def provenance(
     module: StageModule, data: ImageSet, command: str, config: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """Data, budget spent, device, versions, the command and every setting, as plain values."""
+    """Data, budget spent, device, versions, the command and every setting, as plain values.
+
+    Images and seconds are those of the run and of the one that its weights come from, which ``started_from`` holds.
+    """
+    before = module.started_from or {"images_seen": 0, "seconds": 0.0}
     return {
         "data": {
             "name": data.name,
@@ -21,8 +25,9 @@ def provenance(
             "fingerprint": data.fingerprint,
             "class_names": list(data.class_names),
         },
-        "images_seen": module.images_seen,
-        "seconds": module.seconds,
+        "images_seen": before["images_seen"] + module.images_seen,
+        "seconds": before["seconds"] + module.seconds,
+        "started_from": module.started_from,
         "images_per_second": module.images_seen / module.seconds,
         "peak_memory_bytes": module.peak_memory_bytes(),
         "device": device_name(module.device),

@@ -33,6 +33,8 @@ class StageModule(lightning.LightningModule):
         self.settings = trainer_config
         self.images_seen = 0
         self.history: list[dict[str, float]] = []
+        # What the run that this one's weights come from had cost, where there is one (see warm_start).
+        self.started_from: dict[str, Any] | None = None
         self.data: tuple[Tensor, ...] = ()
         self.batches: Batches | None = None
         self._seconds_before = 0.0
@@ -139,12 +141,13 @@ class StageModule(lightning.LightningModule):
             "images_seen": self.images_seen,
             "seconds": self._seconds_before,
             "history": self.history,
+            "started_from": self.started_from,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["latentdiff"]
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
-        self.history = state["history"]
+        self.history, self.started_from = state["history"], state.get("started_from")
 
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float):

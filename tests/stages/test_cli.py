@@ -22,6 +22,7 @@ STAGES = {
     "classifier": "ClassifierStage",
     "release": "ReleaseStage",
     "demo": "DemoStage",
+    "verify": "VerifyStage",
 }
 
 

@@ -1,0 +1,38 @@
+"""What a sampler yields, and the quantities that several of them share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from latentdiff.diffusion.levels import Levels
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a sampler is.
+
+    Attributes:
+        step: Steps done, from 1.
+        x: The noisy images after the step, [b, ...].
+        x0: The denoiser's guess of the clean ones in that step, [b, ...].
+        level: The level that ``x`` is at.
+    """
+
+    step: int
+    x: Tensor
+    x0: Tensor
+    level: Levels
+
+
+def implied_noise(x: Tensor, x0: Tensor, level: Levels) -> Tensor:
+    """The eps that x = alpha x0 + sigma eps leaves."""
+    return (x - float(level.alpha) * x0) / float(level.sigma)
+
+
+def log_snr(level: Levels) -> float:
+    """Half the log signal-to-noise ratio, lambda = log(alpha / sigma): infinite for a clean level or pure noise."""
+    alpha, sigma = float(level.alpha), float(level.sigma)
+    return math.inf if sigma == 0.0 else -math.inf if alpha == 0.0 else math.log(alpha / sigma)

@@ -1,0 +1,59 @@
+"""Fine-tuning: a run that starts from the weights of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentdiff.checkpoint import CheckpointError, file_sha256, load_weights, read
+from latentdiff.training.stage_module import StageModule
+
+
+def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
+    """Load the weights of an earlier run into ``module``, and note in it what that run had cost.
+
+    Args:
+        module: The trainer to fill; its optimisers start afresh.
+        source: A run's folder or its ``last.ckpt`` (everything: the running weights, their average, a discriminator),
+            or a model file (the averaged network alone).
+        kind: What a model file must hold, ``autoencoder`` or ``diffusion``.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where there is none, or where it does not fit the network.
+    """
+    path = Path(source)
+    path = path / "last.ckpt" if path.is_dir() else path
+    if path.suffix == ".ckpt":
+        spent = _from_run(module, path)
+    else:
+        header, state = read(path, kind)
+        # A diffusion model's file also holds its codec, an autoencoder's the statistics of its latents.
+        prefix = "network." if kind == "diffusion" else ""
+        network = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix) and name not in ("latent_mean", "latent_std")
+        }
+        for target in (module.network, module.ema.network):
+            load_weights(target, network, str(path))
+        spent = header["provenance"]
+    module.started_from = {
+        "sha256": file_sha256(path),
+        "images_seen": spent["images_seen"],
+        "seconds": spent["seconds"],
+        "command": spent.get("command"),
+    }
+
+
+def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no {path} to start from")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
+    load_weights(module, state, str(path))
+    before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
+    return {key: own[key] + before[key] for key in ("images_seen", "seconds")}

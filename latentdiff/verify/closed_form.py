@@ -1,0 +1,223 @@
+"""Data whose exact denoiser is known, so that a sampler's own error can be measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from latentdiff.config import DiffusionConfig
+from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
+from latentdiff.diffusion.samplers import SAMPLERS
+from latentdiff.diffusion.schedule import Schedule, build_schedule
+from latentdiff.verify import Check
+
+ORDERS = {"ddim": 0.9, "euler": 0.9, "heun": 1.8, "dpmpp_2m": 1.8, "unipc": 1.8}
+STEPS = (8, 16, 32, 64, 128, 256)
+# Each with a number of steps at which its own bias is well below the sampling error.
+STOCHASTIC = {
+    "ddpm": 1000,
+    "euler_ancestral": 1000,
+    "dpmpp_2m_sde": 100,
+    "euler_maruyama": 1000,
+    "predictor_corrector": 1000,
+}
+DRAWS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of Gaussians in d dimensions and its exact denoiser.
+
+    Attributes (fp64):
+        weights: [k], summing to 1.
+        means: [k, d].
+        covs: [k, d, d].
+    """
+
+    weights: Tensor
+    means: Tensor
+    covs: Tensor
+
+    def __call__(self, x: Tensor, level: Levels) -> Tensor:
+        """E[x0 | x] for x [b, d] = alpha x0 + sigma eps."""
+        alpha, sigma = float(level.alpha), float(level.sigma)
+        noisy = alpha**2 * self.covs + sigma**2 * torch.eye(x.shape[1], dtype=x.dtype)
+        away = x[None] - alpha * self.means[:, None]  # k b d
+        solved = torch.linalg.solve(noisy, away.transpose(1, 2)).transpose(1, 2)
+        density = -0.5 * ((away * solved).sum(-1) + torch.logdet(noisy)[:, None])
+        share = torch.softmax(self.weights.log()[:, None] + density, dim=0)
+        guesses = self.means[:, None] + alpha * torch.einsum("kij,kbj->kbi", self.covs, solved)
+        return (share[..., None] * guesses).sum(dim=0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.weights @ self.means
+
+    @property
+    def cov(self) -> Tensor:
+        away = self.means - self.mean
+        return torch.einsum("k,kij->ij", self.weights, self.covs + away[:, :, None] * away[:, None])
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        which = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.means[which] + torch.einsum("bij,bj->bi", torch.linalg.cholesky(self.covs)[which], noise)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        each = torch.distributions.MultivariateNormal(self.means, self.covs).log_prob(x[:, None])
+        return torch.logsumexp(self.weights.log() + each, dim=1)
+
+
+GAUSSIAN = Mixture(
+    torch.ones(1, dtype=torch.float64),
+    torch.tensor([[0.7, -0.3]], dtype=torch.float64),
+    torch.tensor([[[0.6, 0.3], [0.3, 0.4]]], dtype=torch.float64),
+)
+TWO_MODES = Mixture(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-1.0, 0.5], [0.8, -0.4]], dtype=torch.float64),
+    torch.tensor([[[0.10, 0.02], [0.02, 0.05]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
+)
+DATA = {"Gaussian": GAUSSIAN, "two modes": TWO_MODES}
+PROCESSES = {
+    "variance-preserving": DiffusionConfig(schedule="linear", num_train_steps=None),
+    "variance-exploding": DiffusionConfig(schedule="edm", target="edm", sigma_min=0.01),
+}
+
+
+def noisy_levels(schedule: Schedule, steps: int, low: float = 0.05, high: float = 80.0) -> Levels:
+    """``steps`` + 1 levels with sigma / alpha from ``high`` to ``low``, even in its 7th root: no jump to clean, whose
+    error does not fall with the number of steps."""
+    root = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps + 1, dtype=torch.float64)
+    return schedule.at(root**7)
+
+
+def end_of(sampler: str, data: Mixture, schedule: Schedule, steps: int, x: Tensor) -> Tensor:
+    """Where ``sampler`` arrives over :func:`noisy_levels`, as x / alpha."""
+    levels = noisy_levels(schedule, steps)
+    *_, last = SAMPLERS[sampler](data, x * float(levels.sigma[0]), levels, None)
+    return last.x / float(last.level.alpha)
+
+
+def order(sampler: str, data: Mixture, schedule: Schedule) -> tuple[float, float]:
+    """Minus the slope of log(error) over log(steps), by least squares, and the error at the most steps.
+
+    The truth is UniPC in 2,048 steps, whose own error is far below what is measured against it (see the tests).
+    """
+    x, truth = _flow(data, schedule)
+    errors = [(end_of(sampler, data, schedule, steps, x) - truth).square().mean().sqrt().item() for steps in STEPS]
+    logs = torch.tensor([[math.log(n), math.log(e)] for n, e in zip(STEPS, errors, strict=True)], dtype=torch.float64)
+    logs = logs - logs.mean(dim=0)
+    return -float((logs[:, 0] * logs[:, 1]).sum() / logs[:, 0].square().sum()), errors[-1]
+
+
+@cache
+def _flow(data: Mixture, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """Some starting points, of unit variance, and where the probability-flow ODE carries them."""
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return x, end_of("unipc", data, schedule, 2048, x)
+
+
+def check_orders() -> list[Check]:
+    """The measured order of every deterministic sampler, on both kinds of process and both kinds of data."""
+    checks = []
+    for process, config in PROCESSES.items():
+        schedule = build_schedule(config)
+        for name, data in DATA.items():
+            for sampler, limit in ORDERS.items():
+                value, error = order(sampler, data, schedule)
+                note = f"error at {STEPS[-1]} steps {error:.1e}"
+                label = f"{sampler}, {process}, {name}"
+                checks.append(Check(section="order", name=label, value=value, limit=limit, at_least=True, note=note))
+    return checks
+
+
+def sample_errors(samples: Tensor, data: Mixture) -> float:
+    """How far mean and covariance of ``samples`` [n, d] are from the data's: the largest, in standard errors."""
+    n, mean, cov = len(samples), data.mean, data.cov
+    away = samples - mean
+    errors = [(away.mean(dim=0)).abs() / (cov.diagonal() / n).sqrt()]
+    products = away[:, :, None] * away[:, None]
+    errors.append(((products.mean(dim=0) - cov).abs() / (products.std(dim=0) / math.sqrt(n))).flatten())
+    return float(torch.cat(errors).max())
+
+
+def check_stochastic() -> list[Check]:
+    """Mean and covariance of every stochastic sampler's draws."""
+    checks = []
+    for process, config in PROCESSES.items():
+        schedule = build_schedule(config)
+        for name, data in DATA.items():
+            for sampler, steps in STOCHASTIC.items():
+                generator = torch.Generator().manual_seed(1)
+
+                def noise(generator=generator) -> Tensor:
+                    return torch.randn(DRAWS, 2, generator=generator, dtype=torch.float64)
+
+                levels = schedule.sampling_levels(steps, "karras")
+                *_, last = SAMPLERS[sampler](data, noise() * float(levels.sigma[0]), levels, noise)
+                label = f"{sampler}, {process}, {name}"
+                note = f"{DRAWS} draws, {steps} steps, in standard errors of mean and covariance"
+                value = sample_errors(last.x, data)
+                checks.append(Check(section="distribution", name=label, value=value, limit=4.0, note=note))
+    return checks
+
+
+def check_likelihood() -> list[Check]:
+    """Bits per dimension against the data's own density, image by image, and on average against its entropy."""
+    checks = []
+    for process, config in PROCESSES.items():
+        schedule = build_schedule(config)
+        for name, data in DATA.items():
+            generator = torch.Generator().manual_seed(2)
+            # The ODE's density is of the data with the lowest level's noise, here a thousandth.
+            levels = schedule.at(torch.logspace(2, -3, 300, dtype=torch.float64))
+            x0 = data.draw(500, generator)
+            exact = -data.log_density(x0) / (2 * math.log(2.0))
+
+            def probe(signs: Tensor) -> Callable[[], Tensor]:
+                return lambda: signs.expand(500, 2)
+
+            # In two dimensions two orthogonal sign vectors give the trace without error.
+            each = [
+                ode_bits_per_dim(data, x0, levels, probe(torch.tensor(signs, dtype=torch.float64)))
+                for signs in ([1.0, 1.0], [1.0, -1.0])
+            ]
+            value = float((0.5 * (each[0] + each[1]) - exact).abs().mean())
+            label = f"flow ODE, {process}, {name}"
+            note = f"mean difference from -log2 p(x0) of 500 draws; their mean is {exact.mean():.3f} bits/dim"
+            checks.append(Check(section="bits per dimension", name=label, value=value, limit=1e-2, note=note))
+    return checks + check_bound()
+
+
+def check_bound() -> list[Check]:
+    """The discrete bound, averaged over the data, against the entropy of a Gaussian."""
+    checks = []
+    schedule = build_schedule(DiffusionConfig(schedule="linear", num_train_steps=4000))
+    levels = schedule.sampling_levels(4000)
+    data = Mixture(torch.ones(1).double(), torch.zeros(1, 2).double(), torch.eye(2).double()[None])
+    generator = torch.Generator().manual_seed(3)
+    n = 4000
+    x0 = data.draw(n, generator)
+    exact = float((-data.log_density(x0)).mean() / (2 * math.log(2.0)))
+    for variance in ("large", "small"):
+        bound = variational_bound(
+            data, x0, levels, lambda: torch.randn(n, 2, generator=generator, dtype=torch.float64), variance
+        )
+        excess = float(bound.total.mean()) - exact
+        if variance == "large":  # the true reverse variance of unit Gaussian data
+            note = f"excess over {exact:.4f} bits/dim; {n} draws, 4,000 steps"
+            name = "bound with the right variance, unit Gaussian"
+            checks.append(Check(section="bits per dimension", name=name, value=abs(excess), limit=1e-2, note=note))
+        else:
+            name, note = "bound with a wrong variance, unit Gaussian", "it must exceed the entropy"
+            checks.append(
+                Check(section="bits per dimension", name=name, value=excess, limit=1e-2, at_least=True, note=note)
+            )
+    return checks

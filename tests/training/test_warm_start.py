@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.codec import IdentityCodec
+from latentdiff.config import DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.pipeline import DiffusionModel
+from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.diffusion import DiffusionModule
+from latentdiff.training.fit import fit
+from latentdiff.training.provenance import provenance
+from latentdiff.training.warm_start import warm_start
+
+SETTINGS = TrainerConfig(max_images=64, images_per_epoch=32, batch_size=16, accelerator="cpu", precision="fp32")
+CODEC = IdentityCodec((1, 6, 6))
+NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+
+
+def module(channels=8, seed=0):
+    torch.manual_seed(seed)
+    return DiffusionModule(CODEC, 3, dataclasses.replace(NETWORK, channels=(channels,)), DiffusionConfig(), SETTINGS)
+
+
+def train(own, folder, resume=False):
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    tensors = (CODEC.encode(torch.zeros(20, 1, 6, 6, dtype=torch.uint8)), torch.arange(20) % 3)
+    return fit(own, tensors, folder, [EpochEnd(folder, dict, lambda path: path.touch())], resume)
+
+
+def weights(own):
+    return [p.detach().clone() for p in own.parameters()]
+
+
+def cost(own):
+    class Data:
+        name, source, fingerprint, class_names = "d", "full", "f", ("a",)
+
+        def __len__(self):
+            return 20
+
+    return provenance(own, Data(), "command", {})
+
+
+def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_path):
+    first = train(module(), tmp_path / "a")
+    second = module(seed=1)
+    warm_start(second, tmp_path / "a", "diffusion")
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+    second = train(second, tmp_path / "b")
+    assert second.images_seen == 64
+    assert cost(second)["images_seen"] == 128
+    assert cost(second)["seconds"] == pytest.approx(first.seconds + second.seconds)
+    # ... also after being resumed, and when a third starts from it.
+    resumed = train(module(), tmp_path / "b", resume=True)
+    assert resumed.started_from == second.started_from
+    third = module()
+    warm_start(third, tmp_path / "b" / "last.ckpt", "diffusion")
+    assert third.started_from["images_seen"] == 128
+
+
+def test_a_model_file_gives_its_averaged_network(tmp_path):
+    first = train(module(), tmp_path / "a")
+    names = ("a", "b", "c")
+    model = DiffusionModel(first.ema.network, NETWORK, first.diffusion, CODEC, names)
+    model.save(tmp_path / "model.safetensors", {"images_seen": 64, "seconds": 2.0, "command": "first"})
+    second = module(seed=1)
+    warm_start(second, tmp_path / "model.safetensors", "diffusion")
+    for target in (second.network, second.ema.network):
+        pairs = zip(first.ema.network.parameters(), target.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert second.started_from["command"] == "first"
+
+
+def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
+    train(module(), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        warm_start(module(channels=16), tmp_path / "a", "diffusion")
+    with pytest.raises(CheckpointError, match="there is no"):
+        warm_start(module(), tmp_path / "absent", "diffusion")
+    (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        warm_start(module(), tmp_path / "broken.ckpt", "diffusion")

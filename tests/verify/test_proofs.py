@@ -1,0 +1,98 @@
+"""The proofs of ``stages.verify``, and that each of them can fail."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.config import DiffusionConfig
+from latentdiff.diffusion.samplers import SAMPLERS
+from latentdiff.diffusion.schedule import build_schedule
+from latentdiff.verify import Check, against_diffusers, closed_form, invariants
+
+
+def failures(checks):
+    return [f"{check.name}: {check.value} (limit {check.limit})" for check in checks if not check.passed]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        invariants.check_targets,
+        invariants.check_guidance,
+        invariants.check_determinism,
+        closed_form.check_orders,
+        closed_form.check_stochastic,
+        closed_form.check_likelihood,
+    ],
+    ids=lambda part: part.__name__,
+)
+def test_proof_holds(part):
+    checks = part()
+    assert len(checks) > 1
+    assert not failures(checks)
+
+
+def test_same_stops_and_states_as_diffusers():
+    pytest.importorskip("diffusers")
+    assert not failures(against_diffusers.check_spacings((10, 50)))
+    checks = against_diffusers.check_states((20,))
+    assert not failures(checks)
+    assert {check.name.split(",")[0] for check in checks if check.value is not None} == set(
+        against_diffusers.SCHEDULERS
+    )
+
+
+def skewed(sampler):
+    """A sampler that is wrong by a thousandth after each step."""
+
+    def run(*args, **options):
+        for state in sampler(*args, **options):
+            yield type(state)(state.step, 1.001 * state.x, state.x0, state.level)
+
+    return run
+
+
+def test_a_wrong_sampler_is_caught(monkeypatch):
+    pytest.importorskip("diffusers")
+    monkeypatch.setitem(SAMPLERS, "dpmpp_2m", skewed(SAMPLERS["dpmpp_2m"]))
+    assert against_diffusers.deviation("dpmpp_2m", "cosine", "v", "trailing", 10, torch.float64) > 1e-4
+
+
+def test_a_first_order_sampler_does_not_pass_for_a_second_order_one():
+    schedule = build_schedule(closed_form.PROCESSES["variance-preserving"])
+    assert closed_form.order("ddim", closed_form.GAUSSIAN, schedule)[0] < closed_form.ORDERS["heun"]
+
+
+def test_the_truth_of_the_orders_is_the_flows_closed_form():
+    """For Gaussian data the probability-flow ODE moves along the covariance's axes, keeping each one's quantile."""
+    schedule, data = build_schedule(closed_form.PROCESSES["variance-preserving"]), closed_form.GAUSSIAN
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    high, low = (float(r) for r in closed_form.noisy_levels(schedule, 1).ratio)
+    values, axes = torch.linalg.eigh(data.covs[0])
+    along = (high * x - data.mean) @ axes * ((values + low**2) / (values + high**2)).sqrt()
+    torch.testing.assert_close(
+        closed_form.end_of("unipc", data, schedule, 2048, x), data.mean + along @ axes.T, rtol=0, atol=1e-7
+    )
+
+
+def test_a_biased_distribution_is_caught():
+    data = closed_form.TWO_MODES
+    samples = data.draw(4000, torch.Generator().manual_seed(0))
+    assert closed_form.sample_errors(samples, data) < 4
+    assert closed_form.sample_errors(samples + 0.1, data) > 4
+    assert closed_form.sample_errors(1.1 * samples, data) > 4
+
+
+def test_the_exact_denoiser_is_bayes():
+    """Against brute force: E[x0 | x] by weighing many draws."""
+    data, level = closed_form.TWO_MODES, build_schedule(DiffusionConfig()).levels(torch.tensor(500))
+    x0 = data.draw(400_000, torch.Generator().manual_seed(0))
+    x = torch.tensor([[0.4, 0.1]], dtype=torch.float64)
+    weight = torch.softmax(-0.5 * ((x - level.alpha * x0) / level.sigma).square().sum(1), dim=0)
+    torch.testing.assert_close(data(x, level), (weight[:, None] * x0).sum(0, keepdim=True), rtol=0, atol=5e-3)
+
+
+def test_a_case_that_cannot_be_compared_does_not_fail():
+    assert Check(section="", name="", value=None, limit=0.0).passed
+    assert not Check(section="", name="", value=float("nan"), limit=1.0).passed
