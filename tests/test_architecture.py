@@ -25,6 +25,7 @@ HEIGHT = {
     "codec": 2,
     "latents": 3,
     "pipeline": 3,
+    "uses": 4,
     "evaluation": 4,
     "report": 4,
     "training": 5,

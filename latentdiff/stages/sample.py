@@ -1,4 +1,4 @@
-"""Sample images from a trained model."""
+"""Sample images from a trained model, or do something else with it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from latentdiff.config import RunConfig, SamplingConfig
+from latentdiff.config import DataConfig, RunConfig, SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleStage(SamplingConfig):
     """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
 
+    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given.
+
     Args:
+        task: ``sample``; ``noise`` shows the forward process, a row a share; ``reconstruct`` noises images to each
+            share and denoises them back; ``interpolate`` goes from each image to the next over the noise behind both;
+            ``inpaint`` fills a masked part; ``likelihood`` gives bits per dimension.
         checkpoint: A diffusion model's file.
         num_images: Number of images to sample.
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
@@ -24,9 +29,16 @@ class SampleStage(SamplingConfig):
         npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
         strip: Write the denoising of the first images at this many moments as strip.png; 0 leaves it out.
         gif: Write the denoising of the first batch as denoising.gif.
+        shares: Shares of the schedule's noise for noise and reconstruct, 0 to 1.
+        frames: Images in a row of interpolate, with both ends.
+        mask: What inpaint fills: a half, the centre, or a PNG whose white pixels are to be filled.
+        resamples: Times that inpaint repeats each step so that both parts agree.
+        method: The likelihood: the variational bound, or the flow ODE's.
+        data: Where the other tasks take their images from.
         run: Where the files go.
     """
 
+    task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
     checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
     num_images: int = 64
     labels: str | None = None
@@ -36,6 +48,12 @@ class SampleStage(SamplingConfig):
     npz: bool = False
     strip: int = 0
     gif: bool = False
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    frames: int = 8
+    mask: str = "right"
+    resamples: int = 5
+    method: Literal["bound", "ode"] = "bound"
+    data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -73,6 +91,10 @@ def run(config: SampleStage) -> Path:
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
     labels = parse_labels(config.labels, model.class_names)
+    if config.task != "sample":
+        from latentdiff.stages.tasks import perform
+
+        return perform(config, model, labels)
     request = Request.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff import load, shelf, uses
+from latentdiff.codec import AutoencoderCodec, IdentityCodec
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, UNetConfig
+from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.models.unet import UNet
+from latentdiff.pipeline import DiffusionModel
+
+NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def model(latent=False, **diffusion):
+    torch.manual_seed(0)
+    codec = IdentityCodec((1, 8, 8))
+    if latent:
+        codec = AutoencoderCodec(Autoencoder((1, 8, 8), CODEC), CODEC, torch.zeros(2), torch.ones(2))
+    network = UNet(codec.latent_shape[0], 2, NETWORK)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return DiffusionModel(network, NETWORK, DiffusionConfig(**diffusion), codec, ("a", "b"))
+
+
+def test_forward_process_goes_from_the_images_to_noise():
+    frames = uses.forward_process(model(), IMAGES, [0.0, 0.5, 1.0])
+    assert frames.shape == (3, 3, 1, 8, 8)
+    assert torch.equal(frames[0], IMAGES)
+    distance = (frames.float() - IMAGES).abs().mean(dim=(1, 2, 3, 4))
+    assert distance[0] < distance[1] < distance[2]
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_reconstruction_from_no_noise_is_the_codecs_own(latent):
+    net = model(latent)
+    frames = uses.reconstruct(net, IMAGES, [0.0, 1.0], steps=4, sampler="ddim")
+    expected = net.codec.reconstruct(IMAGES) if latent else IMAGES
+    assert torch.equal(frames[0], expected)
+    # From the last level the way is that of sampling with an image's trace in the noise.
+    assert not torch.equal(frames[1], expected)
+    again = uses.reconstruct(net, IMAGES[:2], [1.0], steps=4, sampler="ddim")
+    assert torch.equal(again[0], frames[1][:2])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_impossible_shares_are_refused(share):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        uses.reconstruct(model(), IMAGES, [share])
+
+
+@pytest.mark.parametrize("settings", [{}, {"schedule": "edm", "target": "edm"}, {"num_train_steps": None}])
+def test_inversion_is_undone_by_generation(settings):
+    net = model(**settings)
+    noise = uses.invert(net, IMAGES, labels=1, steps=60)
+    assert noise.shape == (3, 1, 8, 8)
+    back = uses.generate(net, noise, labels=1, steps=60)
+    assert (back.int() - IMAGES.int()).abs().float().mean() < 3
+
+
+def test_interpolation_keeps_its_ends():
+    net = model()
+    frames = uses.interpolate(net, IMAGES[:1], IMAGES[1:2], 5, steps=40)
+    assert frames.shape == (5, 1, 1, 8, 8)
+    assert (frames[0].int() - IMAGES[:1].int()).abs().float().mean() < 3
+    assert (frames[-1].int() - IMAGES[1:2].int()).abs().float().mean() < 3
+    with pytest.raises(ValueError, match="2 ends"):
+        uses.interpolate(net, IMAGES[:1], IMAGES[1:2], 1)
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_inpainting_changes_nothing_outside_the_mask(latent):
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:, 5:] = True
+    filled = uses.inpaint(model(latent), IMAGES, mask, labels=[0, 1, 0], steps=3, resamples=2)
+    assert torch.equal(filled[..., :5], IMAGES[..., :5])
+    assert not torch.equal(filled[..., 5:], IMAGES[..., 5:])
+    with pytest.raises(ValueError, match=r"the mask must be \[8, 8\]"):
+        uses.inpaint(model(), IMAGES, mask[:4], labels=0)
+
+
+def test_bits_per_dim_of_a_model_that_knows_nothing_are_about_those_of_uniform_noise():
+    """A denoiser of standard normal data, whose bound on uniform pixels is the cross-entropy, in closed form."""
+    net = model(schedule="linear", target="x0", num_train_steps=1000)
+    pixels = torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    levels = net.schedule.levels(torch.arange(1000))
+
+    def network(x, time, labels):
+        return levels.alpha[time.long()].to(x.dtype)[:, None, None, None] * x  # E[x0 | x] for N(0, 1)
+
+    network.null_label = 2
+    net.network = _Callable(network)
+    net.codec.value_range = (-9.0, 9.0)  # the clamp to [-1, 1] is knowledge of its own
+    x = pixels.float() / 127.5 - 1
+    exact = (0.5 * x.square() + 0.5 * torch.log(torch.tensor(2 * torch.pi))).mean() / torch.log(torch.tensor(2.0))
+    exact = float(exact + torch.log2(torch.tensor(127.5)))
+    bound = uses.bits_per_dim(net, pixels, labels=0, variance="large")
+    assert float(bound.mean()) == pytest.approx(exact, abs=0.05)
+    ode = uses.bits_per_dim(net, pixels, labels=0, method="ode", steps=100)
+    assert float(ode.mean()) == pytest.approx(exact, abs=0.05)
+
+
+class _Callable(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.null_label = function, function.null_label
+        self.anchor = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, *arguments):
+        return self.function(*arguments)
+
+
+def test_a_model_without_class_dropout_needs_labels():
+    with pytest.raises(ValueError, match="give it labels"):
+        uses.reconstruct(model(class_dropout=0.0), IMAGES, [0.5])
+
+
+@pytest.mark.skipif(
+    shelf.find("fashion-mnist/latent.safetensors") is None, reason="the released model is not installed"
+)
+def test_released_model_predicts_garments_better_than_noise():
+    from latentdiff.config import DataConfig
+    from latentdiff.data import load_data
+
+    net = load("checkpoints/fashion-mnist/latent.safetensors")
+    real = load_data(DataConfig(source="embedded"), "test").images[:8]
+    noise = torch.randint(0, 256, real.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bits = [float(uses.bits_per_dim(net, images, steps=50).mean()) for images in (real, noise)]
+    assert bits[0] < bits[1] - 1
