@@ -160,9 +160,21 @@ class TrainerConfig:
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
         images_per_epoch: Images between two validations and checkpoints; none takes the training set's size.
         batch_size: Number of images in a step.
+        accumulate: Parts that a batch is computed in, one after the other: the gradient of the whole batch in the
+            memory of a part.
         lr: Peak learning rate of AdamW.
         lr_warmup_images: Images over which the learning rate rises from zero.
-        lr_final: Share of the peak that a cosine decay ends at; 1 keeps the rate constant.
+        lr_schedule: The learning rate after its warm-up: ``cosine`` over the whole budget, ``constant``,
+            ``cosine_then_constant``, ``step`` (times ``lr_step_factor`` every ``lr_step_images``), or ``plateau``
+            (times that factor whenever ``monitor`` has not improved for ``lr_patience`` epochs).
+        lr_final: Share of the peak that a cosine decay ends at.
+        lr_decay_share: Share of the budget over which cosine_then_constant decays.
+        lr_step_images: Images between two steps.
+        lr_step_factor: What a step or a plateau multiplies the rate by.
+        lr_patience: Epochs without a new best that make a plateau.
+        monitor: A column of metrics.csv to watch, such as ``distance`` or ``psnr``.
+        monitor_mode: Whether less of it is better (``min``) or more (``max``).
+        stop_patience: End the run after this many epochs without a new best; none never does.
         weight_decay: Decoupled weight decay.
         betas: AdamW's two momenta.
         grad_clip: Largest gradient norm; larger ones are scaled down to it.
@@ -178,9 +190,18 @@ class TrainerConfig:
     max_seconds: float | None = None
     images_per_epoch: int | None = None
     batch_size: int = 64
+    accumulate: int = 1
     lr: float = 1e-3
     lr_warmup_images: int = 10_000
+    lr_schedule: Literal["cosine", "constant", "cosine_then_constant", "step", "plateau"] = "cosine"
     lr_final: float = 0.01
+    lr_decay_share: float = 0.5
+    lr_step_images: int = 100_000
+    lr_step_factor: float = 0.5
+    lr_patience: int = 5
+    monitor: str | None = None
+    monitor_mode: Literal["min", "max"] = "min"
+    stop_patience: int | None = None
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     grad_clip: float = 1.0

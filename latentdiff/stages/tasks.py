@@ -87,9 +87,8 @@ def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, clas
     }
     write_atomically(folder / "likelihood.json", lambda name: name.write_text(json.dumps(record, indent=1)))
     what = "density of the latents" if record["space"] == "latents" else "uint8 pixels"
-    print(
-        f"{record['mean_bits_per_dim']:.4f} bits/dim ({what}), mean of {len(bits)} test images, {config.method}\n{folder}"
-    )
+    mean = record["mean_bits_per_dim"]
+    print(f"{mean:.4f} bits/dim ({what}), mean of {len(bits)} test images, {config.method}\n{folder}")
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -75,28 +76,55 @@ class AutoencoderModule(StageModule):
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         optimizer, *others = self._optimizers()
         x = to_float(batch[0])
-        moments = self.network.encode(x)
-        reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
-        # The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
-        # the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
-        image = reconstruction.detach().requires_grad_()
         start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
         adversarial = self.discriminator is not None and self.images_seen >= start
         judged = self.discriminator is not None and self.images_seen >= start - warmup
-        gradient, losses = self._image_gradient(x, image, adversarial)
-        losses["kl_per_dim"] = kl_per_dim(moments)
-        surrogate = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
+        losses: dict[str, Tensor] = {}
+        images: list[Tensor] = []
+
+        def add(values: dict[str, Tensor], weight: float) -> None:
+            for name, value in values.items():
+                losses[name] = losses.get(name, 0.0) + weight * value.detach()
+
+        def generator_parts() -> Iterator[Tensor]:
+            for part in self.parts(len(x)):
+                weight = len(x[part]) / len(x)
+                loss, image, values = self._surrogate(x[part], adversarial)
+                images.append(image)
+                add(values, weight)
+                yield weight * loss
+
+        def discriminator_parts() -> Iterator[Tensor]:
+            for part, image in zip(self.parts(len(x)), images, strict=True):
+                weight = len(image) / len(x)
+                real, fake = self.discriminator(torch.cat([x[part], image])).float().chunk(2)
+                loss = hinge_discriminator_loss(real, fake)
+                add({"discriminator": loss}, weight)
+                yield weight * loss
+
         own = list(self.network.parameters())
-        if self.log_variance.requires_grad:
-            surrogate = surrogate + self.reconstruction_loss(x, image.detach())
-            own.append(self.log_variance)
-        self.optimise(optimizer, surrogate, own)
+        own += [self.log_variance] if self.log_variance.requires_grad else []
+        self.optimise(optimizer, generator_parts(), own)
         if judged:
-            real, fake = self.discriminator(torch.cat([x, image.detach()])).float().chunk(2)
-            losses["discriminator"] = hinge_discriminator_loss(real, fake)
-            self.optimise(others[0], losses["discriminator"], self.discriminator.parameters())
+            self.optimise(others[0], discriminator_parts(), self.discriminator.parameters())
         self.ema.update(self.network, self.images_seen + self.settings.batch_size, self.settings.batch_size)
         return losses
+
+    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
+
+        The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
+        the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
+        """
+        moments = self.network.encode(x)
+        reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
+        image = reconstruction.detach().requires_grad_()
+        gradient, losses = self._image_gradient(x, image, adversarial)
+        losses["kl_per_dim"] = kl_per_dim(moments)
+        loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
+        if self.log_variance.requires_grad:
+            loss = loss + self.reconstruction_loss(x, image.detach())
+        return loss, image.detach(), losses
 
     def _image_gradient(self, x: Tensor, image: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""

@@ -42,7 +42,12 @@ class EpochEnd(lightning.Callback):
         if trainer.is_global_zero and due:
             row |= self.validate()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
+            monitor = module.settings.monitor
+            if monitor and monitor not in row:
+                raise ValueError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
         module.history.append(row)
+        if module.finished():
+            trainer.should_stop = True
         if trainer.is_global_zero:
             write_metrics(self.folder / "metrics.csv", module.history)
             for logger in trainer.loggers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -118,15 +120,29 @@ class DiffusionModule(StageModule):
         null = self.network.null_label
         labels = None if null is None else torch.where(hidden, null, labels)
         x = add_noise(x0, noise, levels)
+        losses: dict[str, Tensor] = {}
+
+        def parts() -> Iterator[Tensor]:
+            for part in self.parts(len(x)):
+                own = self._losses(x[part], x0[part], noise[part], levels[part], None if null is None else labels[part])
+                weight = len(x[part]) / len(x)
+                for name, value in own.items():
+                    losses[name] = losses.get(name, 0.0) + weight * value.detach()
+                yield weight * (own["loss"] + self.diffusion.variance_weight * own.get("bound", 0.0))
+
+        self.optimise(self.optimizers(), parts(), self.network.parameters())
+        self.ema.update(self.network, self.images_seen + settings.batch_size, settings.batch_size)
+        return losses
+
+    def _losses(self, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None) -> dict[str, Tensor]:
+        """``loss``, and ``bound`` where the variance is learned, of x = alpha x0 + sigma noise."""
         shown = self.target.scale_input(x, levels)
         output = self.network(shown, levels.time.to(x.device, torch.float32), labels)
-        losses = {}
-        if self.variance_loss is not None:
-            output, fraction = output.chunk(2, dim=1)
-            guess = self.target.to_x0(output.detach().float(), x, levels)
-            losses["bound"] = self.variance_loss(x, x0, guess, fraction, levels)
-        loss = diffusion_loss(output, x0, noise, levels, self.target, self.diffusion)
-        total = loss + self.diffusion.variance_weight * losses["bound"] if losses else loss
-        self.optimise(self.optimizers(), total, self.network.parameters())
-        self.ema.update(self.network, self.images_seen + settings.batch_size, settings.batch_size)
-        return {"loss": loss, **losses}
+        if self.variance_loss is None:
+            return {"loss": diffusion_loss(output, x0, noise, levels, self.target, self.diffusion)}
+        output, fraction = output.chunk(2, dim=1)
+        guess = self.target.to_x0(output.detach().float(), x, levels)
+        return {
+            "loss": diffusion_loss(output, x0, noise, levels, self.target, self.diffusion),
+            "bound": self.variance_loss(x, x0, guess, fraction, levels),
+        }

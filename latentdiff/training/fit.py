@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentdiff.config import TrainerConfig
 from latentdiff.precision import full_precision, resolve_device, resolve_precision
+from latentdiff.training import learning_rate
 from latentdiff.training.callbacks import Progress
 from latentdiff.training.stage_module import StageModule
 
@@ -24,6 +25,7 @@ def check_settings(settings: TrainerConfig) -> torch.device:
         raise ValueError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
     if settings.batch_size < 1:
         raise ValueError(f"--trainer.batch_size must be at least 1, not {settings.batch_size}")
+    learning_rate.check(settings)
     return resolve_device(settings.accelerator)
 
 

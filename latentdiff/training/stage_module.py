@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentdiff.config import TrainerConfig
 from latentdiff.data.resident import Batches, mix_seed
+from latentdiff.training.learning_rate import lr_factor, stopped_early
 
 
 class StageModule(lightning.LightningModule):
@@ -62,9 +63,10 @@ class StageModule(lightning.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> None:
         torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, self.global_rank))
+        factor = lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.lr_factor()
+                group["lr"] = group["initial_lr"] * factor
         losses = self.train_batch(self.batches.at(self.images_seen))
         self.images_seen += self.settings.batch_size
         for name, value in losses.items():
@@ -74,11 +76,15 @@ class StageModule(lightning.LightningModule):
         if self.finished():
             self.trainer.should_stop = True
 
-    def optimise(self, optimizer: Any, loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
-        """Backward, clip, step. A loss that is not finite ends the run by name rather than ruining the weights."""
+    def optimise(self, optimizer: Any, losses: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
+        """Backward through each part's loss as it comes, clip, step.
+
+        A gradient that is not finite ends the run by name rather than ruining the weights.
+        """
         parameters = list(parameters)
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        for loss in losses:
+            self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
         if not math.isfinite(norm):
             raise FloatingPointError(
@@ -91,11 +97,10 @@ class StageModule(lightning.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def lr_factor(self) -> float:
-        """Linear warm-up in images, then a cosine from 1 to ``lr_final`` over the run's progress."""
-        warmup = min(1.0, (self.images_seen + self.settings.batch_size) / max(self.settings.lr_warmup_images, 1))
-        final = self.settings.lr_final
-        return warmup * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
+    def parts(self, count: int) -> list[slice]:
+        """A batch of ``count`` images cut into the parts that it is computed in."""
+        size = -(-count // self.settings.accumulate)
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     # --- the budget -----------------------------------------------------------------------------------------------
 
@@ -112,7 +117,8 @@ class StageModule(lightning.LightningModule):
         return min(1.0, max(shares))
 
     def finished(self) -> bool:
-        return self.progress() >= 1.0
+        """Whether the budget is spent, or the metric that was to be watched has stalled."""
+        return self.progress() >= 1.0 or stopped_early(self.settings, self.history)
 
     def on_train_epoch_start(self) -> None:
         self._sums, self._steps = {}, 0

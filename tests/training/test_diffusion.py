@@ -43,7 +43,9 @@ def given(rank, world_size):
         setattr(stub, name, getattr(module, name))
     stub.network, stub.images_seen, stub.global_rank = recorder, 32, rank
     stub.optimizers = lambda: None
-    stub.optimise = lambda *_: None
+    stub.optimise = lambda optimizer, losses, parameters: list(losses)
+    for name in ("parts", "_losses"):
+        setattr(stub, name, getattr(DiffusionModule, name).__get__(stub))
     stub.ema = type("Ema", (), {"update": lambda *_: None})()
     losses = DiffusionModule.train_batch(stub, batches.at(32))
     return recorder.given, losses["loss"]

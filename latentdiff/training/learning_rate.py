@@ -1,0 +1,71 @@
+"""The learning rate's course, and stopping early: functions of what has been seen, so that resuming needs no state."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from latentdiff.config import TrainerConfig
+
+
+def lr_factor(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
+    """The learning rate as a share of its peak, for the step that begins now.
+
+    Args:
+        settings: The trainer's; ``lr_schedule`` and what belongs to it.
+        images_seen: Images before this step.
+        progress: Share of the budget that is spent, 0 to 1.
+        history: The rows of the epochs so far.
+    """
+    warmup = min(1.0, (images_seen + settings.batch_size) / max(settings.lr_warmup_images, 1))
+    return warmup * _course(settings, images_seen, progress, history)
+
+
+def _course(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
+    kind = settings.lr_schedule
+    if kind == "constant":
+        return 1.0
+    if kind == "step":
+        return settings.lr_step_factor ** (images_seen // settings.lr_step_images)
+    if kind == "plateau":
+        return settings.lr_step_factor ** stalls(history, settings, settings.lr_patience)[0]
+    if kind == "cosine_then_constant":
+        progress = min(1.0, progress / settings.lr_decay_share)
+    return settings.lr_final + (1.0 - settings.lr_final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def stalls(history: list[dict[str, Any]], settings: TrainerConfig, patience: int) -> tuple[int, int]:
+    """How often ``monitor`` went ``patience`` epochs without a new best, and epochs since the last best or stall.
+
+    Epochs without the metric, which may be measured only every few, do not count.
+    """
+    sign = -1.0 if settings.monitor_mode == "max" else 1.0
+    values = [sign * row[settings.monitor] for row in history if settings.monitor in row]
+    best, since, count = math.inf, 0, 0
+    for value in values:
+        since = 0 if value < best else since + 1
+        best = min(best, value)
+        if since >= patience:
+            count, since = count + 1, 0
+    return count, since
+
+
+def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
+    """Whether ``monitor`` has gone ``stop_patience`` epochs without a new best."""
+    return settings.stop_patience is not None and stalls(history, settings, settings.stop_patience)[0] > 0
+
+
+def check(settings: TrainerConfig) -> None:
+    """Raise ValueError for a learning rate or a stop that cannot be followed."""
+    for wanted, what in (
+        (settings.lr_schedule == "plateau", "lr_schedule plateau"),
+        (settings.stop_patience, "stop_patience"),
+    ):
+        if wanted and not settings.monitor:
+            raise ValueError(f"--trainer.{what} needs --trainer.monitor, the metric to watch")
+    for name, least in (("lr_patience", 1), ("stop_patience", 1), ("lr_step_images", 1), ("accumulate", 1)):
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"--trainer.{name} must be at least {least}, not {value}")
+    if not 0.0 < settings.lr_decay_share <= 1.0:
+        raise ValueError(f"--trainer.lr_decay_share must be above 0 and at most 1, not {settings.lr_decay_share}")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from latentdiff.codec import IdentityCodec
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.diffusion import DiffusionModule
+from latentdiff.training.fit import fit
+from latentdiff.training.learning_rate import check, lr_factor, stalls, stopped_early
+
+BASE = TrainerConfig(batch_size=10, lr_warmup_images=100, lr_final=0.1)
+
+
+def course(points, **settings):
+    own = dataclasses.replace(BASE, **settings)
+    return [lr_factor(own, images, images / 1000, []) for images in points]
+
+
+def test_every_schedule_warms_up_and_then_takes_its_course():
+    points = [0, 40, 500, 1000]
+    warm = [0.1, 0.5]
+    assert course(points, lr_schedule="constant") == pytest.approx([*warm, 1, 1])
+    assert course(points, lr_schedule="cosine")[2:] == pytest.approx([0.55, 0.1])
+    assert course([500, 750, 1000], lr_schedule="cosine_then_constant", lr_decay_share=0.5) == pytest.approx([0.1] * 3)
+    assert course([250], lr_schedule="cosine_then_constant", lr_decay_share=0.5) == pytest.approx([0.55])
+    steps = course([199, 200, 399, 400], lr_schedule="step", lr_step_images=200, lr_step_factor=0.5)
+    assert steps == pytest.approx([1, 0.5, 0.5, 0.25])
+
+
+def rows(*values, name="distance"):
+    return [{name: value} if value is not None else {"loss": 1.0} for value in values]
+
+
+def test_plateau_lowers_the_rate_whenever_the_metric_stalls():
+    settings = dataclasses.replace(
+        BASE, lr_schedule="plateau", monitor="distance", lr_patience=2, lr_step_factor=0.1, lr_warmup_images=0
+    )
+    for values, expected in (
+        ((5, 4, 3), 1.0),
+        ((5, 6), 1.0),
+        ((5, 6, None, 6), 0.1),  # epochs without the metric do not count
+        ((5, 6, 6, 4, 5, 5), 0.01),
+    ):
+        assert lr_factor(settings, 500, 0.5, rows(*values)) == pytest.approx(expected)
+    up = dataclasses.replace(settings, monitor="psnr", monitor_mode="max")
+    assert stalls(rows(20, 21, 22, name="psnr"), up, 2)[0] == 0
+    assert stalls(rows(22, 21, 20, name="psnr"), up, 2)[0] == 1
+
+
+def test_stopping_early():
+    settings = dataclasses.replace(BASE, monitor="distance", stop_patience=3)
+    assert not stopped_early(settings, rows(3, 2, 2, 2))
+    assert stopped_early(settings, rows(3, 2, 2, 2, 2))
+    assert not stopped_early(BASE, rows(1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_schedule": "plateau"}, "lr_schedule plateau needs --trainer.monitor"),
+        ({"stop_patience": 3}, "stop_patience needs --trainer.monitor"),
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"lr_decay_share": 0.0}, "lr_decay_share"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        check(dataclasses.replace(BASE, **settings))
+
+
+SETTINGS = TrainerConfig(max_images=400, images_per_epoch=40, batch_size=20, accelerator="cpu", precision="fp32")
+IMAGES = torch.randint(0, 256, (40, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def diffusion(**settings):
+    torch.manual_seed(0)
+    network = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    own = dataclasses.replace(SETTINGS, **settings)
+    return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), own)
+
+
+def autoencoder(**settings):
+    torch.manual_seed(0)
+    config = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+    loss = AutoencoderLossConfig(perceptual_weight=0, adversarial_start=0, discriminator_channels=8)
+    return AutoencoderModule((1, 6, 6), config, loss, dataclasses.replace(SETTINGS, **settings), None)
+
+
+def train(module, folder, validate=dict):
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    tensors = (IMAGES, torch.arange(40) % 3) if isinstance(module, DiffusionModule) else (IMAGES,)
+    return fit(module, tensors, folder, [EpochEnd(folder, validate, lambda path: path.touch())], resume=False)
+
+
+def test_a_run_ends_where_its_metric_stalls(tmp_path):
+    trained = train(diffusion(monitor="distance", stop_patience=2), tmp_path, lambda: {"distance": 1.0})
+    assert trained.images_seen == 120  # a best, and two epochs without a better one
+
+
+def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match=r"monitor is 'fid'; this run measures .*loss"):
+        train(diffusion(monitor="fid", stop_patience=2), tmp_path)
+
+
+@pytest.mark.parametrize("make", [diffusion, autoencoder])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(make, tmp_path, monkeypatch):
+    # Noise that does not depend on how the batch is cut.
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    runs = [train(make(accumulate=count, max_images=60), tmp_path / str(count)) for count in (1, 3)]
+    for a, b in zip(*(run.parameters() for run in runs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert runs[0].history[-1].keys() == runs[1].history[-1].keys()
