@@ -14,14 +14,15 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
-from latentdiff.config import DiffusionConfig, SamplingConfig, UNetConfig, plain, rebuild
+from latentdiff.config import DiffusionConfig, NetworkConfig, SamplingConfig, plain, rebuild
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser
 from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
-from latentdiff.models.unet import UNet
+from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.network import build_network
 from latentdiff.precision import batch_invariant, full_precision
 from latentdiff.shelf import find
 
@@ -66,7 +67,7 @@ class DiffusionModel:
     """A trained denoiser with its codec and schedule.
 
     Args:
-        network: The U-Net, used in evaluation mode.
+        network: The denoising network, used in evaluation mode.
         network_config, diffusion: What built it and how it was trained.
         codec: What turns its samples into images.
         class_names: Names of the classes (empty for an unconditional model).
@@ -75,8 +76,8 @@ class DiffusionModel:
 
     def __init__(
         self,
-        network: UNet,
-        network_config: UNetConfig,
+        network: ConditionedNetwork,
+        network_config: NetworkConfig,
         diffusion: DiffusionConfig,
         codec: Codec,
         class_names: Sequence[str] = (),
@@ -252,11 +253,11 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
-    config = rebuild(UNetConfig, header["network"])
-    classes = len(header["class_names"]) if config.class_conditional else 0
+    config = rebuild(NetworkConfig, header["network"])
     diffusion = rebuild(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]
-    network = UNet(channels, classes, config, outputs=channels * (2 if diffusion.learn_variance else 1))
+    outputs = channels * (2 if diffusion.learn_variance else 1)
+    network = build_network(channels, len(header["class_names"]), config, outputs)
     checkpoint.load_weights(network, parts["network"], str(path))
     return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
 

@@ -6,13 +6,13 @@ import torch
 from latentdiff import checkpoint, load, shelf
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
-from latentdiff.config import AutoencoderConfig, DiffusionConfig, UNetConfig
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
 from latentdiff.pipeline import DiffusionModel, Request
 
-NETWORK = UNetConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
+NETWORK = NetworkConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
 
 
@@ -21,7 +21,7 @@ def codec():
 
 
 def model(codec, names=("a", "b", "c")):
-    config = NETWORK if names else UNetConfig(**{**NETWORK.__dict__, "class_conditional": False})
+    config = NETWORK if names else NetworkConfig(**{**NETWORK.__dict__, "class_conditional": False})
     network = UNet(codec.latent_shape[0], len(names), config)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)

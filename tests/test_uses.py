@@ -5,12 +5,12 @@ import torch
 
 from latentdiff import load, shelf, uses
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
-from latentdiff.config import AutoencoderConfig, DiffusionConfig, UNetConfig
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
 from latentdiff.pipeline import DiffusionModel
 
-NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
 IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -30,26 +29,61 @@ def half(side: int) -> int:
     return (side + 1) // 2
 
 
-class ResBlock(nn.Module):
-    """Two 3x3 convolutions around a skip; a time/class embedding, if any, scales and shifts the second norm.
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation whose scale and shift come from an embedding (de Vries et al. 2017)."""
 
-    Scale-shift group normalisation is that of Dhariwal and Nichol 2021, section 3.
+    def __init__(self, channels: int, embedding_channels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.embed = nn.Linear(embedding_channels, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.embed(embedding)[:, :, None, None].chunk(2, dim=1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions around a skip, told of time and class by an embedding, if there is one.
+
     ``forward``: x [b, in_channels, h, w], embedding [b, embedding_channels] -> [b, out_channels, h, w].
+
+    Args:
+        in_channels, out_channels: Widths.
+        embedding_channels: Width of the embedding; 0 for none.
+        dropout: Dropout before the second convolution.
+        conditioning: ``scale_shift`` of the second group norm (Dhariwal and Nichol 2021, section 3), ``additive``
+            before it (Ho et al. 2020), or both norms conditional ``batch_norm``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_channels: int = 0, dropout: float = 0.0):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int = 0,
+        dropout: float = 0.0,
+        conditioning: str = "scale_shift",
+    ):
         super().__init__()
-        self.norm1 = group_norm(in_channels)
+        self.conditioning = conditioning if embedding_channels else "none"
+        in_norms = self.conditioning == "batch_norm"
+        self.norm1 = ConditionalBatchNorm(in_channels, embedding_channels) if in_norms else group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.embed = nn.Linear(embedding_channels, 2 * out_channels) if embedding_channels else None
-        self.norm2 = group_norm(out_channels)
+        widths = {"scale_shift": 2 * out_channels, "additive": out_channels}.get(self.conditioning)
+        self.embed = nn.Linear(embedding_channels, widths) if widths else None
+        self.norm2 = ConditionalBatchNorm(out_channels, embedding_channels) if in_norms else group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        if self.embed is not None:
+        if self.conditioning == "batch_norm":
+            h = self.norm2(self.conv1(F.silu(self.norm1(x, embedding))), embedding)
+            return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+        h = self.conv1(F.silu(self.norm1(x)))
+        if self.conditioning == "additive":
+            h = h + self.embed(embedding)[:, :, None, None]
+        h = self.norm2(h)
+        if self.conditioning == "scale_shift":
             scale, shift = self.embed(embedding)[:, :, None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
@@ -94,10 +128,3 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
-
-
-def sinusoidal_embedding(time: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
-    """Sines and cosines of ``time`` [b] at geometric frequencies -> [b, channels] (DDPM, after Vaswani et al. 2017)."""
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(channels // 2, device=time.device) / (channels // 2))
-    angles = time.float()[:, None] * frequencies[None]
-    return torch.cat([angles.cos(), angles.sin()], dim=1)

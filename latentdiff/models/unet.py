@@ -6,31 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentdiff.config import UNetConfig
-from latentdiff.models.layers import (
-    Downsample,
-    ResBlock,
-    SelfAttention,
-    Upsample,
-    group_norm,
-    sinusoidal_embedding,
-    zero_init,
-)
+from latentdiff.config import NetworkConfig
+from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, zero_init
 
 
 class Block(nn.Module):
     """A residual block, with self-attention after it where asked for."""
 
-    def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: UNetConfig):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: NetworkConfig):
         super().__init__()
-        self.residual = ResBlock(in_channels, out_channels, embedding, config.dropout)
+        self.residual = ResBlock(in_channels, out_channels, embedding, config.dropout, config.conditioning)
         self.attention = SelfAttention(out_channels, config.head_channels) if attention else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         return self.attention(self.residual(x, embedding))
 
 
-class UNet(nn.Module):
+class UNet(ConditionedNetwork):
     """A U-Net with time and class conditioning (Ho et al. 2020; scale-shift norm of Dhariwal and Nichol 2021).
 
     Sides that cannot be halved (7 -> 4 -> 7) are rounded up on the way down, and taken from the skip on the way up.
@@ -42,16 +35,12 @@ class UNet(nn.Module):
         outputs: Channels of what comes out; default: as many as go in.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: UNetConfig, outputs: int | None = None):
-        super().__init__()
+    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, outputs: int | None = None):
+        super().__init__(num_classes, config)
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
             raise ValueError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
-        embedding = 4 * widths[0]
-        self.time_channels = widths[0]
-        self.time = nn.Sequential(nn.Linear(widths[0], embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        self.null_label = num_classes if num_classes else None
-        self.classes = nn.Embedding(num_classes + 1, embedding) if num_classes else None
+        embedding = self.embedding_channels
 
         def block(level: int, in_channels: int) -> Block:
             return Block(in_channels, widths[level], embedding, level in config.attention_levels, config)
@@ -67,7 +56,7 @@ class UNet(nn.Module):
                 skips.append(widths[level + 1])
         self.middle = nn.ModuleList(
             [
-                Block(widths[-1], widths[-1], embedding, True, config),
+                Block(widths[-1], widths[-1], embedding, config.middle_attention, config),
                 Block(widths[-1], widths[-1], embedding, False, config),
             ]
         )
@@ -81,13 +70,8 @@ class UNet(nn.Module):
         self.head = zero_init(nn.Conv2d(widths[0], outputs or channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [b, c, h, w], time [b] in 0...T-1, labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
-        if (labels is None) != (self.classes is None):
-            raise ValueError("a class-conditional network needs labels, an unconditional one takes none")
-        embedding = self.time(sinusoidal_embedding(time, self.time_channels))
-        if self.classes is not None:
-            embedding = embedding + self.classes(labels)
-        embedding = F.silu(embedding)
+        """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
+        embedding = self.embed(time, labels)
         x = self.stem(x)
         skips = [x]
         for level, blocks in enumerate(self.down):

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentdiff.config import DataConfig, DiffusionConfig, RunConfig, TrainerConfig, UNetConfig, plain
+from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionStage:
-    """Train a DDPM U-Net on an autoencoder's cached latents, or on pixels.
+    """Train a denoising network on an autoencoder's cached latents, or on pixels.
 
     Args:
         name: Name of the run: its folder under stages/diffusion/, after the data set.
         autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released
             one; ``none`` trains on pixels.
         data: Which images.
-        network: The U-Net.
+        network: The denoising network.
         diffusion: The noising process and its target.
         trainer: How long and on what.
         sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
@@ -31,7 +31,7 @@ class DiffusionStage:
     name: str = "latent"
     autoencoder: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
-    network: UNetConfig = field(default_factory=UNetConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sample_every: int = 1
@@ -78,7 +78,8 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     codec.to(device)
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, config.trainer)
-    print(f"U-Net: {sum(p.numel() for p in module.network.parameters()):,} parameters on {codec.latent_shape}")
+    parameters = sum(p.numel() for p in module.network.parameters())
+    print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
     probe = QualityProbe.build(test, config.quality_images, device)

@@ -14,6 +14,7 @@ from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerC
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
 from latentdiff.training.perceptual import Perceptual
 from latentdiff.training.stage_module import StageModule, adamw
@@ -37,6 +38,7 @@ class AutoencoderModule(StageModule):
         perceptual: Perceptual | None,
     ):
         super().__init__(trainer_config)
+        check_degradation(loss.degradation, loss.degradation_strength)
         self.config, self.loss = config, loss
         self.network = Autoencoder(image_shape, config)
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
@@ -116,10 +118,14 @@ class AutoencoderModule(StageModule):
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
         """
-        moments = self.network.encode(x)
+        moments = self.network.encode(degrade(x, self.loss.degradation, self.loss.degradation_strength))
         reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
-        image = reconstruction.detach().requires_grad_()
+        # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
+        # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
+        image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
         gradient, losses = self._image_gradient(x, image, adversarial)
+        outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
+        gradient = gradient.masked_fill(outward, 0.0)
         losses["kl_per_dim"] = kl_per_dim(moments)
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:

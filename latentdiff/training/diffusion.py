@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from latentdiff.codec import Codec
-from latentdiff.config import DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data.resident import mix_seed
 from latentdiff.diffusion.levels import Levels, Transitions, add_noise
 from latentdiff.diffusion.likelihood import bound_term
 from latentdiff.diffusion.schedule import Schedule, build_schedule
 from latentdiff.diffusion.target import Target, build_target, loss_weight
-from latentdiff.models.unet import UNet
+from latentdiff.models.network import build_network
 from latentdiff.training.ema import Ema
 from latentdiff.training.stage_module import StageModule, adamw
 
@@ -52,7 +52,7 @@ class VarianceLoss:
 
 
 class DiffusionModule(StageModule):
-    """Trains a :class:`~latentdiff.models.unet.UNet` to denoise a codec's latents.
+    """Trains a :func:`~latentdiff.models.network.build_network` to denoise a codec's latents.
 
     Args:
         codec: Whose latents; the identity trains on pixels.
@@ -64,7 +64,7 @@ class DiffusionModule(StageModule):
         self,
         codec: Codec,
         num_classes: int,
-        network: UNetConfig,
+        network: NetworkConfig,
         diffusion: DiffusionConfig,
         trainer_config: TrainerConfig,
     ):
@@ -75,12 +75,9 @@ class DiffusionModule(StageModule):
         self.variance_loss = None
         if diffusion.learn_variance:
             self.variance_loss = VarianceLoss(self.schedule, discretised=codec.value_range is not None)
-        self.network = UNet(
-            codec.latent_shape[0],
-            num_classes if network.class_conditional else 0,
-            network,
-            outputs=codec.latent_shape[0] * (2 if diffusion.learn_variance else 1),
-        )
+        channels = codec.latent_shape[0]
+        outputs = channels * (2 if diffusion.learn_variance else 1)
+        self.network = build_network(channels, num_classes, network, outputs)
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
 
     def _check(self, codec: Codec) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import DiffusionConfig, UNetConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.denoiser import Guidance, NetworkDenoiser
 from latentdiff.diffusion.levels import add_noise
 from latentdiff.diffusion.samplers import SAMPLERS
@@ -20,7 +20,7 @@ from latentdiff.verify import Check
 
 LOSS_WEIGHTS = ("simple", "min_snr", "truncated_snr", "edm")
 BATCH_SIZES = (1, 3, 64)
-NETWORK = UNetConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
+NETWORK = NetworkConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
 
 
 def processes() -> list[DiffusionConfig]:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.config import UNetConfig
+from latentdiff.config import NetworkConfig
 from latentdiff.models.unet import UNet
 
-SMALL = UNetConfig(channels=(16, 32), num_res_blocks=1, attention_levels=(1,), head_channels=16)
+SMALL = NetworkConfig(channels=(16, 32), num_res_blocks=1, attention_levels=(1,), head_channels=16)
 
 
 @pytest.mark.parametrize("size", [(7, 7), (28, 28), (5, 9), (1, 1)])
@@ -49,4 +49,4 @@ def test_labels_are_asked_for_exactly_where_they_are_needed():
 
 def test_attention_beyond_the_last_level_is_refused():
     with pytest.raises(ValueError, match="attention_levels"):
-        UNet(2, 0, UNetConfig(channels=(16,), attention_levels=(1,)))
+        UNet(2, 0, NetworkConfig(channels=(16,), attention_levels=(1,)))

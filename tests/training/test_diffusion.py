@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
-from latentdiff.config import AutoencoderConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data import Batches
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.training.diffusion import DiffusionModule
 
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
-NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 
 
 def codec():

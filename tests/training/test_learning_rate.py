@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.training.autoencoder import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
@@ -79,7 +79,7 @@ IMAGES = torch.randint(0, 256, (40, 1, 6, 6), dtype=torch.uint8, generator=torch
 
 def diffusion(**settings):
     torch.manual_seed(0)
-    network = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    network = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
     own = dataclasses.replace(SETTINGS, **settings)
     return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), own)
 

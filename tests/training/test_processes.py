@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.diffusion.levels import add_noise
 from latentdiff.diffusion.likelihood import variational_bound
 from latentdiff.pipeline import DiffusionModel, Request, load
 from latentdiff.training.diffusion import DiffusionModule, VarianceLoss
 from latentdiff.training.fit import fit
 
-NETWORK = UNetConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
+NETWORK = NetworkConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
 SETTINGS = TrainerConfig(
     max_images=2000, images_per_epoch=2000, batch_size=50, lr_warmup_images=100, accelerator="cpu", precision="fp32"
 )

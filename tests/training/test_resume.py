@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.training.autoencoder import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
@@ -20,7 +20,7 @@ SETTINGS = TrainerConfig(max_images=100, images_per_epoch=32, batch_size=8, lr_w
 
 def diffusion_module():
     torch.manual_seed(0)
-    network = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8, dropout=0.2)
+    network = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8, dropout=0.2)
     return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), SETTINGS)
 
 
@@ -92,7 +92,7 @@ def test_checkpoint_holds_plain_types_and_no_feature_net(tmp_path):
 
 def test_training_lowers_the_loss(tmp_path):
     torch.manual_seed(0)
-    network = UNetConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    network = NetworkConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
     settings = TrainerConfig(max_images=4_000, images_per_epoch=400, batch_size=20, lr_warmup_images=100)
     module = train(DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), settings), tmp_path)
     losses = [row["loss"] for row in module.history]

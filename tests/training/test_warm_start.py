@@ -7,7 +7,7 @@ import torch
 
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import DiffusionConfig, TrainerConfig, UNetConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.pipeline import DiffusionModel
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
@@ -17,7 +17,7 @@ from latentdiff.training.warm_start import warm_start
 
 SETTINGS = TrainerConfig(max_images=64, images_per_epoch=32, batch_size=16, accelerator="cpu", precision="fp32")
 CODEC = IdentityCodec((1, 6, 6))
-NETWORK = UNetConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 
 
 def module(channels=8, seed=0):
