@@ -106,3 +106,17 @@ def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_pat
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="no tensors named"):
         find_trunk("vgg16", str(tmp_path / "other.safetensors"))
+
+
+def test_a_value_beyond_black_is_pulled_back_where_that_helps_and_pushed_no_further(monkeypatch):
+    net = module(kl_weight=0.0)
+    shown = torch.full((1, 1, 8, 8), -1.2, requires_grad=True)
+    monkeypatch.setattr(net.network, "decode", lambda z: shown)
+    target = torch.full((1, 1, 8, 8), -1.0)
+    target[..., 4:] = 0.5
+    loss, image, losses = net._surrogate(target, adversarial=False)
+    loss.backward()
+    assert image.min() == -1.0
+    assert float(losses["reconstruction"]) == pytest.approx(0.75)  # half of it exactly black, half 1.5 too dark
+    assert (shown.grad[..., :4] == 0).all()
+    assert (shown.grad[..., 4:] < 0).all()
