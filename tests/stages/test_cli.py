@@ -25,6 +25,7 @@ STAGES = {
     "release": "ReleaseStage",
     "demo": "DemoStage",
     "verify": "VerifyStage",
+    "samplers": "SamplersStage",
 }
 
 

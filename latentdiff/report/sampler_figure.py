@@ -1,0 +1,50 @@
+"""The figure of quality against sampling effort."""
+
+from __future__ import annotations
+
+import matplotlib
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from latentdiff.report.figures import FAINT, Format, Theme, _axes, _bytes, _label_ends, _style
+
+LINES = ("#3a7fc4", "#cf6a1c", "#2a9187", "#b5485d", "#7d69c4", "#a8871a", "#6b7280", "#c026a3", "#0f766e", "#92400e")
+
+
+def quality_over_passes(
+    series: dict[str, list[tuple[int, float]]],
+    label: str,
+    floor: float | None = None,
+    theme: Theme = "light",
+    format: Format = "png",
+) -> bytes:
+    """Distance against network passes an image, both on log scales; one labelled line for each sampler.
+
+    Args:
+        series: For each sampler its points (passes, distance).
+        label: What the distance is.
+        floor: What real images reach: a dotted line.
+        theme, format: As in :mod:`latentdiff.report.figures`.
+    """
+    with matplotlib.rc_context(_style(theme)):
+        figure, axes = _axes(4.0)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        ends = []
+        for (name, points), hue in zip(series.items(), LINES, strict=False):
+            x, y = zip(*sorted(points), strict=True)
+            axes.plot(x, y, color=hue, linewidth=1.8, marker="o", markersize=3.5)
+            ends.append((name, hue, x[-1], y[-1]))
+        if floor:
+            axes.axhline(floor, color=FAINT[theme], linestyle=(0, (1, 2)), linewidth=1.4)
+            axes.annotate("real images", (axes.get_xlim()[0], floor), (4, 4), textcoords="offset points")
+        axes.margins(x=0.05, y=0.1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="y")
+        axes.set_xlabel("network passes an image")
+        axes.set_title(label, loc="left")
+        _label_ends(axes, ends)
+        return _bytes(figure, format)
