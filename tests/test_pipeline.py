@@ -103,6 +103,32 @@ def test_guidance_needs_class_dropout():
         net.sample(2, guidance_scale=2.0)
 
 
+def test_a_weaker_model_guides_and_one_of_another_kind_is_refused(tmp_path):
+    shared = codec()
+    strong, weak, other = model(shared), model(shared), model(shared)
+    for parameter in weak.network.parameters():
+        parameter.mul_(0.5)
+    other.diffusion = DiffusionConfig(target="x0")
+    for name, net in (("weak", weak), ("other", other)):
+        net.save(tmp_path / f"{name}.safetensors", {})
+    settings = {"steps": 3, "seed": 1, "labels": 1}
+    guide = str(tmp_path / "weak.safetensors")
+    plain = strong.sample(4, **settings)
+    assert torch.equal(strong.sample(4, guide=guide, guidance_scale=1.0, **settings), plain)
+    assert torch.equal(strong.sample(4, guide=guide, guidance_scale=0.0, **settings), weak.sample(4, **settings))
+    assert not torch.equal(strong.sample(4, guide=guide, guidance_scale=3.0, **settings), plain)
+    nowhere = strong.sample(4, guide=guide, guidance_scale=3.0, guidance_interval=(1e8, 1e9), **settings)
+    assert torch.equal(nowhere, plain)
+    with pytest.raises(ValueError, match="its process and target are others"):
+        strong.sample(4, guide=str(tmp_path / "other.safetensors"), guidance_scale=2.0)
+
+
+def test_a_record_holds_what_was_set():
+    record = Request(num_images=3, sampler="ddim", eta=0.5).record()
+    assert (record["sampler"], record["eta"], record["steps"]) == ("ddim", 0.5, 20)
+    assert "churn" not in record
+
+
 def test_sampling_leaves_gradients_as_they_were():
     list(model(codec()).batches(Request(num_images=2, steps=2)))
     assert torch.is_grad_enabled()

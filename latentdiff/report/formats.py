@@ -44,11 +44,29 @@ def by(shape: list[int]) -> str:
     return "×".join(map(str, shape))
 
 
+# Sampling settings that an evaluation holds only where they were given.
+UNUSUAL = (
+    "spacing",
+    "guidance_interval",
+    "guide",
+    "variance",
+    "eta",
+    "churn",
+    "churn_min",
+    "churn_max",
+    "churn_noise",
+    "corrector_steps",
+    "corrector_snr",
+)
+
+
 def setting(evaluation: Evaluation) -> str:
-    """Sampler, steps and guidance in words."""
+    """Sampler, steps and guidance in words, and whatever else was set."""
     sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
     guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
-    return f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
+    more = {key: value for key, value in (evaluation.get("sampling") or {}).items() if key in UNUSUAL}
+    text = f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
+    return text + "".join(f", {key.replace('_', ' ')} {value}" for key, value in more.items())
 
 
 def _three_digits(value: float) -> str:
