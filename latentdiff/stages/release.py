@@ -78,6 +78,11 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
         "Peak memory": f"{made['peak_memory_bytes'] / 2**30:.2f} GiB",
         "Versions": ", ".join(f"{name} {version}" for name, version in made["environment"].items()),
     }
+    if before := made.get("started_from"):
+        source = made["config"].get("init") or "another run"
+        rows["Of it in earlier runs"] = (
+            f"{before['images_seen']:,} images, {before['seconds'] / 60:.1f} minutes: it starts from {source}"
+        )
     if made.get("stage_one_seconds"):
         rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
