@@ -61,6 +61,10 @@ class Codec(ABC):
         """Latents [b, *latent_shape] -> uint8 images [b, c, h, w]."""
 
     @abstractmethod
+    def same_space(self, other: Codec) -> bool:
+        """Whether a latent means the same to both."""
+
+    @abstractmethod
     def to(self, device: torch.device | str) -> Codec:
         """The codec, moved to ``device``."""
 
@@ -94,6 +98,9 @@ class IdentityCodec(Codec):
 
     def decode(self, latents: Tensor) -> Tensor:
         return to_uint8(latents)
+
+    def same_space(self, other: Codec) -> bool:
+        return isinstance(other, IdentityCodec) and self.image_shape == other.image_shape
 
     def to(self, device: torch.device | str) -> IdentityCodec:
         return self
@@ -163,6 +170,15 @@ class AutoencoderCodec(Codec):
     @staticmethod
     def _per_channel(statistic: Tensor, z: Tensor) -> Tensor:
         return statistic.to(z.device)[:, None, None]
+
+    def same_space(self, other: Codec) -> bool:
+        # Released weights are rounded to bf16, their statistics are not.
+        return (
+            isinstance(other, AutoencoderCodec)
+            and self.latent_shape == other.latent_shape
+            and torch.equal(self.mean.cpu(), other.mean.cpu())
+            and torch.equal(self.std.cpu(), other.std.cpu())
+        )
 
     def to(self, device: torch.device | str) -> AutoencoderCodec:
         self.model.to(device)

@@ -26,9 +26,6 @@ from latentdiff.models.network import build_network
 from latentdiff.precision import batch_invariant, full_precision
 from latentdiff.shelf import find
 
-# What a guide's x0 depends on beside its network.
-SAME_IN_A_GUIDE = ("schedule", "num_train_steps", "zero_terminal_snr", "target", "sigma_data")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request(SamplingConfig):
@@ -100,6 +97,7 @@ class DiffusionModel:
     def to(self, device: torch.device | str) -> DiffusionModel:
         self.network.to(device)
         self.codec.to(device)
+        self._guides.clear()  # loaded again where they are needed
         return self
 
     def sample(self, num_images: int, **settings: Any) -> Tensor:
@@ -131,6 +129,15 @@ class DiffusionModel:
             and not 0 <= request.guidance_interval[0] < request.guidance_interval[1]
         ):
             raise ValueError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
+        if request.eta is not None and not 0.0 <= request.eta <= 1.0:
+            raise ValueError(f"eta must be from 0 to 1, not {request.eta}")
+        for name in ("churn", "churn_min", "churn_noise", "corrector_steps", "corrector_snr"):
+            if (getattr(request, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if request.guide is not None:
+            if request.guidance_scale == 1.0:
+                raise ValueError("a guide does nothing at guidance_scale 1, the default: use more")
+            self._guide(request.guide)
         if request.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {request.batch_size}")
 
@@ -194,16 +201,14 @@ class DiffusionModel:
         """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
             other = load_diffusion(locate(path)).to(self.device)
-            for what, ours, theirs in (
-                ("process and target", self.diffusion, other.diffusion),
-                ("latent shape", self.codec.latent_shape, other.codec.latent_shape),
-                ("classes", self.class_names, other.class_names),
-            ):
-                same = ours == theirs
-                if isinstance(ours, DiffusionConfig):
-                    same = all(getattr(ours, key) == getattr(theirs, key) for key in SAME_IN_A_GUIDE)
-                if not same:
-                    raise ValueError(f"{path} cannot guide this model: its {what} are others")
+            same = {
+                "process and target": _seen_from_x0(self.diffusion) == _seen_from_x0(other.diffusion),
+                "classes": self.class_names == other.class_names,
+                "latent space": self.codec.same_space(other.codec),
+            }
+            for what, agrees in same.items():
+                if not agrees:
+                    raise ValueError(f"{path} cannot guide this model: its {what} is another")
             self._guides[path] = partial(batch_invariant, other.network)
         return self._guides[path]
 
@@ -243,6 +248,13 @@ class DiffusionModel:
             "provenance": provenance,
         }
         checkpoint.save(path, "diffusion", tensors, header, dtype)
+
+
+def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
+    """What the x0 of a network depends on beside the network."""
+    exploding = config.schedule in ("edm", "ve")
+    process = "exploding" if exploding else (config.schedule, config.num_train_steps, config.zero_terminal_snr)
+    return process, config.target, config.sigma_data
 
 
 def load_diffusion(path: Path | str) -> DiffusionModel:

@@ -20,6 +20,8 @@ from latentdiff.precision import full_precision
 Labels = int | Sequence[int] | Tensor | None
 # The least noise that an image is inverted from: an image itself is off the path of the flow.
 LEAST_RATIO = 0.02
+# The flow is followed over levels of its own, so the request's number of steps is of no account.
+FLOW = {"sampler": "heun", "steps": 1, "thresholding": "none"}
 
 
 def forward_process(model: DiffusionModel, images: Tensor, shares: Sequence[float], seed: int = 0) -> Tensor:
@@ -33,9 +35,17 @@ def forward_process(model: DiffusionModel, images: Tensor, shares: Sequence[floa
 
     Returns: uint8 [len(shares), n, c, h, w].
     """
+    check_shares(shares)
     latents = _latents(model, images)
     noise = _noise(model, seed, len(images))()
     return torch.stack([model.codec.decode(_noised(model, latents, noise, share)).cpu() for share in shares])
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise ValueError for shares of noise that there cannot be."""
+    for share in shares:
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"a share of noise must be from 0 to 1, not {share}")
 
 
 def reconstruct(
@@ -52,6 +62,7 @@ def reconstruct(
 
     Returns: uint8 [len(shares), n, c, h, w].
     """
+    check_shares(shares)
     request = _request(model, len(images), labels, settings)
     latents, classes = _latents(model, images), _classes(model, labels, len(images))
     results = []
@@ -70,7 +81,7 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 
     Returns: fp32 [n, *latent_shape], about N(0, 1). :func:`generate` leads back.
     """
-    request = _request(model, len(images), labels, {"sampler": "heun", "steps": steps, "thresholding": "none"})
+    request = _request(model, len(images), labels, FLOW)
     levels = _flow_levels(model, steps)
     start = float(levels.alpha[-1]) * _latents(model, images)
     upwards = levels[torch.arange(len(levels) - 1, -1, -1)]
@@ -80,7 +91,7 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 
 def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
     """uint8 images from given noise [n, *latent_shape]: the inverse of :func:`invert`."""
-    request = _request(model, len(noise), labels, {"sampler": "heun", "steps": steps, "thresholding": "none"})
+    request = _request(model, len(noise), labels, FLOW)
     levels = _flow_levels(model, steps)
     start = noise.to(model.device) * float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
     *_, last = _walk(model, request, labels, levels, start)
@@ -119,7 +130,8 @@ def inpaint(
     """Fill a part of images (RePaint: Lugmayr et al. 2022): ancestral steps that put the known part back in each time.
 
     Args:
-        model: A diffusion model. In a latent space a latent that any masked pixel belongs to is made anew.
+        model: A diffusion model. In a latent space every latent that a masked pixel belongs to, and its neighbours, are
+            made anew; the encoder is shown the mean of the known pixels in place of the masked ones.
         images: uint8 [n, c, h, w].
         mask: bool [h, w] or [n, 1, h, w]: True where the images are to be filled. The other pixels stay as they are.
         labels: As in :func:`reconstruct`.
@@ -136,9 +148,14 @@ def inpaint(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples}")
     mask = mask.expand(n, 1, height, width)
-    unknown = F.adaptive_max_pool2d(mask.float(), model.codec.latent_shape[1:]) > 0
+    unknown, shown = mask, images.to(model.device)
+    if model.codec.latent_shape[1:] != model.codec.image_shape[1:]:
+        unknown = F.adaptive_max_pool2d(mask.float(), model.codec.latent_shape[1:])
+        unknown = F.max_pool2d(unknown, 3, stride=1, padding=1) > 0
+    known_pixels = shown.float().masked_fill(mask, 0.0).sum(dim=(2, 3)) / (~mask).sum(dim=(2, 3)).clamp_min(1)
+    shown = torch.where(mask, known_pixels.round()[:, :, None, None].to(torch.uint8), shown)
     request = _request(model, n, labels, {"sampler": "ddpm", "steps": steps, "seed": seed})
-    levels, known = model.schedule.sampling_levels(steps), _latents(model, images)
+    levels, known = model.schedule.sampling_levels(steps), _latents(model, shown)
     noise, classes = _noise(model, seed, n), _classes(model, labels, n)
     x = noise() * float(levels.sigma[0])
     for step in tqdm(range(steps), desc="inpainting", disable=None, leave=False):
@@ -163,6 +180,7 @@ def bits_per_dim(
     variance: Literal["small", "large", "learned"] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    first: int = 0,
 ) -> Tensor:
     """How well a model predicts images, in bits per dimension, fp32 [n]; lower is better.
 
@@ -174,13 +192,17 @@ def bits_per_dim(
         model, images, labels: As in :func:`reconstruct`.
         method: ``bound``, the variational bound of the discrete process; ``ode``, the likelihood of the flow.
         variance: The bound's reverse variance; default: learned where the model has it, else large.
-        steps: Levels; default: all of the training's (1,000 in continuous time), 100 for the ODE.
+        steps: Levels; default: all of the training's (1,000 in continuous time), 200 for the ODE, whose error with too
+            few makes a model look better than it is.
         seed: Of the noise that each term is estimated with.
+        first: Index of the first image, for many images in several calls: image i's noise depends on (seed, i).
     """
     variance = variance or ("learned" if model.diffusion.learn_variance else "large")
-    request = _request(model, len(images), labels, {"thresholding": "static" if method == "bound" else "none"})
+    settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
+    request = _request(model, len(images), labels, settings)
     denoiser = model.denoiser(request, _classes(model, labels, len(images)))
-    x0, noise, pixels = _latents(model, images), _noise(model, seed, len(images)), model.codec.value_range is not None
+    x0, pixels = _latents(model, images), model.codec.value_range is not None
+    noise = _noise(model, seed, len(images), first)
     if method == "bound":
         if variance == "learned" and not model.diffusion.learn_variance:
             raise ValueError("this model has no learned variance; variance must be small or large")
@@ -192,7 +214,7 @@ def bits_per_dim(
         width = 2.0 / 255.0
         x0 = x0 + width * (torch.special.ndtr(noise()) - 0.5)
     with full_precision():
-        bits = ode_bits_per_dim(denoiser, x0, _flow_levels(model, steps or 100, least=0.002), noise)
+        bits = ode_bits_per_dim(denoiser, x0, _flow_levels(model, steps or 200, least=0.002), noise)
     return (bits - math.log2(width)).cpu() if pixels else bits.cpu()
 
 
@@ -212,8 +234,8 @@ def _latents(model: DiffusionModel, images: Tensor) -> Tensor:
     return model.codec.sample(moments, noise=zeros)
 
 
-def _noise(model: DiffusionModel, seed: int, n: int) -> ImageNoise:
-    return ImageNoise(seed, range(n), model.codec.latent_shape, model.device)
+def _noise(model: DiffusionModel, seed: int, n: int, first: int = 0) -> ImageNoise:
+    return ImageNoise(seed, range(first, first + n), model.codec.latent_shape, model.device)
 
 
 def _classes(model: DiffusionModel, labels: Labels, n: int) -> Tensor | None:
@@ -228,8 +250,6 @@ def _classes(model: DiffusionModel, labels: Labels, n: int) -> Tensor | None:
 
 
 def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, share: float) -> Tensor:
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a share of noise must be from 0 to 1, not {share}")
     if share == 0.0:
         return latents
     return add_noise(latents, noise, _level(model, share))

@@ -80,6 +80,8 @@ def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
         ({"spacing": "random"}, "there is no spacing"),
         ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must rise"),
         ({"batch_size": 0}, "batch_size"),
+        ({"sampler": "ddim", "eta": 3.0}, "eta must be from 0 to 1"),
+        ({"sampler": "heun", "churn": -1.0}, "churn must not be negative"),
     ],
 )
 def test_impossible_requests_are_refused_before_any_work(settings, message):
@@ -114,13 +116,22 @@ def test_a_weaker_model_guides_and_one_of_another_kind_is_refused(tmp_path):
     settings = {"steps": 3, "seed": 1, "labels": 1}
     guide = str(tmp_path / "weak.safetensors")
     plain = strong.sample(4, **settings)
-    assert torch.equal(strong.sample(4, guide=guide, guidance_scale=1.0, **settings), plain)
+    with pytest.raises(ValueError, match="does nothing at guidance_scale 1"):
+        strong.sample(4, guide=guide, **settings)
     assert torch.equal(strong.sample(4, guide=guide, guidance_scale=0.0, **settings), weak.sample(4, **settings))
     assert not torch.equal(strong.sample(4, guide=guide, guidance_scale=3.0, **settings), plain)
     nowhere = strong.sample(4, guide=guide, guidance_scale=3.0, guidance_interval=(1e8, 1e9), **settings)
     assert torch.equal(nowhere, plain)
-    with pytest.raises(ValueError, match="its process and target are others"):
+    with pytest.raises(ValueError, match="its process and target is another"):
         strong.sample(4, guide=str(tmp_path / "other.safetensors"), guidance_scale=2.0)
+
+
+def test_a_guide_on_another_autoencoders_latents_is_refused(tmp_path):
+    elsewhere = codec()
+    elsewhere.mean = elsewhere.mean + 0.5
+    model(elsewhere).save(tmp_path / "weak.safetensors", {})
+    with pytest.raises(ValueError, match="its latent space is another"):
+        model(codec()).sample(2, guide=str(tmp_path / "weak.safetensors"), guidance_scale=2.0)
 
 
 def test_a_record_holds_what_was_set():

@@ -130,3 +130,24 @@ def test_released_model_predicts_garments_better_than_noise():
     noise = torch.randint(0, 256, real.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     bits = [float(uses.bits_per_dim(net, images, steps=50).mean()) for images in (real, noise)]
     assert bits[0] < bits[1] - 1
+
+
+def test_inpainting_does_not_see_what_is_hidden():
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:, 5:] = True
+    other = torch.where(mask, 255 - IMAGES, IMAGES)
+    runs = [uses.inpaint(model(latent=True), images, mask, labels=0, steps=3) for images in (IMAGES, other)]
+    assert torch.equal(*runs)
+
+
+def test_bits_of_an_image_do_not_depend_on_its_batch():
+    net = model(num_train_steps=5)
+    whole = uses.bits_per_dim(net, IMAGES, labels=1)
+    parts = [uses.bits_per_dim(net, IMAGES[i : i + 1], labels=1, first=i) for i in range(3)]
+    torch.testing.assert_close(whole, torch.cat(parts))
+
+
+def test_few_training_steps_are_enough_to_follow_the_flow():
+    net = model(num_train_steps=5)
+    assert uses.invert(net, IMAGES, steps=30).shape == (3, 1, 8, 8)
+    assert torch.isfinite(uses.bits_per_dim(net, IMAGES, method="ode", steps=30)).all()

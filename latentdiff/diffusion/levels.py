@@ -93,7 +93,8 @@ class Transitions:
 
         At the clean end, where ``small`` is 0, that of the transition before stands in, as in the paper's code.
         """
-        small = torch.where(self.small > 0, self.small, self.small[-2:].max())
+        before_the_end = self.small[-2:].max()
+        small = torch.where(self.small > 0, self.small, before_the_end if before_the_end > 0 else self.large)
         shape = (-1,) + (1,) * (fraction.ndim - 1)
         low, high = (v[index].log().to(fraction.device, fraction.dtype).reshape(shape) for v in (small, self.large))
         return low + 0.5 * (fraction + 1.0) * (high - low)

@@ -115,6 +115,9 @@ class DiscreteSchedule(Schedule):
         above = self.alpha_bar[positions.ceil().long()]
         log_ratio = torch.lerp(*(0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above)), positions - below)
         between = self.at(log_ratio.exp())
+        # Next to pure noise, where the logarithm is infinite, alpha is interpolated.
+        alpha = torch.where(above > 0, between.alpha, torch.lerp(alpha_bar.sqrt(), above.sqrt(), positions - below))
+        between = Levels(positions, alpha, (1.0 - alpha.square()).sqrt())
         on = below == positions
         return Levels(
             positions, torch.where(on, exact.alpha, between.alpha), torch.where(on, exact.sigma, between.sigma)

@@ -44,7 +44,8 @@ class QualityProbe:
 
     def __call__(self, model: DiffusionModel) -> dict[str, float]:
         """``distance``, and for a conditional model ``class_accuracy``, of samples in 20 steps."""
-        images = model.sample(self.num_images, steps=STEPS, batch_size=100)
+        steps = min(STEPS, model.schedule.num_train_steps or STEPS)
+        images = model.sample(self.num_images, steps=steps, batch_size=100)
         features = extract(self.net, images, progress=False)
         values = {"distance": frechet_distance(moments(features.pooled), self.reference)}
         if model.conditional:

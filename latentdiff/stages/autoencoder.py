@@ -66,9 +66,11 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
         f"{'x'.join(map(str, module.network.latent_shape))}, {module.network.compression:.1f}x fewer numbers"
     )
-    if config.init and not config.run.resume:
+    name = f"{config.data.name}-{config.name}"
+    # A run that was killed before its first checkpoint begins anew, from where it had begun.
+    if config.init and not folders.goes_on(config.run, "autoencoder", name):
         warm_start(module, config.init, "autoencoder")
-    folder = folders.prepare(config.run, "autoencoder", f"{config.data.name}-{config.name}", resumable=True)
+    folder = folders.prepare(config.run, "autoencoder", name, resumable=True)
     folders.record_config(config, folder)
     images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images
     validation = test.images[: config.validation_images]

@@ -83,15 +83,19 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
     probe = QualityProbe.build(test, config.quality_images, device)
-    if config.init and not config.run.resume:
+    name = f"{config.data.name}-{config.name}"
+    # A run that was killed before its first checkpoint begins anew, from where it had begun.
+    if config.init and not folders.goes_on(config.run, "diffusion", name):
         warm_start(module, config.init, "diffusion")
-    folder = folders.prepare(config.run, "diffusion", f"{config.data.name}-{config.name}", resumable=True)
+    folder = folders.prepare(config.run, "diffusion", name, resumable=True)
     folders.record_config(config, folder)
     moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
     grid = 10 * max(1, len(class_names) or 10)
 
+    steps = min(20, config.diffusion.num_train_steps or 20)
+
     def draw(path: Path) -> None:
-        save_grid(model.sample(grid, batch_size=grid), path, columns=grid // 10)
+        save_grid(model.sample(grid, batch_size=grid, steps=steps), path, columns=grid // 10)
 
     fit(
         module,

@@ -12,7 +12,14 @@ WORKBENCH = Path("stages")
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
 MARK = ".latentdiff"
 # Settings that a resumed run may change.
-BUDGET = ("trainer.max_images", "trainer.max_seconds", "trainer.num_threads")
+BUDGET = (
+    "trainer.max_images",
+    "trainer.max_seconds",
+    "trainer.num_threads",
+    "trainer.monitor",
+    "trainer.monitor_mode",
+    "trainer.stop_patience",
+)
 
 
 class FolderError(Exception):
@@ -29,12 +36,22 @@ def model_name(path: Path) -> str:
     return path.resolve().parent.name if path.stem == "model" else path.stem
 
 
+def path_of(run: RunConfig, stage: str, name: str) -> Path:
+    """The run's folder, untouched."""
+    return Path(run.folder) if run.folder else default_folder(stage, name)
+
+
+def goes_on(run: RunConfig, stage: str, name: str) -> bool:
+    """Whether the run will continue from a checkpoint of its own."""
+    return run.resume and (path_of(run, stage, name) / "last.ckpt").is_file()
+
+
 def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
     """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
 
     Raises :class:`FolderError` rather than touch an earlier run unasked, or a folder that is not a run's at all.
     """
-    folder = Path(run.folder) if run.folder else default_folder(stage, name)
+    folder = path_of(run, stage, name)
     if run.resume and not resumable:
         raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite")
     if run.resume and run.overwrite:
@@ -69,7 +86,9 @@ def record_config(config: Any, folder: Path) -> None:
     values = {key: value for key, value in plain(config).items() if key != "run"}
     path = folder / "config.yaml"
     if config.run.resume and path.is_file():
-        before, now = _flat(yaml.safe_load(path.read_text())), _flat(values)
+        # A setting that the run's version did not have yet was at its default.
+        before = _flat(plain(type(config)())) | _flat(yaml.safe_load(path.read_text()))
+        now = _flat(values)
         changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)

@@ -98,17 +98,13 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
 
 
 def _results(evaluation: dict[str, Any]) -> list[str]:
+    from latentdiff.report import Evaluation
+    from latentdiff.report.formats import setting
     from latentdiff.stages.evaluate import summary
 
-    sampling = evaluation["sampling"]
-    how = (
-        [
-            f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']}, seed "
-            f"{sampling['seed']}"
-        ]
-        if sampling
-        else []
-    )
+    how = []
+    if evaluation["sampling"]:
+        how = [f"{setting(Evaluation(Path('.'), '', evaluation))}, seed {evaluation['sampling']['seed']}"]
     return how + summary(evaluation)
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from latentdiff.config import DataConfig, RunConfig, SamplingConfig
+
+STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleStage(SamplingConfig):
     """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
 
-    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given.
+    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given,
+    and draw one grid. Of the sampler's settings, inpaint and interpolate heed ``steps`` and ``seed`` alone.
 
     Args:
         task: ``sample``; ``noise`` shows the forward process, a row a share; ``reconstruct`` noises images to each
             share and denoises them back; ``interpolate`` goes from each image to the next over the noise behind both;
             ``inpaint`` fills a masked part; ``likelihood`` gives bits per dimension.
         checkpoint: A diffusion model's file.
+        steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
+            training's, or 200 with the ODE.
         num_images: Number of images to sample.
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
             classes in turn.
@@ -40,6 +45,7 @@ class SampleStage(SamplingConfig):
 
     task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
     checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    steps: int | None = None
     num_images: int = 64
     labels: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -95,6 +101,7 @@ def run(config: SampleStage) -> Path:
         from latentdiff.stages.tasks import perform
 
         return perform(config, model, labels)
+    config = replace(config, steps=config.steps or STEPS)
     request = Request.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from latentdiff.config import DataConfig, RunConfig, SamplerName
 
@@ -40,15 +40,15 @@ class SamplersStage:
     seed: int = 0
     batch_size: int = 250
     data: DataConfig = field(default_factory=DataConfig)
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     features_folder: str = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
 
 
-def passes(sampler: str, steps: int) -> int:
+def passes(sampler: str, steps: int, guided: bool = False) -> int:
     """Network passes an image."""
-    return 2 * steps - 1 if sampler in ("heun", "predictor_corrector") else steps
+    return (2 * steps - 1 if sampler in ("heun", "predictor_corrector") else steps) * (2 if guided else 1)
 
 
 def run(config: SamplersStage, command: str = "") -> Path:
@@ -124,7 +124,7 @@ def run(config: SamplersStage, command: str = "") -> Path:
         row = {
             "sampler": request.sampler,
             "steps": request.steps,
-            "passes": passes(request.sampler, request.steps),
+            "passes": passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
             "distance_test": found["distance_test"],
             "class_accuracy": found.get("class_accuracy"),
             "seconds": seconds,

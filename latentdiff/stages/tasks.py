@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from latentdiff import uses
 from latentdiff.checkpoint import write_atomically
 from latentdiff.config import SamplingConfig, plain
-from latentdiff.data import load_data
-from latentdiff.pipeline import DiffusionModel
+from latentdiff.data import ImageSet, load_data
+from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.report.denoising import write_gif
 from latentdiff.report.grids import save_grid
 from latentdiff.stages import folders
@@ -24,58 +25,79 @@ if TYPE_CHECKING:
 
 # What stands for the part that inpaint is to fill.
 GREY = 128
+INTERPOLATION_STEPS = 100
+INPAINT_STEPS = 50
 
 
 def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] | None) -> Path:
     """Do ``config.task`` and return the folder with its pictures. Raises ValueError for what cannot be, before any."""
-    n = config.num_images
     test = load_data(config.data, "test")
-    if test.image_shape != model.codec.image_shape:
-        raise ValueError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
-    images, own = test.images[:n], test.labels[:n]
-    if len(images) < n:
-        raise ValueError(f"--num_images is {n}, the test split has {len(images)}")
-    classes = (own if labels is None else labels) if model.conditional else labels
-    settings = {name: getattr(config, name) for name in plain(SamplingConfig())}
+    n = config.num_images
+    request = _check(config, model, test, labels)
+    images = test.images[:n]
+    # The usual classes are the images' own.
+    classes = test.labels[:n] if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
     name = f"{folders.model_name(Path(config.checkpoint))}-{config.task}"
     folder = folders.prepare(config.run, "sample", name)
     folders.record_config(config, folder)
     if config.task == "likelihood":
         return _likelihood(config, model, images, classes, folder)
+    columns = n
     if config.task == "noise":
         rows = uses.forward_process(model, images, config.shares, config.seed)
     elif config.task == "reconstruct":
+        settings = {name: getattr(request, name) for name in plain(SamplingConfig())}
         rows = torch.cat([images[None], uses.reconstruct(model, images, config.shares, classes, **settings)])
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
-        options = {"resamples": config.resamples, "steps": config.steps, "seed": config.seed}
+        options = {"resamples": config.resamples, "steps": config.steps or INPAINT_STEPS, "seed": config.seed}
         rows = torch.stack([images, given, uses.inpaint(model, images, mask, classes, **options)])
     else:
-        # The ends have different classes: the way between them is walked without one, unless it is asked for.
-        pair = labels if model.diffusion.class_dropout or labels is not None else own
-        second = images.roll(-1, dims=0)
-        rows = uses.interpolate(model, images, second, config.frames, pair, config.steps)
-        save_grid(rows.transpose(0, 1).flatten(0, 1), folder / "grid.png", columns=config.frames)
-        if config.gif:
-            write_gif(list(rows), folder / "interpolation.gif", math.ceil(math.sqrt(n)))
-        print(folder)
-        return folder
-    save_grid(rows.flatten(0, 1), folder / "grid.png", columns=n)
+        # The ends have different classes: the way between them is walked without one, unless one is asked for.
+        second, steps = images.roll(-1, dims=0), config.steps or INTERPOLATION_STEPS
+        rows = uses.interpolate(model, images, second, config.frames, labels, steps)
+        columns = config.frames
+    picture = rows.transpose(0, 1) if config.task == "interpolate" else rows
+    save_grid(picture.flatten(0, 1), folder / "grid.png", columns=columns)
     if config.gif:
         write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
     print(folder)
     return folder
 
 
+def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: int | list[int] | None) -> Request:
+    """The request, checked with everything else that can be wrong. Raises ValueError before a folder is touched."""
+    n = config.num_images
+    if not 1 <= n <= len(test):
+        raise ValueError(f"--num_images must be from 1 to {len(test)}, the number of test images, not {n}")
+    if test.image_shape != model.codec.image_shape:
+        raise ValueError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
+    for option in ("pngs", "npz", "strip"):
+        if getattr(config, option):
+            raise ValueError(f"--{option} belongs to the task sample, not to {config.task}")
+    uses.check_shares(config.shares)
+    if config.frames < 2:
+        raise ValueError(f"--frames must be at least 2, the ends of the way, not {config.frames}")
+    if config.resamples < 1:
+        raise ValueError(f"--resamples must be at least 1, not {config.resamples}")
+    if config.task == "interpolate" and model.conditional and labels is None and not model.diffusion.class_dropout:
+        raise ValueError("this model was trained without class dropout: interpolate needs --labels")
+    # These two take steps of their own, not the sampler's.
+    own_steps = config.task in ("likelihood", "interpolate")
+    steps = 1 if own_steps else config.steps or (INPAINT_STEPS if config.task == "inpaint" else 20)
+    request = Request.of(replace(config, steps=steps), num_images=n, labels=labels)
+    model.check(request)
+    return request
+
+
 def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes, folder: Path) -> Path:
     parts = []
-    steps = config.steps if config.method == "ode" else None
     for start in range(0, len(images), config.batch_size):
         stop = start + config.batch_size
         own = classes if classes is None or isinstance(classes, int) else torch.as_tensor(classes)[start:stop]
-        options = {"method": config.method, "variance": config.variance, "steps": steps, "seed": config.seed}
-        parts.append(uses.bits_per_dim(model, images[start:stop], own, **options))
+        options = {"method": config.method, "variance": config.variance, "steps": config.steps, "seed": config.seed}
+        parts.append(uses.bits_per_dim(model, images[start:stop], own, first=start, **options))
     bits = torch.cat(parts)
     record = {
         "method": config.method,

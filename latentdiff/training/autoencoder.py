@@ -109,7 +109,7 @@ class AutoencoderModule(StageModule):
         self.optimise(optimizer, generator_parts(), own)
         if judged:
             self.optimise(others[0], discriminator_parts(), self.discriminator.parameters())
-        self.ema.update(self.network, self.images_seen + self.settings.batch_size, self.settings.batch_size)
+        self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
     def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

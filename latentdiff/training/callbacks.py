@@ -42,9 +42,6 @@ class EpochEnd(lightning.Callback):
         if trainer.is_global_zero and due:
             row |= self.validate()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
-            monitor = module.settings.monitor
-            if monitor and monitor not in row:
-                raise ValueError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
         module.history.append(row)
         if module.finished():
             trainer.should_stop = True
@@ -60,6 +57,9 @@ class EpochEnd(lightning.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             os.replace(temporary, self.folder / "last.ckpt")
+        monitor = module.settings.monitor
+        if due and monitor and monitor not in row:  # after the checkpoint: a resumed run may watch another
+            raise ValueError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
 
 
 class Progress(lightning.Callback):

@@ -71,7 +71,7 @@ class DiffusionModule(StageModule):
         super().__init__(trainer_config)
         self.codec, self.diffusion = codec, diffusion
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
-        self._check(codec)
+        self._check(codec, network)
         self.variance_loss = None
         if diffusion.learn_variance:
             self.variance_loss = VarianceLoss(self.schedule, discretised=codec.value_range is not None)
@@ -80,11 +80,26 @@ class DiffusionModule(StageModule):
         self.network = build_network(channels, num_classes, network, outputs)
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
 
-    def _check(self, codec: Codec) -> None:
+    def _check(self, codec: Codec, network: NetworkConfig) -> None:
         config = self.diffusion
         if config.learn_variance and self.schedule.num_train_steps is None:
-            raise ValueError("a learned variance needs a discrete process: set --diffusion.num_train_steps")
-        last_alpha = float(self.schedule.levels(torch.tensor(self.schedule.last)).alpha)
+            raise ValueError(
+                "a learned variance needs a discrete process: a schedule that keeps the variance, with "
+                "--diffusion.num_train_steps"
+            )
+        if network.time_embedding == "fourier" and self.schedule.variance_preserving and network.fourier_scale > 0.1:
+            raise ValueError(
+                f"--network.fourier_scale {network.fourier_scale} is for the times of edm and ve, of about 1. Those of "
+                f"{config.schedule} go up to 1,000, and neighbours would look unlike each other: use about 0.002"
+            )
+        last = self.schedule.levels(torch.tensor([self.schedule.last], dtype=torch.float64))
+        weight = float(loss_weight(config, self.target, last.snr))
+        if not 0.0 < weight < 1e6:
+            raise ValueError(
+                f"loss_weight {config.loss_weight} with the {config.target} target gives the noisiest level of this "
+                f"process the weight {weight:.3g}. Use --diffusion.loss_weight simple, or another target"
+            )
+        last_alpha = float(last.alpha)
         if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
             raise ValueError(
                 f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "
@@ -128,7 +143,7 @@ class DiffusionModule(StageModule):
                 yield weight * (own["loss"] + self.diffusion.variance_weight * own.get("bound", 0.0))
 
         self.optimise(self.optimizers(), parts(), self.network.parameters())
-        self.ema.update(self.network, self.images_seen + settings.batch_size, settings.batch_size)
+        self.ema.update(self.network, self.weights_age, settings.batch_size)
         return losses
 
     def _losses(self, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None) -> dict[str, Tensor]:

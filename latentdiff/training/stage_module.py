@@ -102,6 +102,11 @@ class StageModule(lightning.LightningModule):
         size = -(-count // self.settings.accumulate)
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
+    @property
+    def weights_age(self) -> int:
+        """Images behind the weights after this step, also those of the run that they come from."""
+        return self.images_seen + self.settings.batch_size + (self.started_from or {}).get("images_seen", 0)
+
     # --- the budget -----------------------------------------------------------------------------------------------
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -30,3 +32,9 @@ class Check:
         if self.value is None:
             return True
         return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest value, or NaN if there is one: Python's ``max`` may pass over it."""
+    values = list(values)
+    return math.nan if any(math.isnan(value) for value in values) else max(values)

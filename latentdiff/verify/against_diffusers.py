@@ -20,7 +20,7 @@ from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import DiscreteSchedule, build_schedule
 from latentdiff.diffusion.target import TARGETS
-from latentdiff.verify import Check
+from latentdiff.verify import Check, largest
 
 SCHEDULERS = {
     "ddpm": "DDPMScheduler",
@@ -145,7 +145,7 @@ def deviation(sampler: str, schedule_name: str, target: str, spacing: str, steps
     theirs = their_states(sampler, schedule, target, levels, x)
     denoiser = NetworkDenoiser(network=network, target=TARGETS[target]())
     ours = SAMPLERS[sampler](denoiser, x, levels, lambda: torch.randn(x.shape, generator=generator, dtype=dtype))
-    return max(float((a.x - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
+    return largest(float((a.x - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
 
 
 def cases() -> Iterator[tuple[str, str, str, str]]:
@@ -163,9 +163,9 @@ def check_states(steps: Sequence[int] = STEPS) -> list[Check]:
             if reason:
                 refused[case[0], reason] = refused.get((case[0], reason), 0) + len(steps)
                 continue
-            found = max(deviation(*case, count, dtype) for count in steps)
+            found = largest(deviation(*case, count, dtype) for count in steps)
             before, number = worst.get((case[0], dtype), (0.0, 0))
-            worst[case[0], dtype] = max(before, found), number + len(steps)
+            worst[case[0], dtype] = largest([before, found]), number + len(steps)
     section, checks = "states as in diffusers", []
     for (sampler, dtype), (value, number) in worst.items():
         note = f"largest relative difference in {number} cases"
@@ -193,7 +193,7 @@ def check_spacings(steps: Sequence[int] = STEPS) -> list[Check]:
                     scheduler.set_timesteps(count)
                     theirs = scheduler.timesteps.double().unique(sorted=True).flip(0)
                     ours = schedule.sampling_levels(count, spacing).time[:-1]
-                    value = max(value, float((theirs - ours).abs().max()))
+                    value = largest([value, float((theirs - ours).abs().max())])
             name = f"{sampler}, {spacing}"
             checks.append(
                 Check(section="spacings as in diffusers", name=name, value=value, limit=0.0, note=reason or "")

@@ -138,3 +138,11 @@ def test_transitions_are_the_textbook_posterior_and_a_learned_variance_lies_betw
     torch.testing.assert_close((low, high), (steps.small[0], steps.large[0]))
     torch.testing.assert_close(middle, (low * high).sqrt())
     assert torch.isfinite(steps.log_variance(fractions, 999)).all()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_between_two_steps_the_noise_lies_between_theirs(terminal):
+    schedule = build_schedule(DiffusionConfig(zero_terminal_snr=terminal))
+    for step in (0, 500, 998):
+        below, between, above = schedule.levels(torch.tensor([step, step + 0.4, step + 1.0], dtype=torch.float64)).sigma
+        assert below < between < above

@@ -105,6 +105,7 @@ def test_a_run_ends_where_its_metric_stalls(tmp_path):
 def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
     with pytest.raises(ValueError, match=r"monitor is 'fid'; this run measures .*loss"):
         train(diffusion(monitor="fid", stop_patience=2), tmp_path)
+    assert (tmp_path / "last.ckpt").is_file()  # nothing is lost: the run can be resumed with another metric
 
 
 @pytest.mark.parametrize("make", [diffusion, autoencoder])

@@ -10,7 +10,7 @@ import torch
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
-from latentdiff.diffusion.levels import add_noise
+from latentdiff.diffusion.levels import Transitions, add_noise
 from latentdiff.diffusion.likelihood import variational_bound
 from latentdiff.pipeline import DiffusionModel, Request, load
 from latentdiff.training.diffusion import DiffusionModule, VarianceLoss
@@ -50,7 +50,14 @@ def model(trained):
 @pytest.mark.parametrize(("schedule", "target", "steps", "terminal"), COMBINATIONS)
 def test_one_step_trains_and_sampling_works(schedule, target, steps, terminal):
     settings = {"num_train_steps": steps} if schedule not in ("edm", "ve") else {}
-    config = DiffusionConfig(schedule=schedule, target=target, zero_terminal_snr=terminal, sigma_data=0.6, **settings)
+    config = DiffusionConfig(
+        schedule=schedule,
+        target=target,
+        zero_terminal_snr=terminal,
+        sigma_data=0.6,
+        loss_weight="simple" if terminal else "min_snr",
+        **settings,
+    )
     trained = module(config)
     pixels, labels = images(50)
     trained.optimizers = trained.configure_optimizers
@@ -109,3 +116,23 @@ def test_the_bound_teaches_the_variance_and_not_the_mean():
 def test_a_learned_variance_needs_discrete_steps():
     with pytest.raises(ValueError, match="needs a discrete process"):
         module(DiffusionConfig(learn_variance=True, num_train_steps=None))
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "network", "message"),
+    [
+        ({"zero_terminal_snr": True}, {}, "loss_weight min_snr with the v target gives the noisiest level .* weight 0"),
+        ({"target": "eps", "loss_weight": "edm"}, {}, "loss_weight edm with the eps target"),
+        ({}, {"time_embedding": "fourier"}, "fourier_scale 2.0 is for the times of edm and ve"),
+    ],
+)
+def test_settings_that_would_not_learn_are_refused(diffusion, network, message):
+    own = dataclasses.replace(NETWORK, **network)
+    with pytest.raises(ValueError, match=message):
+        DiffusionModule(IdentityCodec((1, 6, 6)), 2, own, DiffusionConfig(**diffusion), SETTINGS)
+
+
+def test_bound_of_a_single_step_is_finite():
+    levels = module(DiffusionConfig(learn_variance=True)).schedule.sampling_levels(1)
+    fraction = torch.zeros(2, 1)
+    assert torch.isfinite(Transitions.between(levels).log_variance(fraction, 0)).all()

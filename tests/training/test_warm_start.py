@@ -7,8 +7,9 @@ import torch
 
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig
 from latentdiff.pipeline import DiffusionModel
+from latentdiff.stages import folders
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
 from latentdiff.training.fit import fit
@@ -60,6 +61,27 @@ def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_pa
     third = module()
     warm_start(third, tmp_path / "b" / "last.ckpt", "diffusion")
     assert third.started_from["images_seen"] == 128
+
+
+def test_the_average_goes_on_where_it_was(tmp_path):
+    first = train(module(), tmp_path / "a")
+    for parameter in first.network.parameters():  # the running weights have wandered off
+        parameter.data.add_(1.0)
+    before = first.ema.network.head.weight.clone()
+    second = module()
+    second.load_state_dict(first.state_dict())
+    second.started_from = {"images_seen": 1_000_000, "seconds": 1.0}
+    second.ema.update(second.network, second.weights_age, SETTINGS.batch_size)
+    moved = (second.ema.network.head.weight - before).abs().max()
+    assert 0 < moved < 1e-3
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_there_again(tmp_path):
+    run = RunConfig(folder=str(tmp_path), resume=True)
+    assert not folders.goes_on(run, "diffusion", "name")
+    (tmp_path / "last.ckpt").touch()
+    assert folders.goes_on(run, "diffusion", "name")
+    assert not folders.goes_on(dataclasses.replace(run, resume=False), "diffusion", "name")
 
 
 def test_a_model_file_gives_its_averaged_network(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.verify import Check, against_diffusers, closed_form, invariants
+from latentdiff.verify import Check, against_diffusers, closed_form, invariants, largest
 
 
 def failures(checks):
@@ -96,3 +98,8 @@ def test_the_exact_denoiser_is_bayes():
 def test_a_case_that_cannot_be_compared_does_not_fail():
     assert Check(section="", name="", value=None, limit=0.0).passed
     assert not Check(section="", name="", value=float("nan"), limit=1.0).passed
+
+
+def test_nan_does_not_slip_through_a_maximum():
+    assert math.isnan(largest([1.0, float("nan"), 2.0]))
+    assert largest([1.0, 2.0]) == 2.0

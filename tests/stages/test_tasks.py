@@ -1,0 +1,93 @@
+"""What stages.sample does beside sampling, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from latentdiff.codec import IdentityCodec
+from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig
+from latentdiff.models.network import build_network
+from latentdiff.pipeline import DiffusionModel
+from latentdiff.stages.sample import SampleStage, run
+from latentdiff.stages.tasks import read_mask
+
+NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+NAMES = tuple("abcdefghij")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    network = build_network(1, 10, NETWORK)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model = DiffusionModel(network, NETWORK, DiffusionConfig(num_train_steps=20), IdentityCodec((1, 28, 28)), NAMES)
+    path = tmp_path_factory.mktemp("models") / "small.safetensors"
+    model.save(path, {})
+    return path
+
+
+def stage(checkpoint, folder, **settings):
+    defaults = {
+        "num_images": 3,
+        "steps": 4,
+        "data": DataConfig(source="embedded"),
+        "run": RunConfig(folder=str(folder)),
+    }
+    return SampleStage(checkpoint=str(checkpoint), **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("task", ["noise", "reconstruct", "interpolate", "inpaint"])
+def test_each_task_draws_a_grid_and_a_gif(task, checkpoint, tmp_path):
+    folder = run(stage(checkpoint, tmp_path / task, task=task, gif=True, frames=3, resamples=1))
+    assert (folder / "grid.png").stat().st_size > 500
+    assert len(list(folder.glob("*.gif"))) == 1
+    assert (folder / "config.yaml").is_file()
+
+
+def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(checkpoint, tmp_path):
+    runs = []
+    for batch_size in (1, 3):
+        settings = {"task": "likelihood", "batch_size": batch_size, "steps": None}
+        folder = run(stage(checkpoint, tmp_path / str(batch_size), **settings))
+        runs.append(json.loads((folder / "likelihood.json").read_text()))
+    assert runs[0]["space"] == "pixels"
+    assert len(runs[0]["bits_per_dim"]) == 3
+    assert runs[0]["bits_per_dim"] == pytest.approx(runs[1]["bits_per_dim"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "reconstruct", "shares": (2.0,)}, "share of noise must be from 0 to 1"),
+        ({"task": "interpolate", "frames": 1}, "frames must be at least 2"),
+        ({"task": "inpaint", "resamples": 0}, "resamples must be at least 1"),
+        ({"task": "inpaint", "mask": "nowhere"}, "neither a file nor one of left"),
+        ({"task": "noise", "num_images": -1}, "num_images must be from 1 to 2000"),
+        ({"task": "noise", "npz": True}, "npz belongs to the task sample"),
+        ({"task": "reconstruct", "labels": "99"}, "labels must be from 0 to 9"),
+        ({"task": "sample", "guide": "absent.safetensors", "guidance_scale": 2.0}, "there is no model file"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_an_earlier_run_is_touched(settings, message, checkpoint, tmp_path):
+    folder = run(stage(checkpoint, tmp_path / "run", task="noise"))
+    before = (folder / "grid.png").read_bytes()
+    with pytest.raises(Exception, match=message):
+        run(stage(checkpoint, folder, run=RunConfig(folder=str(folder), overwrite=True), **settings))
+    assert (folder / "grid.png").read_bytes() == before
+
+
+def test_a_mask_may_be_a_picture(tmp_path):
+    from PIL import Image
+
+    picture = Image.new("L", (28, 28))
+    picture.paste(255, (0, 0, 5, 28))
+    picture.save(tmp_path / "mask.png")
+    mask = read_mask(str(tmp_path / "mask.png"), (28, 28))
+    assert int(mask.sum()) == 5 * 28
+    with pytest.raises(ValueError, match="is 28x28, the images are 8x8"):
+        read_mask(str(tmp_path / "mask.png"), (8, 8))
+    assert int(read_mask("centre", (28, 28)).sum()) == 14 * 14
