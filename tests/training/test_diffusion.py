@@ -42,6 +42,7 @@ def given(rank, world_size):
     for name in ("codec", "diffusion", "schedule", "target", "settings"):
         setattr(stub, name, getattr(module, name))
     stub.network, stub.images_seen, stub.global_rank = recorder, 32, rank
+    stub.weights_age = 48
     stub.optimizers = lambda: None
     stub.optimise = lambda optimizer, losses, parameters: list(losses)
     for name in ("parts", "_losses"):
