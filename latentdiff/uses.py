@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff.diffusion.levels import Levels, add_noise
+from latentdiff.diffusion.levels import Levels, Transitions, add_noise
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.pipeline import DiffusionModel, Request
@@ -167,7 +167,7 @@ def inpaint(
             x = torch.where(unknown, state.x, kept)
             if turn + 1 < last_time:
                 ratio = float(pair.alpha[0] / pair.alpha[1])
-                again = math.sqrt(max(float(pair.sigma[0]) ** 2 - (ratio * float(pair.sigma[1])) ** 2, 0.0))
+                again = math.sqrt(float(Transitions.between(pair).large))
                 x = ratio * x + again * noise()
     return torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())
 
@@ -264,8 +264,7 @@ def _levels_from(model: DiffusionModel, request: Request, share: float) -> Level
     """The request's levels below a share of the schedule, and that share itself first."""
     start, levels = _level(model, share), model.schedule.sampling_levels(request.steps, request.spacing)
     below = levels[levels.ratio < float(start.ratio[0])]
-    parts = zip((start.time, start.alpha, start.sigma), (below.time, below.alpha, below.sigma), strict=True)
-    return Levels(*(torch.cat(pair) for pair in parts))
+    return start.followed_by(below)
 
 
 def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) -> Levels:

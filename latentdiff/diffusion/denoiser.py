@@ -88,7 +88,7 @@ class NetworkDenoiser:
 
     def with_variance(self, x: Tensor, level: Levels) -> tuple[Tensor, Tensor | None]:
         """x0, and the fraction of the learned log-variance (of the pass with the class), None without one."""
-        at = Levels(*(value.expand(len(x)) for value in (level.time, level.alpha, level.sigma)))
+        at = level.expand(len(x))
         low, high = self.guidance.interval
         scale = self.guidance.scale if low <= float(level.ratio) <= high else 1.0
         x0, fraction = self._guided(x, at, scale)
@@ -105,7 +105,7 @@ class NetworkDenoiser:
         nulls = torch.full_like(self.labels, self.null_label)
         if scale == 0.0:
             return denoise(self.network, self.target, x, at, nulls)
-        doubled = Levels(*(torch.cat([value, value]) for value in (at.time, at.alpha, at.sigma)))
+        doubled = at.followed_by(at)
         both, fraction = denoise(self.network, self.target, torch.cat([x, x]), doubled, torch.cat([self.labels, nulls]))
         strong, weak = both.chunk(2)
         return weak + scale * (strong - weak), None if fraction is None else fraction[: len(x)]

@@ -43,11 +43,18 @@ class Levels:
         shape = (-1,) + (1,) * (x.ndim - 1)
         return Levels(*(tensor.to(x.device, x.dtype).reshape(shape) for tensor in (self.time, self.alpha, self.sigma)))
 
+    def expand(self, count: int) -> Levels:
+        """This one level for each of ``count`` images."""
+        return Levels(*(tensor.expand(count) for tensor in (self.time, self.alpha, self.sigma)))
+
+    def followed_by(self, other: Levels) -> Levels:
+        """These levels and after them the other."""
+        pairs = ((self.time, other.time), (self.alpha, other.alpha), (self.sigma, other.sigma))
+        return Levels(*(torch.cat(pair) for pair in pairs))
+
     def with_clean_end(self) -> Levels:
         """These levels and after them the clean image, (alpha, sigma) = (1, 0)."""
-        ends = (0.0, 1.0, 0.0)
-        parts = (self.time, self.alpha, self.sigma)
-        return Levels(*(torch.cat([part, part.new_tensor([end])]) for part, end in zip(parts, ends, strict=True)))
+        return self.followed_by(Levels(*(self.time.new_tensor([value]) for value in (0.0, 1.0, 0.0))))
 
 
 def add_noise(x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:

@@ -100,7 +100,7 @@ def variational_bound(
     terms = []
     for step in range(len(levels) - 1):
         now = levels[step]
-        x = add_noise(x0, noise(), Levels(*(v.expand(len(x0)) for v in (now.time, now.alpha, now.sigma))))
+        x = add_noise(x0, noise(), now.expand(len(x0)))
         if variance == "learned":
             guess, fraction = denoiser.with_variance(x, now)
             log_variance = steps.log_variance(fraction, step)

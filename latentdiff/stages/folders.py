@@ -11,8 +11,10 @@ from latentdiff.config import RunConfig, plain
 WORKBENCH = Path("stages")
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
 MARK = ".latentdiff"
-# Settings that a resumed run may change.
+# Settings that a resumed run may change: how long it goes on, and what a table of samplers is to hold.
 BUDGET = (
+    "samplers",
+    "steps",
     "trainer.max_images",
     "trainer.max_seconds",
     "trainer.num_threads",

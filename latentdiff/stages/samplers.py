@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdiff.config import DataConfig, RunConfig, SamplerName
+from latentdiff.config import DataConfig, RunConfig, SamplerName, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +114,10 @@ def run(config: SamplersStage, command: str = "") -> Path:
     for request in tqdm(wanted, desc="samplers", disable=None):
         if (request.sampler, request.steps) in done:
             continue
-        start, chunks = time.perf_counter(), []
-        for _, states in model.batches(request):
-            *_, last = states
-            chunks.append(model.codec.decode(last.x).cpu())
+        start = time.perf_counter()
+        images = model.sample(**plain(request))
         seconds = time.perf_counter() - start
-        features = extract(net, torch.cat(chunks), progress=False)
+        features = extract(net, images, progress=False)
         found = measure(features, model.resolve_labels(request), reference, config.seed)
         row = {
             "sampler": request.sampler,

@@ -31,17 +31,11 @@ def run(config: VerifyStage) -> bool:
     import torch
 
     from latentdiff.checkpoint import environment, write_atomically
-    from latentdiff.verify import against_diffusers, closed_form, invariants
+    from latentdiff.verify import against_diffusers
+    from latentdiff.verify.proofs import PROOFS
 
     torch.set_num_threads(config.threads)
-    parts = [
-        invariants.check_targets,
-        invariants.check_guidance,
-        invariants.check_determinism,
-        closed_form.check_orders,
-        closed_form.check_stochastic,
-        closed_form.check_likelihood,
-    ]
+    parts = list(PROOFS)
     versions = environment()
     try:
         import diffusers

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.denoiser import Guidance, NetworkDenoiser, denoise
-from latentdiff.diffusion.levels import Levels, add_noise
+from latentdiff.diffusion.levels import add_noise
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS, build_target, loss_weight
@@ -118,7 +118,7 @@ def check_guidance() -> list[Check]:
         return denoiser(x, level)
 
     checks = []
-    at = Levels(*(value.expand(2) for value in (level.time, level.alpha, level.sigma)))
+    at = level.expand(2)
     for scale, own in ((1.0, labels), (0.0, torch.full_like(labels, model.network.null_label))):
         passes.clear()
         with torch.no_grad():

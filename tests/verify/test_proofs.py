@@ -10,25 +10,15 @@ import torch
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.verify import Check, against_diffusers, closed_form, invariants, largest
+from latentdiff.verify import Check, against_diffusers, closed_form, largest
+from latentdiff.verify.proofs import PROOFS
 
 
 def failures(checks):
     return [f"{check.name}: {check.value} (limit {check.limit})" for check in checks if not check.passed]
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        invariants.check_targets,
-        invariants.check_guidance,
-        invariants.check_determinism,
-        closed_form.check_orders,
-        closed_form.check_stochastic,
-        closed_form.check_likelihood,
-    ],
-    ids=lambda part: part.__name__,
-)
+@pytest.mark.parametrize("part", PROOFS, ids=lambda part: part.__name__)
 def test_proof_holds(part):
     checks = part()
     assert len(checks) > 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
 from latentdiff.diffusion.samplers.state import State, implied_noise, log_snr
 
 
@@ -52,18 +53,9 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], 
     """DPM-Solver++ 2M (Lu et al. 2022, algorithm 2): second order from one network pass a step, deterministic.
 
     The first step has no history and the last one ends at an infinite signal-to-noise ratio; both are first order.
+    It is SDE-DPM-Solver++ 2M without the noise.
     """
-    previous, previous_h = None, 0.0
-    for step in range(len(levels) - 1):
-        now, then = levels[step], levels[step + 1]
-        x0 = denoiser(x, now)
-        h = log_snr(then) - log_snr(now)
-        estimate = x0
-        if previous is not None and math.isfinite(h):
-            estimate = x0 + (x0 - previous) * (0.5 * h / previous_h)
-        x = float(then.sigma / now.sigma) * x - float(then.alpha) * math.expm1(-h) * estimate
-        previous, previous_h = x0, h
-        yield State(step + 1, x, x0, then)
+    return dpmpp_2m_sde(denoiser, x, levels, noise, eta=0.0)
 
 
 def unipc(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor]) -> Iterator[State]:

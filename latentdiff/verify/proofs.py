@@ -1,0 +1,14 @@
+"""The proofs that need nothing but this package, in the order of their telling."""
+
+from __future__ import annotations
+
+from latentdiff.verify import closed_form, invariants
+
+PROOFS = (
+    invariants.check_targets,
+    invariants.check_guidance,
+    invariants.check_determinism,
+    closed_form.check_orders,
+    closed_form.check_stochastic,
+    closed_form.check_likelihood,
+)
