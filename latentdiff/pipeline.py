@@ -54,9 +54,7 @@ class Request(SamplingConfig):
 
     def sampler_options(self) -> dict[str, Any]:
         """What was set of the options that not every sampler has."""
-        given = {
-            name: getattr(self, name) for name in {name for own in OPTIONS.values() for name in own} - {"level_at"}
-        }
+        given = {name: getattr(self, name) for own in OPTIONS.values() for name in own}
         return {name: value for name, value in given.items() if value is not None}
 
 

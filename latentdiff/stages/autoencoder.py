@@ -52,6 +52,8 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     print(train.describe())
     check_settings(config.trainer)
+    if config.loss.frozen_encoder and not config.init:
+        raise ValueError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
     perceptual = None
     if config.loss.perceptual_weight:
         trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model"}
 
@@ -16,6 +19,8 @@ class ReleaseStage:
     Args:
         model: The run's model.safetensors.
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
+        autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
+            since the model was; its encoder must be the model's own.
         evaluation: Folder of an evaluation of the released file, whose numbers the card then states.
         licence: What the card says about the data and its licence.
         overwrite: Replace a released file.
@@ -23,6 +28,7 @@ class ReleaseStage:
 
     model: str
     to: str
+    autoencoder: str | None = None
     evaluation: str | None = None
     licence: str = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE."
     overwrite: bool = False
@@ -45,6 +51,8 @@ def run(config: ReleaseStage) -> Path:
         raise ValueError(
             f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
         )
+    if config.autoencoder:
+        header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     evaluation = read_evaluation(config.evaluation).values if config.evaluation else None
     if target.exists() and not config.overwrite:
         raise FolderError(f"{target} is there already; --overwrite replaces it")
@@ -62,6 +70,38 @@ def run(config: ReleaseStage) -> Path:
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
     return target
+
+
+def with_decoder(
+    header: dict[str, Any], tensors: dict[str, Tensor], autoencoder: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A latent diffusion model's header and tensors with the decoder of another file of its autoencoder.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where a latent would mean another image to the two.
+    """
+    from latentdiff import checkpoint
+
+    theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
+    own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
+    # Released matrices are rounded to bf16, and so is what is written here.
+    same = own.keys() == weights.keys() and all(
+        tensor.bfloat16().equal(weights[name].bfloat16())
+        for name, tensor in own.items()
+        if not name.startswith("decoder.")
+    )
+    if not same or header["codec"] != theirs["codec"]:
+        raise checkpoint.CheckpointError(
+            f"the encoder in {autoencoder} is not the one that the model was trained with: its latents are others"
+        )
+    made = theirs["provenance"]
+    provenance = {
+        **header["provenance"],
+        "stage_one_seconds": made["seconds"],
+        "stage_one_sha256": checkpoint.file_sha256(autoencoder),
+        "decoder": {"images_seen": made["images_seen"], "command": made["command"]},
+    }
+    tensors = {**tensors, **{f"codec.{name}": tensor for name, tensor in weights.items()}}
+    return {**header, "provenance": provenance}, tensors
 
 
 def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str, Any] | None, licence: str) -> str:
@@ -85,9 +125,13 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
         )
     if made.get("stage_one_seconds"):
         rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
+    if decoder := made.get("decoder"):
+        rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    if decoder:
+        lines += ["its decoder by", "", f"    {decoder['command']}", ""]
     lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
     if evaluation:
         lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]

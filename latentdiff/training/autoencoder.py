@@ -13,7 +13,12 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
-from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.models.discriminator import (
+    FeatureDiscriminator,
+    PatchDiscriminator,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
 from latentdiff.training.perceptual import Perceptual
@@ -27,6 +32,8 @@ class AutoencoderModule(StageModule):
         image_shape: (channels, height, width).
         config, loss, trainer_config: The stage's settings.
         perceptual: The LPIPS term, or None.
+
+    Raises ValueError where the settings contradict each other, or ask for a trunk that is not there.
     """
 
     def __init__(
@@ -44,11 +51,21 @@ class AutoencoderModule(StageModule):
         self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
         # One log-variance for all pixels: the optimal-sigma VAE of Rybkin et al. 2021.
         self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
-        self.discriminator = (
-            PatchDiscriminator(image_shape[0], loss.discriminator_channels) if loss.adversarial_weight else None
-        )
+        # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
+        self.kept_statistics: tuple[Tensor, Tensor] | None = None
+        self.discriminator = self._build_discriminator(image_shape[0], perceptual) if loss.adversarial_weight else None
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
+
+    def _build_discriminator(self, image_channels: int, perceptual: Perceptual | None) -> nn.Module:
+        if self.loss.discriminator == "patch":
+            return PatchDiscriminator(image_channels, self.loss.discriminator_channels)
+        if perceptual is None:
+            raise ValueError(
+                "loss.discriminator is 'features', those of the LPIPS trunk, and there is no trunk: give one with "
+                "--loss.perceptual_weights, keep --loss.perceptual_weight above 0, or take --loss.discriminator patch"
+            )
+        return FeatureDiscriminator(perceptual.widths, self.loss.discriminator_channels)
 
     def on_fit_start(self) -> None:
         if self._perceptual[0] is not None:
@@ -57,9 +74,11 @@ class AutoencoderModule(StageModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["latentdiff"]["perceptual"] = self._perceptual[0] is not None
+        checkpoint["latentdiff"]["kept_statistics"] = self.kept_statistics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
+        self.kept_statistics = checkpoint["latentdiff"].get("kept_statistics")
         if checkpoint["latentdiff"]["perceptual"] != (self._perceptual[0] is not None):
             raise ValueError(
                 "this run began with the LPIPS trunk present and it is absent now, or the other way round: resuming "
@@ -82,7 +101,7 @@ class AutoencoderModule(StageModule):
         adversarial = self.discriminator is not None and self.images_seen >= start
         judged = self.discriminator is not None and self.images_seen >= start - warmup
         losses: dict[str, Tensor] = {}
-        images: list[Tensor] = []
+        judgements: list[tuple[Any, Any]] = []
 
         def add(values: dict[str, Tensor], weight: float) -> None:
             for name, value in values.items():
@@ -91,20 +110,20 @@ class AutoencoderModule(StageModule):
         def generator_parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
                 weight = len(x[part]) / len(x)
-                loss, image, values = self._surrogate(x[part], adversarial)
-                images.append(image)
+                loss, evidence, values = self._surrogate(x[part], adversarial)
+                judgements.append(evidence)
                 add(values, weight)
                 yield weight * loss
 
         def discriminator_parts() -> Iterator[Tensor]:
-            for part, image in zip(self.parts(len(x)), images, strict=True):
-                weight = len(image) / len(x)
-                real, fake = self.discriminator(torch.cat([x[part], image])).float().chunk(2)
-                loss = hinge_discriminator_loss(real, fake)
+            for part, (real, fake) in zip(self.parts(len(x)), judgements, strict=True):
+                weight = len(x[part]) / len(x)
+                loss = hinge_discriminator_loss(self.discriminator(real), self.discriminator(fake))
                 add({"discriminator": loss}, weight)
                 yield weight * loss
 
-        own = list(self.network.parameters())
+        trained = self.network.decoder if self.loss.frozen_encoder else self.network
+        own = list(trained.parameters())
         own += [self.log_variance] if self.log_variance.requires_grad else []
         self.optimise(optimizer, generator_parts(), own)
         if judged:
@@ -112,43 +131,55 @@ class AutoencoderModule(StageModule):
         self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
-    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
+    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, tuple[Any, Any], dict[str, Tensor]]:
+        """What to go backward through for images x, what the discriminator is to judge, and the losses one by one.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
         """
-        moments = self.network.encode(degrade(x, self.loss.degradation, self.loss.degradation_strength))
+        with torch.set_grad_enabled(not self.loss.frozen_encoder):
+            moments = self.network.encode(degrade(x, self.loss.degradation, self.loss.degradation_strength))
         reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, losses = self._image_gradient(x, image, adversarial)
+        gradient, evidence, losses = self._image_gradient(x, image, adversarial)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         gradient = gradient.masked_fill(outward, 0.0)
         losses["kl_per_dim"] = kl_per_dim(moments)
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:
             loss = loss + self.reconstruction_loss(x, image.detach())
-        return loss, image.detach(), losses
+        return loss, evidence, losses
 
-    def _image_gradient(self, x: Tensor, image: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
+    def _image_gradient(
+        self, x: Tensor, image: Tensor, adversarial: bool
+    ) -> tuple[Tensor, tuple[Any, Any], dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, (real, fake) for the discriminator
+        to judge, and the losses one by one.
+        """
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         total = losses["reconstruction"]
-        if self._perceptual[0] is not None:
+        real, fake = x, image
+        if (perceptual := self._perceptual[0]) is not None:
             some = slice(max(1, round(self.loss.perceptual_share * len(x))))  # a batch comes in random order
-            losses["perceptual"] = self._perceptual[0](image[some], x[some])
+            features = perceptual.features(x[some]), perceptual.features(image[some])
+            losses["perceptual"] = perceptual.compare(*features)
             total = total + self.loss.perceptual_weight * losses["perceptual"]
-        (gradient,) = torch.autograd.grad(total, image)
+            if self.loss.discriminator == "features":
+                real, fake = features
         if adversarial:
-            losses["adversarial"] = hinge_generator_loss(self.discriminator(image).float())
+            losses["adversarial"] = hinge_generator_loss(self.discriminator(fake))
+        if adversarial and self.loss.adversarial_adaptive:
+            (gradient,) = torch.autograd.grad(total, image, retain_graph=True)
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
-            weight = self.loss.adversarial_weight
-            if self.loss.adversarial_adaptive:
-                weight = weight * (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
-            gradient = gradient + weight * pull
-        return gradient, losses
+            ratio = (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
+            gradient = gradient + self.loss.adversarial_weight * ratio * pull
+        else:
+            if adversarial:
+                total = total + self.loss.adversarial_weight * losses["adversarial"]
+            (gradient,) = torch.autograd.grad(total, image)
+        return gradient, (_detached(real), _detached(fake)), losses
 
     def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""
@@ -183,8 +214,9 @@ class AutoencoderModule(StageModule):
         return mean.float(), (square / count - mean.square() + variance / count).clamp_min(1e-12).sqrt().float()
 
     def codec(self, images: Tensor) -> AutoencoderCodec:
-        """The trained codec (averaged weights), its statistics taken over ``images``."""
-        return AutoencoderCodec(self.ema.network, self.config, *self.latent_statistics(images))
+        """The trained codec (averaged weights), its statistics taken over ``images`` unless they are to be kept."""
+        statistics = self.kept_statistics or self.latent_statistics(images)
+        return AutoencoderCodec(self.ema.network, self.config, *(value.to(self.device) for value in statistics))
 
     @torch.inference_mode()
     def preview(self, images: Tensor) -> Tensor:
@@ -195,3 +227,7 @@ class AutoencoderModule(StageModule):
         mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
         ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
         return torch.stack([images.cpu(), ours, prior])
+
+
+def _detached(evidence: Any) -> Any:
+    return [part.detach() for part in evidence] if isinstance(evidence, list) else evidence.detach()

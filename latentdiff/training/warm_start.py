@@ -37,6 +37,8 @@ def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
         }
         for target in (module.network, module.ema.network):
             load_weights(target, network, str(path))
+        if kind == "autoencoder" and module.loss.frozen_encoder:
+            module.kept_statistics = (state["latent_mean"], state["latent_std"])
         spent = header["provenance"]
     module.started_from = {
         "sha256": file_sha256(path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,6 +18,8 @@ from latentdiff.diffusion.schedule import Schedule, build_schedule
 from latentdiff.verify import Check
 
 ORDERS = {"ddim": 0.9, "euler": 0.9, "heun": 1.8, "dpmpp_2m": 1.8, "unipc": 1.8}
+# First-order samplers are allowed more.
+OWN_SPACING_LIMITS = {"ddim": 0.2, "euler": 0.2}
 STEPS = (8, 16, 32, 64, 128, 256)
 # Each with a number of steps at which its own bias is well below the sampling error.
 STOCHASTIC = {
@@ -136,6 +138,38 @@ def check_orders() -> list[Check]:
                 label = f"{sampler}, {process}, {name}"
                 checks.append(Check(section="order", name=label, value=value, limit=limit, at_least=True, note=note))
     return checks
+
+
+def check_own_spacing() -> list[Check]:
+    """What a user gets who sets nothing: 20 steps over each schedule's own levels, of isotropic Gaussian data.
+
+    That is where a sampler meets a schedule's first level, near 20,000 for the cosine, which the orders leave out.
+    """
+    mean, std = 0.3, 0.5
+    data = Mixture(torch.ones(1).double(), torch.full((1, 2), mean).double(), std**2 * torch.eye(2).double()[None])
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    worst: dict[str, tuple[float, str]] = {}
+    for process in ("linear", "scaled_linear", "cosine", "sigmoid", "edm"):
+        continuous = DiffusionConfig(schedule=process, target="edm", num_train_steps=None)
+        for config in (continuous, *([] if process == "edm" else [replace(continuous, num_train_steps=1000)])):
+            levels = build_schedule(config).sampling_levels(20)
+            alpha, sigma = float(levels.alpha[0]), float(levels.sigma[0])
+            # The probability-flow ODE of Gaussian data keeps every point's quantile.
+            truth = mean + std * (x * sigma - alpha * mean) / math.sqrt((alpha * std) ** 2 + sigma**2)
+            for sampler in ORDERS:
+                *_, last = SAMPLERS[sampler](data, x * sigma, levels, None)
+                error = float((last.x - truth).square().mean().sqrt()) / std
+                worst[sampler] = max(worst.get(sampler, (0.0, "")), (error, process))
+    return [
+        Check(
+            section="20 steps of each schedule's own",
+            name=sampler,
+            value=error,
+            limit=OWN_SPACING_LIMITS.get(sampler, 0.1),
+            note=f"root mean square error in standard deviations of the data; the worst is {process}",
+        )
+        for sampler, (error, process) in worst.items()
+    ]
 
 
 def sample_errors(samples: Tensor, data: Mixture) -> float:

@@ -9,6 +9,7 @@ PROOFS = (
     invariants.check_guidance,
     invariants.check_determinism,
     closed_form.check_orders,
+    closed_form.check_own_spacing,
     closed_form.check_stochastic,
     closed_form.check_likelihood,
 )

@@ -208,6 +208,35 @@ def test_a_run_says_which_images_it_used(workbench, monkeypatch, capsys):
     assert "embedded slice, not the full set" in capsys.readouterr().out
 
 
+def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trained_before(workbench):
+    codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
+    model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    frozen = [*TRAINER, *CODEC, "--loss.frozen_encoder=true", "--name=decoder"]
+    with pytest.raises(ValueError, match="name that one with --init"):
+        autoencoder.main(frozen)
+    autoencoder.main([*frozen, "--init", codec])
+    after = "stages/autoencoder/fashion-mnist-decoder/model.safetensors"
+    (_, before), (_, trained) = checkpoint.read(codec), checkpoint.read(after)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
+    assert changed == {"decoder"}
+
+    release.main(["--model", model, "--autoencoder", after, "--to", "shelf/swapped.safetensors"])
+    noise = load("shelf/swapped.safetensors").codec
+    assert noise.same_space(load(model).codec)
+    z = torch.randn(4, *noise.latent_shape)
+    assert (noise.decode(z).int() - load(after).decode(z).int()).abs().max() <= 4  # bf16
+    assert checkpoint.read_header("shelf/swapped.safetensors")["provenance"]["decoder"]["images_seen"] == 128
+    card = Path("shelf/swapped.md").read_text()
+    assert "trained on, behind the same encoder, to 128 images" in card
+    assert "--loss.frozen_encoder=true" in card
+
+    autoencoder.main([*TRAINER, *CODEC, "--name=other", "--trainer.seed=1"])
+    other = "stages/autoencoder/fashion-mnist-other/model.safetensors"
+    with pytest.raises(checkpoint.CheckpointError, match="is not the one that the model was trained with"):
+        release.main(["--model", model, "--autoencoder", other, "--to", "shelf/wrong.safetensors"])
+    assert not Path("shelf/wrong.safetensors").exists()
+
+
 def test_release_halves_the_file_and_writes_a_card(workbench):
     source = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     arguments = ["--model", source, "--to", "shelf/latent.safetensors"]

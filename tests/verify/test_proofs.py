@@ -51,6 +51,12 @@ def test_a_wrong_sampler_is_caught(monkeypatch):
     assert against_diffusers.deviation("dpmpp_2m", "cosine", "v", "trailing", 10, torch.float64) > 1e-4
 
 
+def test_heuns_step_from_nearly_pure_noise_is_caught_where_it_is_not_eulers(monkeypatch):
+    heun = SAMPLERS["heun"]
+    monkeypatch.setitem(SAMPLERS, "heun", lambda *args: heun(*args, steep_fall=math.inf))
+    assert [check.name for check in closed_form.check_own_spacing() if not check.passed] == ["heun"]
+
+
 def test_a_first_order_sampler_does_not_pass_for_a_second_order_one():
     schedule = build_schedule(closed_form.PROCESSES["variance-preserving"])
     assert closed_form.order("ddim", closed_form.GAUSSIAN, schedule)[0] < closed_form.ORDERS["heun"]

@@ -35,8 +35,12 @@ SAMPLERS: dict[str, Sampler] = {
     "euler_maruyama": euler_maruyama,
     "predictor_corrector": predictor_corrector,
 }
-# What each takes beyond (denoiser, x, levels, noise), with its default.
+# What each takes beyond (denoiser, x, levels, noise), with its default; what a schedule gives is by keyword alone.
 OPTIONS: dict[str, dict[str, object]] = {
-    name: {key: value.default for key, value in list(inspect.signature(sampler).parameters.items())[4:]}
+    name: {
+        key: value.default
+        for key, value in list(inspect.signature(sampler).parameters.items())[4:]
+        if value.kind is not inspect.Parameter.KEYWORD_ONLY
+    }
     for name, sampler in SAMPLERS.items()
 }

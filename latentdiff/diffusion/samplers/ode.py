@@ -12,6 +12,11 @@ from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
 from latentdiff.diffusion.samplers.state import State, implied_noise, log_snr
 
+# A level of nearly nothing but noise, and a fall from it (both in sigma / alpha), from which on Heun's mean of two
+# slopes is worse than the first alone: for Gaussian data it overshoots by the fall's ratio, and the step from a cosine
+# schedule's last level, near 20,000, would throw the state out of the data's range for good.
+NEARLY_NOISE, STEEP_FALL = 100.0, 10.0
+
 
 def heun(
     denoiser: Denoiser,
@@ -22,13 +27,16 @@ def heun(
     churn_min: float = 0.0,
     churn_max: float = math.inf,
     churn_noise: float = 1.0,
+    *,
     level_at: Callable[[float], Levels] | None = None,
+    steep_fall: float = STEEP_FALL,
 ) -> Iterator[State]:
     """Heun's method in sigma / alpha with optional churn (Karras et al. 2022, algorithm 2): two passes a step.
 
-    The last step, and one from a level of pure noise, are Euler's. ``churn`` (S_churn) above 0 first raises the noise
-    of states between ``churn_min`` and ``churn_max`` by a share, by noise of standard deviation ``churn_noise``; it
-    needs ``level_at``, a schedule's ``at``, since the raised level is not among ``levels``.
+    The last step is Euler's, and so is one from (nearly) pure noise that divides sigma / alpha by more than
+    ``steep_fall``. ``churn`` (S_churn) above 0 first raises the noise of states between ``churn_min`` and ``churn_max``
+    by a share, by noise of standard deviation ``churn_noise``; it needs ``level_at``, a schedule's ``at``, since the
+    raised level is not among ``levels``.
     """
     num_steps = len(levels) - 1
     for step in range(num_steps):
@@ -43,7 +51,8 @@ def heun(
         slope = implied_noise(x, x0, now)
         alpha, sigma = float(then.alpha), float(then.sigma)
         start, x = x, alpha * x0 + sigma * slope
-        if sigma > 0.0 and math.isfinite(s):
+        steep = s > NEARLY_NOISE and s * alpha > steep_fall * sigma
+        if sigma > 0.0 and math.isfinite(s) and not steep:
             mean_slope = 0.5 * (slope + implied_noise(x, denoiser(x, then), then))
             x = alpha * (start / float(now.alpha) + (sigma / alpha - s) * mean_slope)
         yield State(step + 1, x, x0, then)
