@@ -145,7 +145,8 @@ class AutoencoderModule(StageModule):
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
         gradient, evidence, losses = self._image_gradient(x, image, adversarial)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
-        gradient = gradient.masked_fill(outward, 0.0)
+        # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
+        gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
         losses["kl_per_dim"] = kl_per_dim(moments)
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:

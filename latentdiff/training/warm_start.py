@@ -26,6 +26,8 @@ def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
     path = path / "last.ckpt" if path.is_dir() else path
     if path.suffix == ".ckpt":
         spent = _from_run(module, path)
+        if kind == "autoencoder" and module.loss.frozen_encoder:
+            _keep_encoder(module, path)
     else:
         header, state = read(path, kind)
         # A diffusion model's file also holds its codec, an autoencoder's the statistics of its latents.
@@ -46,6 +48,15 @@ def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
         "seconds": spent["seconds"],
         "command": spent.get("command"),
     }
+
+
+def _keep_encoder(module: StageModule, path: Path) -> None:
+    """Let the averaged encoder, the one that a run hands on, be the one that runs, with the statistics handed on."""
+    module.network.encoder.load_state_dict(module.ema.network.encoder.state_dict())
+    model = path.with_name("model.safetensors")
+    if model.is_file():
+        _, state = read(model, "autoencoder")
+        module.kept_statistics = (state["latent_mean"], state["latent_std"])
 
 
 def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
