@@ -1,18 +1,15 @@
-"""A data set in memory, and the one door to all of them."""
+"""A data set in memory."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
 
-from latentdiff.config import DataConfig
-
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 
 class DataError(Exception):
@@ -24,12 +21,13 @@ class ImageSet:
     """One split of a data set.
 
     Attributes:
-        images: uint8 [n, c, h, w].
-        labels: int64 [n].
+        images: uint8 [n, c, h, w]; may be mapped from a file.
+        labels: int64 [n]; all 0 where there are no classes.
         name: The data set, such as ``fashion-mnist``.
-        split: ``train`` or ``test``.
-        source: ``full`` or ``embedded``.
-        class_names: One name for each class.
+        split: ``train``, ``val`` or ``test``.
+        source: ``full``, or ``embedded`` for the slice inside the package.
+        class_names: One name for each class; empty where there are none.
+        parts: How the split came about, in words, where it is not the official one.
     """
 
     images: Tensor
@@ -38,6 +36,7 @@ class ImageSet:
     split: Split
     source: str
     class_names: tuple[str, ...]
+    parts: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +49,7 @@ class ImageSet:
     def num_classes(self) -> int:
         return len(self.class_names)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits of a SHA-256 over the pixels, labels and shape: equal for equal content alone."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
@@ -58,21 +57,16 @@ class ImageSet:
         digest.update(self.labels.contiguous().numpy())
         return digest.hexdigest()[:16]
 
+    def take(self, indices: Tensor) -> ImageSet:
+        """The images of these indices, int64 [m]; without a copy where they are all of one stretch."""
+        start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
+        whole = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
+        where = slice(start, start + count) if whole else indices
+        return replace(self, images=self.images[where], labels=self.labels[where])
+
     def describe(self) -> str:
-        kind = "full set" if self.source == "full" else "embedded slice, not the full set"
+        slice_of = "embedded slice, not the full set" if self.source == "embedded" else ""
+        kind = "; ".join(part for part in (slice_of, self.parts) if part) or "full set"
         return (
             f"{self.name} {self.split} split ({kind}): {len(self):,} images of {'x'.join(map(str, self.image_shape))}"
         )
-
-
-def data_root(root: str | None) -> Path:
-    """The folder of the data sets: the setting, else LATENTDIFF_DATA, else ``data``."""
-    return Path(root or os.environ.get("LATENTDIFF_DATA") or "data").expanduser()
-
-
-def load_data(config: DataConfig, split: Split) -> ImageSet:
-    """Load one split. Raises :class:`DataError` where it is missing or damaged."""
-    from latentdiff.data import fashion_mnist
-
-    loaders = {"fashion-mnist": fashion_mnist.load}
-    return loaders[config.name](data_root(config.root), config.source, split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
@@ -62,6 +62,9 @@ def run(config: DiffusionStage, command: str = "") -> Path:
 
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
     print(train.describe())
+    if config.network.class_conditional and not train.num_classes:
+        config = replace(config, network=replace(config.network, class_conditional=False))
+        print(f"{train.name} has no classes here: the model is unconditional")
     stage_one = {}
     if config.autoencoder == "none":
         codec = IdentityCodec(train.image_shape)

@@ -11,8 +11,10 @@ import torch
 
 from latentdiff.config import DataConfig
 from latentdiff.data import DataError, fashion_mnist, load_data
-from latentdiff.data.fashion_mnist import EMBEDDED, FILES, FOLDER
+from latentdiff.data.fashion_mnist import EMBEDDED, EMBEDDED_COUNTS, FASHION_MNIST
+from latentdiff.data.idx import FILES
 
+FOLDER = FASHION_MNIST.folder
 FULL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
 
 
@@ -25,7 +27,7 @@ def write_idx(path: Path, array: torch.Tensor, cut: int = 0) -> None:
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
 
 
 def test_embedded_slice_is_balanced_real_and_small():
@@ -40,10 +42,11 @@ def test_embedded_slice_is_balanced_real_and_small():
     assert (EMBEDDED / "LICENSE").is_file()
 
 
-@pytest.mark.skipif(not fashion_mnist.present(FULL), reason="the full set is not on this machine")
+@pytest.mark.skipif(not FASHION_MNIST.present(FULL), reason="the full set is not on this machine")
 def test_embedded_slice_is_the_first_of_each_class_of_the_full_set():
     for split, per_class in (("train", 1_000), ("test", 200)):
-        full, part = (fashion_mnist.read(root, kind, split) for root, kind in ((FULL, "full"), (EMBEDDED, "embedded")))
+        full = FASHION_MNIST.read(FULL, split)
+        part = FASHION_MNIST.read(EMBEDDED, split, "embedded", EMBEDDED_COUNTS[split])
         keep = torch.cat([torch.nonzero(full.labels == k)[:per_class, 0] for k in range(10)]).sort().values
         assert torch.equal(full.images[keep], part.images)
         assert torch.equal(full.labels[keep], part.labels)
@@ -59,7 +62,8 @@ def test_auto_takes_the_slice_only_where_nothing_else_can_be_had(tmp_path, no_ne
 @pytest.fixture
 def small_set(tmp_path, monkeypatch):
     """A faithful miniature of the full layout: plain training files, gzipped test files."""
-    monkeypatch.setitem(fashion_mnist.IMAGES, "full", {"train": 30, "test": 20})
+    monkeypatch.setitem(FASHION_MNIST.counts, "train", 30)
+    monkeypatch.setitem(FASHION_MNIST.counts, "test", 20)
     for split, n in (("train", 30), ("test", 20)):
         for name, array in zip(
             FILES[split],
@@ -113,7 +117,7 @@ def test_damaged_gzip_and_wrong_label(small_set):
 
 
 def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "answers", lambda *_: True)
+    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: True)
 
     def fails(self, root, download):
         (Path(root) / FOLDER).mkdir(parents=True)
@@ -121,12 +125,12 @@ def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):
         raise RuntimeError("connection lost")
 
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", fails)
-    assert not fashion_mnist.download(tmp_path / "data")
+    assert not fashion_mnist.fetch(tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
     def succeeds(self, root, download):
         shutil.copytree(EMBEDDED / FOLDER, Path(root) / FOLDER)
 
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", succeeds)
-    assert fashion_mnist.download(tmp_path / "data")
-    assert fashion_mnist.present(tmp_path / "data")
+    assert fashion_mnist.fetch(tmp_path / "data")
+    assert FASHION_MNIST.present(tmp_path / "data")

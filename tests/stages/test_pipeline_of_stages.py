@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from latentdiff import checkpoint, load
-from latentdiff.data import fashion_mnist
 from latentdiff.evaluation import feature_nets
 from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, release, sample
 from latentdiff.stages.folders import FolderError
@@ -203,7 +202,7 @@ def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench):
 
 
 def test_a_run_says_which_images_it_used(workbench, monkeypatch, capsys):
-    monkeypatch.setattr(fashion_mnist, "answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
     latents.main(["--folder=elsewhere"])
     assert "embedded slice, not the full set" in capsys.readouterr().out
 
@@ -265,3 +264,18 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
     with pytest.raises(ValueError, match="measured another file"):
         release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
+
+
+def test_a_folder_of_ones_own_images_goes_through_both_stages(workbench):
+    """Colour images of unequal size, without classes and without a classifier to measure with."""
+    for index in range(40):
+        Path("own").mkdir(exist_ok=True)
+        size = (20 + index % 7, 31)
+        pixels = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"own/{index}.png")
+    data = ["--data.name=folder", "--data.path=own", "--data.size=16", "--data.hflip=true"]
+    trainer = [setting for setting in TRAINER if "data.source" not in setting]
+    autoencoder.main([*trainer, *CODEC, *data])
+    diffusion.main([*trainer, *UNET, *data, "--autoencoder=stages/autoencoder/folder-autoencoder/model.safetensors"])
+    images = load("stages/diffusion/folder-latent/model.safetensors").sample(3, steps=2)
+    assert images.shape == (3, 3, 16, 16)

@@ -1,0 +1,58 @@
+"""CIFAR-10 (Krizhevsky 2009): torchvision's batches, or a folder of images for each split and class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from latentdiff.data.download import download
+from latentdiff.data.files import open_files
+from latentdiff.data.image_set import DataError, ImageSet, Split
+from latentdiff.data.listing import Listing
+
+BATCHES = Path("cifar-10-batches-py")
+FOLDER = Path("cifar-10")
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def load(root: Path, split: Split) -> ImageSet | Listing:
+    """The batches of torchvision's layout under ``root`` (decoded at once), else the listing of its folder of images,
+    else the set downloaded. Raises :class:`DataError`."""
+    if not (root / BATCHES).is_dir() and (root / FOLDER).is_dir():
+        return listing(root / FOLDER)
+    if not (root / BATCHES).is_dir() and not fetch(root):
+        raise DataError(
+            f"CIFAR-10 is neither under {root / BATCHES} (torchvision's) nor under {root / FOLDER} "
+            "({train,test}/<class>/*.png), and could not be downloaded. Name another folder with --data.root."
+        )
+    from torchvision.datasets import CIFAR10
+
+    try:
+        data = CIFAR10(root, train=split == "train")
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        raise DataError(f"{root / BATCHES} is damaged: {error}. Remove it to download the set again.") from error
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(data.targets), "cifar-10", split, "full", CLASS_NAMES)
+
+
+def listing(folder: Path) -> Listing:
+    """The images of ``{train,test}/<class>/``."""
+    files = open_files(folder)
+    parts = [tuple(name.split("/")) for name in files.images]
+    for name, place in zip(files.images, parts, strict=True):
+        if len(place) != 3 or place[0] not in ("train", "test") or place[1] not in CLASS_NAMES:
+            raise DataError(f"{folder / name} is not in one of the folders {{train,test}}/<class> of CIFAR-10")
+    official = {
+        split: torch.tensor([i for i, place in enumerate(parts) if place[0] == split], dtype=torch.int64)
+        for split in ("train", "test")
+    }
+    labels = torch.tensor([CLASS_NAMES.index(place[1]) for place in parts], dtype=torch.int64)
+    return Listing("cifar-10", files, files.images, labels, CLASS_NAMES, official)
+
+
+def fetch(root: Path) -> bool:
+    """Download the set through torchvision; False where no server answers."""
+    from torchvision.datasets import CIFAR10
+
+    return download("CIFAR-10", root, BATCHES, [CIFAR10.url], lambda folder: CIFAR10(folder, download=True))

@@ -1,0 +1,190 @@
+"""The one door to all data sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentdiff.config import DataConfig
+from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
+from latentdiff.data.decode import Square
+from latentdiff.data.image_cache import cached_images
+from latentdiff.data.image_set import DataError, ImageSet, Split
+from latentdiff.data.listing import Listing
+from latentdiff.data.splits import split_indices
+
+# The side of the squares where none is asked for; what comes as arrays keeps its own.
+SIZES = {"cifar-10": 32}
+DEFAULT_SIZE = 64
+# Those that are pooled and split by us unless the official split is asked for: 1,020 training flowers are too few.
+POOLED = ("flowers-102",)
+LABELS = ("labels", "none")
+
+
+def data_root(root: str | None) -> Path:
+    """The folder of the data sets: the setting, else LATENTDIFF_DATA, else ``data``."""
+    return Path(root or os.environ.get("LATENTDIFF_DATA") or "data").expanduser()
+
+
+def load_data(config: DataConfig, split: Split) -> ImageSet:
+    """Load one split.
+
+    Raises :class:`DataError` where the data set is missing, damaged or without such a split, and ValueError for
+    settings that contradict it.
+    """
+    _check(config)
+    if config.name == "mixed":
+        return _mixed(config, split)
+    found = _open(config, split)
+    if isinstance(found, ImageSet):
+        return _limited(_unlabelled(_shaped(found, config), config), config)
+    square = Square(
+        config.size or SIZES.get(config.name, DEFAULT_SIZE), config.colour == "grey", config.crop, config.split_seed
+    )
+    images, kept = cached_images(found, square, Path(config.cache_folder), config.on_bad_image == "skip")
+    indices, parts = _split(found, kept, config, split)
+    whole = ImageSet(images, found.labels[kept], found.name, split, "full", found.class_names, parts)
+    return _limited(_unlabelled(whole.take(indices), config), config)
+
+
+def has_split(config: DataConfig, split: Split) -> bool:
+    """Whether :func:`load_data` has that split."""
+    try:
+        load_data(config, split)
+    except NoSplitError:
+        return False
+    return True
+
+
+class NoSplitError(DataError):
+    """A data set has no split of that name."""
+
+
+def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
+    root, path = data_root(config.root), Path(config.path).expanduser() if config.path else None
+    own = config.classes if config.classes not in LABELS else None
+    loaders: dict[str, Callable[[], ImageSet | Listing]] = {
+        "fashion-mnist": lambda: fashion_mnist.load(root, config.source, split),
+        "mnist": lambda: mnist.load(root, split),
+        "cifar-10": lambda: cifar.load(root, split),
+        "flowers-102": lambda: flowers.listing(root),
+        "celeba": lambda: celeba.listing(root, path, own),
+        "oxford-iiit-pet": lambda: pets.listing(root, path),
+        "folder": lambda: folder.listing(path, Path(config.table).expanduser() if config.table else None, own),
+    }
+    if config.name in ("fashion-mnist", "mnist", "cifar-10") and split == "val":
+        raise NoSplitError(f"{config.name} has no validation split, only train and test")
+    return loaders[config.name]()
+
+
+def _check(config: DataConfig) -> None:
+    takes_path = ("celeba", "oxford-iiit-pet", "folder")
+    if config.path and config.name not in takes_path:
+        raise ValueError(f"data.path is for {', '.join(takes_path)}; {config.name} is looked for under data.root")
+    if config.name == "folder" and not config.path:
+        raise ValueError("data.name folder needs --data.path, a directory or a zip of images")
+    if config.table and config.name != "folder":
+        raise ValueError(f"data.table is for data.name folder, not {config.name}")
+    if config.classes not in LABELS and config.name != "celeba" and not config.table:
+        raise ValueError(
+            f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
+        )
+    if config.size is not None and config.size < 4:
+        raise ValueError(f"data.size must be at least 4 pixels, not {config.size}")
+    if config.max_images is not None and config.max_images < 1:
+        raise ValueError(f"data.max_images must be at least 1, not {config.max_images}")
+    if bool(config.mix) != (config.name == "mixed"):
+        raise ValueError("data.mix lists the data sets of data.name mixed, and goes with it alone")
+
+
+def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
+    """Indices into the kept images, and how they were chosen."""
+    rule = config.split
+    if rule == "default":
+        rule = "official" if listing.official and config.name not in POOLED else "fractions"
+    if rule == "official":
+        if not listing.official:
+            raise DataError(f"{listing.name} has no official split here; use --data.split fractions")
+        if split not in listing.official:
+            raise NoSplitError(f"{listing.name} has no official {split} split; use --data.split fractions")
+        # From a place among the members to the place among those that are kept.
+        place = torch.full((len(listing.members),), -1, dtype=torch.int64)
+        place[kept] = torch.arange(len(kept))
+        indices = place[listing.official[split]]
+        return indices[indices >= 0], ""
+    shares = "/".join(f"{100 * share:g}" for share in config.fractions)
+    # A file that cannot be used moves no other from one split to another.
+    of_members = split_indices(listing.labels, tuple(config.fractions), config.split_seed)[split]
+    chosen = torch.zeros(len(listing.members), dtype=torch.bool)
+    chosen[of_members] = True
+    indices = torch.nonzero(chosen[kept])[:, 0]
+    if not len(indices):
+        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {shares}")
+    return indices, f"of all images split {shares} by seed {config.split_seed}"
+
+
+def _unlabelled(data: ImageSet, config: DataConfig) -> ImageSet:
+    if config.classes != "none":
+        return data
+    return replace(data, labels=torch.zeros_like(data.labels), class_names=())
+
+
+def _limited(data: ImageSet, config: DataConfig) -> ImageSet:
+    """At most ``max_images`` training images, a seeded draw."""
+    if config.max_images is None or data.split != "train" or config.max_images >= len(data):
+        return data
+    generator = torch.Generator().manual_seed(config.split_seed)
+    data = data.take(torch.randperm(len(data), generator=generator)[: config.max_images].sort().values)
+    return replace(data, parts=f"{config.max_images:,} of its images, drawn by seed {config.split_seed}")
+
+
+def _shaped(data: ImageSet, config: DataConfig) -> ImageSet:
+    """A data set that comes as arrays, in the size and colours asked for."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    images, grey = data.images, config.colour == "grey"
+    if config.colour != "auto" and grey and images.shape[1] == 3:
+        images = transforms.rgb_to_grayscale(images)
+    elif config.colour == "rgb" and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    if config.size and config.size != images.shape[-1]:
+        bicubic = transforms.InterpolationMode.BICUBIC
+        chunks = (transforms.resize(chunk, [config.size] * 2, bicubic, antialias=True) for chunk in images.split(1000))
+        images = torch.cat(list(chunks))
+    return replace(data, images=images.contiguous())
+
+
+def _mixed(config: DataConfig, split: Split) -> ImageSet:
+    """Several data sets as one: classes one after the other, images of one shape."""
+    if len(set(config.mix)) != len(config.mix) or "mixed" in config.mix:
+        raise ValueError(f"data.mix must name different data sets, and not itself: {', '.join(config.mix)}")
+    if config.size is None or config.colour == "auto":
+        raise ValueError("a mixed data set needs one shape: set data.size and data.colour")
+    members = [load_data(replace(config, name=name, mix=(), max_images=None), split) for name in config.mix]
+    if config.mix_share == "balanced":
+        fewest = min(len(member) for member in members)
+        generator = torch.Generator().manual_seed(config.split_seed)
+        members = [
+            member.take(torch.randperm(len(member), generator=generator)[:fewest].sort().values) for member in members
+        ]
+    labels, names = [], []
+    for member in members:
+        labels.append(member.labels + len(names))
+        names += [f"{member.name} {name}" for name in member.class_names]
+    if names and not all(member.class_names for member in members):
+        raise ValueError("some of data.mix have classes and some have none: use --data.classes none")
+    whole = ImageSet(
+        torch.cat([member.images for member in members]),
+        torch.cat(labels),
+        "mixed",
+        split,
+        "embedded" if any(member.source == "embedded" for member in members) else "full",
+        tuple(names),
+        f"{config.mix_share} mix of {', '.join(config.mix)}",
+    )
+    return _limited(whole, config)

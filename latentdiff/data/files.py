@@ -1,0 +1,98 @@
+"""Where image files are read from: a directory, or a zip that is never unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from pathlib import Path, PurePosixPath
+
+from latentdiff.data.image_set import DataError
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class Files(ABC):
+    """Files by name: ``/`` between folders, relative to where they lie.
+
+    Attributes:
+        path: The directory or the zip.
+        images: Names of the files that are images by their suffix, in order.
+        refused: Names that are not read, each with the reason.
+    """
+
+    path: Path
+    images: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content of a file. Raises OSError or zipfile.BadZipFile."""
+
+    @abstractmethod
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Two numbers that change with the content: the size, and the time of change or the checksum."""
+
+
+class DirectoryFiles(Files):
+    def __init__(self, path: Path):
+        self.path = path
+        found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        self.images = tuple(sorted(file.as_posix() for file in found if not _hidden(file.parts)))
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        status = (self.path / name).stat()
+        return status.st_size, status.st_mtime_ns
+
+
+class ZipFiles(Files):
+    """Entries are read by their place in the archive; a name in it never becomes a path on this machine."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} cannot be read as a zip: {error}. Copy or download it again.") from error
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        refused = []
+        for entry in self._zip.infolist():
+            parts = PurePosixPath(entry.filename).parts
+            if entry.is_dir() or PurePosixPath(entry.filename).suffix.lower() not in IMAGE_SUFFIXES or _hidden(parts):
+                continue
+            if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
+                refused.append((entry.filename, "its path points out of the archive"))
+            elif entry.filename in self._entries:
+                refused.append((entry.filename, "the archive holds this name twice; the first is taken"))
+            elif entry.flag_bits & 1:
+                refused.append((entry.filename, "it is encrypted"))
+            else:
+                self._entries[entry.filename] = entry
+        self.images, self.refused = tuple(sorted(self._entries)), tuple(refused)
+
+    def read(self, name: str) -> bytes:
+        return self._zip.read(self._entries[name])
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        entry = self._entries[name]
+        return entry.file_size, entry.CRC
+
+
+def open_files(path: Path) -> Files:
+    """The files of a directory or zip. Raises :class:`DataError` where it is neither or holds no image."""
+    if path.is_dir():
+        files: Files = DirectoryFiles(path)
+    elif path.is_file():
+        files = ZipFiles(path)
+    else:
+        raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
+    if not files.images:
+        raise DataError(f"{path} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below")
+    return files
+
+
+def _hidden(parts: tuple[str, ...]) -> bool:
+    """What systems leave behind: ``.DS_Store``, ``._name``, ``__MACOSX``."""
+    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)

@@ -1,0 +1,91 @@
+"""The IDX format of MNIST and Fashion-MNIST: a data set that comes as two arrays for each split."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentdiff.data.image_set import DataError, ImageSet, Split
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """A data set in torchvision's layout of IDX files, plain or gzipped, 28x28 pixels and ten classes.
+
+    Attributes:
+        name: Of the data set.
+        title: What people call it.
+        folder: Of the files under the data root.
+        class_names: Ten.
+        counts: Images of the training and the test split.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    class_names: tuple[str, ...]
+    counts: dict[str, int]
+
+    def present(self, root: Path) -> bool:
+        """Whether any file of the set is under ``root``: then that copy is meant, and a damaged one is an error."""
+        return any(self._find(root, name) for names in FILES.values() for name in names)
+
+    def read(self, root: Path, split: Split, source: str = "full", count: int | None = None) -> ImageSet:
+        """Read one split's two files and check them against each other. Raises :class:`DataError`; changes nothing."""
+        images, labels = (self._array(root, name) for name in FILES[split])
+        expected = count or self.counts[split]
+        for name, array, shape in zip(FILES[split], (images, labels), ((expected, 28, 28), (expected,)), strict=True):
+            if tuple(array.shape) != shape:
+                raise DataError(
+                    f"{self._find(root, name)} holds an array of {tuple(array.shape)} where {shape} was expected"
+                )
+        if labels.max() >= len(self.class_names):
+            raise DataError(
+                f"{self._find(root, FILES[split][1])} holds the label {labels.max()}; the largest allowed is 9"
+            )
+        return ImageSet(images[:, None], labels.long(), self.name, split, source, self.class_names)
+
+    def _find(self, root: Path, name: str) -> Path | None:
+        """The file as it is, or gzipped."""
+        candidates = (root / self.folder / name, root / self.folder / f"{name}.gz")
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _array(self, root: Path, name: str) -> Tensor:
+        path = self._find(root, name)
+        if path is None:
+            raise DataError(
+                f"{root / self.folder / name} is missing while other files of the set are there. Restore it, or remove "
+                f"{root / self.folder} to have the set downloaded again."
+            )
+        return read_idx(path)
+
+
+def read_idx(path: Path) -> Tensor:
+    """An IDX file of unsigned bytes: two zero bytes, type 8, the number of dimensions, big-endian sizes, the data."""
+    advice = "Nothing was changed; restore the file, or remove it and its neighbours to download the set again."
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}. {advice}") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise DataError(f"{path} is not an IDX file of bytes. {advice}")
+    sizes = struct.unpack(f">{content[3]}I", content[4 : 4 + 4 * content[3]])
+    offset = 4 + 4 * len(sizes)
+    if len(content) - offset != math.prod(sizes):
+        raise DataError(
+            f"{path} is truncated or too long: its header promises {math.prod(sizes):,} bytes of data, "
+            f"{len(content) - offset:,} are there. {advice}"
+        )
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=offset).reshape(sizes).copy())

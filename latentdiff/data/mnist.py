@@ -1,0 +1,31 @@
+"""MNIST (LeCun et al. 1998) in torchvision's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentdiff.data.download import download
+from latentdiff.data.idx import FILES, IdxSet
+from latentdiff.data.image_set import DataError, ImageSet, Split
+
+MNIST = IdxSet(
+    "mnist", "MNIST", Path("MNIST") / "raw", tuple(str(digit) for digit in range(10)), {"train": 60_000, "test": 10_000}
+)
+
+
+def load(root: Path, split: Split) -> ImageSet:
+    """The split from ``root``, or downloaded there. Raises :class:`DataError`."""
+    if not MNIST.present(root) and not fetch(root):
+        raise DataError(
+            f"MNIST is not under {root / MNIST.folder} and could not be downloaded. Put its four files there, or name "
+            "another folder with --data.root or LATENTDIFF_DATA."
+        )
+    return MNIST.read(root, split)
+
+
+def fetch(root: Path) -> bool:
+    """Download the set through torchvision; False where no server answers."""
+    from torchvision import datasets
+
+    urls = [mirror + FILES["test"][1] + ".gz" for mirror in datasets.MNIST.mirrors]
+    return download("MNIST", root, MNIST.folder, urls, lambda folder: datasets.MNIST(folder, download=True))

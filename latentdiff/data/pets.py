@@ -1,0 +1,54 @@
+"""Oxford-IIIT Pet (Parkhi et al. 2012): torchvision's layout, or any directory or zip of its images."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from latentdiff.data.download import download
+from latentdiff.data.files import open_files
+from latentdiff.data.image_set import DataError
+from latentdiff.data.listing import Listing, classes_of
+
+FOLDER = Path("oxford-iiit-pet")
+SPLITS = {"train": "trainval.txt", "test": "test.txt"}
+
+
+def listing(root: Path, path: Path | None) -> Listing:
+    """The 37 breeds by the files' own names (``Abyssinian_12.jpg``), with the official split where it is there.
+
+    Raises :class:`DataError`.
+    """
+    folder = path or root / FOLDER
+    if path is None and not folder.is_dir() and not _fetch(root):
+        raise DataError(
+            f"the pets are not under {folder} and could not be downloaded. Put images/ (and annotations/) there, or "
+            "name a directory or zip of the images with --data.path."
+        )
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    files = open_files(images)
+    stems = [PurePosixPath(name).stem for name in files.images]
+    breeds = [stem.rpartition("_")[0] for stem in stems]
+    nameless = next((name for name, breed in zip(files.images, breeds, strict=True) if not breed), None)
+    if nameless:
+        raise DataError(f"{images / nameless} does not say its breed: the pets' files are named like Abyssinian_12.jpg")
+    labels, class_names = classes_of(breeds)
+    number = {stem: index for index, stem in enumerate(stems)}
+    official = {}
+    for split, name in SPLITS.items():
+        table = folder / "annotations" / name
+        if table.is_file():
+            wanted = [line.split()[0] for line in table.read_text().splitlines() if line.strip() and line[0] != "#"]
+            missing = [stem for stem in wanted if stem not in number]
+            if missing:
+                raise DataError(f"{table} names {missing[0]}, which is not in {images} ({len(missing):,} are not)")
+            official[split] = torch.tensor(sorted(number[stem] for stem in wanted))
+    return Listing("oxford-iiit-pet", files, files.images, labels, class_names, official)
+
+
+def _fetch(root: Path) -> bool:
+    from torchvision.datasets import OxfordIIITPet
+
+    url = OxfordIIITPet._RESOURCES[1][0]
+    return download("the Oxford-IIIT pets", root, FOLDER, [url], lambda folder: OxfordIIITPet(folder, download=True))

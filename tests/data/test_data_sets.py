@@ -1,0 +1,346 @@
+"""Every data set by its name: from real files where they are on this machine, else from a miniature of the layout."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from latentdiff.config import DataConfig
+from latentdiff.data import DataError, cifar, has_split, load_data
+from latentdiff.data.splits import split_indices
+
+REAL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
+real = {
+    name: pytest.mark.skipif(not (REAL / place).exists(), reason=f"{name} is not on this machine")
+    for name, place in {
+        "mnist": "MNIST/raw",
+        "cifar-10": "cifar-10/train",
+        "flowers-102": "flowers-102/setid.mat",
+        "celeba": "celeba/img_align_celeba",
+    }.items()
+}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
+
+
+@pytest.fixture(scope="module")
+def real_cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def draw(path, seed=0, size=(24, 20)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def config(root, name, **settings):
+    return DataConfig(name=name, root=str(root), cache_folder=str(Path(root) / "cache"), **settings)
+
+
+# real files
+
+
+@real["mnist"]
+def test_real_mnist():
+    train, test = (load_data(DataConfig(name="mnist", root=str(REAL)), split) for split in ("train", "test"))
+    assert (len(train), len(test), train.image_shape, train.num_classes) == (60_000, 10_000, (1, 28, 28), 10)
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+@real["cifar-10"]
+def test_real_cifar(real_cache):
+    data = load_data(DataConfig(name="cifar-10", root=str(REAL), cache_folder=real_cache), "test")
+    assert (len(data), data.image_shape) == (10_000, (3, 32, 32))
+    assert torch.bincount(data.labels).tolist() == [1000] * 10
+
+
+@real["flowers-102"]
+def test_real_flowers_pooled_and_official(real_cache):
+    splits = {}
+    for rule, sizes in (("default", (6551, 819, 819)), ("official", (1020, 1020, 6149))):
+        settings = DataConfig(name="flowers-102", root=str(REAL), split=rule, cache_folder=real_cache)
+        splits[rule] = [load_data(settings, split) for split in ("train", "val", "test")]
+        assert tuple(len(data) for data in splits[rule]) == sizes
+    train = splits["default"][0]
+    assert (train.image_shape, train.num_classes, train.class_names[0]) == ((3, 64, 64), 102, "pink primrose")
+    assert torch.bincount(splits["official"][0].labels).tolist() == [10] * 102
+    # Every class is shared out alike, to within an image.
+    counts = torch.stack([torch.bincount(data.labels, minlength=102) for data in splits["default"]])
+    assert (counts[0] - 0.8 * counts.sum(0)).abs().max() <= 1.5
+    start = time.perf_counter()
+    load_data(DataConfig(name="flowers-102", root=str(REAL), cache_folder=real_cache), "train")
+    print(f"a later start: {time.perf_counter() - start:.2f} s")
+
+
+@real["celeba"]
+def test_real_celeba_has_no_classes(real_cache):
+    train = load_data(DataConfig(name="celeba", root=str(REAL), cache_folder=real_cache), "train")
+    assert (len(train), train.image_shape, train.num_classes) == (8000, (3, 64, 64), 0)
+    with pytest.raises(DataError, match="list_attr_celeba"):
+        load_data(DataConfig(name="celeba", root=str(REAL), classes="Smiling", cache_folder=real_cache), "train")
+
+
+# miniatures
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    from scipy.io import savemat
+
+    folder = tmp_path / "flowers-102"
+    for index in range(1, 13):
+        draw(folder / "jpg" / f"image_{index:05d}.jpg", index)
+    savemat(folder / "imagelabels.mat", {"labels": np.array([[1, 1, 1, 1, 2, 2, 2, 2, 102, 102, 102, 102]])})
+    splits = {"trnid": [[1, 5, 9]], "valid": [[2, 6, 10]], "tstid": [[3, 4, 7, 8, 11, 12]]}
+    savemat(folder / "setid.mat", {name: np.array(ids) for name, ids in splits.items()})
+    return tmp_path
+
+
+def test_flowers(flowers):
+    val = load_data(config(flowers, "flowers-102", split="official"), "val")
+    assert val.labels.tolist() == [0, 1, 101]
+    pooled = config(flowers, "flowers-102", fractions=(0.5, 0.25, 0.25))
+    assert load_data(pooled, "train").labels.tolist() == [0, 0, 1, 1, 101, 101]
+    dropped = load_data(config(flowers, "flowers-102", classes="none"), "train")
+    assert (dropped.num_classes, dropped.labels.tolist()) == (0, [0] * len(dropped))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "jpg/image_00004.jpg").unlink(), "1 of 12 images are missing"),
+        (lambda folder: (folder / "setid.mat").write_bytes(b"bad"), "setid.mat cannot be read"),
+        (lambda folder: (folder / "imagelabels.mat").unlink(), "imagelabels.mat cannot be read"),
+    ],
+)
+def test_damaged_flowers_are_named(flowers, damage, message):
+    damage(flowers / "flowers-102")
+    with pytest.raises(DataError, match=message):
+        load_data(config(flowers, "flowers-102"), "train")
+
+
+@pytest.fixture
+def faces(tmp_path):
+    folder = tmp_path / "celeba"
+    names = [f"{index:06d}.jpg" for index in range(1, 9)]
+    for index, name in enumerate(names):
+        draw(folder / "img_align_celeba" / name, index, (18, 22))
+    rows = [f"{name}  {-1 if index % 2 else 1} -1" for index, name in enumerate(names)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join(["8", "Smiling Male ", *rows]))
+    (folder / "list_eval_partition.txt").write_text(
+        "\n".join(f"{name} {min(2, index // 4)}" for index, name in enumerate(names))
+    )
+    return tmp_path
+
+
+def test_celeba_with_its_tables(faces):
+    train = load_data(config(faces, "celeba", classes="Smiling"), "train")
+    assert train.class_names == ("not Smiling", "Smiling")
+    assert train.labels.tolist() == [1, 0, 1, 0]
+    assert not has_split(config(faces, "celeba", fractions=(0.5, 0.5, 0.0), split="fractions"), "test")
+    with pytest.raises(DataError, match="no attribute 'Hat'; it has Smiling, Male"):
+        load_data(config(faces, "celeba", classes="Hat"), "train")
+    (faces / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n")
+    with pytest.raises(DataError, match=r"says nothing of 000002\.jpg"):
+        load_data(config(faces, "celeba"), "train")
+
+
+def test_celeba_from_any_directory_or_zip_without_tables(faces, tmp_path):
+    images = sorted((faces / "celeba/img_align_celeba").iterdir())
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for path in images:
+            archive.write(path, f"some/where/{path.name}")
+    other = tmp_path / "elsewhere" / "deep"
+    other.mkdir(parents=True)
+    for path in images:
+        (other / path.name).write_bytes(path.read_bytes())
+    found = [
+        load_data(config(tmp_path / "none", "celeba", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
+        for path in (tmp_path / "faces.zip", other)
+    ]
+    assert torch.equal(found[0].images, found[1].images)
+    assert len(found[0]) == 8
+    with pytest.raises(DataError, match=r"with --data\.path"):
+        load_data(config(tmp_path / "none", "celeba"), "train")
+
+
+def test_pets_with_and_without_annotations(tmp_path):
+    folder = tmp_path / "oxford-iiit-pet"
+    names = [f"{breed}_{index}" for breed in ("Abyssinian", "american_bulldog") for index in range(1, 6)]
+    for index, name in enumerate(names):
+        draw(folder / "images" / f"{name}.jpg", index)
+    pooled = load_data(config(tmp_path, "oxford-iiit-pet", fractions=(0.8, 0.2, 0.0)), "train")
+    assert pooled.class_names == ("Abyssinian", "american_bulldog")
+    assert pooled.labels.tolist() == [0] * 4 + [1] * 4
+    (folder / "annotations").mkdir()
+    (folder / "annotations/trainval.txt").write_text("\n".join(f"{name} 1 1 1" for name in names[::2]))
+    (folder / "annotations/test.txt").write_text("\n".join(f"{name} 1 1 1" for name in names[1::2]))
+    assert load_data(config(tmp_path, "oxford-iiit-pet"), "test").labels.tolist() == [0, 0, 1, 1, 1]
+    with pytest.raises(DataError, match="no official val split"):
+        load_data(config(tmp_path, "oxford-iiit-pet"), "val")
+    elsewhere = load_data(config(tmp_path / "x", "oxford-iiit-pet", path=str(folder / "images")), "train")
+    assert elsewhere.num_classes == 2
+    draw(folder / "images" / "nameless.jpg")
+    with pytest.raises(DataError, match="does not say its breed"):
+        load_data(config(tmp_path, "oxford-iiit-pet"), "train")
+
+
+def test_cifar_in_torchvisions_layout_and_as_folders(tmp_path, monkeypatch):
+    folder = tmp_path / "t" / cifar.BATCHES
+    folder.mkdir(parents=True)
+    rows = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
+    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
+        (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": [0, 1, 2, 3, 4, 9]}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(cifar.CLASS_NAMES)}))
+    with pytest.raises(DataError, match="is damaged"):  # by its checksums, this is not CIFAR-10
+        load_data(config(tmp_path / "t", "cifar-10"), "train")
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    train = load_data(config(tmp_path / "t", "cifar-10"), "train")
+    assert (len(train), train.image_shape) == (30, (3, 32, 32))
+    assert np.array_equal(train.images[1].numpy().ravel(), rows[1])
+    for split in ("train", "test"):
+        for index, name in enumerate(("cat", "dog")):
+            draw(tmp_path / "f" / "cifar-10" / split / name / "0.png", index, (32, 32))
+    test = load_data(config(tmp_path / "f", "cifar-10"), "test")
+    assert (test.labels.tolist(), test.image_shape) == ([3, 5], (3, 32, 32))
+
+
+# one's own folder
+
+
+def test_folder_classes_from_sub_folders_and_splits_from_their_names(tmp_path):
+    for split in ("train", "valid", "test"):
+        for index, name in enumerate(("cats", "dogs")):
+            draw(tmp_path / "own" / split / name / "0.png", index)
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own")), "val")
+    assert (data.class_names, data.labels.tolist()) == (("cats", "dogs"), [0, 1])
+    pooled = config(tmp_path, "folder", path=str(tmp_path / "own"), split="fractions", fractions=(1.0, 0.0, 0.0))
+    assert load_data(pooled, "train").labels.tolist() == [0, 1] * 3
+
+
+def test_folder_without_folders_has_no_classes(tmp_path):
+    for index in range(4):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert (data.num_classes, len(data), data.image_shape) == (0, 4, (3, 64, 64))
+
+
+def test_folder_classes_from_a_table(tmp_path):
+    for index in range(4):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    table = tmp_path / "table.csv"
+    table.write_text("file,kind,colour\n0.png,a,red\n1,b,red\n2.png,a,blue\n3.png,b,blue\n")
+    settings = {"path": str(tmp_path / "own"), "table": str(table), "fractions": (1.0, 0.0, 0.0)}
+    assert load_data(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1, 0, 1]
+    by_colour = load_data(config(tmp_path, "folder", classes="colour", **settings), "train")
+    assert (by_colour.class_names, by_colour.labels.tolist()) == (("blue", "red"), [1, 1, 0, 0])
+    with pytest.raises(DataError, match="no column 'size'"):
+        load_data(config(tmp_path, "folder", classes="size", **settings), "train")
+    for text, message in (
+        ("file,kind\n0.png,a\n", r"no row for 1\.png"),
+        ("file,kind\n0.png,a\n0.png,b\n", "two classes"),
+        ("file\n0.png\n", "two columns"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=message):
+            load_data(config(tmp_path, "folder", **settings), "train")
+
+
+# mixed, and the settings
+
+
+def test_mixed_offsets_classes_and_balances(tmp_path):
+    for index in range(6):
+        draw(tmp_path / "cifar-10" / "train" / cifar.CLASS_NAMES[index] / "0.png", index, (32, 32))
+    mix = {"mix": ("fashion-mnist", "cifar-10"), "size": 32, "colour": "rgb", "source": "embedded"}
+    balanced = load_data(config(tmp_path, "mixed", **mix), "train")
+    assert (len(balanced), balanced.image_shape, balanced.num_classes) == (12, (3, 32, 32), 20)
+    assert balanced.class_names[3] == "fashion-mnist Dress"
+    assert balanced.labels[6:].tolist() == [10, 11, 12, 13, 14, 15]
+    assert balanced.source == "embedded"
+    whole = load_data(config(tmp_path, "mixed", mix_share="proportional", **mix), "train")
+    assert len(whole) == 10_006
+    with pytest.raises(ValueError, match="set data.size and data.colour"):
+        load_data(config(tmp_path, "mixed", mix=("fashion-mnist",)), "train")
+
+
+def test_arrays_are_resized_coloured_and_thinned():
+    small = load_data(DataConfig(source="embedded", size=16, colour="rgb", max_images=50), "train")
+    assert (len(small), small.image_shape) == (50, (3, 16, 16))
+    assert "50 of its images" in small.describe()
+    whole = load_data(DataConfig(source="embedded"), "train")
+    taken = load_data(DataConfig(source="embedded", max_images=50), "train")
+    keys = {image.numpy().tobytes() for image in whole.images}
+    assert all(image.numpy().tobytes() in keys for image in taken.images)
+    assert len(load_data(DataConfig(source="embedded", max_images=50), "test")) == 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "x"}, "data.path is for celeba"),
+        ({"name": "folder"}, r"needs --data\.path"),
+        ({"name": "celeba", "table": "x"}, "data.table is for data.name folder"),
+        ({"classes": "Smiling"}, "an attribute is CelebA's"),
+        ({"size": 2}, "at least 4 pixels"),
+        ({"max_images": 0}, "at least 1"),
+        ({"mix": ("mnist",)}, "goes with it alone"),
+        ({"name": "mixed"}, "goes with it alone"),
+        ({"name": "mixed", "mix": ("mixed",)}, "not itself"),
+    ],
+)
+def test_contradictions_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_data(DataConfig(**settings), "train")
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet"])
+def test_a_set_that_is_nowhere_says_where_it_was_looked_for(name, tmp_path):
+    with pytest.raises(DataError, match="could not be downloaded") as error:
+        load_data(DataConfig(name=name, root=str(tmp_path)), "train")
+    assert str(tmp_path) in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+# splits
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.8, 0.2, 0.0), (1.0, 0.0, 0.0)])
+def test_splits_are_balanced_disjoint_and_seeded(fractions):
+    labels = torch.randint(0, 7, (1003,), generator=torch.Generator().manual_seed(0))
+    splits = split_indices(labels, fractions, seed=3)
+    together = torch.cat(list(splits.values()))
+    assert together.sort().values.tolist() == list(range(1003))
+    totals = torch.bincount(labels, minlength=7)
+    for share, indices in zip(fractions, splits.values(), strict=True):
+        assert (torch.bincount(labels[indices], minlength=7) - share * totals).abs().max() <= 2
+        assert abs(len(indices) - share * 1003) <= 1
+    again, other = (split_indices(labels, fractions, seed) for seed in (3, 4))
+    assert torch.equal(splits["train"], again["train"])
+    if fractions[0] < 1:
+        assert not torch.equal(splits["train"], other["train"])
+
+
+def test_a_class_the_rounding_would_forget_is_made_up_for():
+    splits = split_indices(torch.arange(100), (0.8, 0.1, 0.1), seed=0)
+    assert [len(indices) for indices in splits.values()] == [80, 10, 10]
+
+
+def test_other_fractions_are_refused():
+    for fractions in ((0.5, 0.5, 0.5), (1.1, -0.1, 0.0), (0.0, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="sum to 1"):
+            split_indices(torch.zeros(10, dtype=torch.int64), fractions, 0)

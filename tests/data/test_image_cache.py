@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentdiff.config import DataConfig
+from latentdiff.data import DataError, image_cache, load_data
+from latentdiff.data.decode import Square
+from latentdiff.data.files import open_files
+from latentdiff.data.listing import Listing
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "images"
+    path.mkdir()
+    for index in range(12):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{index:02d}.png")
+    return path
+
+
+def cached(folder, square=Square(8)):
+    return image_cache.cached_images(Listing.unlabelled("folder", open_files(folder)), square, folder.parent / "cache")
+
+
+def test_second_start_decodes_nothing(folder, monkeypatch):
+    first, _ = cached(folder)
+    monkeypatch.setattr(image_cache, "decode", None)
+    again, kept = cached(folder)
+    assert torch.equal(first, again)
+    assert kept.tolist() == list(range(12))
+    again[:] = 0  # a tensor may be written to, its file is not
+    assert torch.equal(first, cached(folder)[0])
+
+
+def test_cache_depends_on_files_and_square(folder):
+    cached(folder)
+    for square in (Square(9), Square(8, grey=True), Square(8, crop="random"), Square(8, crop="random", seed=1)):
+        cached(folder, square)
+    assert len(list((folder.parent / "cache").iterdir())) == 5
+    Image.new("RGB", (20, 20), "red").save(folder / "00.png")
+    assert cached(folder)[0][0, :, 4, 4].tolist() == [255, 0, 0]
+    (folder / "11.png").unlink()
+    assert len(cached(folder)[0]) == 11
+
+
+@pytest.mark.parametrize("name", ["images.bin", "kept.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_damaged_cache_is_told_and_made_again(folder, name, damage, capsys):
+    before = cached(folder)[0].clone()
+    (path,) = (folder.parent / "cache").glob(f"*/{name}")
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        content[-9 if name == "kept.npy" else len(content) // 2] ^= 0xFF
+        path.write_bytes(content[:-3] if damage == "cut" else content)
+    after, kept = cached(folder)
+    assert torch.equal(before, after)
+    assert kept.tolist() == list(range(12))
+
+
+def test_a_decoder_that_is_stopped_leaves_no_cache(folder, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_cache, "decode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cached(folder)
+    assert not list((folder.parent / "cache").iterdir())
+
+
+def test_squares_are_cut_from_the_middle_or_a_seeded_place():
+    center, random = Square(8), Square(8, crop="random")
+    assert center.box(30, 20, "a") == (5, 0, 25, 20)
+    assert center.box(20, 31, "a") == (0, 5, 20, 25)
+    boxes = {random.box(30, 20, str(i))[0] for i in range(200)}
+    assert boxes == set(range(11))
+    assert random.box(30, 20, "a") == random.box(30, 20, "a")
+    assert {Square(8, crop="random", seed=i).box(30, 20, "a")[0] for i in range(50)} != {5}
+
+
+def test_resizing_averages_over_what_it_leaves_out():
+    """A fine checkerboard shrinks to grey; without antialiasing it would stay black and white."""
+    board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
+    assert np.abs(Square(16, grey=True).of(board).astype(int) - 127).max() <= 3
+
+
+SCRIPT = """
+import resource, sys, numpy as np, torch
+from pathlib import Path
+from latentdiff.data import image_cache
+from latentdiff.data.decode import Square
+from latentdiff.data.files import Files
+from latentdiff.data.listing import Listing
+
+class Faces(Files):
+    path, refused = Path("synthetic"), ()
+    images = tuple(f"{i:06d}.jpg" for i in range(int(sys.argv[1])))
+    def read(self, name):
+        return name.encode()
+    def stamp(self, name):
+        return 1, 2
+
+def one(content, square, name):
+    return np.full(square.shape, int(name[:6]) % 251, np.uint8)
+
+image_cache.decode = one
+listing = Listing.unlabelled("celeba", Faces())
+before = int(open("/proc/self/statm").read().split()[5]) * 4096
+resource.setrlimit(resource.RLIMIT_DATA, (before + (400 << 20), resource.RLIM_INFINITY))
+images, kept = image_cache.cached_images(listing, Square(64), Path("cache"))
+print(images.shape, images.numel() / 2**30, "GiB")
+assert [int(images[i, 0, 0, 0]) for i in (0, 5, len(images) - 1)] == [0, 5, (len(images) - 1) % 251]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the process's own memory as Linux counts it")
+def test_all_of_celeba_is_cached_within_400_mib_of_memory_of_its_own(tmp_path):
+    """202,599 squares of 64 pixels are 2.3 GiB; only pages of the file itself are held, which the system can drop."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "202599"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "2.3" in result.stdout
+
+
+def test_mapped_images_are_an_ordinary_data_set(folder):
+    config = DataConfig(name="folder", path=str(folder), size=8, fractions=(0.5, 0.25, 0.25))
+    splits = {split: load_data(config, split) for split in ("train", "val", "test")}
+    assert {split: len(data) for split, data in splits.items()} == {"train": 6, "val": 3, "test": 3}
+    assert splits["train"].image_shape == (3, 8, 8)
+    assert len({data.fingerprint for data in splits.values()}) == 3
+
+
+def test_unreadable_cache_folder_is_an_error_not_a_loss(folder, monkeypatch):
+    monkeypatch.setattr(image_cache, "_read", lambda *_: None)
+    with pytest.raises(DataError, match="cannot be read back"):
+        cached(folder)
