@@ -274,7 +274,7 @@ def test_mixed_offsets_classes_and_balances(tmp_path):
     assert balanced.source == "embedded"
     whole = load_data(config(tmp_path, "mixed", mix_share="proportional", **mix), "train")
     assert len(whole) == 10_006
-    with pytest.raises(ValueError, match="set data.size and data.colour"):
+    with pytest.raises(ValueError, match=r"set data\.size and data\.colour"):
         load_data(config(tmp_path, "mixed", mix=("fashion-mnist",)), "train")
 
 

@@ -26,7 +26,10 @@ def folder(tmp_path):
     return path
 
 
-def cached(folder, square=Square(8)):
+EIGHT = Square(8)
+
+
+def cached(folder, square=EIGHT):
     return image_cache.cached_images(Listing.unlabelled("folder", open_files(folder)), square, folder.parent / "cache")
 
 
