@@ -103,7 +103,7 @@ def _write(path: Path, key: str, listing: Listing, square: Square) -> None:
 
 
 def _decoded(listing: Listing, square: Square) -> Iterator[np.ndarray | str]:
-    """Each member's square, or why there is none, in order: decoded a few ahead in threads (PIL lets go of the lock)."""
+    """Each member's square, or why there is none, in order: a few ahead, in threads, since PIL lets go of the lock."""
 
     def one(member: str) -> np.ndarray | str:
         try:
