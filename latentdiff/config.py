@@ -229,7 +229,8 @@ class TrainerConfig:
         lr_step_images: Images between two steps.
         lr_step_factor: What a step or a plateau multiplies the rate by.
         lr_patience: Epochs without a new best that make a plateau.
-        monitor: A column of metrics.csv to watch, such as ``distance`` or ``psnr``.
+        monitor: A column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
+            model is kept as best.safetensors, beside the last one, whenever it has a new best.
         monitor_mode: Whether less of it is better (``min``) or more (``max``).
         stop_patience: End the run after this many epochs without a new best; none never does.
         weight_decay: Decoupled weight decay.

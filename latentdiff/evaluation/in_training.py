@@ -2,53 +2,106 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.data import ImageSet
-from latentdiff.evaluation.extract import extract
-from latentdiff.evaluation.feature_nets import ClassifierFeatures
-from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_nets import (
+    ClassifierFeatures,
+    FeatureNet,
+    Features,
+    InceptionFeatures,
+    find_inception,
+)
+from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.pipeline import DiffusionModel
 from latentdiff.shelf import find
 
+QualityNet = Literal["auto", "classifier", "inception"]
 STEPS = 20
 
 
 @dataclass(frozen=True)
 class QualityProbe:
-    """Fréchet distance to the test images in the classifier's features, from a few samples, always the same seeds.
+    """How far a few samples, always of the same seeds, are from held-out images.
 
-    The number depends on how many samples it is taken from: it compares moments of one training, or of two with the
-    same ``num_images``, and is not the distance that an evaluation reports.
+    In the data set's classifier the measure is the Fréchet ``distance``, which depends on how many samples it is taken
+    from: it compares moments of one training, or of two with the same ``num_images``, and is not the distance that an
+    evaluation reports. In Inception it is ``kid``, which does not.
     """
 
-    net: ClassifierFeatures
-    reference: Moments
+    net: FeatureNet
+    reference: Features
     num_images: int
 
     @classmethod
-    def build(cls, test: ImageSet, num_images: int, device: torch.device) -> QualityProbe | None:
-        """The probe for a data set; None where it has no classifier or ``num_images`` is 0."""
-        path = find(f"{test.name}/classifier.safetensors")
-        if not num_images or path is None:
+    def build(
+        cls,
+        held_out: ImageSet,
+        num_images: int,
+        device: torch.device,
+        net: QualityNet = "auto",
+        folder: Path | None = None,
+    ) -> QualityProbe | None:
+        """The probe for a data set.
+
+        Args:
+            held_out: Images that are not trained on.
+            num_images: Samples for each look; 0 for none at all.
+            device: Where the net runs.
+            net: ``auto`` is the classifier where the data set has one, else Inception where its weights are.
+            folder: Where Inception's features of ``held_out`` are cached.
+
+        Returns: None where there is no net to look with, which is said. Raises
+        :class:`~latentdiff.checkpoint.CheckpointError` where the net that was named is not there.
+        """
+        if not num_images:
             return None
-        try:
-            net = ClassifierFeatures(path, device)
-        except CheckpointError as error:
-            print(f"no quality figures while training: {error}")
+        classifier = find(f"{held_out.name}/classifier.safetensors")
+        if net == "classifier" or (net == "auto" and classifier is not None):
+            try:
+                if classifier is None:
+                    raise CheckpointError(f"{held_out.name} has no classifier: use --quality_net inception")
+                own = ClassifierFeatures(classifier, device)
+            except CheckpointError as error:
+                if net == "classifier":
+                    raise
+                print(f"no quality figures while training: {error}")
+                return None
+            return cls(own, extract(own, held_out.images, progress=False), num_images)
+        weights = find_inception(None)
+        if weights is None:
+            if net == "inception":
+                raise CheckpointError(
+                    "the FID Inception's weights are not here and could not be downloaded: name the file with "
+                    "LATENTDIFF_INCEPTION, or leave the looks out with --quality_images 0"
+                )
+            print("no quality figures while training: no classifier, and the FID Inception's weights are not here")
             return None
-        return cls(net, moments(extract(net, test.images, progress=False).pooled), num_images)
+        inception = InceptionFeatures(weights, device)
+        if folder is None:
+            return cls(inception, extract(inception, held_out.images), num_images)
+        return cls(inception, cached(inception, held_out.images, folder, held_out.fingerprint), num_images)
 
     def __call__(self, model: DiffusionModel) -> dict[str, float]:
-        """``distance``, and for a conditional model ``class_accuracy``, of samples in 20 steps."""
+        """``distance`` or ``kid``, for a conditional model and a classifier ``class_accuracy``, of samples in 20 steps,
+        and the ``quality_seconds`` that the look took."""
+        start = time.perf_counter()
         steps = min(STEPS, model.schedule.num_train_steps or STEPS)
         images = model.sample(self.num_images, steps=steps, batch_size=100)
         features = extract(self.net, images, progress=False)
-        values = {"distance": frechet_distance(moments(features.pooled), self.reference)}
-        if model.conditional:
-            asked = torch.arange(self.num_images) % model.network.null_label
-            values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
-        return values
+        if self.net.metric == "fid":
+            values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
+        else:
+            values = {"distance": frechet_distance(moments(features.pooled), moments(self.reference.pooled))}
+            if model.conditional and features.logits is not None:
+                asked = torch.arange(self.num_images) % model.network.null_label
+                values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
+        return values | {"quality_seconds": time.perf_counter() - start}

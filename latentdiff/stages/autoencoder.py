@@ -18,7 +18,8 @@ class AutoencoderStage:
         model: The network.
         loss: What it is trained for.
         trainer: How long and on what.
-        validation_images: Test images whose reconstructions are measured each epoch (nothing is selected by them).
+        validation_images: Held-out images whose reconstructions are measured each epoch: the validation split's, or the
+            test split's where there is none.
         init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
         run: Where the files go.
     """
@@ -39,7 +40,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     import torch
 
     from latentdiff import checkpoint
-    from latentdiff.data import load_data
+    from latentdiff.data import has_split, load_data
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
     from latentdiff.training.autoencoder import AutoencoderModule
@@ -49,7 +50,8 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     from latentdiff.training.provenance import provenance
     from latentdiff.training.warm_start import warm_start
 
-    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    train = load_data(config.data, "train")
+    held_out = load_data(config.data, "val" if has_split(config.data, "val") else "test")
     print(train.describe())
     check_settings(config.trainer)
     if config.loss.frozen_encoder and not config.init:
@@ -75,7 +77,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     folder = folders.prepare(config.run, "autoencoder", name, resumable=True)
     folders.record_config(config, folder)
     images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images
-    validation = test.images[: config.validation_images]
+    validation = held_out.images[: config.validation_images]
     fit(
         module,
         (images,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 
@@ -21,8 +22,12 @@ class DiffusionStage:
         diffusion: The noising process and its target.
         trainer: How long and on what.
         sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
-        quality_images: Samples for each in-training quality figure, the Fréchet distance in the classifier's
-            features; 0 leaves it out.
+        quality_images: Samples for each in-training quality figure; 0 leaves it out.
+        quality_net: Whose features it is measured in: the ``classifier``'s (a Fréchet ``distance``), ``inception``'s
+            (``kid``), or ``auto``: the classifier's where the data set has one, else Inception's where its weights are.
+        validation_images: Held-out images that the loss is measured on each epoch (``val_loss``); 0 leaves it out.
+            Held out are the validation split's, or the test split's where there is none.
+        features_folder: Where Inception's features of the held-out images are cached.
         latents_folder: Where latent caches are kept.
         init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
         run: Where the files go.
@@ -36,6 +41,9 @@ class DiffusionStage:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sample_every: int = 1
     quality_images: int = 500
+    quality_net: Literal["auto", "classifier", "inception"] = "auto"
+    validation_images: int = 1000
+    features_folder: str = "stages/features"
     latents_folder: str = "stages/latents"
     init: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
@@ -44,10 +52,11 @@ class DiffusionStage:
 def run(config: DiffusionStage, command: str = "") -> Path:
     """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
     import lightning
+    import torch
 
     from latentdiff import checkpoint
-    from latentdiff.codec import IdentityCodec, load_codec
-    from latentdiff.data import load_data
+    from latentdiff.codec import ENCODE_BATCH, IdentityCodec, load_codec
+    from latentdiff.data import has_split, load_data
     from latentdiff.evaluation.in_training import QualityProbe
     from latentdiff.latents import cached_moments
     from latentdiff.pipeline import DiffusionModel
@@ -60,7 +69,8 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     from latentdiff.training.provenance import provenance
     from latentdiff.training.warm_start import warm_start
 
-    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    train = load_data(config.data, "train")
+    held_out = load_data(config.data, "val" if has_split(config.data, "val") else "test")
     print(train.describe())
     if config.network.class_conditional and not train.num_classes:
         config = replace(config, network=replace(config.network, class_conditional=False))
@@ -85,7 +95,9 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
-    probe = QualityProbe.build(test, config.quality_images, device)
+    probe = QualityProbe.build(
+        held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
+    )
     name = f"{config.data.name}-{config.name}"
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
     if config.init and not folders.goes_on(config.run, "diffusion", name):
@@ -97,6 +109,16 @@ def run(config: DiffusionStage, command: str = "") -> Path:
 
     steps = min(20, config.diffusion.num_train_steps or 20)
 
+    few = held_out.take(torch.arange(min(config.validation_images, len(held_out))))
+    few_moments = torch.cat([codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)]) if len(few) else None
+
+    def validate() -> dict[str, float]:
+        values = probe(model) if probe else {}
+        return values if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)} | values
+
+    def record() -> dict[str, Any]:
+        return provenance(module, train, command, plain(config), **stage_one)
+
     def draw(path: Path) -> None:
         save_grid(model.sample(grid, batch_size=grid, steps=steps), path, columns=grid // 10)
 
@@ -104,11 +126,19 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         module,
         (moments, labels),
         folder,
-        [EpochEnd(folder, lambda: probe(model) if probe else {}, draw, every=config.sample_every)],
+        [
+            EpochEnd(
+                folder,
+                validate,
+                draw,
+                every=config.sample_every,
+                keep=lambda: model.save(folder / "best.safetensors", record()),
+            )
+        ],
         resume=config.run.resume,
     )
     path = folder / "model.safetensors"
-    model.save(path, provenance(module, train, command, plain(config), **stage_one))
+    model.save(path, record())
     print(path)
     return path
 

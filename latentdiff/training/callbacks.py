@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning
 from tqdm import tqdm
 
+from latentdiff.training.learning_rate import is_best
 from latentdiff.training.stage_module import StageModule
 
 
@@ -23,6 +24,7 @@ class EpochEnd(lightning.Callback):
         validate: Gives the epoch's validation numbers.
         draw: Draws the run's sample grid into a file.
         every: Epochs between two validations and grids; the last epoch always has them.
+        keep: Saves the model beside the last one; called whenever the metric that is watched has a new best.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class EpochEnd(lightning.Callback):
         validate: Callable[[], dict[str, float]],
         draw: Callable[[Path], None],
         every: int = 1,
+        keep: Callable[[], None] | None = None,
     ):
-        self.folder, self.validate, self.draw, self.every = folder, validate, draw, every
+        self.folder, self.validate, self.draw, self.every, self.keep = folder, validate, draw, every, keep
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
         row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.seconds}
@@ -43,6 +46,8 @@ class EpochEnd(lightning.Callback):
             row |= self.validate()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
         module.history.append(row)
+        if trainer.is_global_zero and self.keep and is_best(module.settings, module.history):
+            self.keep()
         if module.finished():
             trainer.should_stop = True
         if trainer.is_global_zero:

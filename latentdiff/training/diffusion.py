@@ -146,6 +146,30 @@ class DiffusionModule(StageModule):
         self.ema.update(self.network, self.weights_age, settings.batch_size)
         return losses
 
+    @torch.no_grad()
+    def validation_loss(self, moments: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+        """The loss of the averaged network on held-out images, of moments [n, ...] and labels [n].
+
+        Always with the same noise and levels, which cover the process evenly, so that epochs compare.
+        """
+        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 3))
+        n, shape = len(moments), self.codec.latent_shape
+        levels = self.schedule.training_levels((torch.arange(n) + 0.5) / n)[torch.randperm(n, generator=generator)]
+        noise, draw = (torch.randn(n, *shape, generator=generator) for _ in range(2))
+        total, network = 0.0, self.ema.network
+        for start in range(0, n, batch_size):
+            part = slice(start, min(start + batch_size, n))
+            own = moments[part].to(self.device)
+            x0, eps = self.codec.sample(own, noise=draw[part]), noise[part].to(self.device)
+            x = add_noise(x0, eps, levels[part])
+            time = levels.time[part].to(self.device, torch.float32)
+            asked = None if network.null_label is None else labels[part].to(self.device)
+            output = network(self.target.scale_input(x, levels[part]), time, asked)
+            output = output[:, : x.shape[1]]  # beside it there may be a learned variance
+            loss = diffusion_loss(output, x0, eps, levels[part], self.target, self.diffusion)
+            total += len(x) * float(loss)
+        return total / n
+
     def _losses(self, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None) -> dict[str, Tensor]:
         """``loss``, and ``bound`` where the variance is learned, of x = alpha x0 + sigma noise."""
         shown = self.target.scale_input(x, levels)

@@ -50,6 +50,15 @@ def stalls(history: list[dict[str, Any]], settings: TrainerConfig, patience: int
     return count, since
 
 
+def is_best(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
+    """Whether the last epoch measured ``monitor`` and found it better than ever before."""
+    if not settings.monitor or settings.monitor not in history[-1]:
+        return False
+    sign = -1.0 if settings.monitor_mode == "max" else 1.0
+    *before, now = (sign * row[settings.monitor] for row in history if settings.monitor in row)
+    return now < min(before, default=math.inf)
+
+
 def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
     """Whether ``monitor`` has gone ``stop_patience`` epochs without a new best."""
     return settings.stop_patience is not None and stalls(history, settings, settings.stop_patience)[0] > 0

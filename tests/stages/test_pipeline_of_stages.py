@@ -62,7 +62,7 @@ def inside(workbench, isolated, monkeypatch):
 def test_training_leaves_a_whole_run_folder(workbench):
     for run, columns in (
         ("autoencoder/fashion-mnist-autoencoder", {"psnr", "ssim", "val_kl_per_dim", "latent_mean_0", "latent_std_1"}),
-        ("diffusion/fashion-mnist-latent", {"loss", "distance", "class_accuracy"}),
+        ("diffusion/fashion-mnist-latent", {"loss", "val_loss", "distance", "class_accuracy", "quality_seconds"}),
         ("diffusion/fashion-mnist-pixel", {"loss", "distance", "class_accuracy"}),
     ):
         folder = workbench / "stages" / run
@@ -264,6 +264,18 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
     with pytest.raises(ValueError, match="measured another file"):
         release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
+
+
+def test_the_best_model_is_kept_beside_the_last(workbench):
+    watched = ["--trainer.monitor=val_loss", "--trainer.lr=0.01", "--name=watched", "--quality_images=0"]
+    diffusion.main([*TRAINER, *UNET, *watched])
+    folder = workbench / "stages/diffusion/fashion-mnist-watched"
+    rows = read_rows(folder / "metrics.csv")
+    best = min(rows, key=lambda row: float(row["val_loss"]))
+    kept = checkpoint.read_header(folder / "best.safetensors")["provenance"]
+    assert kept["images_seen"] == int(best["images_seen"])
+    assert load(folder / "best.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
+    assert not (workbench / "stages/diffusion/fashion-mnist-latent/best.safetensors").exists()
 
 
 def test_a_folder_of_ones_own_images_goes_through_both_stages(workbench):

@@ -6,6 +6,7 @@ import torch
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data import Batches
+from latentdiff.diffusion.target import loss_weight
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.training.diffusion import DiffusionModule
 
@@ -72,3 +73,24 @@ def test_eps_on_unbounded_latents_needs_a_schedule_that_leaves_some_signal():
         DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(target="eps"), TrainerConfig())
     DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(target="eps", schedule="linear"), TrainerConfig())
     DiffusionModule(IdentityCodec((1, 8, 8)), 3, NETWORK, DiffusionConfig(target="eps"), TrainerConfig())
+
+
+def test_validation_loss_is_the_training_loss_of_the_averaged_network_without_dropout_of_classes():
+    torch.manual_seed(0)
+    settings = TrainerConfig(accelerator="cpu", batch_size=64)
+    module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.0, target="x0"), settings)
+    moments, labels = torch.randn(64, 4, 4, 4), torch.arange(64) % 3
+    first = module.validation_loss(moments, labels)
+    assert abs(first - module.validation_loss(moments, labels, batch_size=7)) < 1e-5 * first
+    for parameter in module.network.parameters():  # the running network has no part in it
+        parameter.data.zero_()
+    assert module.validation_loss(moments, labels) == first
+    for parameter in module.ema.network.parameters():
+        parameter.data.zero_()
+    # A network that says zero has the weighted mean of x0^2 as its loss: over many draws that is what is expected.
+    many = torch.randn(4000, 4, 4, 4)
+    many[:, 2:] = -20.0
+    levels = module.schedule.training_levels((torch.arange(4000) + 0.5) / 4000)
+    weight = loss_weight(module.diffusion, module.target, levels.snr).mean()
+    zero = module.validation_loss(many, torch.zeros(4000, dtype=torch.int64))
+    assert zero == pytest.approx(float(weight), rel=0.05)

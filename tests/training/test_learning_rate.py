@@ -11,7 +11,7 @@ from latentdiff.training.autoencoder import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
 from latentdiff.training.fit import fit
-from latentdiff.training.learning_rate import check, lr_factor, stalls, stopped_early
+from latentdiff.training.learning_rate import check, is_best, lr_factor, stalls, stopped_early
 
 BASE = TrainerConfig(batch_size=10, lr_warmup_images=100, lr_final=0.1)
 
@@ -116,3 +116,12 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(make, tmp_path, monkey
     for a, b in zip(*(run.parameters() for run in runs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert runs[0].history[-1].keys() == runs[1].history[-1].keys()
+
+
+def test_only_a_new_best_of_what_is_watched_is_kept():
+    settings = TrainerConfig(monitor="kid")
+    rows = [{"kid": 3.0}, {"loss": 1.0}, {"kid": 3.0}, {"kid": 2.0}, {"kid": 2.5}]
+    assert [is_best(settings, rows[: i + 1]) for i in range(5)] == [True, False, False, True, False]
+    higher = TrainerConfig(monitor="kid", monitor_mode="max")
+    assert [is_best(higher, rows[: i + 1]) for i in range(5)] == [True, False, False, False, False]
+    assert not is_best(TrainerConfig(), rows)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.data import ImageSet
+from latentdiff.evaluation import in_training
+from latentdiff.evaluation.feature_nets import Features
+from latentdiff.evaluation.in_training import QualityProbe
+from latentdiff.evaluation.kernel import kernel_distance
+
+
+class Pixels:
+    """Images themselves as the features of an Inception."""
+
+    name, metric, dim, weights_sha256, batch_size, class_names = "pixels", "fid", 12, "none", 50, ()
+
+    def __call__(self, images):
+        return Features(images.flatten(1).float() / 255, None)
+
+
+class Model:
+    conditional = False
+    schedule = type("Schedule", (), {"num_train_steps": None})()
+
+    def __init__(self, images):
+        self.images = images
+
+    def sample(self, count, steps, batch_size):
+        assert steps == 20
+        return self.images[:count]
+
+
+def pixels(count, seed, top=256):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, top, (count, 3, 2, 2), dtype=torch.uint8, generator=generator)
+
+
+def held_out(images):
+    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), "nameless", "val", "full", ())
+
+
+def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, tmp_path):
+    monkeypatch.setattr(in_training, "find_inception", lambda _: tmp_path)
+    monkeypatch.setattr(in_training, "InceptionFeatures", lambda *_: Pixels())
+    real = pixels(200, 0)
+    probe = QualityProbe.build(held_out(real), 150, torch.device("cpu"), folder=tmp_path)
+    near, far = (probe(Model(images)) for images in (pixels(150, 1), pixels(150, 1, 99)))
+    assert set(near) == {"kid", "quality_seconds"}
+    ours, theirs = (images.flatten(1).float() / 255 for images in (pixels(150, 1), real))
+    assert near["kid"] == kernel_distance(ours, theirs).mean
+    assert abs(near["kid"]) < 0.05 < far["kid"]
+    assert list(tmp_path.iterdir())  # the real features are cached
+
+
+def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch, capsys):
+    monkeypatch.setattr(in_training, "find_inception", lambda _: None)
+    data, device = held_out(pixels(9, 0)), torch.device("cpu")
+    assert QualityProbe.build(data, 0, device, "inception") is None
+    assert QualityProbe.build(data, 5, device) is None
+    assert "no quality figures" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="LATENTDIFF_INCEPTION"):
+        QualityProbe.build(data, 5, device, "inception")
+    with pytest.raises(CheckpointError, match="nameless has no classifier"):
+        QualityProbe.build(data, 5, device, "classifier")
