@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import shutil
 import tempfile
@@ -146,9 +147,20 @@ def _read(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
     if not whole:
         print(f"{path} does not hold what it says: decoding again", flush=True)
         return None
-    # Copy on write: nothing that is done to the tensor reaches the file.
-    images = np.memmap(file, np.uint8, mode="c", shape=shape) if shape[0] else np.empty(shape, np.uint8)
-    return torch.from_numpy(images), torch.from_numpy(kept), meta["bad"]
+    images = _mapped(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
+    return images, torch.from_numpy(kept), meta["bad"]
+
+
+def _mapped(path: Path) -> Tensor:
+    """A file as uint8 [its length]. Copy on write: nothing that is done to the tensor reaches the file."""
+    with open(path, "rb") as file:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            # Unreserved, where Python knows how to ask for it: a set may be larger than the memory.
+            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+            mapping = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        else:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(mapping, dtype=torch.uint8)
 
 
 def _crc32(path: Path) -> int:
