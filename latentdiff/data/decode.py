@@ -6,10 +6,10 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 # Below this an image shows nothing, and is more likely a tracking pixel or a rule than a picture.
 SMALLEST_SIDE = 4
@@ -93,6 +93,22 @@ def open_image(content: bytes) -> Image.Image:
         raise BadImageError("it claims too many pixels") from error
     except Exception as error:  # decoders raise whatever they please on damaged data
         raise BadImageError(f"it is damaged: {error}") from error
+
+
+def shown_size(file: BinaryIO) -> tuple[int, int]:
+    """Width and height of an image file as it is shown, turned as its EXIF says, from its header alone.
+
+    Raises :class:`BadImageError`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(file)
+            # PIL looks for a PNG's EXIF behind its pixels too, which would decode them.
+            exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+            return (image.height, image.width) if exif.get(ExifTags.Base.Orientation, 1) >= 5 else image.size
+    except Exception as error:  # as in open_image
+        raise BadImageError(f"its size cannot be read: {error}") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from torch import Tensor
 from latentdiff.config import DataConfig
 from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
 from latentdiff.data.decode import Square
+from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
 from latentdiff.data.image_set import DataError, ImageSet, Split
 from latentdiff.data.listing import Listing
@@ -48,7 +49,8 @@ def load_data(config: DataConfig, split: Split) -> ImageSet:
     )
     images, kept = cached_images(found, square, Path(config.cache_folder), config.on_bad_image == "skip")
     indices, parts = _split(found, kept, config, split)
-    whole = ImageSet(images, found.labels[kept], found.name, split, "full", found.class_names, parts)
+    names = tuple(found.members[index] for index in kept.tolist())
+    whole = ImageSet(images, found.labels[kept], found.name, split, "full", found.class_names, parts, names)
     return _limited(_unlabelled(whole.take(indices), config), config)
 
 
@@ -59,6 +61,31 @@ def has_split(config: DataConfig, split: Split) -> bool:
     except NoSplitError:
         return False
     return True
+
+
+def open_files(config: DataConfig) -> Files | None:
+    """The files behind the images, before anything is decoded; None where all images come in arrays.
+
+    They are read by the names in :attr:`ImageSet.files`. Raises what :func:`load_data` does.
+    """
+    files = {name: found.files for name, found in _sources(config).items() if isinstance(found, Listing)}
+    return JoinedFiles(files) if config.mix and files else files.get(config.name)
+
+
+def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
+    """Of each data set whose images come in arrays: their shape [c, h, w] before they are coloured and resized.
+
+    Raises what :func:`load_data` does.
+    """
+    return {name: found.image_shape for name, found in _sources(config).items() if isinstance(found, ImageSet)}
+
+
+def _sources(config: DataConfig) -> dict[str, ImageSet | Listing]:
+    """The data set, or all of a mixed one, as they come."""
+    members = {name: replace(config, name=name, mix=()) for name in config.mix or (config.name,)}
+    for member in members.values():
+        _check(member)
+    return {name: _open(member, "train") for name, member in members.items()}
 
 
 class NoSplitError(DataError):
@@ -172,10 +199,11 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         members = [
             member.take(torch.randperm(len(member), generator=generator)[:fewest].sort().values) for member in members
         ]
-    labels, names = [], []
+    labels, names, files = [], [], []
     for member in members:
         labels.append(member.labels + len(names))
         names += [f"{member.name} {name}" for name in member.class_names]
+        files += [f"{member.name}/{file}" if file else "" for file in member.files or [""] * len(member)]
     if names and not all(member.class_names for member in members):
         raise ValueError("some of data.mix have classes and some have none: use --data.classes none")
     whole = ImageSet(
@@ -186,5 +214,6 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         "embedded" if any(member.source == "embedded" for member in members) else "full",
         tuple(names),
         f"{config.mix_share} mix of {', '.join(config.mix)}",
+        tuple(files) if any(files) else (),
     )
     return _limited(whole, config)

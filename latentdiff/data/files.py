@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from latentdiff.data.image_set import DataError
 
@@ -28,6 +30,10 @@ class Files(ABC):
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError or zipfile.BadZipFile."""
 
+    def open(self, name: str) -> BinaryIO:
+        """A file as a stream, for who needs no more than its beginning. Raises as :meth:`read`."""
+        return io.BytesIO(self.read(name))
+
     @abstractmethod
     def stamp(self, name: str) -> tuple[int, int]:
         """Two numbers that change with the content: the size, and the time of change or the checksum."""
@@ -41,6 +47,9 @@ class DirectoryFiles(Files):
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        return open(self.path / name, "rb")
 
     def stamp(self, name: str) -> tuple[int, int]:
         status = (self.path / name).stat()
@@ -75,9 +84,40 @@ class ZipFiles(Files):
     def read(self, name: str) -> bytes:
         return self._zip.read(self._entries[name])
 
+    def open(self, name: str) -> BinaryIO:
+        return self._zip.open(self._entries[name])
+
     def stamp(self, name: str) -> tuple[int, int]:
         entry = self._entries[name]
         return entry.file_size, entry.CRC
+
+
+class JoinedFiles(Files):
+    """The files of several data sets as one: each name begins with its data set's."""
+
+    def __init__(self, members: dict[str, Files]):
+        self.path = Path("mixed")
+        self.images = tuple(f"{name}/{image}" for name, files in members.items() for image in files.images)
+        self.refused = tuple(
+            (f"{name}/{image}", reason) for name, files in members.items() for image, reason in files.refused
+        )
+        self._members = members
+
+    def read(self, name: str) -> bytes:
+        files, name = self._locate(name)
+        return files.read(name)
+
+    def open(self, name: str) -> BinaryIO:
+        files, name = self._locate(name)
+        return files.open(name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        files, name = self._locate(name)
+        return files.stamp(name)
+
+    def _locate(self, name: str) -> tuple[Files, str]:
+        member, _, inner = name.partition("/")
+        return self._members[member], inner
 
 
 def open_files(path: Path) -> Files:

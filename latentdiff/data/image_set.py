@@ -28,6 +28,7 @@ class ImageSet:
         source: ``full``, or ``embedded`` for the slice inside the package.
         class_names: One name for each class; empty where there are none.
         parts: How the split came about, in words, where it is not the official one.
+        files: The name of each image's file; empty for an image that comes in an array, and where all do.
     """
 
     images: Tensor
@@ -37,6 +38,7 @@ class ImageSet:
     source: str
     class_names: tuple[str, ...]
     parts: str = ""
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,7 +64,8 @@ class ImageSet:
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         whole = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
         where = slice(start, start + count) if whole else indices
-        return replace(self, images=self.images[where], labels=self.labels[where])
+        files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
+        return replace(self, images=self.images[where], labels=self.labels[where], files=files)
 
     def describe(self) -> str:
         slice_of = "embedded slice, not the full set" if self.source == "embedded" else ""

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, Literal
-
 import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from latentdiff.report.canvas import SMALL, Format, Theme, canvas, label_ends, rendered, style
 from latentdiff.report.evaluation import Evaluation, in_order
 from latentdiff.report.formats import distance
 
-Theme = Literal["light", "dark"]
-Format = Literal["svg", "png"]
-
-INK = {"light": "#1d2127", "dark": "#e4e6ea"}
-FAINT = {"light": "#c9cdd3", "dark": "#454b54"}
 # Pixel is warm and latent cold in every figure; all hues read on a light and on a dark ground.
 HUES = {"pixel": ("#cf6a1c", "#a8871a", "#b5485d"), "latent": ("#3a7fc4", "#2a9187", "#7d69c4")}
-WIDTH = 5.4  # Inches: no wider, so that the letters can still be read where a phone shrinks it to 330 points.
-LETTERS, SMALL = 10.5, 8  # Points.
-GAP = 0.08  # Least distance of two labels, as a share of the axes' height.
 MOST_CLASSES = 20
 
 
@@ -50,8 +38,8 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
         if last >= 3 * size or size == 1
     )
 
-    with matplotlib.rc_context(_style(theme)):
-        figure, axes = _axes(3.4)
+    with matplotlib.rc_context(style(theme)):
+        figure, axes = canvas(3.4)
         values = [value for *_, points in lines for _, value in points]
         scale = "log" if max(values) > 5 * min(values) else "linear"  # A smaller range would leave a log axis bare.
         axes.set_yscale(scale)
@@ -73,8 +61,8 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
         axes.grid(axis="y")
         axes.set_xlabel(f"training time, {unit}")
         axes.set_title(f"classifier distance, {scale} scale", loc="left")
-        _label_ends(axes, [(name, hue, points[-1][0] / size, points[-1][1]) for name, hue, _, points in lines])
-        return _bytes(figure, format)
+        label_ends(axes, [(name, hue, points[-1][0] / size, points[-1][1]) for name, hue, _, points in lines])
+        return rendered(figure, format)
 
 
 def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -95,8 +83,8 @@ def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: For
     shown = sorted(worst, key=worst.__getitem__, reverse=True)[:MOST_CLASSES]
     thickness = 0.8 / len(models)
 
-    with matplotlib.rc_context(_style(theme)):
-        figure, axes = _axes(0.6 + len(shown) * (0.1 + 0.17 * len(models)))
+    with matplotlib.rc_context(style(theme)):
+        figure, axes = canvas(0.6 + len(shown) * (0.1 + 0.17 * len(models)))
         for index, (name, hue, distances) in enumerate(models):
             rows = [row + (index - (len(models) - 1) / 2) * thickness for row in range(len(shown))]
             lengths = [distances.get(label) for label in shown]
@@ -112,7 +100,7 @@ def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: For
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         if len(worst) > MOST_CLASSES:
             axes.set_title(f"the worst {MOST_CLASSES} of {len(worst)} classes", loc="right")
-        return _bytes(figure, format)
+        return rendered(figure, format)
 
 
 def _hues(evaluations: list[Evaluation]) -> list[tuple[Evaluation, str]]:
@@ -122,59 +110,3 @@ def _hues(evaluations: list[Evaluation]) -> list[tuple[Evaluation, str]]:
         models = [evaluation for evaluation in ordered if evaluation.role == role]
         found += [(evaluation, hues[index % len(hues)]) for index, evaluation in enumerate(models)]
     return found
-
-
-def _style(theme: Theme) -> dict[str, Any]:
-    return {
-        "font.size": LETTERS,
-        "text.color": INK[theme],
-        "text.parse_math": False,  # A dollar in a name is a dollar.
-        "axes.facecolor": "none",
-        "axes.axisbelow": True,
-        "axes.edgecolor": FAINT[theme],
-        "axes.labelcolor": INK[theme],
-        "axes.titlesize": LETTERS,
-        "axes.spines.left": False,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "grid.color": FAINT[theme],
-        "grid.linewidth": 0.6,
-        "xtick.color": INK[theme],
-        "xtick.major.size": 0,
-        "ytick.color": INK[theme],
-        "ytick.major.size": 0,
-        "ytick.minor.size": 0,
-        "legend.frameon": False,
-        "legend.handlelength": 0.8,
-        "legend.handleheight": 0.8,
-        "legend.borderpad": 0,
-        "legend.columnspacing": 1.2,
-        "svg.hashsalt": "latentdiff",  # The same numbers give the same bytes.
-    }
-
-
-def _axes(height: float) -> tuple[Figure, Axes]:
-    # A Figure of its own, not pyplot's: nothing global to clean up, and no display is looked for.
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _label_ends(axes: Axes, ends: list[tuple[str, str, float, float]]) -> None:
-    """Write each line's name at its end (name, hue, x, y), moved up where it would cover another."""
-    axes.autoscale_view()  # Else the limits, and with them the shares, change when the figure is drawn.
-    to_share = axes.transData + axes.transAxes.inverted()
-    placed: list[tuple[float, float]] = []
-    for name, hue, x, y in sorted(ends, key=lambda end: end[3]):
-        across, up = to_share.transform((x, y))
-        up = max([up, *(height + GAP for position, height in placed if abs(across - position) < 0.25)])
-        placed.append((across, up))
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(name, (x, up), (7, 0), **place, color=hue, va="center", weight="bold")
-
-
-def _bytes(figure: Figure, format: Format) -> bytes:
-    buffer = io.BytesIO()
-    ground = {"facecolor": "white", "dpi": 180} if format == "png" else {"transparent": True}
-    metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-    figure.savefig(buffer, format=format, metadata=metadata, **ground)
-    return buffer.getvalue()

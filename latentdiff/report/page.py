@@ -6,13 +6,16 @@ import base64
 import json
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
 from latentdiff.report import figures
+from latentdiff.report.canvas import WIDTH
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.notes import caption, commands, data_line, facts, how_to_read
 from latentdiff.report.table import build_table, judge
@@ -84,17 +87,18 @@ def write_report(evaluations: list[Evaluation], folder: Path | str, title: str =
         "evaluations": [evaluation.values for evaluation in evaluations],
         "version": __version__,
     }
-    templates = _templates()
+    pages = templates()
     files = {picture.file: picture.png for picture in (*plots, *grids)}
-    files["report.md"] = templates.get_template("report.md.j2").render(content).encode()
+    files["report.md"] = pages.get_template("report.md.j2").render(content).encode()
     files["report.json"] = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode()
-    files["index.html"] = templates.get_template("index.html.j2").render(content).encode()
+    files["index.html"] = pages.get_template("index.html.j2").render(content).encode()
     for name, data in files.items():
         write_atomically(folder / name, lambda path, data=data: path.write_bytes(data))
     return folder / "index.html"
 
 
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of all pages: what goes into HTML is escaped, a name that is not given is an error."""
     environment = Environment(
         loader=PackageLoader("latentdiff.report"),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
@@ -128,26 +132,33 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
             "classes.png",
         ),
     ):
-        light, dark, png = draw(evaluations), draw(evaluations, theme="dark"), draw(evaluations, format="png")
-        if light and dark and png:
-            svgs = (_data_uri(light, "svg+xml"), _data_uri(dark, "svg+xml"))
-            pictures.append(Picture(title, text, *svgs, png, file, round(96 * figures.WIDTH)))
-    return pictures
+        pictures.append(plot(title, text, partial(draw, evaluations), file))
+    return [picture for picture in pictures if picture]
+
+
+def plot(title: str, caption: str, draw: Callable[..., bytes | None], file: str) -> Picture | None:
+    """A figure as the page wants it, from ``draw(theme=..., format=...)``; None where there is nothing to draw."""
+    light, dark, png = draw(theme="light", format="svg"), draw(theme="dark", format="svg"), draw(format="png")
+    if not (light and dark and png):
+        return None
+    return Picture(title, caption, data_uri(light, "svg+xml"), data_uri(dark, "svg+xml"), png, file, round(96 * WIDTH))
+
+
+def image_grid(title: str, caption: str, png: bytes, file: str) -> Picture:
+    """A grid of images as the page wants it, enlarged by a whole factor."""
+    (width,) = struct.unpack(">I", png[16:20])  # The header chunk follows the signature.
+    return Picture(title, caption, data_uri(png, "png"), None, png, file, width * max(1, GRID_SIDE // width))
 
 
 def _grids(evaluations: list[Evaluation]) -> list[Picture]:
     pictures = []
     for index, evaluation in enumerate(evaluations, 1):
         if evaluation.grid:
-            png = evaluation.grid.read_bytes()
-            (width,) = struct.unpack(">I", png[16:20])  # The header chunk follows the signature.
             file = f"grid-{index}-{re.sub(r'[^A-Za-z0-9_-]+', '-', evaluation.name)}.png"
-            shown = width * max(1, GRID_SIDE // width)
-            pictures.append(
-                Picture(evaluation.name, caption(evaluation), _data_uri(png, "png"), None, png, file, shown)
-            )
+            pictures.append(image_grid(evaluation.name, caption(evaluation), evaluation.grid.read_bytes(), file))
     return pictures
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """An image inside the page; ``kind`` as in its MIME type: ``png`` or ``svg+xml``."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

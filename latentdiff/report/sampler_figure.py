@@ -5,9 +5,7 @@ from __future__ import annotations
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.figures import FAINT, Format, Theme, _axes, _bytes, _label_ends, _style
-
-LINES = ("#3a7fc4", "#cf6a1c", "#2a9187", "#b5485d", "#7d69c4", "#a8871a", "#6b7280", "#c026a3", "#0f766e", "#92400e")
+from latentdiff.report.canvas import FAINT, LINES, Format, Theme, canvas, label_ends, rendered, style
 
 
 def quality_over_passes(
@@ -25,8 +23,8 @@ def quality_over_passes(
         floor: What real images reach: a dotted line.
         theme, format: As in :mod:`latentdiff.report.figures`.
     """
-    with matplotlib.rc_context(_style(theme)):
-        figure, axes = _axes(4.0)
+    with matplotlib.rc_context(style(theme)):
+        figure, axes = canvas(4.0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         ends = []
@@ -46,5 +44,5 @@ def quality_over_passes(
         axes.grid(axis="y")
         axes.set_xlabel("network passes an image")
         axes.set_title(label, loc="left")
-        _label_ends(axes, ends)
-        return _bytes(figure, format)
+        label_ends(axes, ends)
+        return rendered(figure, format)

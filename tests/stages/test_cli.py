@@ -26,6 +26,7 @@ STAGES = {
     "demo": "DemoStage",
     "verify": "VerifyStage",
     "samplers": "SamplersStage",
+    "analyse": "AnalyseStage",
 }
 
 

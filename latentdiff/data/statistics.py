@@ -1,0 +1,69 @@
+"""What a data set is like, in numbers: sizes of its files, classes, mean image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentdiff.data.decode import BadImageError, shown_size
+from latentdiff.data.files import Files
+from latentdiff.data.image_set import DataError, ImageSet
+
+CHUNK = 1000  # Images that are held in a wider type at a time.
+
+
+def read_sizes(files: Files, names: Iterable[str]) -> np.ndarray:
+    """Width and height of each file as it is shown, int64 [n, 2], from the headers alone.
+
+    Raises :class:`DataError` naming a file that cannot be read.
+    """
+
+    def one(name: str) -> tuple[int, int]:
+        try:
+            with files.open(name) as file:
+                return shown_size(file)
+        except (OSError, BadImageError) as error:
+            raise DataError(f"{name} in {files.path}: {error}") from error
+
+    # Waiting for the disk is most of it, so more threads than cores.
+    with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
+        return np.array(list(pool.map(one, names)), dtype=np.int64).reshape(-1, 2)
+
+
+def describe_sizes(sizes: np.ndarray) -> dict[str, Any]:
+    """Widths and heights int64 [n, 2], n at least 1, in pixels -> a summary.
+
+    ``width`` and ``height`` hold their minimum, median and maximum; ``portrait``, ``landscape`` and ``square`` are
+    shares of one; ``kept_area`` holds the mean and the minimum, over the images, of the share of an image's area that
+    lies in the square of its shorter side, which is what the crop keeps.
+    """
+    width, height = sizes[:, 0], sizes[:, 1]
+    kept = sizes.min(1) / sizes.max(1)
+    return {
+        "files": len(sizes),
+        **{
+            name: {"minimum": int(side.min()), "median": float(np.median(side)), "maximum": int(side.max())}
+            for name, side in (("width", width), ("height", height))
+        },
+        "portrait": float((height > width).mean()),
+        "landscape": float((width > height).mean()),
+        "square": float((width == height).mean()),
+        "kept_area": {"mean": float(kept.mean()), "minimum": float(kept.min())},
+    }
+
+
+def class_counts(data: ImageSet) -> list[int]:
+    """Images of each class, in the order of ``class_names``; empty where there are no classes."""
+    return torch.bincount(data.labels, minlength=data.num_classes).tolist() if data.class_names else []
+
+
+def mean_image(images: Tensor) -> Tensor:
+    """uint8 [n, c, h, w], n at least 1 -> the mean of each pixel, uint8 [c, h, w]."""
+    total = sum(chunk.sum(0, dtype=torch.int64) for chunk in images.split(CHUNK))
+    return (total / len(images)).round().to(torch.uint8)
