@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
 from latentdiff.report import figures
-from latentdiff.report.canvas import WIDTH
+from latentdiff.report.canvas import WIDTH, Format, Theme
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.notes import caption, commands, data_line, facts, how_to_read
+from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.table import build_table, judge
 
 GRID_SIDE = 520  # Pixels on the page that a sample grid is enlarged to, by a whole factor.
@@ -131,9 +133,25 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
             figures.per_class,
             "classes.png",
         ),
+        (
+            "Pixel values",
+            "How often each value occurs in the test images and in what was measured: where the lines part, the images "
+            "are too dark, too bright or too flat, whatever the distances say.",
+            _densities,
+            "density.png",
+        ),
     ):
         pictures.append(plot(title, text, partial(draw, evaluations), file))
     return [picture for picture in pictures if picture]
+
+
+def _densities(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """The test images' pixel values and every evaluation's over them; None where none has measured them."""
+    own = {evaluation.name: evaluation.get("density", "images") for evaluation in evaluations}
+    real = next((density for density in (e.get("density", "test") for e in evaluations) if density), None)
+    lines = {"test images": real, **own}
+    lines = {name: np.asarray(density) for name, density in lines.items() if density}
+    return draw_pixel_density(lines, theme, format) if len(lines) > 1 else None
 
 
 def plot(title: str, caption: str, draw: Callable[..., bytes | None], file: str) -> Picture | None:

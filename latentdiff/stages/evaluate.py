@@ -65,6 +65,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
     from latentdiff.report.grids import save_grid
+    from latentdiff.report.pixel_density import pixel_density
     from latentdiff.stages import folders
 
     device = resolve_device(config.device)
@@ -117,6 +118,9 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             "test_fingerprint": test.fingerprint,
         },
         "num_images": n,
+        "density": {
+            key: pixel_density(own).round(7).tolist() for key, own in (("images", images), ("test", test.images))
+        },
         "sampling": subject.sampling
         and {**subject.sampling, "seconds": seconds, "images_per_second": n / seconds, "device": device_name(device)},
         "model": path and {"path": path.name, "sha256": file_sha256(path), **subject.model},

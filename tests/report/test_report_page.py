@@ -141,3 +141,17 @@ def test_a_second_report_replaces_the_first(evaluations, tmp_path):
 def test_importing_the_report_does_not_import_torch():
     command = "import sys, latentdiff.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
+
+
+def test_pixel_values_are_drawn_where_they_were_measured(write, tmp_path):
+    def measured(values):
+        values["density"] = {"images": [[1 / 256] * 256], "test": [[0.5] + [0.5 / 255] * 255]}
+
+    report = tmp_path / "report"
+    with_density = write("latent", "diffusion", 9.0, 60.0, change=measured)
+    write_report([read_evaluation(write("noise", "noise", 400.0))], report)
+    assert not (report / "density.png").exists()
+    both = [read_evaluation(tmp_path / "noise"), read_evaluation(with_density)]
+    text = write_report(both, report).read_text()
+    assert (report / "density.png").read_bytes().startswith(b"\x89PNG")
+    assert "Pixel values" in text

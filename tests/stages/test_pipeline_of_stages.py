@@ -147,6 +147,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     values = json.loads(Path("stages/evaluate/latent/evaluation.json").read_text())
     assert values["num_images"] == 40
     assert values["data"]["source"] == "embedded"
+    assert np.sum(values["density"]["images"]) == pytest.approx(1.0, abs=1e-4)
     assert values["training"]["stage_one_seconds"] > 0
     assert [row["images_seen"] for row in values["training"]["history"]] == [32, 64]
     assert values["floors"]["classifier"]["distance_test"] < values["metrics"]["classifier"]["distance_test"]
