@@ -27,6 +27,10 @@ POOLED = ("flowers-102",)
 LABELS = ("labels", "none")
 
 
+class NoSplitError(DataError):
+    """A data set has no split of that name."""
+
+
 def data_root(root: str | None) -> Path:
     """The folder of the data sets: the setting, else LATENTDIFF_DATA, else ``data``."""
     return Path(root or os.environ.get("LATENTDIFF_DATA") or "data").expanduser()
@@ -43,6 +47,7 @@ def load_data(config: DataConfig, split: Split) -> ImageSet:
         return _mixed(config, split)
     found = _open(config, split)
     if isinstance(found, ImageSet):
+        found = _split_anew(config, split) if config.split == "fractions" else found
         return _limited(_unlabelled(_shaped(found, config), config), config)
     square = Square(
         config.size or SIZES.get(config.name, DEFAULT_SIZE), config.colour == "grey", config.crop, config.split_seed
@@ -54,13 +59,12 @@ def load_data(config: DataConfig, split: Split) -> ImageSet:
     return _limited(_unlabelled(whole.take(indices), config), config)
 
 
-def has_split(config: DataConfig, split: Split) -> bool:
-    """Whether :func:`load_data` has that split."""
+def load_held_out(config: DataConfig) -> ImageSet:
+    """The validation split, or the test split where there is none. Raises as :func:`load_data` does."""
     try:
-        load_data(config, split)
+        return load_data(config, "val")
     except NoSplitError:
-        return False
-    return True
+        return load_data(config, "test")
 
 
 def open_files(config: DataConfig) -> Files | None:
@@ -88,10 +92,6 @@ def _sources(config: DataConfig) -> dict[str, ImageSet | Listing]:
     return {name: _open(member, "train") for name, member in members.items()}
 
 
-class NoSplitError(DataError):
-    """A data set has no split of that name."""
-
-
 def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
     root, path = data_root(config.root), Path(config.path).expanduser() if config.path else None
     own = config.classes if config.classes not in LABELS else None
@@ -105,7 +105,9 @@ def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
         "folder": lambda: folder.listing(path, Path(config.table).expanduser() if config.table else None, own),
     }
     if config.name in ("fashion-mnist", "mnist", "cifar-10") and split == "val":
-        raise NoSplitError(f"{config.name} has no validation split, only train and test")
+        if config.split != "fractions":
+            raise NoSplitError(f"{config.name} has no official validation split; use --data.split fractions for one")
+        split = "train"
     return loaders[config.name]()
 
 
@@ -129,6 +131,25 @@ def _check(config: DataConfig) -> None:
         raise ValueError("data.mix lists the data sets of data.name mixed, and goes with it alone")
 
 
+def _split_anew(config: DataConfig, split: Split) -> ImageSet:
+    """A split by fractions of a data set that comes as arrays: its official ones pooled."""
+    official = [_open(config, name) for name in ("train", "test")]
+    images, labels = (torch.cat([getattr(part, name) for part in official]) for name in ("images", "labels"))
+    indices = split_indices(labels, tuple(config.fractions), config.split_seed)[split]
+    if not len(indices):
+        raise NoSplitError(f"{config.name} has no {split} split with the fractions {_percent(config)}")
+    pooled = replace(official[0], images=images, labels=labels, split=split, parts=_by_fractions(config))
+    return pooled.take(indices)
+
+
+def _percent(config: DataConfig) -> str:
+    return "/".join(f"{100 * share:g}" for share in config.fractions)
+
+
+def _by_fractions(config: DataConfig) -> str:
+    return f"of all images split {_percent(config)} by seed {config.split_seed}"
+
+
 def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
     """Indices into the kept images, and how they were chosen."""
     rule = config.split
@@ -144,15 +165,14 @@ def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> 
         place[kept] = torch.arange(len(kept))
         indices = place[listing.official[split]]
         return indices[indices >= 0], ""
-    shares = "/".join(f"{100 * share:g}" for share in config.fractions)
     # A file that cannot be used moves no other from one split to another.
     of_members = split_indices(listing.labels, tuple(config.fractions), config.split_seed)[split]
     chosen = torch.zeros(len(listing.members), dtype=torch.bool)
     chosen[of_members] = True
     indices = torch.nonzero(chosen[kept])[:, 0]
     if not len(indices):
-        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {shares}")
-    return indices, f"of all images split {shares} by seed {config.split_seed}"
+        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {_percent(config)}")
+    return indices, _by_fractions(config)
 
 
 def _unlabelled(data: ImageSet, config: DataConfig) -> ImageSet:

@@ -40,7 +40,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     import torch
 
     from latentdiff import checkpoint
-    from latentdiff.data import has_split, load_data
+    from latentdiff.data import load_data, load_held_out
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
     from latentdiff.training.autoencoder import AutoencoderModule
@@ -51,7 +51,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     from latentdiff.training.warm_start import warm_start
 
     train = load_data(config.data, "train")
-    held_out = load_data(config.data, "val" if has_split(config.data, "val") else "test")
+    held_out = load_held_out(config.data)
     print(train.describe())
     check_settings(config.trainer)
     if config.loss.frozen_encoder and not config.init:

@@ -56,7 +56,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
 
     from latentdiff import checkpoint
     from latentdiff.codec import ENCODE_BATCH, IdentityCodec, load_codec
-    from latentdiff.data import has_split, load_data
+    from latentdiff.data import load_data, load_held_out
     from latentdiff.evaluation.in_training import QualityProbe
     from latentdiff.latents import cached_moments
     from latentdiff.pipeline import DiffusionModel
@@ -70,7 +70,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     from latentdiff.training.warm_start import warm_start
 
     train = load_data(config.data, "train")
-    held_out = load_data(config.data, "val" if has_split(config.data, "val") else "test")
+    held_out = load_held_out(config.data)
     print(train.describe())
     if config.network.class_conditional and not train.num_classes:
         config = replace(config, network=replace(config.network, class_conditional=False))

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, cifar, has_split, load_data
+from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out
 from latentdiff.data.splits import split_indices
 
 REAL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
@@ -150,7 +150,8 @@ def test_celeba_with_its_tables(faces):
     train = load_data(config(faces, "celeba", classes="Smiling"), "train")
     assert train.class_names == ("not Smiling", "Smiling")
     assert train.labels.tolist() == [1, 0, 1, 0]
-    assert not has_split(config(faces, "celeba", fractions=(0.5, 0.5, 0.0), split="fractions"), "test")
+    with pytest.raises(NoSplitError, match="no test split with the fractions 50/50/0"):
+        load_data(config(faces, "celeba", fractions=(0.5, 0.5, 0.0), split="fractions"), "test")
     with pytest.raises(DataError, match="no attribute 'Hat'; it has Smiling, Male"):
         load_data(config(faces, "celeba", classes="Hat"), "train")
     (faces / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n")
@@ -276,6 +277,22 @@ def test_mixed_offsets_classes_and_balances(tmp_path):
     assert len(whole) == 10_006
     with pytest.raises(ValueError, match=r"set data\.size and data\.colour"):
         load_data(config(tmp_path, "mixed", mix=("fashion-mnist",)), "train")
+
+
+def test_arrays_can_be_pooled_and_split_anew():
+    official = {"source": "embedded"}
+    assert load_held_out(DataConfig(**official)).split == "test"
+    with pytest.raises(NoSplitError, match="no official validation split"):
+        load_data(DataConfig(**official), "val")
+    anew = DataConfig(split="fractions", fractions=(0.5, 0.25, 0.25), **official)
+    splits = [load_data(anew, split) for split in ("train", "val", "test")]
+    assert [len(data) for data in splits] == [6000, 3000, 3000]
+    assert all(torch.bincount(data.labels).unique().tolist() == [len(data) // 10] for data in splits)
+    assert load_held_out(anew).fingerprint == splits[1].fingerprint
+    together = torch.cat([data.images for data in splits]).flatten(1).sum(1).sort().values
+    both = torch.cat([load_data(DataConfig(**official), split).images for split in ("train", "test")])
+    assert torch.equal(together, both.flatten(1).sum(1).sort().values)
+    assert "split 50/25/25 by seed 0" in splits[0].describe()
 
 
 def test_arrays_are_resized_coloured_and_thinned():
