@@ -14,7 +14,12 @@ from latentdiff.data import ImageSet
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+from latentdiff.evaluation.inception_score import SPLITS, inception_score
 from latentdiff.evaluation.kernel import kernel_distance
+from latentdiff.evaluation.manifold import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
+
+# A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
+MOST_CLOSE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,10 @@ class Reference:
         return moments(self.test.pooled)
 
     @cached_property
+    def test_manifold(self) -> Manifold:
+        return Manifold(self.test.pooled)
+
+    @cached_property
     def class_moments(self) -> dict[int, Moments]:
         """Of the test images of each class that has two or more."""
         return _class_moments(self.test, self.test_labels, len(self.class_names))
@@ -117,7 +126,9 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
         seed: Seed of the kernel distance's subsets.
 
     Returns:
-        Under Inception ``fid_test``, ``fid_train`` and ``kid_test`` {mean, std, subsets, subset_size};
+        Under Inception ``fid_test``, ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size}, what
+        :func:`~latentdiff.evaluation.manifold.precision_recall` gives for the test images, ``memorisation`` (see there)
+        and, where the weights have a classification head, ``inception_score`` {mean, std};
         under a classifier ``distance_test``, ``distance_train`` (these are not FIDs: another net, another scale) and,
         with labels, ``class_accuracy`` (share of images that the classifier takes for the class asked for),
         ``per_class_distance`` {class: distance to the test images of that class} and their mean ``per_class_mean``.
@@ -130,11 +141,17 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
         raise ValueError(f"{len(labels)} labels were given for {len(features)} images")
     own = moments(features.pooled)
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
-    return _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
+    result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
+    if reference.net["metric"] == "fid":
+        result["memorisation"] = memorisation(features.pooled, reference.train.pooled, reference.test.pooled)
+        if features.logits is not None and len(features) >= SPLITS:
+            result["inception_score"] = inception_score(features.logits)
+    return result
 
 
-def warnings(features: Features, labels: Tensor | None, reference: Reference) -> list[str]:
-    """What a reader must know before comparing these numbers with others; empty where there is nothing."""
+def warnings(features: Features, labels: Tensor | None, reference: Reference, result: dict[str, Any]) -> list[str]:
+    """What a reader must know before comparing the numbers of ``result``, what :func:`measure` gave, with others; empty
+    where there is nothing."""
     dim, found = reference.net["dim"], []
     for what, count in (
         ("images", len(features)),
@@ -146,6 +163,12 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference) ->
                 f"{count:,} {what} are fewer than the {dim:,} features of {reference.net['name']}: the distance is too "
                 "large by an amount that depends on that number, and compares only with others of equally many."
             )
+    copied = result.get("memorisation", {}).get("share_closer", 0.0)
+    if copied > MOST_CLOSE:
+        found.append(
+            f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
+            "may be repeating its training images."
+        )
     if reference.class_names and labels is not None:
         counts = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
         if int(counts.min()) < dim:
@@ -165,6 +188,8 @@ def _against_test(
     result: dict[str, Any] = {f"{metric}_test": frechet_distance(own, reference.test_moments)}
     if metric == "fid":
         result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, seed=seed)._asdict()
+        if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
+            result |= precision_recall(Manifold(features.pooled), reference.test_manifold)
     if reference.class_names and labels is not None:
         result["class_accuracy"] = _accuracy(features, labels)
         by_class = _class_moments(features, labels, len(reference.class_names))

@@ -38,6 +38,12 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             f"{_subsets(evaluations)}. Unlike the FID it does not depend on the number of images; near zero it may "
             "come out negative."
         )
+    if "precision" in columns:
+        notes["Precision, recall, coverage"] = (
+            "Share of generated images that lie among the test images' nearest neighbours in the same features; of "
+            "test images that lie among the generated ones'; and of test images that have a generated one nearby. Low "
+            "precision is bad images, low recall and coverage are missing ones; all depend on the number of images."
+        )
     if "distance_test" in columns:
         notes["Classifier distance"] = (
             "The FID's formula in the features of the package's own classifier. It is not an FID: it compares with no "

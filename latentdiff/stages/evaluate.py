@@ -98,7 +98,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         }
         metrics[key] = measure(ours, subject.labels, reference, config.seed)
         floors[key] = reference.floor(n, config.seed)
-        notes += warnings(ours, subject.labels, reference)
+        notes += warnings(ours, subject.labels, reference, metrics[key])
     if subject.kind == "reconstruction":
         metrics["reconstruction"] = fidelity(images, test.images[:n])
     columns = 10 if subject.labels is None else min(10, test.num_classes)
@@ -207,6 +207,19 @@ def summary(values: dict[str, Any]) -> list[str]:
             f"FID to test {metrics['inception']['fid_test']:.2f}, to train {metrics['inception']['fid_train']:.2f} "
             f"(real training images: {floors['inception']['fid_test']:.2f}); KID {kid['mean']:.5f} ± {kid['std']:.5f}"
         )
+        if "precision" in metrics["inception"]:
+            lines.append(
+                "precision {precision:.1%}, recall {recall:.1%}, density {density:.2f}, coverage {coverage:.1%}".format(
+                    **metrics["inception"]
+                )
+            )
+        if score := metrics["inception"].get("inception_score"):
+            lines.append(f"Inception Score {score['mean']:.2f} ± {score['std']:.2f}")
+        if close := metrics["inception"].get("memorisation"):
+            lines.append(
+                f"{close['share_closer']:.1%} are closer to a training image than 99 % of the test images are "
+                "(about 1 % for new images)"
+            )
     if metrics["classifier"]:
         lines.append(
             f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "

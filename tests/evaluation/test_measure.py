@@ -73,11 +73,12 @@ def test_inception_metrics_and_warning(inception_file, make_images):
     features = extract(net, samples.images, progress=False)
     result = measure(features, samples.labels, reference)
     assert json.loads(json.dumps(result)) == result
-    assert result.keys() == {"fid_test", "fid_train", "kid_test"}
-    assert reference.floor(20).keys() == {"fid_test", "kid_test", "images"}
+    shared = {"fid_test", "kid_test", "precision", "recall", "density", "coverage"}
+    assert result.keys() == {*shared, "fid_train", "memorisation"}
+    assert reference.floor(20).keys() == {*shared, "images"}
     assert result["kid_test"].keys() == {"mean", "std", "subsets", "subset_size"}
     assert result["kid_test"]["subset_size"] == 20
-    found = warnings(features, samples.labels, reference)
+    found = warnings(features, samples.labels, reference, result)
     assert found[0].startswith("20 images are fewer than the 64 features of inception-v3 layer 64")
     assert found[1].startswith("24 real training images")
     assert found[2].startswith("24 real test images")
@@ -96,9 +97,10 @@ def test_few_images_of_a_class_are_warned_of(classifier_reference, make_images):
     net, reference = classifier_reference
     samples = make_images(45, 3)
     features = extract(net, samples.images, progress=False)
-    (found,) = warnings(features, samples.labels, reference)
+    result = measure(features, samples.labels, reference)
+    (found,) = warnings(features, samples.labels, reference, result)
     assert found.startswith("15 images of a class (one) are fewer than the 16 features of stripes classifier")
-    assert warnings(features, None, reference) == []
+    assert warnings(features, None, reference, result) == []
     result = measure(features, torch.zeros(45, dtype=torch.long), reference)
     assert result["per_class_distance"].keys() == {"one"}
 
@@ -113,3 +115,11 @@ def test_wrong_classes_nan_and_wrong_numbers_of_labels_are_refused(classifier_fi
         measure(features, torch.zeros(4, dtype=torch.long), reference)
     with pytest.raises(ValueError, match="NaN"):
         measure(Features(features.pooled * float("nan"), features.logits), None, reference)
+
+
+def test_repeated_training_images_are_warned_of(inception_file, make_images):
+    net = InceptionFeatures(inception_file, layer="64")
+    reference = Reference.build(net, make_images(60, 1, "train"), make_images(60, 2), progress=False)
+    result = measure(reference.train, None, reference)
+    assert result["memorisation"]["share_closer"] > 0.9
+    assert any("repeating its training images" in line for line in warnings(reference.train, None, reference, result))

@@ -1,0 +1,34 @@
+"""The Fréchet distance that infinitely many samples would have."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+
+POINTS = 8
+
+
+def distance_at_infinity(features: Tensor, reference: Moments, points: int = POINTS, seed: int = 0) -> dict[str, float]:
+    """Extrapolate the distance of ``features`` [n, d] to n -> infinity (Chong and Forsyth 2020, FID-infinity).
+
+    The distance is, to first order, linear in 1/n: a line through its values for ``points`` subsets of n/2 to n samples
+    meets the axis at the value sought. The reference keeps its own bias, which is the same for every model.
+
+    Returns: ``value``, and ``residual``: the root mean square distance of the points from the line. Raises ValueError
+    for fewer than 2 points or 100 samples.
+    """
+    n = len(features)
+    if points < 2 or n < 100:
+        raise ValueError(f"an extrapolation needs at least 2 points and 100 samples, not {points} and {n}")
+    generator = torch.Generator().manual_seed(seed)
+    counts = np.linspace(n / 2, n, points).round().astype(int)
+    values = []
+    for count in counts:
+        index = torch.randperm(n, generator=generator)[: int(count)]
+        values.append(frechet_distance(moments(features[index]), reference))
+    slope, intercept = np.polyfit(1.0 / counts, values, 1)
+    residual = np.asarray(values) - (slope / counts + intercept)
+    return {"value": float(intercept), "residual": float(np.sqrt(np.mean(residual**2)))}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.evaluation import manifold
+from latentdiff.evaluation.manifold import Manifold, memorisation, nearest, precision_recall
+
+
+def normal(n, d, seed, scale=1.0, shift=0.0):
+    return shift + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.5, 0.0), (1.5, 0.3), (1.0, 5.0)])
+def test_precision_and_recall_are_torch_fidelitys(monkeypatch, rows, scale, shift):
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    monkeypatch.setattr(manifold, "ROWS", rows)
+    samples, real = normal(90, 6, 0, scale, shift), normal(120, 6, 1)
+    ours = precision_recall(Manifold(samples), Manifold(real))
+    settings = {"prc_neighborhood": 3, "prc_batch_size": 50, "save_cpu_ram": False, "verbose": False}
+    theirs = prc_features_to_metric(samples, real, **settings)
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=1e-6)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=1e-6)
+
+
+def test_density_and_coverage_by_counting():
+    samples, real = normal(60, 3, 2), normal(80, 3, 3)
+    distances = torch.cdist(samples, real)
+    radii = torch.tensor([sorted(row.tolist())[5] for row in torch.cdist(real, real)])
+    inside = torch.tensor([[float(distances[i, j]) <= float(radii[j]) for j in range(80)] for i in range(60)])
+    ours = precision_recall(Manifold(samples), Manifold(real))
+    assert ours["density"] == pytest.approx(float(inside.sum()) / 300)
+    assert ours["coverage"] == pytest.approx(float(inside.any(0).double().mean()))
+
+
+def test_the_four_say_what_they_are_for():
+    real = Manifold(normal(400, 4, 0))
+    same = precision_recall(Manifold(normal(400, 4, 1)), real)
+    collapsed = precision_recall(Manifold(normal(400, 4, 2, 0.05)), real)
+    far = precision_recall(Manifold(normal(400, 4, 3, shift=20.0)), real)
+    assert min(same.values()) > 0.8
+    assert collapsed["precision"] > 0.95 > 0.1 > collapsed["recall"]
+    assert collapsed["coverage"] < 0.2
+    assert max(far.values()) == 0.0
+
+
+def test_repeated_training_images_are_seen():
+    train, test, new = (normal(500, 8, seed) for seed in (0, 1, 2))
+    honest = memorisation(new, train, test)
+    copying = memorisation(torch.cat([new[:250], train[:250] + 0.01]), train, test)
+    assert honest["share_closer"] < 0.05
+    assert 0.5 <= copying["share_closer"] < 0.55
+    assert honest["median"] == pytest.approx(honest["test_median"], rel=0.1)
+    distances, which = nearest(train[10:20], train)
+    assert which.tolist() == list(range(10, 20))
+    assert float(distances.max()) < 1e-2
+
+
+def test_too_few_are_refused():
+    with pytest.raises(ValueError, match="more than 5"):
+        Manifold(normal(5, 3, 0))
