@@ -14,7 +14,11 @@ from latentdiff import checkpoint
 from latentdiff.codec import Codec, load_codec
 from latentdiff.data import ImageSet
 from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.evaluation.given_images import read_images
 from latentdiff.pipeline import Request, load_diffusion
+
+# Enough for a covariance, and 490 MB of 64x64 RGB.
+GAUSSIAN_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Subject:
     """Images to measure, made batch by batch as they are asked for.
 
     Attributes:
-        kind: ``noise``, ``prior``, ``reconstruction`` or ``diffusion``.
+        kind: ``noise``, ``gaussian``, ``images``, ``prior``, ``reconstruction`` or ``diffusion``.
         batches: uint8 images [b, c, h, w].
         labels: int64 [n], the class asked for in each image, or None.
         model: Parameters, latent shape and compression, for a report.
@@ -45,7 +49,40 @@ def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subjec
         torch.randint(0, 256, (len(indices), *test.image_shape), generator=generator, dtype=torch.uint8)
         for indices in _ranges(num_images, batch_size)
     )
-    return Subject("noise", batches, torch.arange(num_images) % test.num_classes)
+    return Subject("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
+
+
+def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
+    """Noise with the mean and the covariance of (at most ``GAUSSIAN_IMAGES``) training images: what a linear model of
+    the pixels would draw."""
+    generator = torch.Generator().manual_seed(seed)
+    few = torch.randperm(len(train), generator=generator)[:GAUSSIAN_IMAGES].sort().values
+    pixels = train.images[few].flatten(1).float()
+    mean = pixels.mean(dim=0)
+    # A draw of N(mean, X^T X / (n - 1)) is X^T g / sqrt(n - 1), so the covariance itself is never formed.
+    centred = (pixels - mean) / (len(pixels) - 1) ** 0.5
+
+    def batches() -> Iterator[Tensor]:
+        for indices in _ranges(num_images, batch_size):
+            draws = torch.randn(len(indices), len(centred), generator=generator) @ centred + mean
+            yield draws.clamp(0, 255).round().to(torch.uint8).reshape(-1, *train.image_shape)
+
+    return Subject("gaussian", batches())
+
+
+def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
+    """The first ``num_images`` of somebody's images, or all, and how many.
+
+    Raises :class:`~latentdiff.data.DataError`, and ValueError where there are fewer.
+    """
+    found, labels = read_images(path, test.image_shape)
+    count = num_images or len(found)
+    if count > len(found):
+        raise ValueError(f"{path} holds {len(found):,} images, not {count:,}")
+    if labels is not None and (not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes):
+        raise ValueError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
+    labels = None if labels is None else labels[:count]
+    return Subject("images", iter(found[:count].split(batch_size)), labels), count
 
 
 def autoencoder(

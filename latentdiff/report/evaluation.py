@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 SCHEMA = 1
 FILE = "evaluation.json"
-KINDS = ("noise", "prior", "diffusion", "reconstruction")
-ORDER = ("noise", "prior", "pixel", "latent", "reconstruction")
+KINDS = ("noise", "gaussian", "prior", "images", "diffusion", "reconstruction")
+ORDER = ("noise", "gaussian", "prior", "images", "pixel", "latent", "reconstruction")
 REQUIRED = {
     "": ("name", "kind", "data", "num_images"),
     "data": ("name", "source", "train_images", "test_images", "image_shape", "train_fingerprint", "test_fingerprint"),
@@ -45,7 +45,7 @@ class Evaluation:
         return value
 
     @property
-    def role(self) -> Literal["noise", "prior", "pixel", "latent", "reconstruction"]:
+    def role(self) -> Literal["noise", "gaussian", "prior", "images", "pixel", "latent", "reconstruction"]:
         """Its part in the comparison: the kind, with diffusion parted by what it runs on."""
         if self.values["kind"] != "diffusion":
             return self.values["kind"]

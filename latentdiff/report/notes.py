@@ -73,6 +73,8 @@ def caption(evaluation: Evaluation) -> str:
     """How the images of a grid came about."""
     made = {
         "noise": "random pixels",
+        "gaussian": "random pixels with the training images' mean and covariance",
+        "images": "images from files",
         "prior": "random latents, decoded",
         "diffusion": setting(evaluation),
         "reconstruction": "test images, encoded and decoded",

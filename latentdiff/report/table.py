@@ -139,6 +139,8 @@ def _about(evaluation: Evaluation) -> str:
         return f"diffusion on {by(evaluation.get('model', 'latent_shape'))} latents"
     return {
         "noise": "independent random pixels",
+        "gaussian": "random pixels of the training images' mean and covariance",
+        "images": "images from files",
         "prior": "decoded random latents",
         "pixel": f"diffusion on {by(evaluation.get('data', 'image_shape'))} pixels",
         "reconstruction": "ceiling: reconstruction",

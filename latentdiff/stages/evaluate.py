@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 GRID = 100
 
+# What can be measured without a file.
+RANDOM = ("noise", "gaussian")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateStage(SamplingConfig):
     """Measure a model's images against the real test and training images; write evaluation.json and a grid.
 
     Args:
-        checkpoint: A model file (diffusion model or autoencoder), or ``noise`` for uniform random pixels.
+        checkpoint: A model file (diffusion model or autoencoder); ``noise`` for uniform random pixels or ``gaussian``
+            for random pixels with the training images' mean and covariance; or images that any model made: a directory
+            or zip of files, an .npz (``images`` uint8 [n, h, w, c], perhaps ``labels``), or a .safetensors with
+            ``images`` uint8 [n, c, h, w].
         name: Name of the row in a comparison. Default: the file's own name.
         mode: What an autoencoder is asked for: ``reconstruction`` of the test images, which bounds any model on its
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
@@ -70,10 +76,9 @@ def run(config: EvaluateStage, command: str = "") -> Path:
 
     device = resolve_device(config.device)
     train, test = load_data(config.data, "train"), load_data(config.data, "test")
-    n = config.num_images or min(10_000, len(test))
-    path = None if config.checkpoint == "noise" else locate(config.checkpoint)
-    subject = build_subject(config, path, test, n, device)
-    name = config.name or (folders.model_name(path) if path else "noise")
+    path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
+    subject, n = build_subject(config, path, train, test, device)
+    name = config.name or (folders.model_name(path) if path else config.checkpoint)
     nets = feature_nets(config, test, device)
     folder = folders.prepare(config.run, "evaluate", name)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
@@ -123,7 +128,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         },
         "sampling": subject.sampling
         and {**subject.sampling, "seconds": seconds, "images_per_second": n / seconds, "device": device_name(device)},
-        "model": path and {"path": path.name, "sha256": file_sha256(path), **subject.model},
+        "model": path and {"path": path.name, "sha256": file_sha256(path) if path.is_file() else None, **subject.model},
         "training": subject.provenance and training_record(subject.provenance),
         "features": features,
         "metrics": metrics,
@@ -141,20 +146,30 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     return folder
 
 
-def build_subject(config: EvaluateStage, path: Path | None, test: ImageSet, n: int, device: torch.device) -> Subject:
-    """What ``config`` asks to be measured. Raises ValueError or CheckpointError before any long work."""
+def build_subject(
+    config: EvaluateStage, path: Path | None, train: ImageSet, test: ImageSet, device: torch.device
+) -> tuple[Subject, int]:
+    """What ``config`` asks to be measured, and how many images.
+
+    Raises ValueError, CheckpointError or DataError before any long work.
+    """
     from latentdiff import checkpoint
     from latentdiff.evaluation import subjects
+    from latentdiff.evaluation.given_images import is_images
     from latentdiff.pipeline import Request
 
-    if n < 2:
-        raise ValueError(f"a distance needs at least 2 images, not {n}")
+    if config.num_images is not None and config.num_images < 2:
+        raise ValueError(f"a distance needs at least 2 images, not {config.num_images}")
+    if path is not None and is_images(path):
+        return subjects.images(path, test, config.num_images, config.batch_size)
+    n = config.num_images or min(10_000, len(test))
     if path is None:
-        return subjects.noise(test, n, config.seed, config.batch_size)
+        random = {"noise": (subjects.noise, test), "gaussian": (subjects.gaussian, train)}
+        make, data = random[config.checkpoint]
+        return make(data, n, config.seed, config.batch_size), n
     if checkpoint.read_header(path)["kind"] == "autoencoder":
-        return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device)
-    request = Request.of(config, num_images=n)
-    return subjects.diffusion(path, request, test, device)
+        return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device), n
+    return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
 
 
 def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) -> dict[str, Any]:

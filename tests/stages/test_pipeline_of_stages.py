@@ -267,6 +267,26 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
         release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
 
 
+def test_anyones_images_and_matched_noise_are_measured_and_compared(workbench, capsys):
+    images = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
+    np.savez("theirs.npz", images=images[:, 0].numpy(), labels=np.arange(40) % 10)
+    common = ["--data.source=embedded", "--inception=off"]
+    evaluate.main([*common, "--checkpoint=theirs.npz"])
+    evaluate.main([*common, "--checkpoint=gaussian", "--num_images=40"])
+    assert "class accuracy" in capsys.readouterr().out
+    theirs, gaussian = (
+        json.loads(Path(f"stages/evaluate/{name}/evaluation.json").read_text()) for name in ("theirs", "gaussian")
+    )
+    assert (theirs["kind"], theirs["num_images"], gaussian["kind"]) == ("images", 40, "gaussian")
+    distances = [values["metrics"]["classifier"]["distance_test"] for values in (theirs, gaussian)]
+    assert distances[1] < distances[0]  # a mean and a covariance are more than nothing
+    compare.main(["stages/evaluate/theirs", "stages/evaluate/gaussian", "--run.folder=theirs"])
+    assert "images from files" in Path("theirs/report.md").read_text()
+    with pytest.raises(ValueError, match="holds 40 images, not 41"):
+        evaluate.main([*common, "--checkpoint=theirs.npz", "--num_images=41", "--run.folder=none"])
+    assert not Path("none").exists()
+
+
 def test_the_best_model_is_kept_beside_the_last(workbench):
     watched = ["--trainer.monitor=val_loss", "--trainer.lr=0.01", "--name=watched", "--quality_images=0"]
     diffusion.main([*TRAINER, *UNET, *watched])

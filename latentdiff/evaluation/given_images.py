@@ -1,0 +1,83 @@
+"""Images that somebody's model left behind, as files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latentdiff.data import DataError
+from latentdiff.data.decode import BadImageError, Square, open_image
+from latentdiff.data.files import open_files
+
+ARRAYS = (".npz", ".safetensors")
+
+
+def is_images(path: Path) -> bool:
+    """Whether ``path`` holds images, not a model: a directory, a zip, an npz, or a safetensors with ``images``."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return path.is_dir() or path.suffix in (".zip", ".npz")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "images" in file.keys()  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return False  # whatever reads it as a model says what is wrong
+
+
+def read_images(path: Path, image_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+    """The images and, where the file has them, their classes.
+
+    Args:
+        path: A directory or zip of image files (all are taken, by name); an .npz with ``images`` uint8 [n, h, w] or
+            [n, h, w, c] and perhaps ``labels`` [n], as ``stages.sample --npz`` writes; or a .safetensors file with
+            ``images`` uint8 [n, c, h, w].
+        image_shape: What they must be, (c, h, w): to resize here would change what is measured.
+
+    Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.data.DataError`.
+    """
+    images, labels = _arrays(path) if path.suffix in ARRAYS else (_decoded(path, image_shape), None)
+    if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != tuple(image_shape):
+        raise DataError(
+            f"{path} holds images {str(images.dtype).removeprefix('torch.')} {list(images.shape)}; uint8 "
+            f"[n, {', '.join(map(str, image_shape))}] are needed"
+        )
+    if labels is not None and len(labels) != len(images):
+        raise DataError(f"{path} holds {len(labels):,} labels for {len(images):,} images")
+    return images, labels
+
+
+def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: torch.from_numpy(file[name]) for name in ("images", "labels") if name in file.files}
+        else:
+            found = load_file(path)
+    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if "images" not in found:
+        raise DataError(f"{path} has no array named images")
+    images = found["images"]
+    if path.suffix == ".npz":  # channels last, or none
+        images = (images[..., None] if images.ndim == 3 else images).movedim(-1, 1).contiguous()
+    return images, found["labels"].long() if "labels" in found else None
+
+
+def _decoded(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
+    channels, height, width = image_shape
+    files = open_files(path)
+    square, images = Square(width, grey=channels == 1), []
+    for name in files.images:
+        try:
+            image = open_image(files.read(name))
+        except (BadImageError, OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path / name} cannot be used: {error}") from error
+        if image.size != (width, height) or width != height:
+            raise DataError(f"{path / name} is {image.width}x{image.height}; {width}x{height} are needed")
+        images.append(torch.from_numpy(square.of(image).copy()))
+    return torch.stack(images)

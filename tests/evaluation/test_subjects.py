@@ -1,0 +1,96 @@
+"""Images that come from no model of ours."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from latentdiff.data import DataError
+from latentdiff.evaluation import subjects
+from latentdiff.evaluation.given_images import is_images, read_images
+
+SHAPE = (3, 12, 12)
+
+
+def some(count=6, shape=SHAPE, seed=0):
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def write_folder(path, images):
+    path.mkdir()
+    for index, image in enumerate(images):
+        array = image.permute(1, 2, 0).numpy()
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(path / f"{index:03d}.png")
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_same_images_from_every_kind_of_file(tmp_path, channels):
+    images = some(shape=(channels, 12, 12))
+    folder = write_folder(tmp_path / "folder", images)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"in/side/{path.name}")
+    np.savez(tmp_path / "last.npz", images=images.permute(0, 2, 3, 1).numpy(), labels=np.arange(6))
+    save_file({"images": images}, tmp_path / "tensor.safetensors")
+    for name in ("folder", "all.zip", "last.npz", "tensor.safetensors"):
+        assert is_images(tmp_path / name)
+        found, labels = read_images(tmp_path / name, (channels, 12, 12))
+        assert torch.equal(found, images)
+        assert (labels is not None) == (name == "last.npz")
+
+
+def test_what_cannot_be_measured_is_named(tmp_path):
+    cases: dict[str, tuple[object, str]] = {
+        "other.npz": ({"pictures": some().numpy()}, "no array named images"),
+        "float.npz": ({"images": some().permute(0, 2, 3, 1).float().numpy()}, "holds images float32"),
+        "labels.npz": ({"images": some().permute(0, 2, 3, 1).numpy(), "labels": np.arange(5)}, "5 labels for 6 images"),
+        "pickle.npz": ({"images": np.array([{}], dtype=object)}, "cannot be read"),
+    }
+    for name, (arrays, message) in cases.items():
+        np.savez(tmp_path / name, **arrays)
+        with pytest.raises(DataError, match=message):
+            read_images(tmp_path / name, SHAPE)
+    (tmp_path / "broken.npz").write_bytes(b"PK broken")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_images(tmp_path / "broken.npz", SHAPE)
+    folder = write_folder(tmp_path / "folder", some(3))
+    with pytest.raises(DataError, match=r"000\.png is 12x12; 16x16 are needed"):
+        read_images(folder, (3, 16, 16))
+    (folder / "001.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"001\.png cannot be used: the file is empty"):
+        read_images(folder, SHAPE)
+
+
+def test_a_model_is_not_taken_for_images(tmp_path):
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert not is_images(tmp_path / "model.safetensors")
+    assert not is_images(tmp_path / "absent.safetensors")
+
+
+def test_gaussian_noise_has_the_training_images_mean_and_covariance(make_images):
+    train = make_images(400, 0, "train")
+    (subject,) = [subjects.gaussian(train, 20_000, 0, 5000)]
+    drawn = torch.cat(list(subject.batches)).flatten(1).double()
+    pixels = train.images.flatten(1).double()
+    assert drawn.shape == (20_000, 144)
+    assert (drawn.mean(0) - pixels.mean(0)).abs().max() < 3.0
+    error = torch.cov(drawn.T) - torch.cov(pixels.T)
+    assert error.norm() / torch.cov(pixels.T).norm() < 0.1
+
+
+def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
+    test = make_images(9, 0)
+    np.savez(tmp_path / "a.npz", images=test.images[:, 0].numpy(), labels=np.full(9, 3))
+    with pytest.raises(ValueError, match="labels beyond the 3 classes"):
+        subjects.images(Path(tmp_path / "a.npz"), test, None, 4)
+    np.savez(tmp_path / "b.npz", images=test.images[:, 0].numpy())
+    subject, count = subjects.images(Path(tmp_path / "b.npz"), test, 5, 4)
+    assert (count, subject.labels) == (5, None)
+    assert torch.equal(torch.cat(list(subject.batches)), test.images[:5])
