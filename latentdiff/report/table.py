@@ -91,6 +91,7 @@ class Table:
 COLUMNS = (
     Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance),
     Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
+    Column("fid_infinity", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
     Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
     Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
     Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),

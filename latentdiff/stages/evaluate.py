@@ -37,6 +37,8 @@ class EvaluateStage(SamplingConfig):
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
+        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), which takes eight more
+            distances of several seconds each.
         device: ``auto`` takes a GPU where there is one.
         features_folder: Where the features of real images are cached.
         run: Where the files go.
@@ -50,6 +52,7 @@ class EvaluateStage(SamplingConfig):
     batch_size: int = 100
     inception: Literal["auto", "require", "off"] = "auto"
     inception_weights: str | None = None
+    fid_infinity: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     features_folder: str = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
@@ -67,6 +70,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.data import load_data
     from latentdiff.evaluation.extract import extract
     from latentdiff.evaluation.fidelity import fidelity
+    from latentdiff.evaluation.infinity import distance_at_infinity
     from latentdiff.evaluation.measure import Reference, measure, warnings
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
@@ -102,6 +106,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             "test_images": len(reference.test),
         }
         metrics[key] = measure(ours, subject.labels, reference, config.seed)
+        if key == "inception" and config.fid_infinity:
+            metrics[key]["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=config.seed)
         floors[key] = reference.floor(n, config.seed)
         notes += warnings(ours, subject.labels, reference, metrics[key])
     if subject.kind == "reconstruction":
@@ -222,6 +228,10 @@ def summary(values: dict[str, Any]) -> list[str]:
             f"FID to test {metrics['inception']['fid_test']:.2f}, to train {metrics['inception']['fid_train']:.2f} "
             f"(real training images: {floors['inception']['fid_test']:.2f}); KID {kid['mean']:.5f} ± {kid['std']:.5f}"
         )
+        if far := metrics["inception"].get("fid_infinity"):
+            lines.append(
+                f"FID extrapolated to infinitely many images {far['value']:.2f} (residual {far['residual']:.2f})"
+            )
         if "precision" in metrics["inception"]:
             lines.append(
                 "precision {precision:.1%}, recall {recall:.1%}, density {density:.2f}, coverage {coverage:.1%}".format(
