@@ -37,8 +37,8 @@ class EvaluateStage(SamplingConfig):
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
-        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), which takes eight more
-            distances of several seconds each.
+        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), which takes eight
+            more distances of several seconds each.
         device: ``auto`` takes a GPU where there is one.
         features_folder: Where the features of real images are cached.
         run: Where the files go.
