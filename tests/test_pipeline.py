@@ -175,3 +175,13 @@ def test_released_latent_model_samples_the_class_asked_for():
         assert torch.equal(images, net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=batch_size))
     judge = ClassifierFeatures(shelf.find("fashion-mnist/classifier.safetensors"))
     assert (judge(images).logits.argmax(1) == 3).float().mean() > 0.7
+
+
+@pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
+def test_every_solver_of_the_flow_takes_the_released_model_to_the_same_images():
+    """Closed-form denoisers forgive a bad step near pure noise; a trained network does not."""
+    net = load("checkpoints/fashion-mnist/latent.safetensors")
+    truth = net.sample(4, sampler="unipc", steps=50).float()
+    for sampler in ("ddim", "euler", "heun", "dpmpp_2m"):
+        assert (net.sample(4, sampler=sampler, steps=20).float() - truth).abs().mean() < 5.0  # grey levels of 255
+    assert (net.sample(4, sampler="unipc", steps=10, seed=1).float() - truth).abs().mean() > 20.0
