@@ -99,15 +99,13 @@ class AutoencoderLossConfig:
         perceptual_share: Share of each batch that the perceptual loss is taken on; its gradient stays unbiased.
         perceptual_min_side: Images with a smaller side are enlarged by a whole factor to at least this first: the
             trunks were trained on 224 pixels and see little in 28.
-        adversarial_weight: Weight of the discriminator's hinge loss; 0 turns it off.
-        discriminator: What judges the images: ``patch``, a convolutional network on their pixels (PatchGAN), or
-            ``features``, small heads on the features of the perceptual loss's trunk (projected GAN).
+        adversarial_weight: Weight of the patch discriminator's hinge loss; 0 turns it off.
         adversarial_start: Images seen before the discriminator's loss enters.
         discriminator_warmup: Images before that on which the discriminator alone learns: the gradient of an untrained
             one is noise.
         adversarial_adaptive: Scale the adversarial gradient at the reconstruction to the norm of the other terms', so
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
-        discriminator_channels: Width of the patch discriminator's first layer, or of each of the feature heads.
+        discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
         degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
@@ -123,7 +121,6 @@ class AutoencoderLossConfig:
     perceptual_share: float = 0.25
     perceptual_min_side: int = 56
     adversarial_weight: float = 0.1
-    discriminator: Literal["patch", "features"] = "patch"
     adversarial_start: int = 30_000
     discriminator_warmup: int = 5_000
     adversarial_adaptive: bool = False

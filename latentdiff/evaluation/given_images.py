@@ -71,6 +71,9 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
 def _decoded(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     channels, height, width = image_shape
     files = open_files(path)
+    if files.refused:
+        name, reason = files.refused[0]
+        raise DataError(f"{path}: {name} cannot be used: {reason} ({len(files.refused):,} such files)")
     square, images = Square(width, grey=channels == 1), []
     for name in files.images:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from latentdiff.evaluation.feature_nets import (
     InceptionFeatures,
     find_inception,
 )
-from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
 from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.pipeline import DiffusionModel
 from latentdiff.shelf import find
@@ -90,6 +91,10 @@ class QualityProbe:
             return cls(inception, extract(inception, held_out.images), num_images)
         return cls(inception, cached(inception, held_out.images, folder, held_out.fingerprint), num_images)
 
+    @cached_property
+    def reference_moments(self) -> Moments:
+        return moments(self.reference.pooled)
+
     def __call__(self, model: DiffusionModel) -> dict[str, float]:
         """``distance`` or ``kid``, for a conditional model and a classifier ``class_accuracy``, of samples in 20 steps,
         and the ``quality_seconds`` that the look took."""
@@ -100,7 +105,7 @@ class QualityProbe:
         if self.net.metric == "fid":
             values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
         else:
-            values = {"distance": frechet_distance(moments(features.pooled), moments(self.reference.pooled))}
+            values = {"distance": frechet_distance(moments(features.pooled), self.reference_moments)}
             if model.conditional and features.logits is not None:
                 asked = torch.arange(self.num_images) % model.network.null_label
                 values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())

@@ -83,9 +83,12 @@ def with_decoder(
 
     theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
-    # Released matrices are rounded to bf16, and so is what is written here.
+
+    def as_released(tensor: Tensor) -> Tensor:
+        return tensor.bfloat16() if tensor.ndim > 1 else tensor
+
     same = own.keys() == weights.keys() and all(
-        tensor.bfloat16().equal(weights[name].bfloat16())
+        as_released(tensor).equal(as_released(weights[name]))
         for name, tensor in own.items()
         if not name.startswith("decoder.")
     )

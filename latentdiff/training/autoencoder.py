@@ -13,12 +13,7 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
-from latentdiff.models.discriminator import (
-    FeatureDiscriminator,
-    PatchDiscriminator,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-)
+from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
 from latentdiff.training.perceptual import Perceptual
@@ -32,8 +27,6 @@ class AutoencoderModule(StageModule):
         image_shape: (channels, height, width).
         config, loss, trainer_config: The stage's settings.
         perceptual: The LPIPS term, or None.
-
-    Raises ValueError where the settings contradict each other, or ask for a trunk that is not there.
     """
 
     def __init__(
@@ -53,19 +46,11 @@ class AutoencoderModule(StageModule):
         self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
         self.kept_statistics: tuple[Tensor, Tensor] | None = None
-        self.discriminator = self._build_discriminator(image_shape[0], perceptual) if loss.adversarial_weight else None
+        self.discriminator = (
+            PatchDiscriminator(image_shape[0], loss.discriminator_channels) if loss.adversarial_weight else None
+        )
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
-
-    def _build_discriminator(self, image_channels: int, perceptual: Perceptual | None) -> nn.Module:
-        if self.loss.discriminator == "patch":
-            return PatchDiscriminator(image_channels, self.loss.discriminator_channels)
-        if perceptual is None:
-            raise ValueError(
-                "loss.discriminator is 'features', those of the LPIPS trunk, and there is no trunk: give one with "
-                "--loss.perceptual_weights, keep --loss.perceptual_weight above 0, or take --loss.discriminator patch"
-            )
-        return FeatureDiscriminator(perceptual.widths, self.loss.discriminator_channels)
 
     def on_fit_start(self) -> None:
         if self._perceptual[0] is not None:
@@ -101,7 +86,7 @@ class AutoencoderModule(StageModule):
         adversarial = self.discriminator is not None and self.images_seen >= start
         judged = self.discriminator is not None and self.images_seen >= start - warmup
         losses: dict[str, Tensor] = {}
-        judgements: list[tuple[Any, Any]] = []
+        images: list[Tensor] = []
 
         def add(values: dict[str, Tensor], weight: float) -> None:
             for name, value in values.items():
@@ -110,15 +95,16 @@ class AutoencoderModule(StageModule):
         def generator_parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
                 weight = len(x[part]) / len(x)
-                loss, evidence, values = self._surrogate(x[part], adversarial)
-                judgements.append(evidence)
+                loss, image, values = self._surrogate(x[part], adversarial)
+                images.append(image)
                 add(values, weight)
                 yield weight * loss
 
         def discriminator_parts() -> Iterator[Tensor]:
-            for part, (real, fake) in zip(self.parts(len(x)), judgements, strict=True):
-                weight = len(x[part]) / len(x)
-                loss = hinge_discriminator_loss(self.discriminator(real), self.discriminator(fake))
+            for part, image in zip(self.parts(len(x)), images, strict=True):
+                weight = len(image) / len(x)
+                real, fake = self.discriminator(torch.cat([x[part], image])).float().chunk(2)
+                loss = hinge_discriminator_loss(real, fake)
                 add({"discriminator": loss}, weight)
                 yield weight * loss
 
@@ -131,8 +117,8 @@ class AutoencoderModule(StageModule):
         self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
-    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, tuple[Any, Any], dict[str, Tensor]]:
-        """What to go backward through for images x, what the discriminator is to judge, and the losses one by one.
+    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
@@ -143,7 +129,7 @@ class AutoencoderModule(StageModule):
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, evidence, losses = self._image_gradient(x, image, adversarial)
+        gradient, losses = self._image_gradient(x, image, adversarial)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -151,36 +137,25 @@ class AutoencoderModule(StageModule):
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:
             loss = loss + self.reconstruction_loss(x, image.detach())
-        return loss, evidence, losses
+        return loss, image.detach(), losses
 
-    def _image_gradient(
-        self, x: Tensor, image: Tensor, adversarial: bool
-    ) -> tuple[Tensor, tuple[Any, Any], dict[str, Tensor]]:
-        """Gradient of the weighted image losses with respect to the reconstruction, (real, fake) for the discriminator
-        to judge, and the losses one by one.
-        """
+    def _image_gradient(self, x: Tensor, image: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         total = losses["reconstruction"]
-        real, fake = x, image
-        if (perceptual := self._perceptual[0]) is not None:
+        if self._perceptual[0] is not None:
             some = slice(max(1, round(self.loss.perceptual_share * len(x))))  # a batch comes in random order
-            features = perceptual.features(x[some]), perceptual.features(image[some])
-            losses["perceptual"] = perceptual.compare(*features)
+            losses["perceptual"] = self._perceptual[0](image[some], x[some])
             total = total + self.loss.perceptual_weight * losses["perceptual"]
-            if self.loss.discriminator == "features":
-                real, fake = features
+        (gradient,) = torch.autograd.grad(total, image)
         if adversarial:
-            losses["adversarial"] = hinge_generator_loss(self.discriminator(fake))
-        if adversarial and self.loss.adversarial_adaptive:
-            (gradient,) = torch.autograd.grad(total, image, retain_graph=True)
+            losses["adversarial"] = hinge_generator_loss(self.discriminator(image).float())
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
-            ratio = (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
-            gradient = gradient + self.loss.adversarial_weight * ratio * pull
-        else:
-            if adversarial:
-                total = total + self.loss.adversarial_weight * losses["adversarial"]
-            (gradient,) = torch.autograd.grad(total, image)
-        return gradient, (_detached(real), _detached(fake)), losses
+            weight = self.loss.adversarial_weight
+            if self.loss.adversarial_adaptive:
+                weight = weight * (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
+            gradient = gradient + weight * pull
+        return gradient, losses
 
     def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""
@@ -228,7 +203,3 @@ class AutoencoderModule(StageModule):
         mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
         ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
         return torch.stack([images.cpu(), ours, prior])
-
-
-def _detached(evidence: Any) -> Any:
-    return [part.detach() for part in evidence] if isinstance(evidence, list) else evidence.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff.codec import Codec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
@@ -136,7 +136,8 @@ class DiffusionModule(StageModule):
 
         def parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
-                own = self._losses(x[part], x0[part], noise[part], levels[part], None if null is None else labels[part])
+                own_labels = None if null is None else labels[part]
+                own = self._losses(self.network, x[part], x0[part], noise[part], levels[part], own_labels)
                 weight = len(x[part]) / len(x)
                 for name, value in own.items():
                     losses[name] = losses.get(name, 0.0) + weight * value.detach()
@@ -162,18 +163,16 @@ class DiffusionModule(StageModule):
             own = moments[part].to(self.device)
             x0, eps = self.codec.sample(own, noise=draw[part]), noise[part].to(self.device)
             x = add_noise(x0, eps, levels[part])
-            time = levels.time[part].to(self.device, torch.float32)
             asked = None if network.null_label is None else labels[part].to(self.device)
-            output = network(self.target.scale_input(x, levels[part]), time, asked)
-            output = output[:, : x.shape[1]]  # beside it there may be a learned variance
-            loss = diffusion_loss(output, x0, eps, levels[part], self.target, self.diffusion)
-            total += len(x) * float(loss)
+            total += len(x) * float(self._losses(network, x, x0, eps, levels[part], asked)["loss"])
         return total / n
 
-    def _losses(self, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None) -> dict[str, Tensor]:
-        """``loss``, and ``bound`` where the variance is learned, of x = alpha x0 + sigma noise."""
+    def _losses(
+        self, network: nn.Module, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None
+    ) -> dict[str, Tensor]:
+        """``loss``, and ``bound`` where the variance is learned, of ``network`` at x = alpha x0 + sigma noise."""
         shown = self.target.scale_input(x, levels)
-        output = self.network(shown, levels.time.to(x.device, torch.float32), labels)
+        output = network(shown, levels.time.to(x.device, torch.float32), labels)
         if self.variance_loss is None:
             return {"loss": diffusion_loss(output, x0, noise, levels, self.target, self.diffusion)}
         output, fraction = output.chunk(2, dim=1)

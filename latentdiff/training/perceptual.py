@@ -51,29 +51,12 @@ class Perceptual(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean LPIPS over a batch [b, 1 or 3, h, w] in [-1, 1]; gradients flow into ``x``."""
-        return self.compare(self.features(x), self.features(y))
+        return self.distance(self._prepare(x), self._prepare(y)).float().mean()
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each of the trunk's features."""
-        return tuple(self.distance.chns)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The trunk's five features of images [b, 1 or 3, h, w] in [-1, 1], each position's of unit length."""
+    def _prepare(self, x: Tensor) -> Tensor:
         factor = -(-self.min_side // min(x.shape[-2:]))
         x = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
-        x = self.distance.scaling_layer(x.expand(-1, 3, -1, -1)).contiguous(memory_format=torch.channels_last)
-        return [lpips_unit(feature) for feature in self.distance.net(x)]
-
-    def compare(self, x: list[Tensor], y: list[Tensor]) -> Tensor:
-        """Mean LPIPS over a batch, from the :meth:`features` of its two sides."""
-        pairs = zip(self.distance.lins, x, y, strict=True)
-        return sum(weigh((a - b).square()).float().mean() for weigh, a, b in pairs)
-
-
-def lpips_unit(feature: Tensor) -> Tensor:
-    """[b, c, h, w] with the c numbers of each position scaled to unit length."""
-    return feature / (feature.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+        return x.expand(-1, 3, -1, -1)
 
 
 def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:

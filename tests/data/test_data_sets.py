@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
 import zipfile
 from pathlib import Path
 
@@ -80,9 +79,6 @@ def test_real_flowers_pooled_and_official(real_cache):
     # Every class is shared out alike, to within an image.
     counts = torch.stack([torch.bincount(data.labels, minlength=102) for data in splits["default"]])
     assert (counts[0] - 0.8 * counts.sum(0)).abs().max() <= 1.5
-    start = time.perf_counter()
-    load_data(DataConfig(name="flowers-102", root=str(REAL), cache_folder=real_cache), "train")
-    print(f"a later start: {time.perf_counter() - start:.2f} s")
 
 
 @real["celeba"]

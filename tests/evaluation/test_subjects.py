@@ -68,6 +68,15 @@ def test_what_cannot_be_measured_is_named(tmp_path):
         read_images(folder, SHAPE)
 
 
+def test_a_zip_entry_that_would_be_left_out_is_an_error(tmp_path):
+    folder = write_folder(tmp_path / "folder", some(2))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(folder / "000.png", "000.png")
+        archive.write(folder / "001.png", "../001.png")
+    with pytest.raises(DataError, match=r"\.\./001\.png cannot be used: its path points out"):
+        read_images(tmp_path / "all.zip", SHAPE)
+
+
 def test_a_model_is_not_taken_for_images(tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert not is_images(tmp_path / "model.safetensors")
