@@ -71,6 +71,8 @@ class AutoencoderConfig:
 
     Args:
         latent_channels: Channels of the latent.
+        patch: Side of the squares of pixels that are folded into channels before the first resolution and unfolded
+            after the last (space-to-depth, Shi et al. 2016): layers at full resolution are the costliest.
         channels: Width at each resolution, finest first; each further entry halves the side (rounded up).
         encoder_blocks: Residual blocks at each resolution of the encoder.
         decoder_blocks: Residual blocks at each resolution of the decoder.
@@ -78,6 +80,7 @@ class AutoencoderConfig:
     """
 
     latent_channels: int = 2
+    patch: int = 1
     channels: tuple[int, ...] = (32, 64, 128)
     encoder_blocks: int = 1
     decoder_blocks: int = 2

@@ -23,6 +23,7 @@ HEIGHT = {
     "models": 1,
     "diffusion": 1,
     "codec": 2,
+    "perceptual": 2,
     "latents": 3,
     "pipeline": 3,
     "uses": 4,

@@ -26,6 +26,12 @@ class Moments:
 
 def moments(features: Tensor) -> Moments:
     """Mean and unbiased covariance, in fp64, of features [n, d]. Raises ValueError for n < 2, NaN or infinity."""
+    mean, centred = _centred(features)
+    return Moments(mean, centred.T @ centred, len(features))
+
+
+def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean [d], and the features less it, over the root of n - 1, in fp64."""
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 feature vectors [n, d]; these are {list(features.shape)}")
     features = features.double().cpu()
@@ -33,8 +39,7 @@ def moments(features: Tensor) -> Moments:
         bad = int((~features.isfinite()).any(dim=1).sum())
         raise ValueError(f"{bad} of {len(features)} feature vectors hold NaN or infinity")
     mean = features.mean(dim=0)
-    centred = features - mean
-    return Moments(mean, centred.T @ centred / (len(features) - 1), len(features))
+    return mean, (features - mean) / (len(features) - 1) ** 0.5
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -50,4 +55,40 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     product = b.root @ a.cov @ b.root
     trace = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * trace
+    return max(0.0, float(distance))
+
+
+def standard_error(features: Tensor, own: Moments, reference: Moments) -> float:
+    """How far :func:`frechet_distance` of n samples scatters: its standard deviation from one draw of them to another.
+
+    By the delta method: with F the distance, M = B^(1/2) A B^(1/2), and dF/dA = I - B^(1/2) M^(-1/2) B^(1/2) = G, one
+    sample x moves F by h(x) / n, h(x) = 2 (mean_a - mean_b).(x - mean_a) + (x - mean_a)^T G (x - mean_a), so that
+    the variance of F is about that of h over n. The reference is taken as given: it is the same for every model.
+
+    Args:
+        features: [n, d], as drawn.
+        own: Their :func:`moments`.
+        reference: What the distance is to.
+    """
+    product = reference.root @ own.cov @ reference.root
+    values, vectors = torch.linalg.eigh((product + product.T) / 2)
+    # Directions with no variance to speak of hold rounding alone.
+    known = values > 1e-11 * values.max()
+    scaled = reference.root @ (vectors[:, known] * values[known].pow(-0.25))
+    away = features.double().cpu() - own.mean
+    moved = 2 * away @ (own.mean - reference.mean) + away.square().sum(dim=1) - (away @ scaled).square().sum(dim=1)
+    return float(moved.std() / len(moved) ** 0.5)
+
+
+def distance_between(x: Tensor, y: Tensor) -> float:
+    """:func:`frechet_distance` of features x [n, d] and y [m, d], quickly also where n and m are small against d.
+
+    With X and Y the centred features, each over the root of its number less one, the eigenvalues of
+    (X^T X Y^T Y)^(1/2) are the singular values of X Y^T, a matrix of n by m instead of d by d.
+    """
+    if max(len(x), len(y)) >= x.shape[1]:
+        return frechet_distance(moments(x), moments(y))
+    means, centred = zip(*(_centred(z) for z in (x, y)), strict=True)
+    trace = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    distance = (means[0] - means[1]).square().sum() + sum(z.square().sum() for z in centred) - 2 * trace
     return max(0.0, float(distance))

@@ -13,13 +13,16 @@ from torch import Tensor
 from latentdiff.data import ImageSet
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
-from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
 from latentdiff.evaluation.inception_score import SPLITS, inception_score
 from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.evaluation.manifold import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
 MOST_CLOSE = 0.1
+
+# Images that a class must have on both sides for a distance of its own, by metric.
+CLASS_IMAGES = {"fid": 100, "distance": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,8 @@ class Reference:
 
     Attributes:
         net: Name, metric, dim, weights_sha256 and resize of the net, which each result states.
-        class_names: The data set's classes, or empty where the net does not judge them.
+        class_names: The data set's classes.
+        judges: Whether the net tells these classes apart, so that accuracy can be measured.
         train: Features of the training images, or of as many as were asked for.
         train_labels: int64 [n].
         test: Features of the test images.
@@ -38,6 +42,7 @@ class Reference:
 
     net: dict[str, Any]
     class_names: tuple[str, ...]
+    judges: bool
     train: Features
     train_labels: Tensor
     test: Features
@@ -83,7 +88,9 @@ class Reference:
         }
         if net.class_names and net.class_names != test.class_names:
             raise ValueError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
-        return cls(stated, net.class_names, features(train), train.labels, features(test), test.labels, data)
+        judges = bool(net.class_names)
+        sides = (features(train), train.labels, features(test), test.labels)
+        return cls(stated, test.class_names, judges, *sides, data)
 
     @cached_property
     def train_moments(self) -> Moments:
@@ -97,11 +104,6 @@ class Reference:
     def test_manifold(self) -> Manifold:
         return Manifold(self.test.pooled)
 
-    @cached_property
-    def class_moments(self) -> dict[int, Moments]:
-        """Of the test images of each class that has two or more."""
-        return _class_moments(self.test, self.test_labels, len(self.class_names))
-
     def floor(self, count: int, seed: int = 0) -> dict[str, Any]:
         """The metrics of ``count`` real training images (all, if there are fewer), drawn with ``seed``, and ``images``.
 
@@ -111,7 +113,7 @@ class Reference:
         index = _draw(len(self.train), count, seed)
         features = self.train[index]
         result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed)
-        if self.class_names:
+        if self.judges:
             result["class_accuracy"] = _accuracy(self.test, self.test_labels)
         return result | {"images": len(index)}
 
@@ -126,13 +128,15 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
         seed: Seed of the kernel distance's subsets.
 
     Returns:
-        Under Inception ``fid_test``, ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size}, what
+        Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.frechet.standard_error` ``fid_test_error``,
+        ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size}, what
         :func:`~latentdiff.evaluation.manifold.precision_recall` gives for the test images, ``memorisation`` (see there)
         and, where the weights have a classification head, ``inception_score`` {mean, std};
-        under a classifier ``distance_test``, ``distance_train`` (these are not FIDs: another net, another scale) and,
-        with labels, ``class_accuracy`` (share of images that the classifier takes for the class asked for),
-        ``per_class_distance`` {class: distance to the test images of that class} and their mean ``per_class_mean``.
-        Classes with fewer than two images are left out of both.
+        under a classifier ``distance_test``, ``distance_test_error``, ``distance_train`` (these are not FIDs: another
+        net, another scale) and, with labels, ``class_accuracy`` (share of images that the classifier takes for the
+        class asked for).
+        Under both, with labels, ``per_class_distance`` {class: distance to the test images of that class} and their
+        mean ``per_class_mean``; classes with fewer than :data:`CLASS_IMAGES` on either side are left out of both.
 
     Raises:
         ValueError: Fewer than two images, NaN among the features, or labels of another number.
@@ -169,7 +173,7 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
             f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
             "may be repeating its training images."
         )
-    if reference.class_names and labels is not None:
+    if labels is not None and result.get("per_class_distance"):
         counts = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
         if int(counts.min()) < dim:
             name = reference.class_names[int(counts.argmin())]
@@ -185,30 +189,34 @@ def _against_test(
 ) -> dict[str, Any]:
     """The metrics that samples and the floor share; ``own`` are the moments of ``features``."""
     metric = reference.net["metric"]
-    result: dict[str, Any] = {f"{metric}_test": frechet_distance(own, reference.test_moments)}
+    result: dict[str, Any] = {
+        f"{metric}_test": frechet_distance(own, reference.test_moments),
+        f"{metric}_test_error": standard_error(features.pooled, own, reference.test_moments),
+    }
     if metric == "fid":
         result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, seed=seed)._asdict()
         if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
             result |= precision_recall(Manifold(features.pooled), reference.test_manifold)
-    if reference.class_names and labels is not None:
+    if labels is not None and reference.judges:
         result["class_accuracy"] = _accuracy(features, labels)
-        by_class = _class_moments(features, labels, len(reference.class_names))
-        distances = {
-            reference.class_names[k]: frechet_distance(by_class[k], reference.class_moments[k])
-            for k in sorted(by_class.keys() & reference.class_moments.keys())
-        }
+    if labels is not None and (distances := _per_class(features, labels, reference)):
         result["per_class_distance"] = distances
-        result["per_class_mean"] = sum(distances.values()) / len(distances) if distances else None
+        result["per_class_mean"] = sum(distances.values()) / len(distances)
     return result
+
+
+def _per_class(features: Features, labels: Tensor, reference: Reference) -> dict[str, float]:
+    """The distance of each class's images to the test images of that class, by the class's name."""
+    distances = {}
+    for k, name in enumerate(reference.class_names):
+        ours, theirs = features.pooled[labels == k], reference.test.pooled[reference.test_labels == k]
+        if min(len(ours), len(theirs)) >= CLASS_IMAGES[reference.net["metric"]]:
+            distances[name] = distance_between(ours, theirs)
+    return distances
 
 
 def _accuracy(features: Features, labels: Tensor) -> float:
     return float((features.logits.argmax(dim=1) == labels).double().mean())
-
-
-def _class_moments(features: Features, labels: Tensor, num_classes: int) -> dict[int, Moments]:
-    counts = torch.bincount(labels, minlength=num_classes).tolist()
-    return {k: moments(features.pooled[labels == k]) for k in range(num_classes) if counts[k] >= 2}
 
 
 def _draw(available: int, count: int, seed: int) -> Tensor:

@@ -21,7 +21,9 @@ class Encoder(nn.Module):
     def __init__(self, image_channels: int, config: AutoencoderConfig):
         super().__init__()
         widths = config.channels
-        self.stem = nn.Conv2d(image_channels, widths[0], 3, padding=1)
+        self.patch = config.patch
+        # With patches of one pixel this is the usual 3x3 convolution.
+        self.stem = nn.Conv2d(image_channels, widths[0], config.patch + 2, stride=config.patch, padding=1)
         layers: list[nn.Module] = []
         for level, width in enumerate(widths):
             layers += [ResBlock(width, width) for _ in range(config.encoder_blocks)]
@@ -34,16 +36,28 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height % self.patch or width % self.patch:
+            x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
         return self.head(F.silu(self.norm(self.layers(self.stem(x)))))
 
 
 class Decoder(nn.Module):
-    """Latents [b, latent_channels, h', w'] -> [b, c, h, w], about [-1, 1]; ``sizes`` are the sides, finest first."""
+    """Latents [b, latent_channels, h', w'] -> [b, c, h, w], about [-1, 1].
 
-    def __init__(self, image_channels: int, sizes: list[tuple[int, int]], config: AutoencoderConfig):
+    ``sizes`` are the sides at each resolution, finest first, in patches; ``image_size`` is (h, w).
+    """
+
+    def __init__(
+        self,
+        image_channels: int,
+        image_size: tuple[int, int],
+        sizes: list[tuple[int, int]],
+        config: AutoencoderConfig,
+    ):
         super().__init__()
         widths = config.channels
-        self.sizes = sizes
+        self.image_size, self.patch, self.sizes = image_size, config.patch, sizes
         self.stem = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
         middle = [ResBlock(widths[-1], widths[-1]), SelfAttention(widths[-1])] if config.attention else []
         self.middle = nn.Sequential(*middle)
@@ -52,13 +66,14 @@ class Decoder(nn.Module):
         )
         self.ups = nn.ModuleList(Upsample(widths[i + 1], widths[i]) for i in range(len(widths) - 1))
         self.norm = group_norm(widths[0])
-        self.head = nn.Conv2d(widths[0], image_channels, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], image_channels * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.blocks[-1](self.middle(self.stem(z)))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
-        return self.head(F.silu(self.norm(x)))
+        height, width = self.image_size
+        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)[..., :height, :width]
 
 
 class Autoencoder(nn.Module):
@@ -73,13 +88,15 @@ class Autoencoder(nn.Module):
         super().__init__()
         if not config.channels or config.latent_channels < 1:
             raise ValueError("an autoencoder needs at least one resolution and one latent channel")
+        if config.patch < 1:
+            raise ValueError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
         self.image_shape = tuple(image_shape)
-        sizes = [self.image_shape[1:]]
+        sizes = [tuple(-(-side // config.patch) for side in self.image_shape[1:])]
         for _ in config.channels[1:]:
             sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
         self.latent_shape = (config.latent_channels, *sizes[-1])
         self.encoder = Encoder(image_shape[0], config)
-        self.decoder = Decoder(image_shape[0], sizes, config)
+        self.decoder = Decoder(image_shape[0], self.image_shape[1:], sizes, config)
 
     @property
     def compression(self) -> float:

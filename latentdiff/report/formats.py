@@ -10,6 +10,13 @@ def distance(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
+def plus_minus(value: float, error: float | None) -> str:
+    """A standard error behind its distance, to as many decimals; nothing where it is not known."""
+    if error is None:
+        return ""
+    return f" ± {error:.{2 if abs(value) >= 1 else 3}f}"
+
+
 def kid(value: dict[str, float]) -> str:
     """KID in thousandths, with its standard deviation over the subsets."""
     return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if value.get("std") is not None else "")

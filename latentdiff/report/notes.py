@@ -9,6 +9,7 @@ from latentdiff.report.formats import amount, by, duration, setting
 from latentdiff.report.table import Table
 
 HASH_LETTERS = 12
+METRICS = (("inception", "fid"), ("classifier", "distance"))
 
 
 def data_line(evaluation: Evaluation) -> str:
@@ -32,6 +33,16 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             f"as images are added, so it compares only with an FID from {images}. One to the training images far below "
             f"the one to the test images would mean copied training images. {_network(evaluations, 'inception')}"
         )
+    if any(item.get("metrics", net, f"{metric}_test_error") for item in evaluations for net, metric in METRICS):
+        notes["±"] = (
+            "Behind an FID or a classifier distance: its standard error, how far it scatters from one draw of as many "
+            "samples of the same model to another. How far another training run would move it is not in it."
+        )
+    if "fid_class" in columns:
+        notes["FID in a class"] = (
+            "FID between the images asked for in a class and the test images of that class, averaged over the classes; "
+            "of so few images each that it is far larger than the FID of all, and compares only within this column."
+        )
     if "kid_test" in columns:
         notes["KID"] = (
             "Kernel distance to the test images in the same features, in thousandths, ± its standard deviation"
@@ -48,6 +59,11 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         notes["Classifier distance"] = (
             "The FID's formula in the features of the package's own classifier. It is not an FID: it compares with no "
             f"published number, only within this report. {_network(evaluations, 'classifier')}"
+        )
+    if "diversity" in columns:
+        notes["Diversity"] = (
+            "LPIPS between two images asked for in one class, averaged over random pairs. Below that of the real "
+            "images, the samples of a class are too much alike; above it, they may be noisy."
         )
     if "class_accuracy" in columns:
         notes["Class accuracy"] = "Share of images that the classifier recognises as the class they were made for."
@@ -152,5 +168,6 @@ def _reconstruction(evaluations: list[Evaluation]) -> str:
     texts = _known(
         (measured.get("psnr"), lambda value: f"PSNR {value:.1f} dB"),
         (measured.get("ssim"), lambda value: f"SSIM {value:.3f}"),
+        (measured.get("lpips"), lambda value: f"LPIPS {value:.4f}"),
     )
     return f" Reconstruction: {', '.join(texts)}." if texts else ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.formats import amount, by, distance, duration, kid, memory, percent, setting
+from latentdiff.report.formats import amount, by, distance, duration, kid, memory, percent, plus_minus, setting
 
 MISSING = "–"
 SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
-LEVEL = 1.02  # A lead below this ratio is none: another seed in sampling alone moves an FID by one or two per cent.
+LEVEL = 1.02  # A lead below this ratio is none, whatever the standard errors say.
+ERRORS = 2.0  # Nor is one below so many standard errors of the difference.
 FEWEST_FOR_FID = 2048  # Inception's feature dimensions: with fewer images the covariance is singular.
 
 
@@ -25,12 +27,14 @@ class Column:
         title: Its heading, in two lines.
         path: Where ``evaluation.json`` holds it.
         show: Its value as text.
+        error: Where the value's standard error is, if anywhere.
     """
 
     key: str
     title: tuple[str, str]
     path: tuple[str, ...]
     show: Callable[[Any], str]
+    error: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,26 @@ class Table:
         ]
 
 
+FID_ERROR = ("metrics", "inception", "fid_test_error")
+DISTANCE_ERROR = ("metrics", "classifier", "distance_test_error")
+DIVERSITY_ERROR = ("metrics", "diversity", "error")
 COLUMNS = (
-    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance),
+    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance, FID_ERROR),
     Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
     Column("fid_infinity", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
+    Column("fid_class", ("FID in a class,", "mean"), ("metrics", "inception", "per_class_mean"), distance),
     Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
     Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
     Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),
     Column("coverage", ("", "Coverage"), ("metrics", "inception", "coverage"), percent),
-    Column("distance_test", ("Classifier", "distance"), ("metrics", "classifier", "distance_test"), distance),
+    Column(
+        "distance_test",
+        ("Classifier", "distance"),
+        ("metrics", "classifier", "distance_test"),
+        distance,
+        DISTANCE_ERROR,
+    ),
+    Column("diversity", ("Diversity,", "LPIPS"), ("metrics", "diversity", "mean"), distance, DIVERSITY_ERROR),
     Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
     Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
     Column("train_rate", ("Training", "images/s"), ("training", "images_per_second"), amount),
@@ -131,7 +146,8 @@ def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:
     for column in COLUMNS:
         value = evaluation.get(*column.path)
         number = value.get("mean") if isinstance(value, dict) else value
-        cells.append(Cell() if number is None else Cell(number, column.show(value)))
+        error = evaluation.get(*column.error) if column.error else None
+        cells.append(Cell() if number is None else Cell(number, column.show(value) + plus_minus(value, error)))
     return tuple(cells)
 
 
@@ -152,7 +168,7 @@ def _floors(evaluations: list[Evaluation]) -> dict[str, Any]:
     """The floors, which every evaluation states alike, from the first that has each."""
     found = {
         net: [item.get("floors", net) for item in evaluations if item.get("floors", net)]
-        for net in ("inception", "classifier")
+        for net in ("inception", "classifier", "diversity")
     }
     return {net: floors[0] for net, floors in found.items() if floors}
 
@@ -169,33 +185,35 @@ def judge(evaluations: list[Evaluation]) -> list[str]:
     several models of a kind the best stands for it.
     """
     evaluations = in_order(evaluations)
-    for metric, path in (
-        ("FID to the test images", ("metrics", "inception", "fid_test")),
-        ("classifier distance to the test images", ("metrics", "classifier", "distance_test")),
+    for metric, path, error in (
+        ("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
+        ("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
     ):
         measured = [item for item in evaluations if item.get(*path) is not None]
         rivals = [[item for item in measured if item.role == role] for role in ("latent", "pixel")]
         if all(rivals):
-            return _compare(rivals, metric, path)
+            return _compare(rivals, metric, path, error)
     missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
     reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
     return [f"Whether the latent space paid off cannot be said: {reason}.", *_data_reservations(evaluations[0])]
 
 
-def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...]) -> list[str]:
+def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...], error: tuple[str, ...]) -> list[str]:
     """The sentences for the best latent and the best pixel model, of which there is at least one each."""
     bests = [min(models, key=lambda item: item.get(*path)) for models in rivals]
     first, second = sorted(bests, key=lambda item: item.get(*path))
     low, high = first.get(*path), second.get(*path)
-    level = high <= low * LEVEL
+    doubt = ERRORS * math.hypot(*(item.get(*error) or 0.0 for item in (first, second)))
+    level = high <= max(low * LEVEL, low + doubt)
     better, worse = _called(first), _called(second)
     finding = f"{better} and {worse} are level" if level else f"{better} beat {worse}"
     sentences = [
-        f"{finding[0].upper()}{finding[1:]}: {metric} {distance(low)} against {distance(high)} (lower is better), "
+        f"{finding[0].upper()}{finding[1:]}: {metric} {_with_error(first, path, error)} against "
+        f"{_with_error(second, path, error)} (lower is better), "
         f"after {_training(first, ' of training')} against {_training(second)}."
     ]
     if level:
-        sentences.append("A difference this small is within what another seed would change.")
+        sentences.append("A difference this small is within what other samples of the same models would change.")
     sentences += _budget(first, second, level)
     for models in rivals:
         if len(models) > 1:
@@ -211,7 +229,12 @@ def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...])
         images = f"{first.values['num_images']:,}"
         sentences.append(f"An FID from {images} images is unreliable: Inception needs at least {FEWEST_FOR_FID:,}.")
     sentences += _data_reservations(first)
-    return [*sentences, "One training run each: how far another seed would move these numbers is not known."]
+    return [*sentences, "One training run each: how far another run would move these numbers is not known."]
+
+
+def _with_error(evaluation: Evaluation, path: tuple[str, ...], error: tuple[str, ...]) -> str:
+    value = evaluation.get(*path)
+    return distance(value) + plus_minus(value, evaluation.get(*error))
 
 
 def _called(evaluation: Evaluation) -> str:

@@ -41,12 +41,12 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
 
     from latentdiff import checkpoint
     from latentdiff.data import load_data, load_held_out
+    from latentdiff.perceptual import Perceptual, find_trunk
     from latentdiff.report.grids import save_grid
     from latentdiff.stages import folders
     from latentdiff.training.autoencoder import AutoencoderModule
     from latentdiff.training.callbacks import EpochEnd
     from latentdiff.training.fit import check_settings, fit
-    from latentdiff.training.perceptual import Perceptual, find_trunk
     from latentdiff.training.provenance import provenance
     from latentdiff.training.warm_start import warm_start
 

@@ -56,7 +56,7 @@ def run(config: DemoStage) -> Path:
         return stage(name, "--config", f"demo/{settings}.yaml", *data, *budget, *more, to=to)
 
     def evaluate(checkpoint: Path | str, name: str, *more: str) -> str:
-        settings = ["--num_images", str(config.num_images), "--inception", "off", "--name", name]
+        settings = ["--num_images", str(config.num_images), "--inception", "off", "--lpips", "off", "--name", name]
         settings += ["--features_folder", str(folder / "features")]
         stage("evaluate", "--checkpoint", str(checkpoint), *settings, *data, *more, to=f"evaluate/{name}")
         return str(folder / "evaluate" / name)

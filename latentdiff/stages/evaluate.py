@@ -39,6 +39,8 @@ class EvaluateStage(SamplingConfig):
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
         fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), which takes eight
             more distances of several seconds each.
+        lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
+            AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
         device: ``auto`` takes a GPU where there is one.
         features_folder: Where the features of real images are cached.
         run: Where the files go.
@@ -53,6 +55,7 @@ class EvaluateStage(SamplingConfig):
     inception: Literal["auto", "require", "off"] = "auto"
     inception_weights: str | None = None
     fid_infinity: bool = False
+    lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     features_folder: str = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
@@ -71,6 +74,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.evaluation.extract import extract
     from latentdiff.evaluation.fidelity import fidelity
     from latentdiff.evaluation.infinity import distance_at_infinity
+    from latentdiff.evaluation.lpips_scores import diversity, find_lpips, lpips_between
     from latentdiff.evaluation.measure import Reference, measure, warnings
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
@@ -84,6 +88,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     subject, n = build_subject(config, path, train, test, device)
     name = config.name or (folders.model_name(path) if path else config.checkpoint)
     nets = feature_nets(config, test, device)
+    lpips = find_lpips(device) if config.lpips == "auto" else None
     folder = folders.prepare(config.run, "evaluate", name)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
 
@@ -93,7 +98,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             chunks.append(chunk.cpu())
             bar.update(len(chunk))
     seconds, images = time.perf_counter() - start, torch.cat(chunks)
-    metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None}
+    metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None, "diversity": None}
     floors, features, notes = {}, {"inception": None, "classifier": None}, []
     for key, net in nets.items():
         print(f"features: {net.name}")
@@ -110,8 +115,17 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             metrics[key]["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=config.seed)
         floors[key] = reference.floor(n, config.seed)
         notes += warnings(ours, subject.labels, reference, metrics[key])
-    if subject.kind == "reconstruction":
-        metrics["reconstruction"] = fidelity(images, test.images[:n])
+    originals = test.images[:n] if subject.kind == "reconstruction" else None
+    if originals is not None:
+        metrics["reconstruction"] = fidelity(images, originals)
+    if lpips is not None:
+        print("LPIPS")
+        metrics["diversity"] = diversity(lpips, images, subject.labels, config.seed)
+        floors["diversity"] = diversity(
+            lpips, test.images, None if subject.labels is None else test.labels, config.seed
+        )
+        if originals is not None:
+            metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, originals).mean())
     columns = 10 if subject.labels is None else min(10, test.num_classes)
     save_grid(images[:GRID], folder / "grid.png", columns)
     values = {
@@ -254,6 +268,11 @@ def summary(values: dict[str, Any]) -> list[str]:
             lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
     if metrics["reconstruction"]:
         lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
+        if "lpips" in metrics["reconstruction"]:
+            lines[-1] += f", LPIPS {metrics['reconstruction']['lpips']:.4f}"
+    if metrics["diversity"]:
+        real = f" (real images: {floors['diversity']['mean']:.3f})" if floors["diversity"] else ""
+        lines.append(f"LPIPS between two images {metrics['diversity']['mean']:.3f}{real}")
     if values["sampling"]:
         lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
     return [*lines, *(f"note: {warning}" for warning in values["warnings"])]

@@ -14,9 +14,9 @@ from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerC
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.perceptual import Perceptual
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
-from latentdiff.training.perceptual import Perceptual
 from latentdiff.training.stage_module import StageModule, adamw
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
+from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
 
 
 def features(count: int, dim: int, seed: int) -> torch.Tensor:
@@ -42,6 +42,32 @@ def test_a_set_is_at_no_distance_from_itself_nor_a_singular_covariance_a_problem
     own = moments(features(10, 64, 3))  # rank 9 of 64
     assert frechet_distance(own, own) == pytest.approx(0, abs=1e-5 * float(own.cov.trace()))
     assert np.isfinite(frechet_distance(own, moments(features(12, 64, 4))))
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 12), (40, 63), (12, 200), (200, 300)])
+def test_distance_between_few_vectors_is_that_of_their_moments(n, m):
+    x, y = features(n, 64, 5), features(m, 64, 6)
+    assert distance_between(x, y) == pytest.approx(frechet_distance(moments(x), moments(y)), rel=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_the_standard_error_is_the_scatter_over_draws(shift):
+    generator = torch.Generator().manual_seed(7)
+    mixing = torch.randn(8, 8, generator=generator)
+    reference = moments(torch.randn(5000, 8, generator=generator) @ mixing)
+    distances, errors = [], []
+    for _ in range(200):
+        x = (1.2 * torch.randn(800, 8, generator=generator)) @ mixing + shift
+        own = moments(x)
+        distances.append(frechet_distance(own, reference))
+        errors.append(standard_error(x, own, reference))
+    assert np.mean(errors) == pytest.approx(np.std(distances), rel=0.15)  # a scatter of 200 is known to 5 %
+
+
+def test_the_standard_error_of_fewer_samples_than_features_is_finite():
+    x = features(20, 64, 8)
+    error = standard_error(x, moments(x), moments(features(300, 64, 9)))
+    assert 0 < error < frechet_distance(moments(x), moments(features(300, 64, 9)))
 
 
 def test_too_few_images_nan_and_unequal_dimensions_are_refused():

@@ -28,7 +28,8 @@ def test_classifier_metrics(classifier_reference, make_images):
     for split in ("test", "train"):
         expected = frechet_distance(moments(features.pooled), moments(getattr(reference, split).pooled))
         assert result[f"distance_{split}"] == pytest.approx(expected, rel=1e-9)
-    expected = frechet_distance(moments(features[samples.labels == 1].pooled), reference.class_moments[1])
+    sides = features[samples.labels == 1], reference.test[reference.test_labels == 1]
+    expected = frechet_distance(*(moments(side.pooled) for side in sides))
     assert result["per_class_distance"]["two"] == pytest.approx(expected, rel=1e-9)
     assert result["per_class_mean"] == pytest.approx(sum(result["per_class_distance"].values()) / 3)
     assert result["class_accuracy"] == float((features.logits.argmax(1) == samples.labels).double().mean())
@@ -45,6 +46,20 @@ def test_images_in_a_wrong_class_show_in_the_accuracy_and_the_classes_distances(
     assert (right["class_accuracy"], wrong["class_accuracy"]) == (1.0, 0.0)
     assert wrong["per_class_mean"] > 5 * right["per_class_mean"]
     assert wrong["distance_test"] == right["distance_test"]
+
+
+def test_inception_has_a_distance_for_each_class_with_enough_images():
+    net = {"name": "inception-v3 layer 8", "metric": "fid", "dim": 8}
+    labels = torch.arange(330) % 2
+    labels[:20] = 2  # too few
+    real, test, ours = (Features(torch.randn(330, 8) + labels[:, None], None) for _ in range(3))
+    reference = Reference(net, ("one", "two", "three"), False, real, labels, test, labels, {})
+    result = measure(ours, labels, reference)
+    assert result["per_class_distance"].keys() == {"one", "two"}
+    expected = frechet_distance(*(moments(features.pooled[labels == 1]) for features in (ours, test)))
+    assert result["per_class_distance"]["two"] == pytest.approx(expected, rel=1e-6)
+    assert result["per_class_mean"] == pytest.approx(sum(result["per_class_distance"].values()) / 2)
+    assert "class_accuracy" not in result
 
 
 def test_unconditional_samples_have_no_class_metrics(classifier_reference, make_images):
@@ -73,7 +88,7 @@ def test_inception_metrics_and_warning(inception_file, make_images):
     features = extract(net, samples.images, progress=False)
     result = measure(features, samples.labels, reference)
     assert json.loads(json.dumps(result)) == result
-    shared = {"fid_test", "kid_test", "precision", "recall", "density", "coverage"}
+    shared = {"fid_test", "fid_test_error", "kid_test", "precision", "recall", "density", "coverage"}
     assert result.keys() == {*shared, "fid_train", "memorisation"}
     assert reference.floor(20).keys() == {*shared, "images"}
     assert result["kid_test"].keys() == {"mean", "std", "subsets", "subset_size"}

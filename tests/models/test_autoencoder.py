@@ -27,6 +27,28 @@ def test_any_image_size_comes_back_in_its_own(image_shape, latent_shape):
     assert model.compression == math.prod(image_shape) / math.prod(latent_shape)
 
 
+@pytest.mark.parametrize(
+    ("image_shape", "patch", "latent_shape"),
+    [((3, 64, 64), 2, (2, 8, 8)), ((1, 29, 17), 2, (2, 4, 3)), ((1, 31, 28), 4, (2, 2, 2)), ((3, 5, 2), 4, (2, 1, 1))],
+)
+def test_patches_keep_any_image_size(image_shape, patch, latent_shape):
+    model = Autoencoder(image_shape, AutoencoderConfig(patch=patch, **SMALL))
+    x = torch.randn(2, *image_shape)
+    assert model.latent_shape == latent_shape
+    assert model.encode(x).shape == (2, 4, *latent_shape[1:])
+    assert model.decode(torch.randn(2, *latent_shape)).shape == x.shape
+
+
+def test_every_pixel_of_a_patch_is_seen_and_drawn():
+    model = Autoencoder((1, 7, 9), AutoencoderConfig(patch=2, **SMALL))
+    x = torch.randn(1, 1, 7, 9, requires_grad=True)
+    model.encoder.stem(x).square().sum().backward()
+    assert (x.grad[..., :6, :8] != 0).all()
+    torch.nn.init.normal_(model.decoder.head.bias)
+    image = model.decode(torch.randn(1, *model.latent_shape))[0, 0]
+    assert image[:4, :4].unique().numel() == 16  # no pixel copies its neighbour
+
+
 def test_default_compresses_fashion_mnist_eightfold():
     assert Autoencoder((1, 28, 28), AutoencoderConfig()).compression == 8.0
 
@@ -46,6 +68,8 @@ def test_kl_and_draw_are_the_gaussian_ones():
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="at least one resolution"):
         Autoencoder((1, 8, 8), AutoencoderConfig(channels=()))
+    with pytest.raises(ValueError, match="patch"):
+        Autoencoder((1, 8, 8), AutoencoderConfig(patch=0))
     with pytest.raises(ValueError, match="heads"):
         Autoencoder((1, 8, 8), AutoencoderConfig(channels=(8, 40)))
 

@@ -123,6 +123,20 @@ def test_a_tiny_lead_is_none(write):
     assert "beat" not in verdict(pair)
 
 
+@pytest.mark.parametrize(("error", "level"), [(0.1, False), (0.5, True)])
+def test_a_lead_within_the_standard_errors_is_none(write, error, level):
+    def change(values):
+        values["metrics"]["inception"]["fid_test_error"] = error
+
+    pair = read(
+        write("pixel", "diffusion", 9.9, 1000.0, change=change),
+        write("latent", "diffusion", 9.0, 500.0, 500.0, change=change),
+    )
+    assert (" are level: " in verdict(pair)) is level
+    assert f"9.00 ± {error:.2f} against 9.90 ± {error:.2f}" in verdict(pair)
+    assert f"9.00 ± {error:.2f}" in build_table(pair).text()
+
+
 def test_unknown_times_are_said(write):
     pair = read(write("pixel", "diffusion", 9.0), write("latent", "diffusion", 8.0, 500.0))
     assert "after 8 min of training against an unrecorded time." in verdict(pair)

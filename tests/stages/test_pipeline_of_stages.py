@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
 from latentdiff.evaluation import feature_nets
@@ -134,11 +136,16 @@ def test_sample_writes_what_is_asked_for(workbench):
 def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     monkeypatch.setattr(feature_nets, "answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(workbench))
+    monkeypatch.setattr("latentdiff.perceptual.answers", lambda *_: False)
     common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     evaluate.main([*common, "--checkpoint=noise"])
     assert "no FID or KID" in capsys.readouterr().out
     evaluate.main([*common, f"--checkpoint={codec}", "--name=vae", "--mode=prior"])
+    Path("trunks").mkdir()
+    alexnet = torchvision.models.alexnet(weights=None).features.state_dict()
+    save_file({f"features.{name}": tensor for name, tensor in alexnet.items()}, "trunks/alexnet_features.safetensors")
+    monkeypatch.setenv("LATENTDIFF_LPIPS", "trunks")
     evaluate.main([*common, f"--checkpoint={codec}", "--name=autoencoder"])
     for name in ("latent", "pixel"):
         evaluate.main(
@@ -151,7 +158,10 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert values["training"]["stage_one_seconds"] > 0
     assert [row["images_seen"] for row in values["training"]["history"]] == [32, 64]
     assert values["floors"]["classifier"]["distance_test"] < values["metrics"]["classifier"]["distance_test"]
-    assert json.loads(Path("stages/evaluate/autoencoder/evaluation.json").read_text())["metrics"]["reconstruction"]
+    reconstruction = json.loads(Path("stages/evaluate/autoencoder/evaluation.json").read_text())["metrics"]
+    assert reconstruction["reconstruction"].keys() == {"psnr", "ssim", "lpips"}
+    assert values["metrics"]["diversity"]["pairs"] == 20
+    assert values["floors"]["diversity"]["mean"] > 0
     with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
         evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
     capsys.readouterr()
@@ -257,6 +267,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
             "--num_images=40",
             "--steps=2",
             "--inception=off",
+            "--lpips=off",
             "--checkpoint=shelf/latent.safetensors",
             "--run.folder=measured",
         ]
@@ -273,7 +284,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
 def test_anyones_images_and_matched_noise_are_measured_and_compared(workbench, capsys):
     images = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
     np.savez("theirs.npz", images=images[:, 0].numpy(), labels=np.arange(40) % 10)
-    common = ["--data.source=embedded", "--inception=off"]
+    common = ["--data.source=embedded", "--inception=off", "--lpips=off"]
     evaluate.main([*common, "--checkpoint=theirs.npz"])
     evaluate.main([*common, "--checkpoint=gaussian", "--num_images=40"])
     assert "class accuracy" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018) as a training loss, with a trunk from a file where torchvision cannot download it."""
+"""LPIPS (Zhang et al. 2018), to train for and to measure by, with a trunk from a file or from torchvision."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ class Perceptual(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean LPIPS over a batch [b, 1 or 3, h, w] in [-1, 1]; gradients flow into ``x``."""
-        return self.distance(self._prepare(x), self._prepare(y)).float().mean()
+        return self.each(x, y).mean()
+
+    def each(self, x: Tensor, y: Tensor) -> Tensor:
+        """LPIPS of each pair of images [b, 1 or 3, h, w] in [-1, 1]: fp32 [b]."""
+        return self.distance(self._prepare(x), self._prepare(y)).float().flatten()
 
     def _prepare(self, x: Tensor) -> Tensor:
         factor = -(-self.min_side // min(x.shape[-2:]))
@@ -83,8 +87,8 @@ def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:
 def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
-            f"there is no LPIPS trunk {path}: give --loss.perceptual_weights another file, or turn "
-            "the term off with --loss.perceptual_weight 0"
+            f"there is no LPIPS trunk {path}, which --loss.perceptual_weights or LATENTDIFF_LPIPS names: name another, "
+            "or do without (--loss.perceptual_weight 0 in training, --lpips off in measuring)"
         )
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latentdiff import perceptual as perceptual_module
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.perceptual import Perceptual, find_trunk
+
+
+def trunk(net):
+    import torchvision
+
+    model = getattr(torchvision.models, net)(weights=None)
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith("features.")}
+
+
+@pytest.mark.parametrize("net", ["alexnet", "vgg16"])
+def test_perceptual_distance_uses_the_given_trunk_and_has_a_gradient(net, tmp_path):
+    weights = trunk(net)
+    save_file(weights, tmp_path / "trunk.safetensors")
+    loss = Perceptual(find_trunk(net, str(tmp_path / "trunk.safetensors")), net, min_side=32)
+    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    assert loss(x, x.detach()).item() == 0
+    loss(x, torch.rand(2, 1, 16, 16)).backward()
+    assert x.grad.abs().sum() > 0
+    convolutions = [m for m in loss.distance.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    given = [tensor for name, tensor in weights.items() if name.endswith("weight")]
+    assert all(torch.equal(a.weight, b) for a, b in zip(convolutions, given, strict=True))
+    assert not any(parameter.requires_grad for parameter in loss.parameters())
+
+
+def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(perceptual_module, "answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    assert find_trunk("vgg16", None) is None
+    with pytest.raises(CheckpointError, match="there is no LPIPS trunk"):
+        find_trunk("vgg16", str(tmp_path / "absent.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        find_trunk("vgg16", str(tmp_path / "bad.pth"))
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="no tensors named"):
+        find_trunk("vgg16", str(tmp_path / "other.safetensors"))
+
+
+def test_each_pair_has_its_own_distance(tmp_path):
+    net = Perceptual(trunk("alexnet"), "alexnet", min_side=64)
+    x, y = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(3, 3, 32, 32) * 2 - 1
+    each = net.each(x, y)
+    assert each.shape == (3,)
+    torch.testing.assert_close(each[1], net(x[1:2], y[1:2]))
+    torch.testing.assert_close(each.mean(), net(x, y))
