@@ -93,6 +93,8 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         (("data", "train_fingerprint"), "the training images", "evaluate both on the same copy of the data set"),
         (("data", "test_fingerprint"), "the test images", "evaluate both on the same copy of the data set"),
         (("num_images",), "the number of images", "evaluate again with the same number"),
+        (("features", "inception", "test_images"), "the number of real images", "evaluate again with the same number"),
+        (("features", "classifier", "test_images"), "the number of real images", "evaluate again with the same number"),
         (("features", "inception", "weights_sha256"), "the Inception network", "evaluate again with the same weights"),
         (("features", "inception", "resize"), "Inception's resize rule", "evaluate again with this version"),
         (("features", "classifier", "weights_sha256"), "the classifier", "evaluate again with the same weights"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentdiff.config import RunConfig
+from latentdiff.config import DataConfig, RunConfig
 from latentdiff.stages.folders import default_folder
 
 
@@ -14,25 +14,33 @@ class CompareStage:
     """Write index.html, report.json and report.md from evaluated models.
 
     Args:
-        evaluations: Folders that hold an evaluation.json. Default: every one under stages/evaluate.
+        evaluations: Folders that hold an evaluation.json. Default: every one under stages/evaluate; where there is none
+            yet, the released models of ``data`` are evaluated first, under stages/released.
         title: Title of the page.
+        num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
+            with the classifier alone.
+        data: The real images that the released models are measured against.
         run: Where the files go.
     """
 
     evaluations: tuple[str, ...] = ()
     title: str = "Pixel against latent"
+    num_images: int | None = None
+    data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
 def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
-    from latentdiff.report import ReportError, build_table, check_comparable, read_evaluation, verdict, write_report
+    from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
     from latentdiff.stages import folders
+    from latentdiff.stages.released import evaluate_released
 
     named = [Path(folder) for folder in config.evaluations]
     found = named or sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
     if not found:
-        raise ReportError("there is nothing to compare: run python -m latentdiff.stages.evaluate on each model first")
+        folders.check(config.run, "compare", config.data.name)  # before minutes of work, not after
+        found = evaluate_released(config.data, config.num_images)
     evaluations = [read_evaluation(folder) for folder in found]
     check_comparable(evaluations)
     table, finding = build_table(evaluations), verdict(evaluations)

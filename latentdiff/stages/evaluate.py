@@ -34,11 +34,15 @@ class EvaluateStage(SamplingConfig):
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
         data: The real images.
         num_images: How many images; none takes 10,000, or as many as the test split has.
+        real_images: At most this many real images of each split to measure against. Default: as many as the test split
+            has, or ``num_images`` where that is more.
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
         fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), which takes eight
             more distances of several seconds each.
+        inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
+            less, are far smaller numbers, and compare only with others of the same layer.
         lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
             AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
         device: ``auto`` takes a GPU where there is one.
@@ -51,10 +55,12 @@ class EvaluateStage(SamplingConfig):
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     data: DataConfig = field(default_factory=DataConfig)
     num_images: int | None = None
+    real_images: int | None = None
     batch_size: int = 100
     inception: Literal["auto", "require", "off"] = "auto"
     inception_weights: str | None = None
     fid_infinity: bool = False
+    inception_taps: tuple[Literal[64, 192, 768], ...] = ()
     lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     features_folder: str = "stages/features"
@@ -99,12 +105,13 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             bar.update(len(chunk))
     seconds, images = time.perf_counter() - start, torch.cat(chunks)
     metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None, "diversity": None}
+    # As many real training as test images, since a Fréchet distance falls with the number on either side.
+    reals = config.real_images or max(n, len(test))
     floors, features, notes = {}, {"inception": None, "classifier": None}, []
     for key, net in nets.items():
         print(f"features: {net.name}")
         ours = extract(net, images)
-        # As many real training as test images, since a Fréchet distance falls with the number on either side.
-        reference = Reference.build(net, train, test, Path(config.features_folder), max_images=max(n, len(test)))
+        reference = Reference.build(net, train, test, Path(config.features_folder), max_images=reals)
         features[key] = {
             **reference.net,
             "train_images": len(reference.train),
@@ -115,6 +122,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             metrics[key]["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=config.seed)
         floors[key] = reference.floor(n, config.seed)
         notes += warnings(ours, subject.labels, reference, metrics[key])
+    if "inception" in nets and config.inception_taps:
+        metrics["inception"]["taps"] = taps(config, images, train, test, reals, device)
     originals = test.images[:n] if subject.kind == "reconstruction" else None
     if originals is not None:
         metrics["reconstruction"] = fidelity(images, originals)
@@ -180,6 +189,8 @@ def build_subject(
 
     if config.num_images is not None and config.num_images < 2:
         raise ValueError(f"a distance needs at least 2 images, not {config.num_images}")
+    if config.real_images is not None and config.real_images < 2:
+        raise ValueError(f"a distance needs at least 2 real images, not {config.real_images}")
     if path is not None and is_images(path):
         return subjects.images(path, test, config.num_images, config.batch_size)
     n = config.num_images or min(10_000, len(test))
@@ -218,6 +229,30 @@ def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) ->
     return nets
 
 
+def taps(
+    config: EvaluateStage, images: torch.Tensor, train: ImageSet, test: ImageSet, reals: int, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """``fid_test`` and ``fid_train`` in each of Inception's earlier layers asked for, and ``floor``, that of as many
+    real training images, by the layer's number of features."""
+    from latentdiff.evaluation.extract import extract
+    from latentdiff.evaluation.feature_nets import InceptionFeatures
+    from latentdiff.evaluation.frechet import frechet_distance, moments
+    from latentdiff.evaluation.measure import Reference
+
+    found = {}
+    for tap in config.inception_taps:
+        net = InceptionFeatures(config.inception_weights, device, str(tap))
+        print(f"features: {net.name}")
+        reference = Reference.build(net, train, test, Path(config.features_folder), max_images=reals)
+        own = moments(extract(net, images).pooled)
+        found[str(tap)] = {
+            "fid_test": frechet_distance(own, reference.test_moments),
+            "fid_train": frechet_distance(own, reference.train_moments),
+            "floor": reference.floor(len(images), config.seed)["fid_test"],
+        }
+    return found
+
+
 def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     """What a report says about the training: budget, speed, memory, device, and quality over time."""
     keys = ("images_seen", "seconds", "images_per_second", "peak_memory_bytes", "device", "command")
@@ -245,6 +280,11 @@ def summary(values: dict[str, Any]) -> list[str]:
         if far := metrics["inception"].get("fid_infinity"):
             lines.append(
                 f"FID extrapolated to infinitely many images {far['value']:.2f} (residual {far['residual']:.2f})"
+            )
+        for layer, tap in metrics["inception"].get("taps", {}).items():
+            lines.append(
+                f"FID in the layer of {layer} features: to test {tap['fid_test']:.3f}, to train {tap['fid_train']:.3f} "
+                f"(real training images: {tap['floor']:.3f})"
             )
         if "precision" in metrics["inception"]:
             lines.append(

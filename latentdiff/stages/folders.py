@@ -48,10 +48,10 @@ def goes_on(run: RunConfig, stage: str, name: str) -> bool:
     return run.resume and (path_of(run, stage, name) / "last.ckpt").is_file()
 
 
-def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
-    """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
+def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, untouched, where :func:`prepare` would make it ready.
 
-    Raises :class:`FolderError` rather than touch an earlier run unasked, or a folder that is not a run's at all.
+    Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all.
     """
     folder = path_of(run, stage, name)
     if run.resume and not resumable:
@@ -60,19 +60,28 @@ def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> P
         raise FolderError("--run.resume and --run.overwrite cannot both be meant")
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is a file, not a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if run.overwrite and not (folder / MARK).is_file():
+    if not folder.is_dir() or not any(folder.iterdir()):
+        if run.resume:
+            raise FolderError(f"there is no run to resume in {folder}")
+    elif run.overwrite:
+        if not (folder / MARK).is_file():
             raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not overwritten")
-        if run.overwrite:
-            shutil.rmtree(folder)
-        elif not run.resume:
-            advice = "go on with it with --run.resume, " if resumable else ""
-            raise FolderError(
-                f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with "
-                "--run.overwrite."
-            )
-    elif run.resume:
-        raise FolderError(f"there is no run to resume in {folder}")
+    elif not run.resume:
+        advice = "go on with it with --run.resume, " if resumable else ""
+        raise FolderError(
+            f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
+        )
+    return folder
+
+
+def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
+
+    Raises :class:`FolderError` rather than touch an earlier run unasked, or a folder that is not a run's at all.
+    """
+    folder = check(run, stage, name, resumable)
+    if run.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
     return folder
