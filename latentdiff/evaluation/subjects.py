@@ -14,8 +14,10 @@ from latentdiff import checkpoint
 from latentdiff.codec import Codec, load_codec
 from latentdiff.data import ImageSet
 from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.pipeline import Request, load_diffusion
+from latentdiff.precision import MIN_ROWS
 
 # Enough for a covariance, and 490 MB of 64x64 RGB.
 GAUSSIAN_IMAGES = 10_000
@@ -29,8 +31,9 @@ class Subject:
         kind: ``noise``, ``gaussian``, ``images``, ``prior``, ``reconstruction`` or ``diffusion``.
         batches: uint8 images [b, c, h, w].
         labels: int64 [n], the class asked for in each image, or None.
-        model: Parameters, latent shape and compression, for a report.
-        sampling: Sampler, steps, guidance and seed, for a report.
+        model: Parameters, latent shape, compression and, of a diffusion model, ``training_flops`` of an image, for a
+            report.
+        sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
         provenance: How the model was trained.
     """
 
@@ -105,7 +108,9 @@ def autoencoder(
     ranges = _ranges(num_images, batch_size)
     if mode == "prior":
         latents = (ImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
-        sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed}
+        few = torch.zeros(MIN_ROWS, *codec.latent_shape, device=device)
+        flops = counted(lambda: codec.decode_prior(few)) / MIN_ROWS
+        sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         return Subject("prior", (codec.decode_prior(z) for z in latents), sampling=sampling, **about)
     if num_images > len(test):
         raise ValueError(f"{num_images:,} reconstructions were asked for; the test split has {len(test):,} images")
@@ -131,8 +136,9 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         "diffusion",
         batches(),
         model.resolve_labels(request),
-        _about(model.codec, sum(p.numel() for p in model.network.parameters())),
-        request.record(),
+        _about(model.codec, sum(p.numel() for p in model.network.parameters()))
+        | {"training_flops": training_flops(model)},
+        request.record() | {"flops": sampling_flops(model, request)},
         model.header["provenance"],
     )
 

@@ -36,6 +36,12 @@ def amount(value: float) -> str:
     return f"{_three_digits(value / 1e3)} k" if value >= 1e4 else _three_digits(value)
 
 
+def scientific(value: float) -> str:
+    """A count of many orders of magnitude: 1.2e9."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 def percent(share: float) -> str:
     """A share of one in per cent."""
     return f"{100 * share:.1f} %"

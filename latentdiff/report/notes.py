@@ -81,6 +81,11 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             "Training time is that of training steps alone. Stage one is the autoencoder's, which a latent model needs "
             "first and several can share. Times and memory compare on one device only; each row's is named below."
         )
+    if columns & {"train_flops", "sample_flops"}:
+        notes["FLOPs"] = (
+            "Operations of products and convolutions, a multiplication and an addition being two: of one image forward "
+            "and backward through the network, and of one sample with its decoding."
+        )
     notes["Guidance"] = "A scale of 1 is off, 0 ignores the class; above 1, variety is traded for typical images."
     return notes
 

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.formats import amount, by, distance, duration, kid, memory, percent, plus_minus, setting
+from latentdiff.report.formats import (
+    amount,
+    by,
+    distance,
+    duration,
+    kid,
+    memory,
+    percent,
+    plus_minus,
+    scientific,
+    setting,
+)
 
 MISSING = "–"
 SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
@@ -114,10 +125,12 @@ COLUMNS = (
     Column("diversity", ("Diversity,", "LPIPS"), ("metrics", "diversity", "mean"), distance, DIVERSITY_ERROR),
     Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
     Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
+    Column("train_flops", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
     Column("train_rate", ("Training", "images/s"), ("training", "images_per_second"), amount),
     Column("train_seconds", ("Training", "time"), ("training", "seconds"), duration),
     Column("stage_one_seconds", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
     Column("peak_memory", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
+    Column("sample_flops", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),
     Column("sample_rate", ("Sampling", "images/s"), ("sampling", "images_per_second"), amount),
     Column("steps", ("", "Steps"), ("sampling", "steps"), lambda steps: f"{steps:d}"),
 )
