@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,31 +27,41 @@ def cache_key(codec: Codec, data: ImageSet, hflip: bool) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = False) -> tuple[Tensor, Tensor]:
+class Moments(NamedTuple):
+    """What a diffusion model trains on: moments [n, ...], labels int64 [n], and the seconds that encoding took."""
+
+    moments: Tensor
+    labels: Tensor
+    seconds: float | None
+
+
+def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = False) -> Moments:
     """Moments and labels of a data set, from the cache in ``folder`` or encoded now and cached there.
 
     With ``hflip`` the mirrored images are a second half of the entries. The identity codec's moments are the images:
     they are returned as they are, and no file is written. A cache of other weights or images has another name; one
     that is damaged is told by its checksum and built again.
 
-    Returns: moments [n or 2n, ...] and labels int64 [n or 2n].
+    Returns: the :class:`Moments`, of n or 2n entries; their seconds are those of the run that encoded them, 0 for the
+    identity and None for a cache that does not say.
     """
     labels = torch.cat([data.labels, data.labels]) if hflip else data.labels
     if codec.fingerprint is None:
-        return (torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images), labels
+        return Moments(torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images, labels, 0.0)
     key = cache_key(codec, data, hflip)
     path = folder / f"{data.name}-{data.split}-{key}.safetensors"
-    moments = _read(path, key)
-    if moments is None:
-        moments = _encode(codec, data.images, "encoding")
-        if hflip:
-            moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
-        header = {"key": key, "sha256": _checksum(moments)}
-        write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
-        print(f"cached {len(moments):,} latents in {path}")
-    else:
-        print(f"using {len(moments):,} cached latents of {path}")
-    return moments, labels
+    if (found := _read(path, key)) is not None:
+        print(f"using {len(found[0]):,} cached latents of {path}")
+        return Moments(found[0], labels, found[1])
+    start = time.perf_counter()
+    moments = _encode(codec, data.images, "encoding")
+    if hflip:
+        moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
+    seconds = time.perf_counter() - start
+    header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
+    write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
+    print(f"cached {len(moments):,} latents in {path}")
+    return Moments(moments, labels, seconds)
 
 
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
@@ -63,8 +74,8 @@ def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     return torch.cat(chunks)
 
 
-def _read(path: Path, key: str) -> Tensor | None:
-    """The moments in ``path``; None where there are none, or not whole, or of another key."""
+def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
+    """The moments in ``path`` and the seconds they took; None where there are none, or not whole, or of another key."""
     if not path.is_file():
         return None
     try:
@@ -77,7 +88,7 @@ def _read(path: Path, key: str) -> Tensor | None:
     if header.get("key") != key or header.get("sha256") != _checksum(moments):
         print(f"{path} does not hold what its header says: encoding again")
         return None
-    return moments
+    return moments, header.get("seconds")
 
 
 def _checksum(tensor: Tensor) -> str:

@@ -66,13 +66,14 @@ def test_codec_is_rebuilt_from_its_header_and_state(codec, data):
 
 
 def test_cache_is_written_once_and_used_again(codec, data, tmp_path, capsys):
-    first, labels = cached_moments(codec, data, tmp_path)
+    first, labels, seconds = cached_moments(codec, data, tmp_path)
     assert torch.equal(first, codec.encode(data.images))
     assert torch.equal(labels, data.labels)
     assert "cached 20" in capsys.readouterr().out
     codec.encode = None  # a second call must not encode
-    again, _ = cached_moments(codec, data, tmp_path)
+    again, _, seconds_again = cached_moments(codec, data, tmp_path)
     assert torch.equal(first, again)
+    assert seconds_again == seconds > 0  # what the encoding took, not the reading
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -89,17 +90,17 @@ def test_cache_key_follows_weights_images_labels_and_transform(codec, data):
 
 
 def test_flips_are_a_second_entry(codec, data, tmp_path):
-    moments, labels = cached_moments(codec, data, tmp_path, hflip=True)
+    moments, labels, _ = cached_moments(codec, data, tmp_path, hflip=True)
     assert torch.equal(moments[20:], codec.encode(data.images.flip(-1)))
     assert torch.equal(labels, data.labels.repeat(2))
-    images, _ = cached_moments(IdentityCodec((1, 9, 12)), data, tmp_path / "none", hflip=True)
+    images, _, _ = cached_moments(IdentityCodec((1, 9, 12)), data, tmp_path / "none", hflip=True)
     assert torch.equal(images[20:], data.images.flip(-1))
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "swap"])
 def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, damage):
-    first, _ = cached_moments(codec, data, tmp_path)
+    first, _, _ = cached_moments(codec, data, tmp_path)
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     if damage == "cut":
@@ -111,6 +112,6 @@ def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, dama
         cached_moments(codec, other, tmp_path / "other")
         content = next((tmp_path / "other").iterdir()).read_bytes()
     path.write_bytes(bytes(content))
-    again, _ = cached_moments(codec, data, tmp_path)
+    again, _, _ = cached_moments(codec, data, tmp_path)
     assert torch.equal(first, again)
     assert "encoding again" in capsys.readouterr().out

@@ -48,13 +48,20 @@ class Picture:
     width: int
 
 
-def write_report(evaluations: list[Evaluation], folder: Path | str, title: str = "Pixel against latent") -> Path:
+def write_report(
+    evaluations: list[Evaluation],
+    folder: Path | str,
+    title: str = "Pixel against latent",
+    groups: dict[str, list[Evaluation]] | None = None,
+) -> Path:
     """Write ``index.html``, ``report.md`` with its PNGs, and ``report.json`` into ``folder``; each replaced whole.
 
     Args:
         evaluations: What :func:`~latentdiff.report.evaluation.read_evaluation` gave, in any order.
         folder: Created if need be.
         title: The page's heading.
+        groups: Sets of the evaluations that are to be judged one against another, by what they have in common, such as
+            a budget; without them all are judged together.
 
     Returns:
         The page's path. It needs no other file and no network.
@@ -66,12 +73,12 @@ def write_report(evaluations: list[Evaluation], folder: Path | str, title: str =
 
     check_comparable(evaluations)
     evaluations, folder = in_order(evaluations), Path(folder)
-    table, (finding, *reservations) = build_table(evaluations), judge(evaluations)
+    table = build_table(evaluations)
+    verdicts = [(words, *_split(judge(group))) for words, group in (groups or {"": evaluations}).items()]
     plots, grids = _plots(evaluations), _grids(evaluations)
     content = {
         "title": title,
-        "finding": finding,
-        "reservations": reservations,
+        "verdicts": verdicts,
         "data": data_line(evaluations[0]),
         "table": table,
         "notes": how_to_read(evaluations, table),
@@ -83,7 +90,9 @@ def write_report(evaluations: list[Evaluation], folder: Path | str, title: str =
     report = {
         "schema": SCHEMA,
         "title": title,
-        "verdict": " ".join([finding, *reservations]),
+        "verdict": " ".join(
+            " ".join([*([f"At {words}."] if words else []), finding, *more]) for words, finding, more in verdicts
+        ),
         "columns": [{"key": column.key, "title": " ".join(column.title).strip()} for column in table.columns],
         "rows": table.plain(),
         "evaluations": [evaluation.values for evaluation in evaluations],
@@ -97,6 +106,10 @@ def write_report(evaluations: list[Evaluation], folder: Path | str, title: str =
     for name, data in files.items():
         write_atomically(folder / name, lambda path, data=data: path.write_bytes(data))
     return folder / "index.html"
+
+
+def _split(sentences: list[str]) -> tuple[str, list[str]]:
+    return sentences[0], sentences[1:]
 
 
 def templates() -> Environment:

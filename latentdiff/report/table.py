@@ -127,8 +127,11 @@ COLUMNS = (
     Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
     Column("train_flops", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
     Column("train_rate", ("Training", "images/s"), ("training", "images_per_second"), amount),
+    Column("images_seen", ("Images", "seen"), ("training", "images_seen"), amount),
+    Column("optimiser_steps", ("Optimiser", "steps"), ("training", "optimiser_steps"), amount),
     Column("train_seconds", ("Training", "time"), ("training", "seconds"), duration),
     Column("stage_one_seconds", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
+    Column("encode_seconds", ("Encoding", "before it"), ("training", "encode_seconds"), duration),
     Column("peak_memory", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
     Column("sample_flops", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),
     Column("sample_rate", ("Sampling", "images/s"), ("sampling", "images_per_second"), amount),
@@ -256,9 +259,10 @@ def _called(evaluation: Evaluation) -> str:
 
 
 def _seconds(evaluation: Evaluation) -> float | None:
-    """All that its training took, with the autoencoder's where that is known."""
+    """All that its training took, with the autoencoder's and the encoding where they are known."""
     seconds = evaluation.get("training", "seconds")
-    return None if seconds is None else seconds + (evaluation.get("training", "stage_one_seconds") or 0)
+    before = (evaluation.get("training", key) or 0 for key in ("stage_one_seconds", "encode_seconds"))
+    return None if seconds is None else seconds + sum(before)
 
 
 def _training(evaluation: Evaluation, noun: str = "") -> str:

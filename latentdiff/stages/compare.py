@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentdiff.config import DataConfig, RunConfig
+from latentdiff.stages.budget import BudgetConfig
 from latentdiff.stages.folders import default_folder
 
 
@@ -19,13 +20,16 @@ class CompareStage:
         title: Title of the page.
         num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
             with the classifier alone.
-        data: The real images that the released models are measured against.
+        budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
+            goes on.
+        data: The real images that released models and budgets are measured against.
         run: Where the files go.
     """
 
     evaluations: tuple[str, ...] = ()
     title: str = "Pixel against latent"
     num_images: int | None = None
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -34,19 +38,31 @@ def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
     from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
     from latentdiff.stages import folders
+    from latentdiff.stages.budget import run_budgets
     from latentdiff.stages.released import evaluate_released
 
     named = [Path(folder) for folder in config.evaluations]
     found = named or sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
-    if not found:
-        folders.check(config.run, "compare", config.data.name)  # before minutes of work, not after
+    groups: dict[str, list[Path]] = {}
+    if config.budget.asked or not found:
+        folders.check(config.run, "compare", config.data.name)  # before the work, not after
+    if config.budget.asked:
+        if named:
+            raise ValueError("a comparison is either of evaluations that are named or of runs at a budget, not both")
+        groups = run_budgets(config.budget, config.data, config.num_images)
+        found = list(dict.fromkeys(folder for group in groups.values() for folder in group))
+    elif not found:
         found = evaluate_released(config.data, config.num_images)
-    evaluations = [read_evaluation(folder) for folder in found]
+    read = {folder: read_evaluation(folder) for folder in found}
+    evaluations = list(read.values())
     check_comparable(evaluations)
-    table, finding = build_table(evaluations), verdict(evaluations)
+    judged = {words: [read[folder] for folder in group] for words, group in groups.items()}
     folder = folders.prepare(config.run, "compare", evaluations[0].values["data"]["name"])
-    page = write_report(evaluations, folder, config.title)
-    print(f"\n{table.text()}\n\n{finding}\n\n{page}")
+    page = write_report(evaluations, folder, config.title, judged)
+    print(f"\n{build_table(evaluations).text()}\n")
+    for words, group in (judged or {"": evaluations}).items():
+        print(f"{words and f'At {words}. '}{verdict(group)}\n")
+    print(page)
     return page
 
 

@@ -104,7 +104,9 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         warm_start(module, config.init, "diffusion")
     folder = folders.prepare(config.run, "diffusion", name, resumable=True)
     folders.record_config(config, folder)
-    moments, labels = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
+    cache = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
+    if stage_one:
+        stage_one["encode_seconds"] = cache.seconds
     grid = 10 * max(1, len(class_names) or 10)
 
     steps = min(20, config.diffusion.num_train_steps or 20)
@@ -124,7 +126,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
 
     fit(
         module,
-        (moments, labels),
+        (cache.moments, cache.labels),
         folder,
         [
             EpochEnd(

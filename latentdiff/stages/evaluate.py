@@ -263,6 +263,8 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: provenance[key] for key in keys},
         "stage_one_seconds": provenance.get("stage_one_seconds"),
+        "encode_seconds": provenance.get("encode_seconds"),
+        "optimiser_steps": round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
         "history": [row for row in history if "distance" in row],
     }
 

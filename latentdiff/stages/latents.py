@@ -52,8 +52,8 @@ def run(config: LatentsStage) -> None:
     codec = load_codec(path).to(resolve_device("auto"))
     data = load_data(config.data, "train")
     print(f"{data.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
-    moments, _ = cached_moments(codec, data, Path(config.folder), config.data.hflip)
-    latents = codec.sample(moments)
+    cache = cached_moments(codec, data, Path(config.folder), config.data.hflip)
+    latents = codec.sample(cache.moments)
     for channel, (mean, std) in enumerate(zip(latents.mean((0, 2, 3)), latents.std((0, 2, 3)), strict=True)):
         print(f"standardised latents, channel {channel}: mean {mean:+.4f}, std {std:.4f}")
 

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
 from latentdiff.evaluation import feature_nets
-from latentdiff.report import ReportError
 from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, release, sample
 from latentdiff.stages.folders import FolderError
 
@@ -172,24 +171,6 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert "slice" in report["verdict"]
     shown = capsys.readouterr().out
     assert shown.index("noise") < shown.index("pixel") < shown.index("latent")
-
-
-def test_compare_alone_measures_the_released_models_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(feature_nets, "answers", lambda *_: False)
-    monkeypatch.setattr("latentdiff.perceptual.answers", lambda *_: False)
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    arguments = ["--num_images=20", "--data.source=embedded"]
-    compare.main(arguments)
-    rows = json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["noise", "vae_baseline", "pixel", "latent", "autoencoder", "real images"]
-    assert capsys.readouterr().out.count("$ python -m latentdiff.stages.evaluate") == 5
-    with pytest.raises(FolderError, match="already holds a run"):
-        compare.main(arguments)
-    Path("stages/released/fashion-mnist/latent/evaluation.json").unlink()  # as if it had been interrupted there
-    compare.main([*arguments, "--run.overwrite"])
-    assert capsys.readouterr().out.count("$ python -m latentdiff.stages.evaluate") == 1
-    with pytest.raises(ReportError, match="no released model of mnist"):
-        compare.main(["--data.name=mnist"])
 
 
 def test_bad_requests_end_in_one_sentence(workbench):

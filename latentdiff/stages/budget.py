@@ -1,0 +1,150 @@
+"""Pixel against latent at one budget: the training runs and evaluations that a fair comparison needs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from latentdiff.config import DataConfig
+from latentdiff.stages import folders
+from latentdiff.stages.measured import data_flags, measured, settings
+
+PATHS = ("latent", "pixel")
+RESUME = ["--run.resume", "true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """What both paths may spend; a comparison for each that is given.
+
+    Args:
+        images: Images seen in training by each.
+        steps: Optimiser steps of each, with its own batch size.
+        seconds: Seconds of training of each, on this device.
+        stage_one_too: With ``seconds``, a comparison more: the pixel model also gets the seconds that the autoencoder
+            and the encoding took.
+        latent: Settings of the latent model, a YAML file. Default: latent.yaml of the data set.
+        pixel: Settings of the pixel model. Default: pixel.yaml of the data set.
+        flags: More settings for both, such as --trainer.num_threads=1.
+    """
+
+    images: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    stage_one_too: bool = False
+    latent: str | None = None
+    pixel: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> bool:
+        return (self.images, self.steps, self.seconds) != (None, None, None)
+
+    def check(self) -> None:
+        """Raise ValueError for a budget that is not above 0, or for ``stage_one_too`` without ``seconds``."""
+        for name in ("images", "steps", "seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"budget.{name} must be above 0, not {value}")
+        if self.stage_one_too and self.seconds is None:
+            raise ValueError("budget.stage_one_too adds to budget.seconds, which is not given")
+
+    def settings(self, path: str, data: DataConfig) -> list[str]:
+        """The flags of ``path``'s training run but for its length."""
+        return ["--config", getattr(self, path) or f"{data.name}/{path}.yaml", *data_flags(data), *self.flags]
+
+
+class Spending(NamedTuple):
+    """What one run may spend: so many ``images`` or ``seconds``."""
+
+    unit: str
+    amount: float
+
+
+def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
+    """Train and evaluate both paths at each budget, in ``stages/budget/<data set>/``.
+
+    A run that was interrupted is resumed, one that is finished is kept, and one that two budgets share is made once:
+    the same command goes on where it was.
+
+    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation.
+
+    Raises:
+        ValueError: see :meth:`BudgetConfig.check`.
+        subprocess.CalledProcessError: A training run ended with an error, which it has printed.
+    """
+    budget.check()
+    shared = settings(data, num_images)
+
+    def result(path: str, spending: Spending) -> Path:
+        model = _trained(path, spending, budget.settings(path, data), data)
+        name = model.parent.name
+        flags = ["--checkpoint", str(model), "--name", name, *shared]
+        return measured(flags, _root(data) / "evaluate" / name, model)
+
+    found = {}
+    if budget.images is not None:
+        same = Spending("images", budget.images)
+        found[f"{budget.images:,} images seen by each"] = [result(path, same) for path in PATHS]
+    if budget.steps is not None:
+        images = {path: budget.steps * _batch_size(budget.settings(path, data)) for path in PATHS}
+        found[f"{budget.steps:,} optimiser steps of each"] = [
+            result(path, Spending("images", images[path])) for path in PATHS
+        ]
+    if budget.seconds is not None:
+        same = Spending("seconds", budget.seconds)
+        latent, pixel = (result(path, same) for path in PATHS)
+        found[f"{budget.seconds:g} seconds of training for each"] = [latent, pixel]
+        if budget.stage_one_too:
+            whole = Spending("seconds", round(budget.seconds + _before(latent)))
+            words = f"{whole.amount:g} seconds for each, the autoencoder's and the encoding's counted"
+            found[words] = [latent, result("pixel", whole)]
+    return found
+
+
+def _root(data: DataConfig) -> Path:
+    return folders.default_folder("budget", data.name)
+
+
+def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
+    """The model file of a run, made or resumed now unless it is there."""
+    folder = _root(data) / f"{path}-{spending.amount:g}-{spending.unit}"
+    lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": f"{spending.amount:g}"}
+    length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
+    command = ["-m", "latentdiff.stages.diffusion", *flags, *length, "--run.folder", str(folder)]
+    model = folder / "model.safetensors"
+    # The file is written at a run's end. Of other settings it is left to the stage, which says what differs.
+    if model.is_file() and _made_by(model) == ["python", *command]:
+        return model
+    if folder.is_dir() and any(folder.iterdir()):
+        command += RESUME
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command], check=True)
+    return model
+
+
+def _made_by(model: Path) -> list[str]:
+    """The command that made a model, whether or not it had to be resumed."""
+    from latentdiff import checkpoint
+
+    words = shlex.split(checkpoint.read_header(model)["provenance"]["command"])
+    return words[: -len(RESUME)] if words[-len(RESUME) :] == RESUME else words
+
+
+def _batch_size(flags: list[str]) -> int:
+    from latentdiff.stages import cli
+    from latentdiff.stages.diffusion import DiffusionStage
+
+    return cli.parse(DiffusionStage, flags).trainer.batch_size
+
+
+def _before(evaluation: Path) -> float:
+    """Seconds that the autoencoder and the encoding of an evaluated latent model took, as far as they are known."""
+    from latentdiff.report import read_evaluation
+
+    spent = read_evaluation(evaluation)
+    return sum(spent.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))

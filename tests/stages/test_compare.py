@@ -1,0 +1,116 @@
+"""The comparisons that make what they compare: of the released models, and of both paths at one budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from latentdiff.report import ReportError
+from latentdiff.stages import autoencoder, budget, compare, diffusion
+from latentdiff.stages.folders import FolderError
+
+TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
+CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
+UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
+UNET += ["--network.head_channels=8", "--quality_images=0", "--validation_images=16", "--trainer.accelerator=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def without_a_network(tmp_path, monkeypatch):
+    for module in ("evaluation.feature_nets", "perceptual"):
+        monkeypatch.setattr(f"latentdiff.{module}.answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+
+
+def report():
+    return json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())
+
+
+def evaluations_made(capsys):
+    return capsys.readouterr().out.count("$ python -m latentdiff.stages.evaluate")
+
+
+def test_compare_alone_measures_the_released_models_once(capsys):
+    arguments = ["--num_images=20", "--data.source=embedded"]
+    compare.main(arguments)
+    names = [row["name"] for row in report()["rows"]]
+    assert names == ["noise", "vae_baseline", "pixel", "latent", "autoencoder", "real images"]
+    assert evaluations_made(capsys) == 5
+    with pytest.raises(FolderError, match="already holds a run"):
+        compare.main(arguments)
+    Path("stages/released/fashion-mnist/latent/evaluation.json").unlink()  # as if it had been interrupted there
+    compare.main([*arguments, "--run.overwrite"])
+    assert evaluations_made(capsys) == 1
+    with pytest.raises(ReportError, match="no released model of mnist"):
+        compare.main(["--data.name=mnist"])
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The commands of the training runs, which are made in this process; from the one ``trainings.fail_at`` on they
+    fail."""
+
+    class Made(list):
+        fail_at = None
+
+    made = Made()
+
+    def run(command, check):
+        assert check
+        if len(made) == made.fail_at:
+            raise KeyboardInterrupt
+        made.append(command)
+        monkeypatch.setattr("sys.argv", command)
+        assert command[1:3] == ["-m", "latentdiff.stages.diffusion"]
+        diffusion.main(command[3:])
+
+    monkeypatch.setattr(budget.subprocess, "run", run)
+    return made
+
+
+def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
+    autoencoder.main([*TINY, *CODEC])
+    asked = ["--budget.images=64", "--budget.steps=4", "--budget.seconds=0.2", "--budget.stage_one_too=true"]
+    asked += ["--data.source=embedded", "--num_images=20"]
+    flags = [*UNET, "--trainer.batch_size=16"]
+    arguments = [*asked, f"--budget.flags={json.dumps(flags)}"]
+    trainings.fail_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        compare.main(arguments)
+    trainings.fail_at = None
+    compare.main(arguments)
+    # 64 images are 4 steps: two runs serve both; then two of equal seconds, and pixel with the autoencoder's on top.
+    assert len(trainings) == 5
+    found = report()
+    seen = {row["name"]: row["cells"]["images_seen"]["value"] for row in found["rows"] if row["role"] != "floor"}
+    assert seen["latent-64-images"] == seen["pixel-64-images"] == 64
+    assert len(seen) == 5
+    assert [found["verdict"].count(f"At {words}") for words in ("64 images", "4 optimiser", "0.2 seconds")] == [1, 1, 1]
+    assert "the autoencoder's and the encoding's counted" in found["verdict"]
+    steps = {row["name"]: row["cells"]["optimiser_steps"]["value"] for row in found["rows"] if row["role"] != "floor"}
+    assert steps["latent-64-images"] == 4
+    page = Path("stages/compare/fashion-mnist/index.html").read_text()
+    assert page.count('<p class="finding">') == 4
+    capsys.readouterr()
+    compare.main([*arguments, "--run.overwrite"])
+    assert len(trainings) == 5
+    assert evaluations_made(capsys) == 0
+    changed = json.dumps([*flags, "--diffusion.target=x0"])
+    with pytest.raises(FolderError, match=r"other settings: diffusion\.target"):
+        compare.main([*asked, f"--budget.flags={changed}", "--run.overwrite"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget.images=0"], "budget.images must be above 0"),
+        (["--budget.images=64", "--budget.stage_one_too=true"], "adds to budget.seconds"),
+        (["somewhere", "--budget.images=64"], "not both"),
+    ],
+)
+def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compare.main(arguments)
