@@ -43,6 +43,7 @@ def test_order_values_and_floor(five):
         "class_accuracy": "93.4 %",
         "parameters": "4.40 M",
         "train_rate": "416",
+        "images_seen": "500 k",
         "train_seconds": "20 min",
         "stage_one_seconds": "25 min",
         "peak_memory": "1.20 GB",
