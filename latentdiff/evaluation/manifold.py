@@ -62,6 +62,24 @@ def nearest(samples: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
+def closest(samples: Tensor, train: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The samples that most resemble a training image: where a model that repeats its data would be caught.
+
+    Args:
+        samples: Features [n, d].
+        train: Features [m, d].
+        count: How many samples.
+        neighbours: How many training images of each.
+
+    Returns: which samples, int64 [count], the closest first; their nearest training images, int64 [count, neighbours];
+    and the distance to the nearest, fp32 [count].
+    """
+    distances, _ = nearest(samples, train)
+    which = distances.argsort()[:count]
+    ranked = torch.cdist(samples[which].float(), train.float()).topk(min(neighbours, len(train)), largest=False)
+    return which, ranked.indices, distances[which]
+
+
 def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
     """How much closer samples are to training images than new real images are; features [n, d] of each.
 

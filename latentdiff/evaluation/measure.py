@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Reference:
         judges: Whether the net tells these classes apart, so that accuracy can be measured.
         train: Features of the training images, or of as many as were asked for.
         train_labels: int64 [n].
+        train_index: int64 [n], which of the training images they are.
         test: Features of the test images.
         test_labels: int64 [m].
         data: Data set, source and fingerprints of both splits.
@@ -45,6 +46,7 @@ class Reference:
     judges: bool
     train: Features
     train_labels: Tensor
+    train_index: Tensor
     test: Features
     test_labels: Tensor
     data: dict[str, str]
@@ -72,7 +74,8 @@ class Reference:
             seed: Seed of that draw.
             progress: Show a progress bar while extracting.
         """
-        train, test = (_subset(images, max_images, seed) for images in (train, test))
+        index, test_index = (_draw(len(images), max_images or len(images), seed) for images in (train, test))
+        train, test = train.take(index), test.take(test_index)
 
         def features(images: ImageSet) -> Features:
             if folder is None:
@@ -89,7 +92,7 @@ class Reference:
         if net.class_names and net.class_names != test.class_names:
             raise ValueError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
         judges = bool(net.class_names)
-        sides = (features(train), train.labels, features(test), test.labels)
+        sides = (features(train), train.labels, index, features(test), test.labels)
         return cls(stated, test.class_names, judges, *sides, data)
 
     @cached_property
@@ -222,10 +225,3 @@ def _accuracy(features: Features, labels: Tensor) -> float:
 def _draw(available: int, count: int, seed: int) -> Tensor:
     """int64 [min(count, available)]: which ones, in ascending order."""
     return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:count].sort().values
-
-
-def _subset(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    if count is None or count >= len(images):
-        return images
-    index = _draw(len(images), count, seed)
-    return replace(images, images=images.images[index], labels=images.labels[index])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from latentdiff.precision import MIN_ROWS
 
 # Enough for a covariance, and 490 MB of 64x64 RGB.
 GAUSSIAN_IMAGES = 10_000
+# Images whose denoising is shown, and moments of it at most.
+SHOWN, FRAMES = 8, 24
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Subject:
             report.
         sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
         provenance: How the model was trained.
+        denoising: Gives the decoded states of the first images after some of the steps, uint8 [b, c, h, w] each.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Subject:
     model: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
+    denoising: Callable[[], list[Tensor]] | None = None
 
 
 def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
@@ -132,6 +136,14 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
             *_, last = states
             yield model.codec.decode(last.x)
 
+    def denoising() -> list[Tensor]:
+        labels = model.resolve_labels(request)
+        first = min(SHOWN, request.num_images)
+        few = replace(request, num_images=first, batch_size=first, labels=None if labels is None else labels[:first])
+        ((_, states),) = model.batches(few)
+        kept = set(torch.linspace(0, request.steps - 1, min(FRAMES, request.steps)).round().int().tolist())
+        return [model.codec.decode(state.x).cpu() for index, state in enumerate(states) if index in kept]
+
     return Subject(
         "diffusion",
         batches(),
@@ -140,6 +152,7 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         | {"training_flops": training_flops(model)},
         request.record() | {"flops": sampling_flops(model, request)},
         model.header["provenance"],
+        denoising,
     )
 
 

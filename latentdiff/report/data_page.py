@@ -15,7 +15,8 @@ from torch import Tensor
 from latentdiff import __version__
 from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs, draw_sizes, short_name
 from latentdiff.report.formats import by, percent
-from latentdiff.report.page import Picture, image_grid, plot, templates
+from latentdiff.report.page import templates
+from latentdiff.report.pictures import Picture, image_grid, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 
 KINDS = {"file": "the same file", "pixels": "the same pixels", "near": "nearly the same"}
@@ -54,7 +55,7 @@ def write_data_page(record: dict[str, Any], shown: Shown, folder: Path) -> Path:
             split,
             f"Some of its {record['splits'][split]['n']:,} images, drawn by seed {record['seed']}.",
             png,
-            f"samples-{split}.png",
+            f"samples-{split}",
         )
         for split, png in shown.grids.items()
     ]
@@ -72,7 +73,7 @@ def write_data_page(record: dict[str, Any], shown: Shown, folder: Path) -> Path:
         "command": record["command"],
         "version": __version__,
     }
-    files = {picture.file: picture.png for picture in (*plots, *grids)}
+    files = {picture.file: picture.data for picture in (*plots, *grids)}
     files["analysis.json"] = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode()
     files["index.html"] = templates().get_template("data.html.j2").render(content).encode()
     for name, data in files.items():

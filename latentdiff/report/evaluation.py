@@ -56,6 +56,11 @@ class Evaluation:
         """The PNG of its samples."""
         return self.folder / self.values["grid"] if self.get("grid") else None
 
+    def picture(self, name: str) -> Path | None:
+        """The file of one of its other pictures: ``classes``, ``originals``, ``neighbours``, ``strip`` or ``gif``."""
+        file = self.get("pictures", name, "file")
+        return self.folder / file if file else None
+
 
 def read_evaluation(folder: Path | str) -> Evaluation:
     """Read ``folder/evaluation.json``.
@@ -76,7 +81,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         raise ReportError(f"{path} has schema {schema}; this version of latentdiff reads {SCHEMA}: evaluate it again")
     _check_complete(path, values)
     evaluation = Evaluation(folder, values["name"], values)
-    _check_grid(evaluation)
+    _check_pictures(evaluation)
     return evaluation
 
 
@@ -150,14 +155,16 @@ def _check_complete(path: Path, values: dict[str, Any]) -> None:
             )
 
 
-def _check_grid(evaluation: Evaluation) -> None:
-    grid = evaluation.grid
-    if grid is None:
-        return
-    if grid.parent != evaluation.folder or not grid.is_file():
-        raise ReportError(
-            f"{evaluation.folder / FILE} names the grid {evaluation.values['grid']}, which is not in its folder"
-        )
-    with open(grid, "rb") as file:
-        if file.read(len(PNG)) != PNG:
-            raise ReportError(f"{grid} is not a PNG; evaluate the model again")
+def _check_pictures(evaluation: Evaluation) -> None:
+    names = [("grid", evaluation.grid)]
+    names += [(name, evaluation.picture(name)) for name in evaluation.get("pictures") or {}]
+    for name, path in names:
+        if path is None:
+            continue
+        if path.parent != evaluation.folder or not path.is_file():
+            raise ReportError(
+                f"{evaluation.folder / FILE} names the picture {path.name} ({name}), which is not in its folder"
+            )
+        with open(path, "rb") as file:
+            if not file.read(len(PNG)).startswith((PNG, b"GIF8")):
+                raise ReportError(f"{path} is no PNG and no GIF; evaluate the model again")

@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 
 MIN_SIDE = 56
+PADDING = 2
 
 
-def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE, padding: int = 2) -> np.ndarray:
+def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE) -> np.ndarray:
     """uint8 images [n, c, h, w] -> one uint8 picture [h', w', 3], ``columns`` a row, on white.
 
     Small images are enlarged by a whole factor to a side of at least ``min_side``, pixel by pixel.
@@ -19,7 +20,7 @@ def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE, padding: int = 
 
     factor = max(1, -(-min_side // images.shape[-1]))
     images = images.cpu().repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3).expand(-1, 3, -1, -1)
-    picture = torchvision.utils.make_grid(images, nrow=columns, padding=padding, pad_value=255)
+    picture = torchvision.utils.make_grid(images, nrow=columns, padding=PADDING, pad_value=255)
     return picture.permute(1, 2, 0).numpy()
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,37 +11,15 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
-from latentdiff.report import figures
-from latentdiff.report.canvas import WIDTH, Format, Theme
+from latentdiff.report import curves
+from latentdiff.report.canvas import Format, Theme
+from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
-from latentdiff.report.notes import caption, commands, data_line, facts, how_to_read
+from latentdiff.report.galleries import class_sheets, galleries
+from latentdiff.report.notes import commands, data_line, facts, how_to_read
+from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.table import build_table, judge
-
-GRID_SIDE = 520  # Pixels on the page that a sample grid is enlarged to, by a whole factor.
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure or sample grid: the bytes for the page (``dark`` where the dark page has its own), and for Markdown.
-
-    Args:
-        title: Heading.
-        caption: What it shows and how to read it.
-        light: SVG or PNG.
-        dark: SVG for the dark page, or None.
-        png: The PNG beside the Markdown.
-        file: That PNG's name.
-        width: On the page, in pixels.
-    """
-
-    title: str
-    caption: str
-    light: str
-    dark: str | None
-    png: bytes
-    file: str
-    width: int
 
 
 def write_report(
@@ -75,7 +49,7 @@ def write_report(
     evaluations, folder = in_order(evaluations), Path(folder)
     table = build_table(evaluations)
     verdicts = [(words, *_split(judge(group))) for words, group in (groups or {"": evaluations}).items()]
-    plots, grids = _plots(evaluations), _grids(evaluations)
+    plots, shown = _plots(evaluations), galleries(evaluations)
     content = {
         "title": title,
         "verdicts": verdicts,
@@ -83,7 +57,8 @@ def write_report(
         "table": table,
         "notes": how_to_read(evaluations, table),
         "plots": plots,
-        "grids": grids,
+        "galleries": shown,
+        "sheets": class_sheets(evaluations),
         "models": [(evaluation.name, facts(evaluation), commands(evaluation)) for evaluation in evaluations],
         "version": __version__,
     }
@@ -99,7 +74,10 @@ def write_report(
         "version": __version__,
     }
     pages = templates()
-    files = {picture.file: picture.png for picture in (*plots, *grids)}
+    files = {
+        picture.file: picture.data
+        for picture in (*plots, *(picture for gallery in shown for picture in gallery.pictures))
+    }
     files["report.md"] = pages.get_template("report.md.j2").render(content).encode()
     files["report.json"] = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode()
     files["index.html"] = pages.get_template("index.html.j2").render(content).encode()
@@ -137,13 +115,26 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
             "Quality against training time",
             "Measured during training, as a rule on fewer images than the table: compare the curves with each other. "
             "Lower is better. A latent model's curve starts after its autoencoder's training.",
-            figures.quality_over_time,
+            curves.quality_over_time,
             "quality.png",
+        ),
+        (
+            "Quality against images seen",
+            "The same by what each model has been shown: speed and the autoencoder's time left out.",
+            curves.quality_over_images,
+            "quality-images.png",
+        ),
+        (
+            "Losses",
+            "In training a line, of held-out images dashed. The levels of two spaces do not compare; a dashed line "
+            "that turns upwards means overfitting.",
+            curves.losses,
+            "losses.png",
         ),
         (
             "Quality by class",
             "Fréchet distance within each class in the classifier's features, worst class first. Lower is better.",
-            figures.per_class,
+            per_class,
             "classes.png",
         ),
         (
@@ -165,31 +156,3 @@ def _densities(evaluations: list[Evaluation], theme: Theme = "light", format: Fo
     lines = {"test images": real, **own}
     lines = {name: np.asarray(density) for name, density in lines.items() if density}
     return draw_pixel_density(lines, theme, format) if len(lines) > 1 else None
-
-
-def plot(title: str, caption: str, draw: Callable[..., bytes | None], file: str) -> Picture | None:
-    """A figure as the page wants it, from ``draw(theme=..., format=...)``; None where there is nothing to draw."""
-    light, dark, png = draw(theme="light", format="svg"), draw(theme="dark", format="svg"), draw(format="png")
-    if not (light and dark and png):
-        return None
-    return Picture(title, caption, data_uri(light, "svg+xml"), data_uri(dark, "svg+xml"), png, file, round(96 * WIDTH))
-
-
-def image_grid(title: str, caption: str, png: bytes, file: str) -> Picture:
-    """A grid of images as the page wants it, enlarged by a whole factor."""
-    (width,) = struct.unpack(">I", png[16:20])  # The header chunk follows the signature.
-    return Picture(title, caption, data_uri(png, "png"), None, png, file, width * max(1, GRID_SIDE // width))
-
-
-def _grids(evaluations: list[Evaluation]) -> list[Picture]:
-    pictures = []
-    for index, evaluation in enumerate(evaluations, 1):
-        if evaluation.grid:
-            file = f"grid-{index}-{re.sub(r'[^A-Za-z0-9_-]+', '-', evaluation.name)}.png"
-            pictures.append(image_grid(evaluation.name, caption(evaluation), evaluation.grid.read_bytes(), file))
-    return pictures
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """An image inside the page; ``kind`` as in its MIME type: ``png`` or ``svg+xml``."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     import torch
 
     from latentdiff.data import ImageSet
+    from latentdiff.evaluation.feature_nets import Features
+    from latentdiff.evaluation.measure import Reference
     from latentdiff.evaluation.subjects import Subject
 
 GRID = 100
+# Samples nearest to a training image, and how many training images of each are shown.
+CLOSEST, NEIGHBOURS = 10, 3
 
 # What can be measured without a file.
 RANDOM = ("noise", "gaussian")
@@ -137,6 +141,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, originals).mean())
     columns = 10 if subject.labels is None else min(10, test.num_classes)
     save_grid(images[:GRID], folder / "grid.png", columns)
+    # The last net is Inception where it is there.
+    pictures = draw(folder, subject, images, originals, test.class_names, ours, reference, train)
     values = {
         "schema": 1,
         "name": name,
@@ -164,6 +170,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         "floors": floors,
         "warnings": notes,
         "grid": "grid.png",
+        "pictures": pictures,
         "environment": environment(),
         "command": command,
     }
@@ -253,11 +260,39 @@ def taps(
     return found
 
 
+def draw(
+    folder: Path,
+    subject: Subject,
+    images: torch.Tensor,
+    originals: torch.Tensor | None,
+    class_names: tuple[str, ...],
+    features: Features,
+    reference: Reference,
+    train: ImageSet,
+) -> dict[str, dict[str, Any]]:
+    """Write the pictures that this kind of images has something to show in; return what the report needs of each."""
+    from latentdiff.evaluation.manifold import closest
+    from latentdiff.report import evidence
+
+    pictures = {}
+    if originals is not None:
+        pictures["originals"] = evidence.write_originals(folder, images, originals)
+    if subject.kind in ("diffusion", "images") and subject.labels is not None and class_names:
+        pictures["classes"] = evidence.write_classes(folder, images, subject.labels, class_names)
+    if subject.kind in ("diffusion", "images", "prior"):
+        which, neighbours, distances = closest(features.pooled, reference.train.pooled, CLOSEST, NEIGHBOURS)
+        near = train.images[reference.train_index[neighbours.flatten()]].unflatten(0, neighbours.shape)
+        pictures["neighbours"] = evidence.write_neighbours(folder, images[which], near, distances.tolist())
+    if subject.denoising is not None:
+        pictures |= evidence.write_denoising(folder, subject.denoising())
+    return pictures
+
+
 def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     """What a report says about the training: budget, speed, memory, device, and quality over time."""
     keys = ("images_seen", "seconds", "images_per_second", "peak_memory_bytes", "device", "command")
     history = [
-        {key: row[key] for key in ("images_seen", "seconds", "distance", "loss") if key in row}
+        {key: row[key] for key in ("images_seen", "seconds", "distance", "kid", "loss", "val_loss") if key in row}
         for row in provenance["history"]
     ]
     return {
@@ -265,7 +300,7 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
         "stage_one_seconds": provenance.get("stage_one_seconds"),
         "encode_seconds": provenance.get("encode_seconds"),
         "optimiser_steps": round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
-        "history": [row for row in history if "distance" in row],
+        "history": [row for row in history if len(row) > 2],
     }
 
 

@@ -80,6 +80,7 @@ def with_decoder(
     Raises :class:`~latentdiff.checkpoint.CheckpointError` where a latent would mean another image to the two.
     """
     from latentdiff import checkpoint
+    from latentdiff.config import AutoencoderConfig, rebuild
 
     theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
@@ -92,7 +93,12 @@ def with_decoder(
         for name, tensor in own.items()
         if not name.startswith("decoder.")
     )
-    if not same or header["codec"] != theirs["codec"]:
+    # Rebuilt, since a setting that did not exist yet when a file was written was at its default.
+    codecs = [
+        (codec["image_shape"], rebuild(AutoencoderConfig, codec["autoencoder"]))
+        for codec in (header["codec"], theirs["codec"])
+    ]
+    if not same or codecs[0] != codecs[1]:
         raise checkpoint.CheckpointError(
             f"the encoder in {autoencoder} is not the one that the model was trained with: its latents are others"
         )

@@ -53,7 +53,7 @@ def test_inception_has_a_distance_for_each_class_with_enough_images():
     labels = torch.arange(330) % 2
     labels[:20] = 2  # too few
     real, test, ours = (Features(torch.randn(330, 8) + labels[:, None], None) for _ in range(3))
-    reference = Reference(net, ("one", "two", "three"), False, real, labels, test, labels, {})
+    reference = Reference(net, ("one", "two", "three"), False, real, labels, torch.arange(330), test, labels, {})
     result = measure(ours, labels, reference)
     assert result["per_class_distance"].keys() == {"one", "two"}
     expected = frechet_distance(*(moments(features.pooled[labels == 1]) for features in (ours, test)))

@@ -10,7 +10,7 @@ from latentdiff.report.grids import grid, save_grid, save_image
 
 def test_grid_enlarges_pixel_by_pixel_and_keeps_the_order(tmp_path):
     images = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1).expand(6, 1, 4, 4) * 40
-    picture = grid(images, columns=3, min_side=8, padding=2)
+    picture = grid(images, columns=3, min_side=8)
     assert picture.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     assert [int(picture[6, 6 + 10 * k, 0]) for k in range(3)] == [0, 40, 80]
     assert int(picture[16, 6, 0]) == 120

@@ -56,9 +56,12 @@ def test_another_schema_is_refused(write, content):
         (lambda values: values.update(features=None), "lacks features.inception.weights_sha256"),
         (lambda values: values.update(kind="gan"), "is of kind 'gan'"),
         (lambda values: values.update(name="two\nlines"), "a row's name is one line"),
-        (lambda values: values.update(grid="absent.png"), "names the grid absent.png, which is not in its folder"),
+        (
+            lambda values: values.update(grid="absent.png"),
+            r"names the picture absent.png \(grid\), which",
+        ),
         (lambda values: values.update(grid="../secret.png"), "is not in its folder"),
-        (lambda values: values.update(grid="evaluation.json"), "is not a PNG"),
+        (lambda values: values.update(grid="evaluation.json"), "is no PNG and no GIF"),
     ],
 )
 def test_incomplete_evaluations_are_named(write, change, message):

@@ -233,7 +233,12 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
         changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
         assert changed == {"decoder"}
 
-    release.main(["--model", model, "--autoencoder", after, "--to", "shelf/swapped.safetensors"])
+    # A model written before a setting existed has not got it in its header.
+    header, tensors = checkpoint.read(model)
+    header["codec"]["autoencoder"].pop("patch")
+    content = {key: value for key, value in header.items() if key not in ("format", "kind")}
+    checkpoint.save(Path("older.safetensors"), "diffusion", tensors, content)
+    release.main(["--model", "older.safetensors", "--autoencoder", after, "--to", "shelf/swapped.safetensors"])
     noise = load("shelf/swapped.safetensors").codec
     assert noise.same_space(load(model).codec)
     z = torch.randn(4, *noise.latent_shape)

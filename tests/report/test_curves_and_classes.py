@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from latentdiff.report import read_evaluation
-from latentdiff.report.figures import per_class, quality_over_time
+from latentdiff.report.class_figure import per_class
+from latentdiff.report.curves import losses, quality_over_images, quality_over_time
 
 
-@pytest.mark.parametrize("draw", [quality_over_time, per_class])
+@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
 def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
     evaluations = [read_evaluation(folder) for folder in five]
     light, dark, png = draw(evaluations), draw(evaluations, "dark"), draw(evaluations, format="png")
@@ -20,7 +21,7 @@ def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
     assert pixels.min() < 64
 
 
-@pytest.mark.parametrize("draw", [quality_over_time, per_class])
+@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
 def test_nothing_to_draw_is_none(five, draw):
     assert draw([read_evaluation(five[2])]) is None  # Noise.
 
@@ -30,6 +31,16 @@ def test_empty_histories_are_skipped(write):
         values["training"]["history"] = [{"images_seen": 5, "seconds": None, "distance": None}]
 
     assert quality_over_time([read_evaluation(write("latent", "diffusion", 9.0, 60.0, change=change))]) is None
+
+
+def test_a_history_of_kid_serves_where_there_is_no_classifier(write):
+    def change(values):
+        values["training"]["history"] = [{"images_seen": k, "seconds": 9.0 * k, "kid": 1 / k} for k in range(1, 5)]
+
+    evaluations = [read_evaluation(write("latent", "diffusion", 9.0, 60.0, change=change))]
+    assert quality_over_time(evaluations)
+    assert quality_over_images(evaluations)
+    assert losses(evaluations) is None
 
 
 def test_a_hundred_classes_and_any_name(write):

@@ -1,0 +1,50 @@
+"""How each class fares, as bars."""
+
+from __future__ import annotations
+
+import matplotlib
+
+from latentdiff.report.canvas import SMALL, Format, Theme, canvas, rendered, style
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.formats import distance
+from latentdiff.report.hues import hued
+
+MOST_CLASSES = 20
+
+
+def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """Bars of the classifier distance within each class for each diffusion model that has it; None if none has.
+
+    Of many classes the twenty worst are drawn.
+    """
+    found = [
+        (item.name, hue, item.get("metrics", "classifier", "per_class_distance")) for item, hue in hued(evaluations)
+    ]
+    models = [(name, hue, distances) for name, hue, distances in found if distances]
+    if not models:
+        return None
+    worst: dict[str, float] = {}
+    for *_, distances in models:
+        for label, value in distances.items():
+            worst[label] = max(worst.get(label, 0), value or 0)
+    shown = sorted(worst, key=worst.__getitem__, reverse=True)[:MOST_CLASSES]
+    thickness = 0.8 / len(models)
+
+    with matplotlib.rc_context(style(theme)):
+        figure, axes = canvas(0.6 + len(shown) * (0.1 + 0.17 * len(models)))
+        for index, (name, hue, distances) in enumerate(models):
+            rows = [row + (index - (len(models) - 1) / 2) * thickness for row in range(len(shown))]
+            lengths = [distances.get(label) for label in shown]
+            axes.barh(rows, [length or 0 for length in lengths], height=0.85 * thickness, color=hue, label=name)
+            for row, length in zip(rows, lengths, strict=True):
+                text = "unknown" if length is None else distance(length)
+                axes.annotate(text, (length or 0, row), (3, 0), textcoords="offset points", va="center", size=SMALL)
+        axes.set_yticks(range(len(shown)), shown)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(0, 1.12 * max(worst.values()) or 1)
+        axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        if len(worst) > MOST_CLASSES:
+            axes.set_title(f"the worst {MOST_CLASSES} of {len(worst)} classes", loc="right")
+        return rendered(figure, format)

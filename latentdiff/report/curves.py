@@ -1,0 +1,124 @@
+"""What happened while the diffusion models trained, as curves: SVG on nothing for the page, PNG on white."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from latentdiff.report.canvas import Format, Theme, canvas, label_ends, rendered, style
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.hues import hued
+
+# What a history may hold of the quality of samples, in the order of preference, and what it is called.
+QUALITIES = {"distance": "classifier distance", "kid": "KID"}
+HEIGHT = 3.4  # Inches.
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model's curve: points (x, y) with x rising, and what it had cost before its first."""
+
+    name: str
+    hue: str
+    points: list[tuple[float, float]]
+    start: float = 0.0
+    dashed: bool = False
+
+
+def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """The samples' distance to real images against training time, a labelled line for each diffusion model.
+
+    A latent model's line starts after the time that its autoencoder took, which a dotted line stands for. None without
+    a history.
+    """
+    key, found = _quality(evaluations)
+    lines = []
+    for evaluation, hue in found:
+        start = evaluation.get("training", "stage_one_seconds") or 0.0
+        points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
+        lines.append(Line(evaluation.name, hue, points, start))
+    if not lines:
+        return None
+    last = max(line.points[-1][0] for line in lines)
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+        if last >= 3 * size or size == 1
+    )
+    return _drawn(lines, f"training time, {unit}", size, QUALITIES[key], theme, format)
+
+
+def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """The same against the images seen, which leaves speed and the autoencoder out. None without a history."""
+    key, found = _quality(evaluations)
+    lines = [Line(evaluation.name, hue, _points(evaluation, "images_seen", key)) for evaluation, hue in found]
+    return _drawn(lines, *_images(lines), QUALITIES[key], theme, format) if lines else None
+
+
+def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """Each diffusion model's loss against the images seen: in training a line, of held-out images a dashed one.
+
+    Levels differ with the space and the weighting; a dashed line that turns upwards means overfitting. None without a
+    history.
+    """
+    lines = []
+    for evaluation, hue in hued(evaluations):
+        for key, name, dashed in (("loss", evaluation.name, False), ("val_loss", "held out", True)):
+            if points := _points(evaluation, "images_seen", key):
+                lines.append(Line(name, hue, points, dashed=dashed))
+    return _drawn(lines, *_images(lines), "loss", theme, format) if lines else None
+
+
+def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation, str]]]:
+    """The quality that most of the models' histories hold, and the models whose do."""
+    having = {
+        key: [(item, hue) for item, hue in hued(evaluations) if _points(item, "seconds", key)] for key in QUALITIES
+    }
+    key = max(QUALITIES, key=lambda key: len(having[key]))
+    return key, having[key]
+
+
+def _points(evaluation: Evaluation, x: str, y: str) -> list[tuple[float, float]]:
+    rows = evaluation.get("training", "history") or []
+    return sorted((row[x], row[y]) for row in rows if row.get(x) is not None and (row.get(y) or 0) > 0)
+
+
+def _images(lines: list[Line]) -> tuple[str, float]:
+    """The axis of images seen, and the unit it counts in."""
+    last = max(line.points[-1][0] for line in lines)
+    return ("images seen, thousands", 1000) if last >= 3000 else ("images seen", 1)
+
+
+def _drawn(lines: list[Line], x_label: str, size: float, what: str, theme: Theme, format: Format) -> bytes:
+    with matplotlib.rc_context(style(theme)):
+        figure, axes = canvas(HEIGHT)
+        values = [value for line in lines for _, value in line.points]
+        scale = "log" if max(values) > 5 * min(values) else "linear"  # A smaller range would leave a log axis bare.
+        axes.set_yscale(scale)
+        for line in lines:
+            _draw(axes, line, size)
+        axes.set_xlim(0, 1.02 * max(line.points[-1][0] for line in lines) / size)
+        axes.margins(y=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 3, 5, 10), integer=True))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if scale == "log" else MaxNLocator(5))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="y")
+        axes.set_xlabel(x_label)
+        axes.set_title(f"{what}, {scale} scale", loc="left")
+        label_ends(axes, [(line.name, line.hue, line.points[-1][0] / size, line.points[-1][1]) for line in lines])
+        return rendered(figure, format)
+
+
+def _draw(axes: Axes, line: Line, size: float) -> None:
+    x, y = [place / size for place, _ in line.points], [value for _, value in line.points]
+    dashes = {"linestyle": (0, (4, 2)), "linewidth": 1.5} if line.dashed else {"linewidth": 2}
+    axes.plot(x, y, color=line.hue, solid_capstyle="round", **dashes)
+    axes.plot(x[-1], y[-1], "o", color=line.hue, markersize=5)
+    if line.start:
+        axes.plot([0, line.start / size], [y[0], y[0]], color=line.hue, linewidth=1.4, linestyle=(0, (1, 2)))
+        middle = (line.start / size / 2, y[0])
+        axes.annotate("autoencoder", middle, (0, 4), textcoords="offset points", color=line.hue, ha="center")

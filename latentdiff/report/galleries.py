@@ -1,0 +1,89 @@
+"""The images of a report: samples, one class at a time, denoising, reconstructions, nearest training images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.notes import caption
+from latentdiff.report.pictures import Picture, data_uri, image_grid
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under a heading, with what they have in common."""
+
+    title: str
+    text: str
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class ClassSheet:
+    """A model's samples class by class: one image, a row of ``row`` pixels for each of ``names``."""
+
+    title: str
+    image: str
+    names: list[str]
+    row: int
+
+
+def galleries(evaluations: list[Evaluation]) -> list[Gallery]:
+    """Every gallery that has a picture."""
+    found = [
+        Gallery("Images", "", _pictures(evaluations, "grid", lambda item: item.grid, caption)),
+        Gallery(
+            "Denoising",
+            "From noise to image: states of the first samples, decoded, from the first step (left) to the last.",
+            _pictures(evaluations, "strip", lambda item: item.picture("strip"), caption)
+            + _pictures(evaluations, "gif", lambda item: item.picture("gif"), caption),
+        ),
+        Gallery(
+            "Reconstructions beside originals",
+            "Real test images, each row above the row of what the autoencoder makes of them.",
+            _pictures(evaluations, "originals", lambda item: item.picture("originals"), lambda _: ""),
+        ),
+        Gallery(
+            "Nearest training images",
+            "Of all samples those that most resemble a training image (top row), over the training images nearest to "
+            "them. A column of equals would be a copied image.",
+            _pictures(evaluations, "neighbours", lambda item: item.picture("neighbours"), _among),
+        ),
+    ]
+    return [gallery for gallery in found if gallery.pictures]
+
+
+def class_sheets(evaluations: list[Evaluation]) -> list[ClassSheet]:
+    """The sheets that the page lets one pick a class from."""
+    sheets = []
+    for evaluation in evaluations:
+        path, about = evaluation.picture("classes"), evaluation.get("pictures", "classes")
+        if path:
+            image = data_uri(path.read_bytes(), "png")
+            sheets.append(ClassSheet(evaluation.name, image, about["names"], about["row"]))
+    return sheets
+
+
+def _pictures(
+    evaluations: list[Evaluation],
+    kind: str,
+    find: Callable[[Evaluation], Path | None],
+    describe: Callable[[Evaluation], str],
+) -> list[Picture]:
+    pictures = []
+    for index, evaluation in enumerate(evaluations, 1):
+        if path := find(evaluation):
+            file = f"{kind}-{index}-{re.sub(r'[^A-Za-z0-9_-]+', '-', evaluation.name)}"
+            pictures.append(image_grid(evaluation.name, describe(evaluation), path.read_bytes(), file))
+    return pictures
+
+
+def _among(evaluation: Evaluation) -> str:
+    """Among how many training images, in whose features."""
+    net = "inception" if evaluation.get("features", "inception") else "classifier"
+    count = evaluation.get("features", net, "train_images")
+    named = "Inception's" if net == "inception" else "the classifier's"
+    return f"Nearest in {named} features" + (f", among {count:,} training images." if count else ".")
