@@ -17,6 +17,7 @@ CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 CHUNK = 1000  # Images that are counted at a time.
 # A peak this many times higher than nine tenths of the curve leaves nothing of it to be seen but on a log scale.
 PEAK = 10
+NAMES_A_ROW = 4  # In the legend.
 
 
 def pixel_density(images: Tensor) -> np.ndarray:
@@ -48,7 +49,8 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
     curves = np.stack(list(densities.values()))
     log = curves.max() > PEAK * np.quantile(curves, 0.9)
     with matplotlib.rc_context(style(theme)):
-        figure, axes = panels(0.9 + 1.35 * channels, channels, 1, sharex=True)
+        rows = -(-len(densities) // NAMES_A_ROW)
+        figure, axes = panels(0.7 + 0.2 * rows + 1.35 * channels, channels, 1, sharex=True)
         for channel, (panel, name) in enumerate(zip(axes, names, strict=True)):
             for index, (label, density) in enumerate(densities.items()):
                 # Thinner on top, so that lines that agree are all seen.
@@ -66,5 +68,5 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
             panel.grid(axis="y", color=FAINT[theme])
             panel.set_title(f"{name}, share of the pixels{', log scale' if log else ''}", loc="left")
         axes[-1].set_xlabel("value")
-        axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=NAMES_A_ROW)
         return rendered(figure, format)

@@ -3,7 +3,9 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import resources
 
+import jsonschema
 import pytest
 
 from latentdiff.report import ReportError, read_evaluation, verdict, write_report
@@ -80,6 +82,18 @@ def test_json_holds_everything(evaluations, tmp_path):
     assert {column["key"] for column in report["columns"]} == set(report["rows"][3]["cells"])
     by_name = {item.name: item.values for item in evaluations}
     assert {values["name"]: values for values in report["evaluations"]} == by_name
+
+
+def test_json_follows_the_published_schema(evaluations, tmp_path):
+    schema = json.loads((resources.files("latentdiff.report") / "report.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    write_report(evaluations, tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    validator.validate(report)
+    report["rows"][0]["cells"]["fid_test"]["value"] = "412"
+    report["evaluations"][0]["metrics"]["inception"]["precision"] = 1.5
+    assert len(list(validator.iter_errors(report))) == 2
 
 
 def test_markdown_has_the_table_and_its_pictures_exist(evaluations, tmp_path):
