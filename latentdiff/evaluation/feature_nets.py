@@ -202,5 +202,6 @@ def _build_inception(path: Path, layer: str):
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} is damaged or not the FID Inception in torch-fidelity's names: {reason}"
+            f"{path} (SHA-256 {checkpoint.file_sha256(path)[:12]}) is damaged or not the FID Inception in "
+            f"torch-fidelity's names: {reason}"
         ) from error

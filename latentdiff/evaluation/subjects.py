@@ -88,7 +88,15 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
         raise ValueError(f"{path} holds {len(found):,} images, not {count:,}")
     if labels is not None and (not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes):
         raise ValueError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
+    if count < 2:
+        raise ValueError(f"{path} holds {count} image; a distance needs at least 2")
     labels = None if labels is None else labels[:count]
+    if labels is not None and (missing := sorted(set(range(test.num_classes)) - set(labels.tolist()))):
+        names = ", ".join(test.class_names[k] for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{path} has no image of {len(missing)} of the {test.num_classes} classes ({names}): figures by class "
+            "would silently be of fewer. Add some, or leave the labels out"
+        )
     return Subject("images", iter(found[:count].split(batch_size)), labels), count
 
 

@@ -89,7 +89,9 @@ def test_missing_damaged_and_foreign_inception_files_are_named(tmp_path, incepti
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
     for path in (truncated, other, classifier_file):
-        with pytest.raises(CheckpointError, match=f"{path.name} is damaged or not the FID Inception"):
+        with pytest.raises(
+            CheckpointError, match=rf"{path.name} \(SHA-256 [0-9a-f]{{12}}\) is damaged or not the FID Inception"
+        ):
             InceptionFeatures(path)
 
 

@@ -103,3 +103,16 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     subject, count = subjects.images(Path(tmp_path / "b.npz"), test, 5, 4)
     assert (count, subject.labels) == (5, None)
     assert torch.equal(torch.cat(list(subject.batches)), test.images[:5])
+
+
+def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(tmp_path, make_images):
+    test = make_images(9, 0)
+    np.savez(tmp_path / "a.npz", images=test.images[:, 0].numpy(), labels=np.arange(9) % 2)
+    with pytest.raises(ValueError, match=r"no image of 1 of the 3 classes \(three\)"):
+        subjects.images(tmp_path / "a.npz", test, None, 4)
+    np.savez(tmp_path / "b.npz", images=test.images[:1, 0].numpy())
+    with pytest.raises(ValueError, match="at least 2"):
+        subjects.images(tmp_path / "b.npz", test, None, 4)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image"):
+        subjects.images(tmp_path / "empty", test, None, 4)
