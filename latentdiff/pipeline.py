@@ -256,12 +256,17 @@ def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
 
 
 def load_diffusion(path: Path | str) -> DiffusionModel:
-    """The diffusion model in a file. Raises :class:`~latentdiff.checkpoint.CheckpointError`."""
+    """The diffusion model in a file, with its codec from the same file or from the autoencoder's beside it.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError`.
+    """
     header, tensors = checkpoint.read(path, kind="diffusion")
     parts = {"network": {}, "codec": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
+    if named := header.get("codec_file"):
+        parts["codec"] = _codec_beside(Path(path), named)
     codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
     config = rebuild(NetworkConfig, header["network"])
     diffusion = rebuild(DiffusionConfig, header["diffusion"])
@@ -270,6 +275,18 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     network = build_network(channels, len(header["class_names"]), config, outputs)
     checkpoint.load_weights(network, parts["network"], str(path))
     return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+
+
+def _codec_beside(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
+    """The weights of the autoencoder that a model shares with others, from the very file that its header names."""
+    beside = path.parent / named["name"]
+    if not beside.is_file():
+        raise checkpoint.CheckpointError(f"{path} decodes with {named['name']}, which is not beside it: copy both")
+    if checkpoint.file_sha256(beside) != named["sha256"]:
+        raise checkpoint.CheckpointError(
+            f"{beside} is not the autoencoder that {path} was released with (SHA-256 {named['sha256'][:12]})"
+        )
+    return checkpoint.read(beside, kind="autoencoder")[1]
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:

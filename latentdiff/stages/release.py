@@ -21,6 +21,8 @@ class ReleaseStage:
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
         autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
             since the model was; its encoder must be the model's own.
+        codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
+            autoencoder.safetensors in the same folder: the two files then go together.
         evaluation: Folder of an evaluation of the released file, whose numbers the card then states.
         licence: What the card says about the data and its licence.
         overwrite: Replace a released file.
@@ -29,6 +31,7 @@ class ReleaseStage:
     model: str
     to: str
     autoencoder: str | None = None
+    codec_beside: bool = False
     evaluation: str | None = None
     licence: str = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE."
     overwrite: bool = False
@@ -53,6 +56,8 @@ def run(config: ReleaseStage) -> Path:
         )
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
+    if config.codec_beside:
+        header, tensors = without_codec(header, tensors, target.parent / "autoencoder.safetensors")
     evaluation = read_evaluation(config.evaluation).values if config.evaluation else None
     if target.exists() and not config.overwrite:
         raise FolderError(f"{target} is there already; --overwrite replaces it")
@@ -85,13 +90,8 @@ def with_decoder(
     theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
 
-    def as_released(tensor: Tensor) -> Tensor:
-        return tensor.bfloat16() if tensor.ndim > 1 else tensor
-
     same = own.keys() == weights.keys() and all(
-        as_released(tensor).equal(as_released(weights[name]))
-        for name, tensor in own.items()
-        if not name.startswith("decoder.")
+        _equal_when_released(tensor, weights[name]) for name, tensor in own.items() if not name.startswith("decoder.")
     )
     # Rebuilt, since a setting that did not exist yet when a file was written was at its default.
     codecs = [
@@ -111,6 +111,31 @@ def with_decoder(
     }
     tensors = {**tensors, **{f"codec.{name}": tensor for name, tensor in weights.items()}}
     return {**header, "provenance": provenance}, tensors
+
+
+def without_codec(
+    header: dict[str, Any], tensors: dict[str, Tensor], autoencoder: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A latent diffusion model's header and tensors without the codec, which ``autoencoder`` holds.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where that file is missing or holds another.
+    """
+    from latentdiff import checkpoint
+
+    own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
+    if not own:
+        raise checkpoint.CheckpointError("codec_beside is for latent diffusion models: this one has no autoencoder")
+    _, weights = checkpoint.read(autoencoder, kind="autoencoder")
+    if own.keys() != weights.keys() or not all(_equal_when_released(own[name], weights[name]) for name in own):
+        raise checkpoint.CheckpointError(f"{autoencoder} is not the autoencoder in the model: release that one first")
+    named = {"name": autoencoder.name, "sha256": checkpoint.file_sha256(autoencoder)}
+    network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
+    return {**header, "codec_file": named}, network
+
+
+def _equal_when_released(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same in a released file, which holds matrices and kernels as bf16."""
+    return a.bfloat16().equal(b.bfloat16()) if a.ndim > 1 else a.equal(b)
 
 
 def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str, Any] | None, licence: str) -> str:
@@ -134,6 +159,8 @@ def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str,
         )
     if made.get("stage_one_seconds"):
         rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
+    if named := header.get("codec_file"):
+        rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
     if decoder := made.get("decoder"):
         rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]

@@ -255,6 +255,31 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     assert not Path("shelf/wrong.safetensors").exists()
 
 
+def test_a_released_model_may_share_the_autoencoder_beside_it(workbench):
+    codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
+    model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    release.main(["--model", model, "--to", "whole/latent.safetensors"])
+    arguments = ["--model", model, "--to", "pair/latent.safetensors", "--codec_beside=true"]
+    with pytest.raises(checkpoint.CheckpointError, match="no model file pair/autoencoder"):
+        release.main(arguments)
+    release.main(["--model", codec, "--to", "pair/autoencoder.safetensors"])
+    release.main(arguments)
+    whole, pair = Path("whole/latent.safetensors"), Path("pair/latent.safetensors")
+    assert pair.stat().st_size < whole.stat().st_size - 0.8 * Path("pair/autoencoder.safetensors").stat().st_size
+    assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
+    assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
+    pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
+    with pytest.raises(checkpoint.CheckpointError, match="this one has no autoencoder"):
+        release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
+    content = Path("pair/autoencoder.safetensors").read_bytes()
+    Path("pair/autoencoder.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(checkpoint.CheckpointError, match="is not the autoencoder that pair/latent"):
+        load(pair)
+    Path("pair/autoencoder.safetensors").unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="which is not beside it: copy both"):
+        load(pair)
+
+
 def test_release_halves_the_file_and_writes_a_card(workbench):
     source = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     arguments = ["--model", source, "--to", "shelf/latent.safetensors"]
