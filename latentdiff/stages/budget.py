@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.measured import data_flags, measured, settings
+from latentdiff.stages.kept import data_flags, measured, settings, trained
 
 PATHS = ("latent", "pixel")
-RESUME = ["--run.resume", "true"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,28 +107,9 @@ def _root(data: DataConfig) -> Path:
 
 
 def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
-    """The model file of a run, made or resumed now unless it is there."""
-    folder = _root(data) / f"{path}-{spending.amount:g}-{spending.unit}"
     lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": f"{spending.amount:g}"}
     length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
-    command = ["-m", "latentdiff.stages.diffusion", *flags, *length, "--run.folder", str(folder)]
-    model = folder / "model.safetensors"
-    # The file is written at a run's end. Of other settings it is left to the stage, which says what differs.
-    if model.is_file() and _made_by(model) == ["python", *command]:
-        return model
-    if folder.is_dir() and any(folder.iterdir()):
-        command += RESUME
-    print(f"\n$ python {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, *command], check=True)
-    return model
-
-
-def _made_by(model: Path) -> list[str]:
-    """The command that made a model, whether or not it had to be resumed."""
-    from latentdiff import checkpoint
-
-    words = shlex.split(checkpoint.read_header(model)["provenance"]["command"])
-    return words[: -len(RESUME)] if words[-len(RESUME) :] == RESUME else words
+    return trained("diffusion", [*flags, *length], _root(data) / f"{path}-{spending.amount:g}-{spending.unit}")
 
 
 def _batch_size(flags: list[str]) -> int:

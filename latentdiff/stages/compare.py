@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from latentdiff.config import DataConfig, RunConfig
 from latentdiff.stages.budget import BudgetConfig
@@ -22,6 +23,9 @@ class CompareStage:
             with the classifier alone.
         budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
             goes on.
+        preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
+            (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables
+            to results.md beside the page; what was interrupted goes on.
         data: The real images that released models and budgets are measured against.
         run: Where the files go.
     """
@@ -29,6 +33,7 @@ class CompareStage:
     evaluations: tuple[str, ...] = ()
     title: str = "Pixel against latent"
     num_images: int | None = None
+    preset: Literal["sources"] | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -36,34 +41,50 @@ class CompareStage:
 
 def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
+    from latentdiff.checkpoint import write_atomically
     from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
+    from latentdiff.stages import folders
+    from latentdiff.stages.sources import results
+
+    found = gather(config)
+    read = {path: read_evaluation(path) for group in found.values() for path in group}
+    evaluations = list(read.values())
+    check_comparable(evaluations)
+    groups = {words: [read[path] for path in group] for words, group in found.items()}
+    # The sources' models had minutes each: only the released ones are judged.
+    judged = {"": groups["released"]} if config.preset else groups
+    folder = folders.prepare(config.run, "compare", config.preset or evaluations[0].values["data"]["name"])
+    page = write_report(evaluations, folder, config.title, judged)
+    print(f"\n{build_table(evaluations).text()}\n")
+    for words, group in judged.items():
+        print(f"{words and f'At {words}. '}{verdict(group)}\n")
+    if config.preset:
+        text, path = results(groups), page.with_name("results.md")
+        write_atomically(path, lambda name: name.write_text(text))
+        print(f"{text}\n{path}")
+    print(page)
+    return page
+
+
+def gather(config: CompareStage) -> dict[str, list[Path]]:
+    """The folders of the evaluations, those that are judged together under one key; made now where need be."""
     from latentdiff.stages import folders
     from latentdiff.stages.budget import run_budgets
     from latentdiff.stages.released import evaluate_released
+    from latentdiff.stages.sources import run_sources
 
     named = [Path(folder) for folder in config.evaluations]
+    if named and (config.preset or config.budget.asked):
+        raise ValueError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
     found = named or sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
-    groups: dict[str, list[Path]] = {}
-    if config.budget.asked or not found:
-        folders.check(config.run, "compare", config.data.name)  # before the work, not after
+    if found and not config.preset and not config.budget.asked:
+        return {"": found}
+    folders.check(config.run, "compare", config.preset or config.data.name)  # before the work, not after
+    if config.preset:
+        return run_sources(config.data, config.budget.seconds, config.num_images, config.budget.flags)
     if config.budget.asked:
-        if named:
-            raise ValueError("a comparison is either of evaluations that are named or of runs at a budget, not both")
-        groups = run_budgets(config.budget, config.data, config.num_images)
-        found = list(dict.fromkeys(folder for group in groups.values() for folder in group))
-    elif not found:
-        found = evaluate_released(config.data, config.num_images)
-    read = {folder: read_evaluation(folder) for folder in found}
-    evaluations = list(read.values())
-    check_comparable(evaluations)
-    judged = {words: [read[folder] for folder in group] for words, group in groups.items()}
-    folder = folders.prepare(config.run, "compare", evaluations[0].values["data"]["name"])
-    page = write_report(evaluations, folder, config.title, judged)
-    print(f"\n{build_table(evaluations).text()}\n")
-    for words, group in (judged or {"": evaluations}).items():
-        print(f"{words and f'At {words}. '}{verdict(group)}\n")
-    print(page)
-    return page
+        return run_budgets(config.budget, config.data, config.num_images)
+    return {"": evaluate_released(config.data, config.num_images)}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.measured import measured, settings
+from latentdiff.stages.kept import measured, settings
 
 MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
 
@@ -15,7 +15,7 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
     """Evaluate noise and the released models of ``data.name``; the folders that hold the evaluations.
 
     What an interrupted call has measured is kept and not measured again. ``num_images`` as in
-    :func:`~latentdiff.stages.measured.settings`. Raises :class:`~latentdiff.report.ReportError` where no model of that
+    :func:`~latentdiff.stages.kept.settings`. Raises :class:`~latentdiff.report.ReportError` where no model of that
     data set is released.
     """
     from latentdiff import shelf

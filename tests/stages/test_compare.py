@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from latentdiff.report import ReportError
-from latentdiff.stages import autoencoder, budget, compare, diffusion
+from latentdiff.stages import autoencoder, compare, diffusion, kept, sources
 from latentdiff.stages.folders import FolderError
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
@@ -64,10 +65,11 @@ def trainings(monkeypatch):
             raise KeyboardInterrupt
         made.append(command)
         monkeypatch.setattr("sys.argv", command)
-        assert command[1:3] == ["-m", "latentdiff.stages.diffusion"]
-        diffusion.main(command[3:])
+        {"latentdiff.stages.diffusion": diffusion, "latentdiff.stages.autoencoder": autoencoder}[command[2]].main(
+            command[3:]
+        )
 
-    monkeypatch.setattr(budget.subprocess, "run", run)
+    monkeypatch.setattr(kept.subprocess, "run", run)
     return made
 
 
@@ -103,12 +105,49 @@ def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
         compare.main([*asked, f"--budget.flags={changed}", "--run.overwrite"])
 
 
+def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch, capsys):
+    kept = ("ddpm_unet", "karras_class", "denoising_autoencoder", "score_ve_latent")
+    tiny = {
+        "ddpm_unet": [*UNET[:4], "--network.attention_levels=[]"],
+        "karras_class": ["--network.channels=[8]", "--network.num_res_blocks=1"],
+        "denoising_autoencoder": CODEC,
+        "score_ve_latent": [*UNET[:4], "--network.attention_levels=[]"],
+    }
+    runs = tuple(
+        replace(source, flags=(*source.flags, *tiny[source.name], "--validation_images=16"), sampling=("--steps=2",))
+        for source in sources.RUNS
+        if source.name in kept
+    )
+    monkeypatch.setattr(sources, "RUNS", runs)
+    flags = ["--trainer.images_per_epoch=16", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
+    arguments = ["--preset=sources", "--budget.seconds=0.3", "--data.source=embedded", "--num_images=40"]
+    arguments.append(f"--budget.flags={json.dumps(flags)}")
+    compare.main(arguments)
+    assert len(trainings) == 4
+    text = Path("stages/compare/sources/results.md").read_text()
+    for title in (
+        "The models",
+        "Classifier distance within each class",
+        "Noise, VAE and diffusion",
+        "Course of `ddpm_unet`",
+    ):
+        assert f"## {title}\n" in text
+    assert "| `karras_class` | mean of the FIDs within each class | 87.8 | – |" in text
+    for table in text.split("## ")[1:]:
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in rows}) == 1
+    assert "cannot be said" not in capsys.readouterr().out  # the verdict is on the released models
+    compare.main([*arguments, "--run.overwrite"])
+    assert len(trainings) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--budget.images=0"], "budget.images must be above 0"),
         (["--budget.images=64", "--budget.stage_one_too=true"], "adds to budget.seconds"),
         (["somewhere", "--budget.images=64"], "not both"),
+        (["somewhere", "--preset=sources"], "not both"),
     ],
 )
 def test_budgets_that_cannot_be_meant_are_refused(arguments, message):

@@ -1,8 +1,11 @@
-"""Evaluations that a larger command needs: made once, kept, and not made again."""
+"""Training runs and evaluations that a larger command needs: made once, kept, and not made again."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,35 @@ from latentdiff.stages import cli, evaluate
 
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
 ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
+
+
+RESUME = ["--run.resume", "true"]
+
+
+def trained(stage: str, flags: list[str], folder: Path) -> Path:
+    """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
+
+    Raises :class:`subprocess.CalledProcessError` where the run ended with an error, which it has printed: also where
+    the folder holds a run of other settings.
+    """
+    command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
+    model = folder / "model.safetensors"
+    # The file is written at a run's end. Of other settings it is left to the stage, which says what differs.
+    if model.is_file() and _made_by(model) == ["python", *command]:
+        return model
+    if folder.is_dir() and any(folder.iterdir()):
+        command += RESUME
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command], check=True)
+    return model
+
+
+def _made_by(model: Path) -> list[str]:
+    """The command that made a model, whether or not it had to be resumed."""
+    from latentdiff import checkpoint
+
+    words = shlex.split(checkpoint.read_header(model)["provenance"]["command"])
+    return words[: -len(RESUME)] if words[-len(RESUME) :] == RESUME else words
 
 
 def settings(data: DataConfig, num_images: int | None = None) -> list[str]:

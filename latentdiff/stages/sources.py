@@ -1,0 +1,118 @@
+"""The five class projects behind this one: their models, trained for minutes each, and their tables beside ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdiff.config import DataConfig
+from latentdiff.stages import folders
+from latentdiff.stages.kept import data_flags, measured, settings, trained
+from latentdiff.stages.released import evaluate_released
+
+if TYPE_CHECKING:
+    from latentdiff.report import Evaluation
+
+SECONDS, NUM_IMAGES = 300.0, 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of one of the projects.
+
+    Attributes:
+        name: Of its run, and of its config under configs/sources unless ``config`` says otherwise.
+        project: Which of the five it belongs to.
+        about: What it is, in a few words.
+        sampling: How it is sampled, as flags of the evaluate stage.
+        stage: What trains it.
+        flags: Settings beside the config's; ``{root}`` is where the runs are.
+        config: Its config, where that has another name.
+    """
+
+    name: str
+    project: int
+    about: str
+    sampling: tuple[str, ...] = ()
+    stage: str = "diffusion"
+    flags: tuple[str, ...] = ()
+    config: str | None = None
+
+
+EDM = ("--sampler=heun", "--steps=18")
+SDE = ("--sampler=predictor_corrector", "--steps=50")
+RUNS = (
+    Source("ddpm_unet", 1, "DDPM U-Net, linear schedule, eps", flags=("--quality_images=100", "--sample_every=2")),
+    Source("karras_base", 2, "residual network told neither noise nor class, EDM", EDM),
+    Source("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM),
+    Source("karras_class", 2, "the same, wider and told the class", ("--sampler=dpmpp_2m", "--steps=10")),
+    Source(
+        "ddpm_cifar_shape",
+        3,
+        "DDPM U-Net of the CIFAR-10 shape, from scratch, on MNIST",
+        config="ddpm_finetune",
+        flags=("--data.name=mnist", "--trainer.monitor=null", "--trainer.stop_patience=null"),
+    ),
+    Source(
+        "ddpm_finetune",
+        3,
+        "the same, fine-tuned from it, bf16, early stopping",
+        flags=("--init={root}/ddpm_cifar_shape", "--quality_images=50"),
+    ),
+    Source("ddpm_attention", 4, "U-Net with attention at each level below the first"),
+    Source("score_ve", 5, "variance-exploding SDE, Gaussian Fourier features", SDE),
+    Source("score_ve_class", 5, "the same, class-conditional, with attention", SDE),
+    Source("denoising_autoencoder", 5, "restores noisy images", stage="autoencoder"),
+    Source(
+        "score_ve_latent",
+        5,
+        "the score model on its latents",
+        SDE,
+        flags=("--autoencoder={root}/denoising_autoencoder/model.safetensors",),
+    ),
+)
+# Of images that another data set's model makes nothing can be said here.
+NOT_MEASURED = ("ddpm_cifar_shape",)
+
+
+def run_sources(
+    data: DataConfig, seconds: float | None = None, num_images: int | None = None, flags: tuple[str, ...] = ()
+) -> dict[str, list[Path]]:
+    """Train each model of the projects for ``seconds``, and evaluate it and the released models.
+
+    What is there already is kept. ``flags`` are further settings of every training run.
+
+    Returns: the folders of the evaluations, of the sources' models under ``sources``, of the released ones under
+    ``released``.
+    """
+    root = folders.default_folder("sources", data.name)
+    shared = settings(data, num_images or NUM_IMAGES)
+    found = []
+    for source in RUNS:
+        own = [flag.format(root=root) for flag in source.flags]
+        length = ["--trainer.max_images=null", f"--trainer.max_seconds={seconds or SECONDS:g}"]
+        # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
+        config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]
+        quiet = ["--quality_images=0", "--sample_every=1000"] if source.stage == "diffusion" else []
+        arguments = [*config, *data_flags(data), *quiet, *length, *flags, *own]
+        model = trained(source.stage, arguments, root / source.name)
+        if source.name not in NOT_MEASURED:
+            asked = ["--checkpoint", str(model), "--name", source.name, *source.sampling, *shared]
+            found.append(measured(asked, root / "evaluate" / source.name, model))
+    return {"sources": found, "released": evaluate_released(data, num_images or NUM_IMAGES)}
+
+
+def results(found: dict[str, list[Evaluation]]) -> str:
+    """The projects' tables as Markdown, what they published beside what is reached here."""
+    from latentdiff.report import sources_tables as tables
+
+    projects = {source.name: (source.project, source.about) for source in RUNS}
+    sections = [
+        tables.trainings(found["sources"], projects),
+        tables.published(found["sources"]),
+        tables.by_class(found),
+        tables.baselines(found["released"]),
+        tables.over_epochs(found["sources"]),
+    ]
+    return "\n".join(section for section in sections if section)
