@@ -30,7 +30,9 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A count or a rate, to three digits."""
+    """A count or a rate, to three digits; a count below ten thousand whole."""
+    if isinstance(value, int) and value < 1e4:
+        return f"{value:,}"
     if value >= 1e6:
         return f"{_three_digits(value / 1e6)} M"
     return f"{_three_digits(value / 1e3)} k" if value >= 1e4 else _three_digits(value)
