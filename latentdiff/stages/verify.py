@@ -1,26 +1,41 @@
-"""Prove the diffusion core: against diffusers, against closed forms, and its invariants."""
+"""Prove the diffusion core and, on demand, the metrics: against others' code, closed forms, and its invariants."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from latentdiff.config import DataConfig
+
+if TYPE_CHECKING:
+    from latentdiff.verify import Check
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyStage:
     """Measure every schedule, target and sampler against what is known to be right; a table, and verify.json.
 
+    With ``metrics`` it is FID, KID, precision and recall that are measured instead, into metrics.json.
+
     Ends with an error where anything is out of its limit.
 
     Args:
         folder: Where verify.json goes; it replaces an earlier one.
-        threads: CPU threads: the tensors are tiny, and more than one is slower.
+        threads: CPU threads: the core's tensors are tiny, and more than one is slower.
+        metrics: Compare the metrics with torch-fidelity's instead, on so many real test images against half as many
+            training images, which needs the FID Inception's weights; 0 leaves them out and proves the core.
+        data: Whose images.
+        inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
     """
 
     folder: str = "stages/verify"
-    threads: int = 1
+    threads: int | None = None
+    metrics: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    inception_weights: str | None = None
 
 
 def run(config: VerifyStage) -> bool:
@@ -31,19 +46,11 @@ def run(config: VerifyStage) -> bool:
     import torch
 
     from latentdiff.checkpoint import environment, write_atomically
-    from latentdiff.verify import against_diffusers
-    from latentdiff.verify.proofs import PROOFS
 
-    torch.set_num_threads(config.threads)
-    parts = list(PROOFS)
     versions = environment()
-    try:
-        import diffusers
-
-        versions["diffusers"] = diffusers.__version__
-        parts += [against_diffusers.check_spacings, against_diffusers.check_states]
-    except ImportError:
-        print('diffusers is not installed: the comparison with it is left out (pip install "latentdiff[test]")')
+    parts = metric_proofs(config, versions) if config.metrics else core_proofs(versions)
+    # The core's tensors are tiny: a second thread makes it slower.
+    torch.set_num_threads(config.threads or (torch.get_num_threads() if config.metrics else 1))
     checks = []
     for part in parts:
         found = part()
@@ -56,13 +63,52 @@ def run(config: VerifyStage) -> bool:
         "passed": not failed,
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
     }
-    path = Path(config.folder) / "verify.json"
+    path = Path(config.folder) / ("metrics.json" if config.metrics else "verify.json")
     write_atomically(path, lambda name: name.write_text(json.dumps(record, indent=1)))
     measured = sum(check.value is not None for check in checks)
     print(f"{measured - len(failed)} of {measured} measurements within their limits\n{path}")
     for check in failed:
         print(f"out of its limit: {check.section}: {check.name}: {check.value:.3g}, limit {check.limit:g}")
     return not failed
+
+
+def core_proofs(versions: dict[str, str]) -> list[Callable[[], list[Check]]]:
+    """What proves the diffusion core; notes in ``versions`` whom it is compared with."""
+    from latentdiff.verify import against_diffusers
+    from latentdiff.verify.proofs import PROOFS
+
+    try:
+        import diffusers
+    except ImportError:
+        print('diffusers is not installed: the comparison with it is left out (pip install "latentdiff[test]")')
+        return list(PROOFS)
+    versions["diffusers"] = diffusers.__version__
+    return [*PROOFS, against_diffusers.check_spacings, against_diffusers.check_states]
+
+
+def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callable[[], list[Check]]]:
+    """What proves the metrics on real images; notes in ``versions`` whom they are compared with.
+
+    Raises ValueError for too few images or no weights.
+    """
+    import torch_fidelity
+
+    from latentdiff.data import load_data
+    from latentdiff.evaluation.feature_nets import find_inception
+    from latentdiff.verify.against_torch_fidelity import check_metrics
+
+    weights = find_inception(config.inception_weights)
+    if weights is None:
+        raise ValueError(
+            "the FID Inception's weights are not here and could not be downloaded: name a file with "
+            "--inception_weights or LATENTDIFF_INCEPTION"
+        )
+    test, train = load_data(config.data, "test"), load_data(config.data, "train")
+    if not 20 <= config.metrics <= len(test):
+        raise ValueError(f"metrics must be from 20 to the {len(test):,} test images, not {config.metrics}")
+    versions["torch-fidelity"] = torch_fidelity.__version__
+    first, second = test.images[: config.metrics], train.images[: config.metrics // 2]
+    return [lambda: check_metrics(weights, first, second)]
 
 
 def _print(checks: list[Any]) -> None:

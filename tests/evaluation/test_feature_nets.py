@@ -9,6 +9,7 @@ import torch
 import torch_fidelity
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import CheckpointError
@@ -17,6 +18,8 @@ from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
 from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.kernel import kernel_distance
+from latentdiff.evaluation.manifold import Manifold, precision_recall
+from latentdiff.verify.against_torch_fidelity import check_metrics
 
 
 def write_pngs(folder, images: torch.Tensor) -> str:
@@ -27,8 +30,19 @@ def write_pngs(folder, images: torch.Tensor) -> str:
     return str(folder)
 
 
+class Given(torch.nn.Module):
+    """In torchmetrics' place for the network: the features themselves."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.num_features = dim
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
 def compare(tmp_path, inception_file, layer: str, counts: tuple[int, int]) -> None:
-    """Our FID and KID of a greyscale and an RGB set against torch-fidelity's of the same images as PNG files."""
+    """Our metrics of a greyscale and an RGB set against torch-fidelity's of the same images as PNG files."""
     generator = torch.Generator().manual_seed(0)
     grey = torch.randint(0, 256, (counts[0], 1, 28, 28), dtype=torch.uint8, generator=generator)
     rgb = torch.randint(0, 200, (counts[1], 3, 20, 24), dtype=torch.uint8, generator=generator)
@@ -36,9 +50,12 @@ def compare(tmp_path, inception_file, layer: str, counts: tuple[int, int]) -> No
     theirs = torch_fidelity.calculate_metrics(
         input1=write_pngs(tmp_path / "grey", grey),
         input2=write_pngs(tmp_path / "rgb", rgb),
+        feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(inception_file),
         feature_layer_fid=layer,
         feature_layer_kid=layer,
+        feature_layer_prc=layer,
+        **{"prc": True, "prc_neighborhood": 3},
         **{"fid": True, "kid": True, "kid_subsets": 5, "kid_subset_size": size, "rng_seed": 2020},
         **{"cuda": False, "cache": False, "verbose": False, "save_cpu_ram": True},
     )
@@ -49,6 +66,13 @@ def compare(tmp_path, inception_file, layer: str, counts: tuple[int, int]) -> No
     assert fid > 1  # else the comparison would say nothing
     assert fid == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4, abs=0.01)
     assert kid.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    shares = precision_recall(Manifold(x), Manifold(y))
+    assert shares["precision"] == pytest.approx(theirs["precision"], abs=1e-3)
+    assert shares["recall"] == pytest.approx(theirs["recall"], abs=1e-3)
+    torchmetrics_fid = FrechetInceptionDistance(feature=Given(int(layer)), normalize=False)
+    for features, real in ((y, True), (x, False)):
+        torchmetrics_fid.update(features, real=real)
+    assert fid == pytest.approx(float(torchmetrics_fid.compute()), rel=1e-4)
 
 
 def test_fid_and_kid_of_png_folders_are_torch_fidelitys(tmp_path, inception_file):
@@ -56,8 +80,14 @@ def test_fid_and_kid_of_png_folders_are_torch_fidelitys(tmp_path, inception_file
 
 
 @pytest.mark.slow
-def test_fid_of_the_published_layer_is_torch_fidelitys(tmp_path, inception_file):
-    compare(tmp_path, inception_file, "2048", (40, 50))
+def test_the_published_layer_agrees_too(inception_file):
+    generator = torch.Generator().manual_seed(1)
+    grey = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    rgb = torch.randint(0, 200, (50, 3, 21, 25), dtype=torch.uint8, generator=generator)
+    found = check_metrics(inception_file, grey, rgb)
+    assert [check.name.split(",")[0] for check in found[:4]] == ["FID", "KID", "precision", "recall"]
+    assert all(check.passed for check in found)
+    assert all(check.value is not None for check in found[:4])
 
 
 def test_features_are_torch_fidelitys(inception_file):
