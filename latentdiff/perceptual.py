@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -24,6 +25,10 @@ class Perceptual(nn.Module):
         trunk: The convolutions of the trunk in torchvision's names (``features.N.weight``).
         net: ``vgg16`` or ``alexnet``.
         min_side: Smaller images are enlarged by a whole factor to at least this side.
+
+    Attributes:
+        name: The net and the resize rule, which a result must state.
+        weights_sha256: SHA-256 over the trunk's names and fp32 weights.
     """
 
     def __init__(self, trunk: dict[str, Tensor], net: str, min_side: int):
@@ -43,6 +48,12 @@ class Perceptual(nn.Module):
             for name, layer in piece.named_children():
                 layer.load_state_dict(model[int(name)].state_dict())
         self.min_side = min_side
+        self.name = f"LPIPS, {net}, images of {min_side} pixels at least"
+        digest = hashlib.sha256()
+        for name in sorted(weights):
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().numpy())
+        self.weights_sha256 = digest.hexdigest()
         # Channels last: a sixth faster on a CPU.
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 

@@ -65,6 +65,9 @@ def standard_error(features: Tensor, own: Moments, reference: Moments) -> float:
     sample x moves F by h(x) / n, h(x) = 2 (mean_a - mean_b).(x - mean_a) + (x - mean_a)^T G (x - mean_a), so that
     the variance of F is about that of h over n. The reference is taken as given: it is the same for every model.
 
+    An upper estimate where n is not large against d, since G follows the noise of A: measured 1.1 to 1.3 times too
+    large at n = 5 d, up to 1.6 times at n = d / 2.
+
     Args:
         features: [n, d], as drawn.
         own: Their :func:`moments`.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
 
-POINTS = 8
+POINTS, LEAST = 8, 100
 
 
 def distance_at_infinity(features: Tensor, reference: Moments, points: int = POINTS, seed: int = 0) -> dict[str, float]:
@@ -21,8 +21,8 @@ def distance_at_infinity(features: Tensor, reference: Moments, points: int = POI
     for fewer than 2 points or 100 samples.
     """
     n = len(features)
-    if points < 2 or n < 100:
-        raise ValueError(f"an extrapolation needs at least 2 points and 100 samples, not {points} and {n}")
+    if points < 2 or n < LEAST:
+        raise ValueError(f"an extrapolation needs at least 2 points and {LEAST} samples, not {points} and {n}")
     generator = torch.Generator().manual_seed(seed)
     counts = np.linspace(n / 2, n, points).round().astype(int)
     values = []

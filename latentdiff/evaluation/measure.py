@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,10 @@ class Reference:
             seed: Seed of that draw.
             progress: Show a progress bar while extracting.
         """
-        index, test_index = (_draw(len(images), max_images or len(images), seed) for images in (train, test))
+        index = _draw(len(train), max_images or len(train), seed)
+        # As many of each class, for the distances within classes.
+        draw = partial(_draw_evenly, test.labels) if test.class_names else partial(_draw, len(test))
+        test_index = draw(max_images or len(test), seed)
         train, test = train.take(index), test.take(test_index)
 
         def features(images: ImageSet) -> Features:
@@ -113,7 +116,8 @@ class Reference:
         A generator that gave perfect new images would score about this; 0 is out of reach. The accuracy is an
         exception: it is that of the test images, since the classifier has learnt the training images' classes.
         """
-        index = _draw(len(self.train), count, seed)
+        draw = partial(_draw_evenly, self.train_labels) if self.class_names else partial(_draw, len(self.train))
+        index = draw(count, seed)
         features = self.train[index]
         result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed)
         if self.judges:
@@ -121,7 +125,9 @@ class Reference:
         return result | {"images": len(index)}
 
 
-def measure(features: Features, labels: Tensor | None, reference: Reference, seed: int = 0) -> dict[str, Any]:
+def measure(
+    features: Features, labels: Tensor | None, reference: Reference, seed: int = 0, paired: bool = False
+) -> dict[str, Any]:
     """The metrics of one set of images, as plain values for JSON; ``reference.net`` says in whose features.
 
     Args:
@@ -129,6 +135,8 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
         labels: int64 [n], the class that was asked for in each image; none for an unconditional model.
         reference: Real images' features.
         seed: Seed of the kernel distance's subsets.
+        paired: The images are the test images' own reconstructions: no draw of samples, so that a standard error would
+            say nothing.
 
     Returns:
         Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.frechet.standard_error` ``fid_test_error``,
@@ -139,7 +147,8 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
         net, another scale) and, with labels, ``class_accuracy`` (share of images that the classifier takes for the
         class asked for).
         Under both, with labels, ``per_class_distance`` {class: distance to the test images of that class} and their
-        mean ``per_class_mean``; classes with fewer than :data:`CLASS_IMAGES` on either side are left out of both.
+        mean ``per_class_mean``; where a class has fewer than :data:`CLASS_IMAGES` on either side it is left out, and
+        there is no mean.
 
     Raises:
         ValueError: Fewer than two images, NaN among the features, or labels of another number.
@@ -149,6 +158,8 @@ def measure(features: Features, labels: Tensor | None, reference: Reference, see
     own = moments(features.pooled)
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
     result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
+    if paired:
+        del result[f"{reference.net['metric']}_test_error"]
     if reference.net["metric"] == "fid":
         result["memorisation"] = memorisation(features.pooled, reference.train.pooled, reference.test.pooled)
         if features.logits is not None and len(features) >= SPLITS:
@@ -204,7 +215,8 @@ def _against_test(
         result["class_accuracy"] = _accuracy(features, labels)
     if labels is not None and (distances := _per_class(features, labels, reference)):
         result["per_class_distance"] = distances
-        result["per_class_mean"] = sum(distances.values()) / len(distances)
+        if len(distances) == len(reference.class_names):  # else it would be of other classes in every row
+            result["per_class_mean"] = sum(distances.values()) / len(distances)
     return result
 
 
@@ -225,3 +237,15 @@ def _accuracy(features: Features, labels: Tensor) -> float:
 def _draw(available: int, count: int, seed: int) -> Tensor:
     """int64 [min(count, available)]: which ones, in ascending order."""
     return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+
+
+def _draw_evenly(labels: Tensor, count: int, seed: int) -> Tensor:
+    """int64 [min(count, n)]: which of n labelled images, as many of each class as there are, in ascending order."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    rank = torch.empty_like(order)
+    for k in labels.unique():
+        own = order[labels[order] == k]
+        rank[own] = torch.arange(len(own))
+    # The first of each class, then the second of each; among equals in the drawn order.
+    by_rank = order[rank[order].sort(stable=True).indices]
+    return by_rank[:count].sort().values

@@ -37,7 +37,8 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
     key, found = _quality(evaluations)
     lines = []
     for evaluation, hue in found:
-        start = evaluation.get("training", "stage_one_seconds") or 0.0
+        before = (evaluation.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
+        start = sum(before)
         points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
         lines.append(Line(evaluation.name, hue, points, start))
     if not lines:
@@ -83,7 +84,7 @@ def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation,
 
 def _points(evaluation: Evaluation, x: str, y: str) -> list[tuple[float, float]]:
     rows = evaluation.get("training", "history") or []
-    return sorted((row[x], row[y]) for row in rows if row.get(x) is not None and (row.get(y) or 0) > 0)
+    return sorted((row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None)
 
 
 def _images(lines: list[Line]) -> tuple[str, float]:
@@ -96,7 +97,8 @@ def _drawn(lines: list[Line], x_label: str, size: float, what: str, theme: Theme
     with matplotlib.rc_context(style(theme)):
         figure, axes = canvas(HEIGHT)
         values = [value for line in lines for _, value in line.points]
-        scale = "log" if max(values) > 5 * min(values) else "linear"  # A smaller range would leave a log axis bare.
+        # A smaller range would leave a log axis bare, and a KID may be below 0.
+        scale = "log" if max(values) > 5 * min(values) > 0 else "linear"
         axes.set_yscale(scale)
         for line in lines:
             _draw(axes, line, size)

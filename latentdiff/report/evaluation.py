@@ -98,14 +98,18 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         (("data", "train_fingerprint"), "the training images", "evaluate both on the same copy of the data set"),
         (("data", "test_fingerprint"), "the test images", "evaluate both on the same copy of the data set"),
         (("num_images",), "the number of images", "evaluate again with the same number"),
-        (("features", "inception", "test_images"), "the number of real images", "evaluate again with the same number"),
-        (("features", "classifier", "test_images"), "the number of real images", "evaluate again with the same number"),
+        (("features", "lpips", "weights_sha256"), "LPIPS's network", "evaluate again with the same weights"),
         (("features", "inception", "weights_sha256"), "the Inception network", "evaluate again with the same weights"),
         (("features", "inception", "resize"), "Inception's resize rule", "evaluate again with this version"),
         (("features", "classifier", "weights_sha256"), "the classifier", "evaluate again with the same weights"),
         (("features", "classifier", "resize"), "the classifier's resize rule", "evaluate again with this version"),
     )
-    for keys, what, advice in must_agree:
+    of_reals = tuple(
+        (("features", net, f"{split}_images"), f"the number of real {split} images", "evaluate again with as many")
+        for net in ("inception", "classifier")
+        for split in ("train", "test")
+    )
+    for keys, what, advice in (*must_agree, *of_reals):
         having = [evaluation for evaluation in evaluations if evaluation.get(*keys) is not None]
         for other in having[1:]:
             if other.get(*keys) != having[0].get(*keys):

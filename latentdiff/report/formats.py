@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from latentdiff.report.evaluation import Evaluation
 
 
@@ -14,7 +16,10 @@ def plus_minus(value: float, error: float | None) -> str:
     """A standard error behind its distance, to as many decimals; nothing where it is not known."""
     if error is None:
         return ""
-    return f" ± {error:.{2 if abs(value) >= 1 else 3}f}"
+    digits = 2 if abs(value) >= 1 else 3
+    if 0 < error < 0.5 * 10**-digits:  # Rounded away it would look like certainty.
+        digits = -math.floor(math.log10(error))
+    return f" ± {error:.{digits}f}"
 
 
 def kid(value: dict[str, float]) -> str:

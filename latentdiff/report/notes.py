@@ -39,7 +39,7 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             "samples of the same model to another. How far another training run would move it is not in it."
         )
     if "fid_class" in columns:
-        notes["FID in a class"] = (
+        notes["Intra-class FID"] = (
             "FID between the images asked for in a class and the test images of that class, averaged over the classes; "
             "of so few images each that it is far larger than the FID of all, and compares only within this column."
         )
@@ -61,8 +61,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             f"published number, only within this report. {_network(evaluations, 'classifier')}"
         )
     if "diversity" in columns:
-        notes["Diversity"] = (
-            "LPIPS between two images asked for in one class, averaged over random pairs. Below that of the real "
+        notes["Intra-class LPIPS"] = (
+            "LPIPS between two images of one class, averaged over random pairs: diversity. Below that of the real "
             "images, the samples of a class are too much alike; above it, they may be noisy."
         )
     if "class_accuracy" in columns:

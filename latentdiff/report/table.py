@@ -110,7 +110,7 @@ COLUMNS = (
     Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance, FID_ERROR),
     Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
     Column("fid_infinity", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
-    Column("fid_class", ("FID in a class,", "mean"), ("metrics", "inception", "per_class_mean"), distance),
+    Column("fid_class", ("Intra-class", "FID"), ("metrics", "inception", "per_class_mean"), distance),
     Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
     Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
     Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),
@@ -122,7 +122,7 @@ COLUMNS = (
         distance,
         DISTANCE_ERROR,
     ),
-    Column("diversity", ("Diversity,", "LPIPS"), ("metrics", "diversity", "mean"), distance, DIVERSITY_ERROR),
+    Column("diversity", ("Intra-class", "LPIPS"), ("metrics", "diversity", "mean"), distance, DIVERSITY_ERROR),
     Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
     Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
     Column("train_flops", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
@@ -229,7 +229,11 @@ def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...],
         f"after {_training(first, ' of training')} against {_training(second)}."
     ]
     if level:
-        sentences.append("A difference this small is within what other samples of the same models would change.")
+        sentences.append(
+            "A difference this small is within what other samples of the same models would change."
+            if high <= low + doubt
+            else f"A lead below {LEVEL - 1:.0%} is taken for none: another training run may well undo it."
+        )
     sentences += _budget(first, second, level)
     for models in rivals:
         if len(models) > 1:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.kept import data_flags, measured, settings, trained
+from latentdiff.stages.kept import Conditions, data_flags, measured, trained
 
 PATHS = ("latent", "pixel")
 
@@ -38,14 +38,16 @@ class BudgetConfig:
 
     @property
     def asked(self) -> bool:
-        return (self.images, self.steps, self.seconds) != (None, None, None)
+        return self != BudgetConfig()
 
-    def check(self) -> None:
-        """Raise ValueError for a budget that is not above 0, or for ``stage_one_too`` without ``seconds``."""
+    def check(self, amount_needed: bool = True) -> None:
+        """Raise ValueError for an amount that is not above 0, or for settings that need one that is not given."""
         for name in ("images", "steps", "seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"budget.{name} must be above 0, not {value}")
+        if amount_needed and (self.images, self.steps, self.seconds) == (None, None, None):
+            raise ValueError("budget has settings but no amount: give budget.images, budget.steps or budget.seconds")
         if self.stage_one_too and self.seconds is None:
             raise ValueError("budget.stage_one_too adds to budget.seconds, which is not given")
 
@@ -59,6 +61,11 @@ class Spending(NamedTuple):
 
     unit: str
     amount: float
+
+    @property
+    def text(self) -> str:
+        """The amount as a setting, a whole number where it is one."""
+        return str(int(self.amount)) if self.amount == int(self.amount) else repr(self.amount)
 
 
 def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
@@ -74,13 +81,13 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
         subprocess.CalledProcessError: A training run ended with an error, which it has printed.
     """
     budget.check()
-    shared = settings(data, num_images)
+    here = Conditions.here(data, num_images)
 
     def result(path: str, spending: Spending) -> Path:
         model = _trained(path, spending, budget.settings(path, data), data)
         name = model.parent.name
-        flags = ["--checkpoint", str(model), "--name", name, *shared]
-        return measured(flags, _root(data) / "evaluate" / name, model)
+        folder = _root(data) / "evaluate" / f"{here.num_images}-images" / name
+        return measured(["--checkpoint", str(model), "--name", name], folder, model, here)
 
     found = {}
     if budget.images is not None:
@@ -96,8 +103,8 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
         latent, pixel = (result(path, same) for path in PATHS)
         found[f"{budget.seconds:g} seconds of training for each"] = [latent, pixel]
         if budget.stage_one_too:
-            whole = Spending("seconds", round(budget.seconds + _before(latent)))
-            words = f"{whole.amount:g} seconds for each, the autoencoder's and the encoding's counted"
+            whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
+            words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
     return found
 
@@ -107,9 +114,9 @@ def _root(data: DataConfig) -> Path:
 
 
 def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
-    lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": f"{spending.amount:g}"}
+    lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
     length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
-    return trained("diffusion", [*flags, *length], _root(data) / f"{path}-{spending.amount:g}-{spending.unit}")
+    return trained("diffusion", [*flags, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}")
 
 
 def _batch_size(flags: list[str]) -> int:
@@ -120,8 +127,15 @@ def _batch_size(flags: list[str]) -> int:
 
 
 def _before(evaluation: Path) -> float:
-    """Seconds that the autoencoder and the encoding of an evaluated latent model took, as far as they are known."""
+    """Seconds that the autoencoder and the encoding of an evaluated latent model took.
+
+    Raises ValueError where one is not known: a comparison that says it counts them must.
+    """
     from latentdiff.report import read_evaluation
 
-    spent = read_evaluation(evaluation)
-    return sum(spent.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
+    training = read_evaluation(evaluation).values["training"]
+    spent = {key: training.get(key) for key in ("stage_one_seconds", "encode_seconds")}
+    for key, value in spent.items():
+        if value is None:
+            raise ValueError(f"budget.stage_one_too: {evaluation} does not know its {key}; train the latent model anew")
+    return sum(spent.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,13 +75,15 @@ def run_stage(main: Callable[[], Any]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted; what was finished is kept, and --run.resume true goes on from the last checkpoint")
+        sys.exit("interrupted; what was finished is kept: a training run goes on with --run.resume true")
     except Exception as error:
         from latentdiff.checkpoint import CheckpointError
         from latentdiff.data import DataError
         from latentdiff.report import ReportError
 
         expected = (FolderError, CheckpointError, DataError, ReportError, ValueError, FloatingPointError)
+        if isinstance(error, subprocess.CalledProcessError):
+            sys.exit(f"error: the stage above ended with status {error.returncode}; mended, the command goes on")
         if isinstance(error, expected) and not os.environ.get("LATENTDIFF_TRACEBACK"):
             sys.exit(f"error: {error}")
         raise

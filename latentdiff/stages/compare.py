@@ -16,8 +16,8 @@ class CompareStage:
     """Write index.html, report.json and report.md from evaluated models.
 
     Args:
-        evaluations: Folders that hold an evaluation.json. Default: every one under stages/evaluate; where there is none
-            yet, the released models of ``data`` are evaluated first, under stages/released.
+        evaluations: Folders that hold an evaluation.json. Default: every one of the data set under stages/evaluate;
+            where there is none yet, its released models are evaluated first, under stages/released.
         title: Title of the page.
         num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
             with the classifier alone.
@@ -26,7 +26,8 @@ class CompareStage:
         preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
             (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables
             to results.md beside the page; what was interrupted goes on.
-        data: The real images that released models and budgets are measured against.
+        data: The data set whose models are compared, and the real images that released models and budgets are measured
+            against.
         run: Where the files go.
     """
 
@@ -53,13 +54,14 @@ def run(config: CompareStage) -> Path:
     groups = {words: [read[path] for path in group] for words, group in found.items()}
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if config.preset else groups
-    folder = folders.prepare(config.run, "compare", config.preset or evaluations[0].values["data"]["name"])
+    data_name = evaluations[0].values["data"]["name"]
+    folder = folders.prepare(config.run, "compare", f"{data_name}-{config.preset}" if config.preset else data_name)
     page = write_report(evaluations, folder, config.title, judged)
     print(f"\n{build_table(evaluations).text()}\n")
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if config.preset:
-        text, path = results(groups), page.with_name("results.md")
+        text, path = results(groups, config.data), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
     print(page)
@@ -76,15 +78,30 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
     named = [Path(folder) for folder in config.evaluations]
     if named and (config.preset or config.budget.asked):
         raise ValueError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
-    found = named or sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
+    if config.preset and config.budget != BudgetConfig(seconds=config.budget.seconds, flags=config.budget.flags):
+        raise ValueError(f"the preset {config.preset} takes budget.seconds and budget.flags alone")
+    if config.budget.asked:
+        config.budget.check(amount_needed=not config.preset)
+    found = named or evaluated(config.data.name)
     if found and not config.preset and not config.budget.asked:
+        if config.num_images is not None:
+            raise ValueError("num_images is of what is made now; those under stages/evaluate are there already")
         return {"": found}
-    folders.check(config.run, "compare", config.preset or config.data.name)  # before the work, not after
+    name = f"{config.data.name}-{config.preset}" if config.preset else config.data.name
+    folders.check(config.run, "compare", name)  # before the work, not after
     if config.preset:
         return run_sources(config.data, config.budget.seconds, config.num_images, config.budget.flags)
     if config.budget.asked:
         return run_budgets(config.budget, config.data, config.num_images)
     return {"": evaluate_released(config.data, config.num_images)}
+
+
+def evaluated(data_name: str) -> list[Path]:
+    """The folders under stages/evaluate whose evaluation is on this data set."""
+    from latentdiff.report import read_evaluation
+
+    folders = sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
+    return [folder for folder in folders if read_evaluation(folder).values["data"]["name"] == data_name]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from latentdiff.evaluation.feature_nets import Features
     from latentdiff.evaluation.measure import Reference
     from latentdiff.evaluation.subjects import Subject
+    from latentdiff.perceptual import Perceptual
 
 GRID = 100
 # Samples nearest to a training image, and how many training images of each are shown.
@@ -84,7 +85,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.evaluation.extract import extract
     from latentdiff.evaluation.fidelity import fidelity
     from latentdiff.evaluation.infinity import distance_at_infinity
-    from latentdiff.evaluation.lpips_scores import diversity, find_lpips, lpips_between
+    from latentdiff.evaluation.lpips_scores import diversity, lpips_between
     from latentdiff.evaluation.measure import Reference, measure, warnings
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
@@ -98,7 +99,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     subject, n = build_subject(config, path, train, test, device)
     name = config.name or (folders.model_name(path) if path else config.checkpoint)
     nets = feature_nets(config, test, device)
-    lpips = find_lpips(device) if config.lpips == "auto" else None
+    lpips = lpips_net(device) if config.lpips == "auto" else None
+    check_extras(config, nets, n)
     folder = folders.prepare(config.run, "evaluate", name)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
 
@@ -121,7 +123,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             "train_images": len(reference.train),
             "test_images": len(reference.test),
         }
-        metrics[key] = measure(ours, subject.labels, reference, config.seed)
+        metrics[key] = measure(ours, subject.labels, reference, config.seed, paired=subject.kind == "reconstruction")
         if key == "inception" and config.fid_infinity:
             metrics[key]["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=config.seed)
         floors[key] = reference.floor(n, config.seed)
@@ -133,10 +135,11 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         metrics["reconstruction"] = fidelity(images, originals)
     if lpips is not None:
         print("LPIPS")
-        metrics["diversity"] = diversity(lpips, images, subject.labels, config.seed)
-        floors["diversity"] = diversity(
-            lpips, test.images, None if subject.labels is None else test.labels, config.seed
-        )
+        features["lpips"] = {"name": lpips.name, "weights_sha256": lpips.weights_sha256}
+        # Within classes where there are any; pairs across them would be another measure.
+        if test.num_classes == 0 or subject.labels is not None:
+            metrics["diversity"] = diversity(lpips, images, subject.labels, config.seed)
+        floors["diversity"] = diversity(lpips, test.images, test.labels if test.num_classes else None, config.seed)
         if originals is not None:
             metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, originals).mean())
     columns = 10 if subject.labels is None else min(10, test.num_classes)
@@ -236,6 +239,32 @@ def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) ->
     return nets
 
 
+def lpips_net(device: torch.device) -> Perceptual | None:
+    """LPIPS where its trunk can be had; else one line says why not."""
+    from latentdiff.checkpoint import CheckpointError
+    from latentdiff.evaluation.lpips_scores import find_lpips
+
+    try:
+        net = find_lpips(device)
+    except CheckpointError as error:
+        print(f"no LPIPS: {error}")
+        return None
+    if net is None:
+        print("no LPIPS: AlexNet's convolutions are not here and could not be downloaded")
+    return net
+
+
+def check_extras(config: EvaluateStage, nets: dict[str, Any], num_images: int) -> None:
+    """Raise ValueError, before any work, for extras that cannot be had."""
+    from latentdiff.evaluation.infinity import LEAST
+
+    asked = ["fid_infinity"] * config.fid_infinity + ["inception_taps"] * bool(config.inception_taps)
+    if asked and "inception" not in nets:
+        raise ValueError(f"{' and '.join(asked)} need the FID Inception, which is off or not here")
+    if config.fid_infinity and num_images < LEAST:
+        raise ValueError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
+
+
 def taps(
     config: EvaluateStage, images: torch.Tensor, train: ImageSet, test: ImageSet, reals: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
@@ -299,7 +328,10 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
         **{key: provenance[key] for key in keys},
         "stage_one_seconds": provenance.get("stage_one_seconds"),
         "encode_seconds": provenance.get("encode_seconds"),
-        "optimiser_steps": round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
+        # Of the run that it started from, where there is one, the batch size is not known.
+        "optimiser_steps": None
+        if provenance.get("started_from")
+        else round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
         "history": [row for row in history if len(row) > 2],
     }
 

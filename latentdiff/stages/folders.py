@@ -98,8 +98,8 @@ def record_config(config: Any, folder: Path) -> None:
     path = folder / "config.yaml"
     if config.run.resume and path.is_file():
         # A setting that the run's version did not have yet was at its default.
-        before = _flat(plain(type(config)())) | _flat(yaml.safe_load(path.read_text()))
-        now = _flat(values)
+        before = flat(plain(type(config)())) | flat(yaml.safe_load(path.read_text()))
+        now = flat(values)
         changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
@@ -107,8 +107,9 @@ def record_config(config: Any, folder: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

@@ -2,74 +2,118 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentdiff.config import DataConfig, plain
 from latentdiff.stages import cli, evaluate
+from latentdiff.stages.folders import FolderError, flat
 
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
 ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
-
-
-RESUME = ["--run.resume", "true"]
+STAGES = {"autoencoder": "AutoencoderStage", "diffusion": "DiffusionStage"}
 
 
 def trained(stage: str, flags: list[str], folder: Path) -> Path:
     """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
 
-    Raises :class:`subprocess.CalledProcessError` where the run ended with an error, which it has printed: also where
-    the folder holds a run of other settings.
+    Raises:
+        FolderError: The model there was trained with other settings, or on another autoencoder's latents.
+        subprocess.CalledProcessError: The run ended with an error, which it has printed.
     """
     command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
     model = folder / "model.safetensors"
-    # The file is written at a run's end. Of other settings it is left to the stage, which says what differs.
-    if model.is_file() and _made_by(model) == ["python", *command]:
+    if model.is_file():  # it is written at a run's end
+        if differences := _differences(stage, flags, model):
+            raise FolderError(f"{folder} holds a run of other settings: {'; '.join(differences)}. Rename or remove it")
         return model
     if folder.is_dir() and any(folder.iterdir()):
-        command += RESUME
+        command += ["--run.resume", "true"]
     print(f"\n$ python {shlex.join(command)}", flush=True)
     subprocess.run([sys.executable, *command], check=True)
     return model
 
 
-def _made_by(model: Path) -> list[str]:
-    """The command that made a model, whether or not it had to be resumed."""
+def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
+    """What a finished run was trained with that ``flags`` would have otherwise."""
     from latentdiff import checkpoint
+    from latentdiff.stages.latents import find_autoencoder
 
-    words = shlex.split(checkpoint.read_header(model)["provenance"]["command"])
-    return words[: -len(RESUME)] if words[-len(RESUME) :] == RESUME else words
+    config = cli.parse(getattr(importlib.import_module(f"latentdiff.stages.{stage}"), STAGES[stage]), flags)
+    made = checkpoint.read_header(model)["provenance"]
+    now, before = (flat(json.loads(json.dumps(values))) for values in (plain(config), made["config"]))
+    found = [
+        f"{key} was {before[key]}, is {now[key]}"
+        for key in now
+        # A setting that its version did not have yet was at its default.
+        if not key.startswith("run.") and key in before and before[key] != now[key]
+    ]
+    if made.get("stage_one_sha256"):
+        autoencoder = find_autoencoder(config.autoencoder, config.data)
+        if checkpoint.file_sha256(autoencoder) != made["stage_one_sha256"]:
+            found.append(f"its autoencoder was another than {autoencoder} is now")
+    return found
 
 
-def settings(data: DataConfig, num_images: int | None = None) -> list[str]:
-    """Flags of the evaluate stage for the images of ``data``.
+@dataclass(frozen=True)
+class Conditions:
+    """What several models are measured against, and by what, all alike.
 
-    ``num_images`` of each model; by default 10,000 on a GPU, else 1,000 against as many real ones where there is
-    Inception, and 2,000 where there is only the classifier; never more than the test split has.
+    Attributes:
+        flags: Of the evaluate stage.
+        num_images: Of each model.
+        fingerprints: Of the real training and test images.
+        nets: SHA-256 of the weights of each net that measures here, by its key in an evaluation.
     """
-    from latentdiff.data import load_data
-    from latentdiff.evaluation.feature_nets import find_inception
-    from latentdiff.precision import resolve_device
 
-    inception, gpu = find_inception() is not None, resolve_device("auto").type == "cuda"
-    count = num_images or (ON_GPU if gpu else WITH_INCEPTION if inception else WITHOUT)
-    count = min(count, len(load_data(data, "test")))
-    real = ["--real_images", str(count)] if inception and not gpu else []
-    return ["--num_images", str(count), *real, *data_flags(data)]
+    flags: list[str]
+    num_images: int
+    fingerprints: tuple[str, str]
+    nets: dict[str, str]
+
+    @classmethod
+    def here(cls, data: DataConfig, num_images: int | None = None) -> Conditions:
+        """On this machine: ``num_images`` of each model, by default 10,000 on a GPU, else 1,000 against as many real
+        ones where there is Inception, and 2,000 where there is only the classifier; never more than the test split has.
+        """
+        from latentdiff.data import load_data
+        from latentdiff.precision import resolve_device
+
+        device = resolve_device("auto")
+        train, test = load_data(data, "train"), load_data(data, "test")
+        nets = evaluate.feature_nets(evaluate.EvaluateStage(data=data), test, device)
+        hashes = {key: net.weights_sha256 for key, net in nets.items()}
+        if lpips := evaluate.lpips_net(device):
+            hashes["lpips"] = lpips.weights_sha256
+        gpu, inception = device.type == "cuda", "inception" in nets
+        count = min(num_images or (ON_GPU if gpu else WITH_INCEPTION if inception else WITHOUT), len(test))
+        real = ["--real_images", str(count)] if inception and not gpu else []
+        flags = ["--num_images", str(count), *real, *data_flags(data)]
+        return cls(flags, count, (train.fingerprint, test.fingerprint), hashes)
+
+    def hold(self, evaluation: dict[str, Any]) -> bool:
+        """Whether an ``evaluation.json`` was made under these."""
+        data, features = evaluation.get("data") or {}, evaluation.get("features") or {}
+        nets = {key: about["weights_sha256"] for key, about in features.items() if about}
+        own = (data.get("train_fingerprint"), data.get("test_fingerprint"))
+        return own == self.fingerprints and nets == self.nets
 
 
-def measured(flags: list[str], folder: Path, model: Path | None) -> Path:
+def measured(flags: list[str], folder: Path, model: Path | None, conditions: Conditions) -> Path:
     """``folder``, with the evaluation of ``model`` that ``flags`` ask for: the one that is there, or a new one."""
     from latentdiff.checkpoint import file_sha256
 
-    arguments = [*flags, "--run.folder", str(folder), "--run.overwrite", "true"]
+    arguments = [*flags, *conditions.flags, "--run.folder", str(folder), "--run.overwrite", "true"]
     command = cli.command(evaluate.__name__, arguments)
     before = _read(folder / "evaluation.json")
-    if before.get("command") != command or (model and before["model"]["sha256"] != file_sha256(model)):
+    same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
+    if before.get("command") != command or not same_model or not conditions.hold(before):
         print(f"\n$ {command}", flush=True)
         evaluate.main(arguments)
     return folder

@@ -54,6 +54,11 @@ def run(config: ReleaseStage) -> Path:
         raise ValueError(
             f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
         )
+    if "codec_file" in header:
+        raise ValueError(
+            f"{source} is a released file, which decodes with {header['codec_file']['name']} beside it: release the "
+            "run's own model.safetensors"
+        )
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     if config.codec_beside:
@@ -68,13 +73,33 @@ def run(config: ReleaseStage) -> Path:
         checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
         if evaluation and (evaluation["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
             raise ValueError(f"{config.evaluation} measured another file than {target}: evaluate the released file")
+        sharing = dependants(target) if kind == "autoencoder" else []
         os.replace(waiting, target)
     finally:
         waiting.unlink(missing_ok=True)
     text = card(target, header, sum(t.numel() for t in tensors.values()), evaluation, config.licence)
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
+    for name in sharing:
+        print(f"{name} decodes with the file that was replaced: release it again")
     return target
+
+
+def dependants(autoencoder: Path) -> list[Path]:
+    """The released models in its folder that decode with this autoencoder's file as it is now."""
+    from latentdiff import checkpoint
+
+    if not autoencoder.is_file():
+        return []
+    found, digest = [], checkpoint.file_sha256(autoencoder)
+    for path in sorted(autoencoder.parent.glob("*.safetensors")):
+        try:
+            named = checkpoint.read_header(path).get("codec_file")
+        except checkpoint.CheckpointError:
+            continue
+        if named == {"name": autoencoder.name, "sha256": digest}:
+            found.append(path)
+    return found
 
 
 def with_decoder(

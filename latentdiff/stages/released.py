@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.kept import measured, settings
+from latentdiff.stages.kept import Conditions, measured
 
 MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
 
@@ -15,8 +15,8 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
     """Evaluate noise and the released models of ``data.name``; the folders that hold the evaluations.
 
     What an interrupted call has measured is kept and not measured again. ``num_images`` as in
-    :func:`~latentdiff.stages.kept.settings`. Raises :class:`~latentdiff.report.ReportError` where no model of that
-    data set is released.
+    :meth:`~latentdiff.stages.kept.Conditions.here`. Raises :class:`~latentdiff.report.ReportError` where no model of
+    that data set is released.
     """
     from latentdiff import shelf
     from latentdiff.report import ReportError
@@ -31,10 +31,10 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
         )
     if "vae_baseline" in rows:
         rows["vae_baseline"] += ["--mode", "prior"]
-    shared = settings(data, num_images)
-    print(f"measuring noise and the released models of {data.name}, {shared[1]} images each", flush=True)
-    root = folders.default_folder("released", data.name)
-    return [measured([*flags, *shared], root / name, found.get(name)) for name, flags in rows.items()]
+    here = Conditions.here(data, num_images)
+    print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
+    root = folders.default_folder("released", data.name) / f"{here.num_images}-images"
+    return [measured(flags, root / name, found.get(name), here) for name, flags in rows.items()]
 
 
 def _shown(path: Path) -> str:

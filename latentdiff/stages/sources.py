@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.kept import data_flags, measured, settings, trained
+from latentdiff.stages.kept import Conditions, data_flags, measured, trained
 from latentdiff.stages.released import evaluate_released
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ RUNS = (
         flags=("--autoencoder={root}/denoising_autoencoder/model.safetensors",),
     ),
 )
-# Of images that another data set's model makes nothing can be said here.
-NOT_MEASURED = ("ddpm_cifar_shape",)
+# Only a start for another: its images are of another data set.
+START = "ddpm_cifar_shape"
 
 
 def run_sources(
@@ -81,36 +81,50 @@ def run_sources(
 ) -> dict[str, list[Path]]:
     """Train each model of the projects for ``seconds``, and evaluate it and the released models.
 
-    What is there already is kept. ``flags`` are further settings of every training run.
+    What is there already is kept. ``flags`` are further settings of every training run. The model that is fine-tuned
+    comes from MNIST; where that cannot be had, the two runs are left out, and a line says so.
 
     Returns: the folders of the evaluations, of the sources' models under ``sources``, of the released ones under
     ``released``.
     """
-    root = folders.default_folder("sources", data.name)
-    shared = settings(data, num_images or NUM_IMAGES)
-    found = []
-    for source in RUNS:
+    # Of another length they are other runs: one must not go on with another's latents.
+    length = f"{SECONDS if seconds is None else seconds:g}"
+    root = folders.default_folder("sources", data.name) / f"{length}-seconds"
+    here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+    found, runs = [], RUNS if _mnist_is_here() else tuple(run for run in RUNS if run.project != 3)
+    for source in runs:
         own = [flag.format(root=root) for flag in source.flags]
-        length = ["--trainer.max_images=null", f"--trainer.max_seconds={seconds or SECONDS:g}"]
+        budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}"]
         # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
         config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]
         quiet = ["--quality_images=0", "--sample_every=1000"] if source.stage == "diffusion" else []
-        arguments = [*config, *data_flags(data), *quiet, *length, *flags, *own]
+        arguments = [*config, *data_flags(data), *quiet, *budget, *flags, *own]
         model = trained(source.stage, arguments, root / source.name)
-        if source.name not in NOT_MEASURED:
-            asked = ["--checkpoint", str(model), "--name", source.name, *source.sampling, *shared]
-            found.append(measured(asked, root / "evaluate" / source.name, model))
-    return {"sources": found, "released": evaluate_released(data, num_images or NUM_IMAGES)}
+        if source.name != START:
+            asked = ["--checkpoint", str(model), "--name", source.name, *source.sampling]
+            found.append(measured(asked, root / "evaluate" / f"{here.num_images}-images" / source.name, model, here))
+    return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
 
-def results(found: dict[str, list[Evaluation]]) -> str:
+def _mnist_is_here() -> bool:
+    from latentdiff.data import DataError, load_data
+
+    try:
+        load_data(DataConfig(name="mnist"), "train")
+    except DataError as error:
+        print(f"the third project's models are left out, since the one to fine-tune comes from MNIST: {error}")
+        return False
+    return True
+
+
+def results(found: dict[str, list[Evaluation]], data: DataConfig) -> str:
     """The projects' tables as Markdown, what they published beside what is reached here."""
     from latentdiff.report import sources_tables as tables
 
     projects = {source.name: (source.project, source.about) for source in RUNS}
     sections = [
         tables.trainings(found["sources"], projects),
-        tables.published(found["sources"]),
+        tables.published(found["sources"]) if data.name == "fashion-mnist" else "",
         tables.by_class(found),
         tables.baselines(found["released"]),
         tables.over_epochs(found["sources"]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import Codec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data.resident import mix_seed
@@ -166,6 +168,19 @@ class DiffusionModule(StageModule):
             asked = None if network.null_label is None else labels[part].to(self.device)
             total += len(x) * float(self._losses(network, x, x0, eps, levels[part], asked)["loss"])
         return total / n
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["latentdiff"]["codec"] = self.codec.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        known = checkpoint["latentdiff"].get("codec", self.codec.fingerprint)
+        if known != self.codec.fingerprint:
+            raise CheckpointError(
+                "the run was trained on the latents of another autoencoder than the one that is named now (its file "
+                "may have been trained anew): name the first one, or begin anew with --run.overwrite true"
+            )
+        super().on_load_checkpoint(checkpoint)
 
     def _losses(
         self, network: nn.Module, x: Tensor, x0: Tensor, noise: Tensor, levels: Levels, labels: Tensor | None

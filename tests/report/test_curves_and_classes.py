@@ -35,7 +35,9 @@ def test_empty_histories_are_skipped(write):
 
 def test_a_history_of_kid_serves_where_there_is_no_classifier(write):
     def change(values):
-        values["training"]["history"] = [{"images_seen": k, "seconds": 9.0 * k, "kid": 1 / k} for k in range(1, 5)]
+        values["training"]["history"] = [
+            {"images_seen": k, "seconds": 9.0 * k, "kid": 1 / k - 0.3} for k in range(1, 5)
+        ]
 
     evaluations = [read_evaluation(write("latent", "diffusion", 9.0, 60.0, change=change))]
     assert quality_over_time(evaluations)

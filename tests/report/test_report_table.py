@@ -1,7 +1,7 @@
 import pytest
 
 from latentdiff.report import build_table, read_evaluation, verdict
-from latentdiff.report.formats import amount, distance, duration, kid
+from latentdiff.report.formats import amount, distance, duration, kid, plus_minus
 
 
 def read(*folders):
@@ -10,6 +10,12 @@ def read(*folders):
 
 def test_formats():
     assert [distance(value) for value in (412.3, 7.904, 0.2)] == ["412.30", "7.90", "0.200"]
+    assert [plus_minus(*pair) for pair in ((7.9, 0.31), (0.0123, 0.0002), (0.2, 0.0104), (1.0, None))] == [
+        " ± 0.31",
+        " ± 0.0002",
+        " ± 0.010",
+        "",
+    ]
     assert [duration(value) for value in (45, 1200, 9000)] == ["45 s", "20 min", "2.5 h"]
     assert [amount(value) for value in (5.2, 36.4, 416.4, 9_999, 98_300, 4.4e6)] == [
         "5.20",
@@ -121,6 +127,7 @@ def test_ten_per_cent_is_the_same_budget(write, seconds, same):
 def test_a_tiny_lead_is_none(write):
     pair = read(write("pixel", "diffusion", 9.1, 1000.0), write("latent", "diffusion", 9.0, 500.0, 500.0))
     assert verdict(pair).startswith("Latent and pixel are level: FID to the test images 9.00 against 9.10")
+    assert "A lead below 2% is taken for none" in verdict(pair)
     assert "beat" not in verdict(pair)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from latentdiff.report import ReportError
-from latentdiff.stages import autoencoder, compare, diffusion, kept, sources
+from latentdiff.stages import autoencoder, budget, compare, diffusion, kept, sources
 from latentdiff.stages.folders import FolderError
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
@@ -27,7 +29,10 @@ def without_a_network(tmp_path, monkeypatch):
 
 
 def report():
-    return json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())
+    found = json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())
+    schema = json.loads((resources.files("latentdiff.report") / "report.schema.json").read_text())
+    jsonschema.validate(found, schema, jsonschema.Draft202012Validator)
+    return found
 
 
 def evaluations_made(capsys):
@@ -42,7 +47,9 @@ def test_compare_alone_measures_the_released_models_once(capsys):
     assert evaluations_made(capsys) == 5
     with pytest.raises(FolderError, match="already holds a run"):
         compare.main(arguments)
-    Path("stages/released/fashion-mnist/latent/evaluation.json").unlink()  # as if it had been interrupted there
+    Path(
+        "stages/released/fashion-mnist/20-images/latent/evaluation.json"
+    ).unlink()  # as if it had been interrupted there
     compare.main([*arguments, "--run.overwrite"])
     assert evaluations_made(capsys) == 1
     with pytest.raises(ReportError, match="no released model of mnist"):
@@ -101,7 +108,7 @@ def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
     assert len(trainings) == 5
     assert evaluations_made(capsys) == 0
     changed = json.dumps([*flags, "--diffusion.target=x0"])
-    with pytest.raises(FolderError, match=r"other settings: diffusion\.target"):
+    with pytest.raises(FolderError, match=r"other settings: diffusion\.target was v, is x0"):
         compare.main([*asked, f"--budget.flags={changed}", "--run.overwrite"])
 
 
@@ -124,7 +131,7 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
     arguments.append(f"--budget.flags={json.dumps(flags)}")
     compare.main(arguments)
     assert len(trainings) == 4
-    text = Path("stages/compare/sources/results.md").read_text()
+    text = Path("stages/compare/fashion-mnist-sources/results.md").read_text()
     for title in (
         "The models",
         "Classifier distance within each class",
@@ -141,6 +148,11 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
     assert len(trainings) == 4
 
 
+def test_amounts_are_whole_numbers_where_they_are():
+    amounts = (64, 1_234_567, 10_000_000, 600.0, 0.2)
+    assert [budget.Spending("images", amount).text for amount in amounts] == ["64", "1234567", "10000000", "600", "0.2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,6 +160,9 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
         (["--budget.images=64", "--budget.stage_one_too=true"], "adds to budget.seconds"),
         (["somewhere", "--budget.images=64"], "not both"),
         (["somewhere", "--preset=sources"], "not both"),
+        (["--budget.stage_one_too=true"], "no amount"),
+        (["--preset=sources", "--budget.images=64"], "takes budget.seconds"),
+        (["--preset=sources", "--budget.seconds=0"], "above 0"),
     ],
 )
 def test_budgets_that_cannot_be_meant_are_refused(arguments, message):

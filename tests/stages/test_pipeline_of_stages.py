@@ -145,6 +145,9 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     Path("trunks").mkdir()
     alexnet = torchvision.models.alexnet(weights=None).features.state_dict()
     save_file({f"features.{name}": tensor for name, tensor in alexnet.items()}, "trunks/alexnet_features.safetensors")
+    monkeypatch.setenv("LATENTDIFF_LPIPS", "absent")
+    assert evaluate.lpips_net(torch.device("cpu")) is None
+    assert "no LPIPS: there is no LPIPS trunk" in capsys.readouterr().out
     monkeypatch.setenv("LATENTDIFF_LPIPS", "trunks")
     evaluate.main([*common, f"--checkpoint={codec}", "--name=autoencoder"])
     for name in ("latent", "pixel"):
@@ -164,6 +167,9 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert values["floors"]["diversity"]["mean"] > 0
     with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
         evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
+    with pytest.raises(ValueError, match="fid_infinity need the FID Inception"):
+        evaluate.main([*common, "--checkpoint=noise", "--fid_infinity=true", "--run.folder=never"])
+    assert not Path("never").exists()
     capsys.readouterr()
     compare.main([])
     report = json.loads(Path("stages/compare/fashion-mnist/report.json").read_text())
@@ -212,6 +218,21 @@ def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench):
     assert len(read_rows("killed/metrics.csv")) == 30
 
 
+def test_a_latent_run_is_not_resumed_on_another_autoencoders_latents(workbench):
+    settings = [*TRAINER, *UNET, "--quality_images=0", "--run.folder=resumed"]
+    diffusion.main([*settings, "--autoencoder=stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"])
+    autoencoder.main([*TRAINER, *CODEC, "--trainer.seed=1", "--run.folder=other_autoencoder"])
+    other = Path("other_autoencoder/model.safetensors")
+    # As if the autoencoder had been trained anew behind the same name.
+    config = Path("resumed/config.yaml")
+    config.write_text(
+        config.read_text().replace("stages/autoencoder/fashion-mnist-autoencoder/model.safetensors", str(other))
+    )
+    longer = [*settings, "--trainer.max_images=96", "--run.resume"]
+    with pytest.raises(checkpoint.CheckpointError, match="the latents of another autoencoder"):
+        diffusion.main([*longer, f"--autoencoder={other}"])
+
+
 def test_a_run_says_which_images_it_used(workbench, monkeypatch, capsys):
     monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
     latents.main(["--folder=elsewhere"])
@@ -255,7 +276,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     assert not Path("shelf/wrong.safetensors").exists()
 
 
-def test_a_released_model_may_share_the_autoencoder_beside_it(workbench):
+def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys):
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     release.main(["--model", model, "--to", "whole/latent.safetensors"])
@@ -271,6 +292,11 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench):
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
     with pytest.raises(checkpoint.CheckpointError, match="this one has no autoencoder"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
+    with pytest.raises(ValueError, match="release the run's own"):
+        release.main(["--model", "pair/latent.safetensors", "--to", "pair/again.safetensors"])
+    capsys.readouterr()
+    release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
+    assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
     content = Path("pair/autoencoder.safetensors").read_bytes()
     Path("pair/autoencoder.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(checkpoint.CheckpointError, match="is not the autoencoder that pair/latent"):
