@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseStage:
@@ -23,8 +21,9 @@ class ReleaseStage:
             since the model was; its encoder must be the model's own.
         codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
             autoencoder.safetensors in the same folder: the two files then go together.
-        evaluation: Folder of an evaluation of the released file, whose numbers the card then states.
-        licence: What the card says about the data and its licence.
+        evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
+            it shows.
+        licence: What the card says about the data and its licence. Default: what is known of the data set.
         overwrite: Replace a released file.
     """
 
@@ -33,7 +32,7 @@ class ReleaseStage:
     autoencoder: str | None = None
     codec_beside: bool = False
     evaluation: str | None = None
-    licence: str = "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE."
+    licence: str | None = None
     overwrite: bool = False
 
 
@@ -45,6 +44,7 @@ def run(config: ReleaseStage) -> Path:
 
     from latentdiff import checkpoint
     from latentdiff.report import read_evaluation
+    from latentdiff.stages.card import TITLES, card, write_samples
     from latentdiff.stages.folders import FolderError
 
     source, target = Path(config.model), Path(config.to)
@@ -77,7 +77,9 @@ def run(config: ReleaseStage) -> Path:
         os.replace(waiting, target)
     finally:
         waiting.unlink(missing_ok=True)
-    text = card(target, header, sum(t.numel() for t in tensors.values()), evaluation, config.licence)
+    samples = write_samples(Path(config.evaluation), target) if evaluation else None
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    text = card(target, header, numbers, evaluation, config.licence, samples)
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
     for name in sharing:
@@ -161,56 +163,6 @@ def without_codec(
 def _equal_when_released(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are the same in a released file, which holds matrices and kernels as bf16."""
     return a.bfloat16().equal(b.bfloat16()) if a.ndim > 1 else a.equal(b)
-
-
-def card(path: Path, header: dict[str, Any], numbers: int, evaluation: dict[str, Any] | None, licence: str) -> str:
-    """The model card as Markdown."""
-    made = header["provenance"]
-    data = made["data"]
-    rows = {
-        "Kind": TITLES[header["kind"]],
-        "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
-        "Training images": f"{data['images']:,} ({data['name']}, {data['source']} set)",
-        "Images seen": f"{made['images_seen']:,}",
-        "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
-        "Hardware": made["device"],
-        "Peak memory": f"{made['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "Versions": ", ".join(f"{name} {version}" for name, version in made["environment"].items()),
-    }
-    if before := made.get("started_from"):
-        source = made["config"].get("init") or "another run"
-        rows["Of it in earlier runs"] = (
-            f"{before['images_seen']:,} images, {before['seconds'] / 60:.1f} minutes: it starts from {source}"
-        )
-    if made.get("stage_one_seconds"):
-        rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
-    if named := header.get("codec_file"):
-        rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
-    if decoder := made.get("decoder"):
-        rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
-    lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    lines += ["", "Trained by", "", f"    {made['command']}", ""]
-    if decoder:
-        lines += ["its decoder by", "", f"    {decoder['command']}", ""]
-    lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
-    if evaluation:
-        lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
-        lines += [f"- {line}" for line in _results(evaluation)]
-        lines += ["", "by", "", f"    {evaluation['command']}", ""]
-    lines += ["```python", "from latentdiff import load", "", f'model = load("{path.as_posix()}")', "```", ""]
-    return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
-
-
-def _results(evaluation: dict[str, Any]) -> list[str]:
-    from latentdiff.report import Evaluation
-    from latentdiff.report.formats import setting
-    from latentdiff.stages.evaluate import summary
-
-    how = []
-    if evaluation["sampling"]:
-        how = [f"{setting(Evaluation(Path('.'), '', evaluation))}, seed {evaluation['sampling']['seed']}"]
-    return how + summary(evaluation)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -329,7 +329,11 @@ def test_release_halves_the_file_and_writes_a_card(workbench):
         ]
     )
     release.main([*arguments, "--overwrite", "--evaluation=measured"])
-    assert "classifier distance to test" in Path("shelf/latent.md").read_text()
+    card = Path("shelf/latent.md").read_text()
+    assert "classifier distance to test" in card
+    assert "![Samples](latent.jpg)" in card
+    assert "MIT licence" in card
+    assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
     release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
     diffusion.main([*TRAINER, *UNET, "--name=other", "--trainer.seed=1"])
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
