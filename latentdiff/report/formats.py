@@ -59,6 +59,11 @@ def memory(size: float) -> str:
     return f"{_three_digits(size / 1e9)} GB"
 
 
+def energy(joules: float) -> str:
+    """Joules as watt-hours."""
+    return f"{_three_digits(joules / 3600)} Wh"
+
+
 def by(shape: list[int]) -> str:
     """A shape as text: 2×7×7."""
     return "×".join(map(str, shape))

@@ -326,6 +326,7 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         **{key: provenance[key] for key in keys},
+        "energy_joules": provenance.get("energy_joules"),
         "stage_one_seconds": provenance.get("stage_one_seconds"),
         "encode_seconds": provenance.get("encode_seconds"),
         # Of the run that it started from, where there is one, the batch size is not known.

@@ -14,7 +14,8 @@ def provenance(
 ) -> dict[str, Any]:
     """Data, budget spent, device, versions, the command and every setting, as plain values.
 
-    Images and seconds are those of the run and of the one that its weights come from, which ``started_from`` holds.
+    Images and seconds are those of the run and of the one that its weights come from, which ``started_from`` holds; the
+    energy is the run's own, None where the device does not tell.
     """
     before = module.started_from or {"images_seen": 0, "seconds": 0.0}
     return {
@@ -29,6 +30,7 @@ def provenance(
         "seconds": before["seconds"] + module.seconds,
         "started_from": module.started_from,
         "images_per_second": module.images_seen / module.seconds,
+        "energy_joules": module.energy,
         "peak_memory_bytes": module.peak_memory_bytes(),
         "device": device_name(module.device),
         "history": module.history,

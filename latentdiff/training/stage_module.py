@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentdiff.config import TrainerConfig
 from latentdiff.data.resident import Batches, mix_seed
+from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 
 
@@ -40,6 +41,9 @@ class StageModule(lightning.LightningModule):
         self.batches: Batches | None = None
         self._seconds_before = 0.0
         self._clock: float | None = None
+        # Joules of the training steps, None from the first epoch on that the device would not tell of.
+        self.energy: float | None = 0.0
+        self._meter: EnergyMeter | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
 
@@ -128,6 +132,7 @@ class StageModule(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._sums, self._steps = {}, 0
         self._clock = time.perf_counter()
+        self._meter = EnergyMeter(self.device)
 
     def stop_clock(self) -> dict[str, float]:
         """End an epoch's training time; the epoch's mean losses and its speed."""
@@ -135,6 +140,8 @@ class StageModule(lightning.LightningModule):
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - self._clock
         self._seconds_before, self._clock = self._seconds_before + elapsed, None
+        used = self._meter.since_last()
+        self.energy = None if used is None or self.energy is None else self.energy + used
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
         return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
 
@@ -151,6 +158,7 @@ class StageModule(lightning.LightningModule):
         checkpoint["latentdiff"] = {
             "images_seen": self.images_seen,
             "seconds": self._seconds_before,
+            "energy": self.energy,
             "history": self.history,
             "started_from": self.started_from,
         }
@@ -158,6 +166,7 @@ class StageModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["latentdiff"]
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
+        self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")
 
 

@@ -116,8 +116,8 @@ def test_every_config_parses_and_holds_only_what_differs(name):
     cls = getattr(importlib.import_module(f"latentdiff.stages.{module}"), STAGES[module])
     config = cli.parse(cls, ["--config", name])
     assert config.name == stem
-    defaults, own = folders._flat(plain(cls())), yaml.safe_load(shelf.find_config(name).read_text())
-    assert all(defaults[key] != value for key, value in folders._flat(own).items() if key != "name")
+    defaults, own = folders.flat(plain(cls())), yaml.safe_load(shelf.find_config(name).read_text())
+    assert all(defaults[key] != value for key, value in folders.flat(own).items() if key != "name")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "sources").glob("*.yaml")))

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import torch
+
+from latentdiff.training.energy import EnergyMeter
+
+
+def counter(folder, name, joules):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "energy_uj").write_text(str(int(joules * 1e6)))
+    (folder / name / "max_energy_range_uj").write_text(str(int(1000 * 1e6)))
+
+
+def test_packages_are_summed_their_parts_are_not_and_a_counter_may_run_over(tmp_path):
+    for name, joules in (("intel-rapl:0", 900), ("intel-rapl:1", 5), ("intel-rapl:0:0", 7)):
+        counter(tmp_path, name, joules)
+    meter = EnergyMeter(torch.device("cpu"), tmp_path)
+    counter(tmp_path, "intel-rapl:0", 20)  # 100 to the limit and 20 more
+    counter(tmp_path, "intel-rapl:1", 35)
+    counter(tmp_path, "intel-rapl:0:0", 900)
+    assert meter.since_last() == 150
+    assert meter.since_last() == 0
+
+
+def test_where_the_device_does_not_tell_nothing_is_known(tmp_path):
+    assert EnergyMeter(torch.device("cpu"), tmp_path).since_last() is None
+    counter(tmp_path, "intel-rapl:0", 1)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert EnergyMeter(torch.device("cpu"), tmp_path).since_last() is None
