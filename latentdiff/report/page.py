@@ -6,6 +6,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,6 +20,7 @@ from latentdiff.report.galleries import class_sheets, galleries
 from latentdiff.report.notes import commands, data_line, facts, how_to_read
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
+from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.report.table import build_table, judge
 
 
@@ -27,6 +29,7 @@ def write_report(
     folder: Path | str,
     title: str = "Pixel against latent",
     groups: dict[str, list[Evaluation]] | None = None,
+    samplers: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write ``index.html``, ``report.md`` with its PNGs, and ``report.json`` into ``folder``; each replaced whole.
 
@@ -36,6 +39,7 @@ def write_report(
         title: The page's heading.
         groups: Sets of the evaluations that are to be judged one against another, by what they have in common, such as
             a budget; without them all are judged together.
+        samplers: What stages.samplers has measured (``samplers.json``) of models among these, by the model's name.
 
     Returns:
         The page's path. It needs no other file and no network.
@@ -49,7 +53,7 @@ def write_report(
     evaluations, folder = in_order(evaluations), Path(folder)
     table = build_table(evaluations)
     verdicts = [(words, *_split(judge(group))) for words, group in (groups or {"": evaluations}).items()]
-    plots, shown = _plots(evaluations), galleries(evaluations)
+    plots, shown = [*_plots(evaluations), *_sampler_plots(samplers or {})], galleries(evaluations)
     content = {
         "title": title,
         "verdicts": verdicts,
@@ -146,6 +150,18 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
         ),
     ):
         pictures.append(plot(title, text, partial(draw, evaluations), file))
+    return [picture for picture in pictures if picture]
+
+
+def _sampler_plots(samplers: dict[str, dict[str, Any]]) -> list[Picture]:
+    text = (
+        "Distance of samples against the network's passes for one of them, sampler by sampler; lower and further left is "
+        "better. Heun's method takes two passes a step."
+    )
+    pictures = []
+    for index, (name, record) in enumerate(samplers.items(), 1):
+        title = f"Quality against sampling steps, {name}"
+        pictures.append(plot(title, text, partial(sampler_figure, record), f"samplers-{index}.png"))
     return [picture for picture in pictures if picture]
 
 

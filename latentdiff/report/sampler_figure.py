@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from latentdiff.report.canvas import FAINT, LINES, Format, Theme, canvas, label_ends, rendered, style
+
+
+def sampler_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:
+    """:func:`quality_over_passes` of a ``samplers.json``."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in record["rows"]:
+        series.setdefault(row["sampler"], []).append((row["passes"], row["distance_test"]))
+    label = f"classifier distance, {record['num_images']:,} images"
+    return quality_over_passes(series, label, record["floor"], theme, format)
 
 
 def quality_over_passes(
@@ -21,7 +32,7 @@ def quality_over_passes(
         series: For each sampler its points (passes, distance).
         label: What the distance is.
         floor: What real images reach: a dotted line.
-        theme, format: As in :mod:`latentdiff.report.figures`.
+        theme, format: As in :mod:`latentdiff.report.canvas`.
     """
     with matplotlib.rc_context(style(theme)):
         figure, axes = canvas(4.0)

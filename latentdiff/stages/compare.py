@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from latentdiff.config import DataConfig, RunConfig
 from latentdiff.stages.budget import BudgetConfig
 from latentdiff.stages.folders import default_folder
+
+if TYPE_CHECKING:
+    from latentdiff.report import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ def run(config: CompareStage) -> Path:
     judged = {"": groups["released"]} if config.preset else groups
     data_name = evaluations[0].values["data"]["name"]
     folder = folders.prepare(config.run, "compare", f"{data_name}-{config.preset}" if config.preset else data_name)
-    page = write_report(evaluations, folder, config.title, judged)
+    page = write_report(evaluations, folder, config.title, judged, sampler_records(evaluations))
     print(f"\n{build_table(evaluations).text()}\n")
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
@@ -94,6 +98,17 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
     if config.budget.asked:
         return run_budgets(config.budget, config.data, config.num_images)
     return {"": evaluate_released(config.data, config.num_images)}
+
+
+def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
+    """What stages.samplers has measured of the very models that are compared, by their names."""
+    names = {item.get("model", "sha256"): item.name for item in evaluations if item.get("model", "sha256")}
+    found = {}
+    for path in sorted(default_folder("samplers", "").glob("*/samplers.json")):
+        record = json.loads(path.read_text())
+        if record["rows"] and record["model"]["sha256"] in names:
+            found[names[record["model"]["sha256"]]] = record
+    return found
 
 
 def evaluated(data_name: str) -> list[Path]:

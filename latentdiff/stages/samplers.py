@@ -152,14 +152,10 @@ def table(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], folder: Path) -> None:
     """Write samplers.png and samplers.svg."""
     from latentdiff.checkpoint import write_atomically
-    from latentdiff.report.sampler_figure import quality_over_passes
+    from latentdiff.report.sampler_figure import sampler_figure
 
-    series: dict[str, list[tuple[int, float]]] = {}
-    for row in record["rows"]:
-        series.setdefault(row["sampler"], []).append((row["passes"], row["distance_test"]))
-    label = f"classifier distance, {record['num_images']:,} images"
     for format in ("png", "svg"):
-        picture = quality_over_passes(series, label, record["floor"], format=format)
+        picture = sampler_figure(record, format=format)
         write_atomically(folder / f"samplers.{format}", lambda name, picture=picture: name.write_bytes(picture))
 
 

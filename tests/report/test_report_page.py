@@ -107,6 +107,16 @@ def test_markdown_has_the_table_and_its_pictures_exist(evaluations, tmp_path):
     assert len({line.count("|") for line in table}) == 1
 
 
+def test_what_samplers_reach_is_drawn(evaluations, tmp_path):
+    rows = [
+        {"sampler": name, "passes": n, "distance_test": 1 + 1 / n} for name in ("ddim", "heun") for n in (5, 10, 20)
+    ]
+    record = {"rows": rows, "num_images": 300, "floor": 0.9}
+    text = write_report(evaluations, tmp_path, samplers={"latent": record}).read_text()
+    assert "Quality against sampling steps, latent" in text
+    assert (tmp_path / "samplers-1.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_special_characters_are_escaped(write, tmp_path):
     name = "latent <img src=http://x onerror=alert(1)> & \"$|`'"
     folder = write(name, "diffusion", 9.0, 600.0, folder="odd")
