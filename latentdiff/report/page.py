@@ -155,8 +155,8 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
 
 def _sampler_plots(samplers: dict[str, dict[str, Any]]) -> list[Picture]:
     text = (
-        "Distance of samples against the network's passes for one of them, sampler by sampler; lower and further left is "
-        "better. Heun's method takes two passes a step."
+        "Distance of samples against the network's passes for one of them, sampler by sampler; lower and further left "
+        "is better. Heun's method takes two passes a step."
     )
     pictures = []
     for index, (name, record) in enumerate(samplers.items(), 1):
