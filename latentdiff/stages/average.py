@@ -18,7 +18,7 @@ class AverageStage:
         models: Model files of one kind and shape: autoencoders with one encoder (``loss.frozen_encoder``), or diffusion
             models on one codec.
         to: The file to write.
-        overwrite: Replace it.
+        overwrite: Replace a file that is there already.
     """
 
     models: tuple[str, ...]
@@ -77,7 +77,7 @@ def fixed(kind: str, tensors: dict[str, Any]) -> list[str]:
 def provenance(
     longest: dict[str, Any], paths: list[Path], headers: tuple[dict[str, Any], ...], command: str
 ) -> dict[str, Any]:
-    """That of the model that has seen most, whose cost includes those it grew out of; and which models were averaged."""
+    """That of the model that has seen most, with what it grew out of, and which models were averaged."""
     from latentdiff.checkpoint import file_sha256
 
     return {

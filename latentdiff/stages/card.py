@@ -64,6 +64,9 @@ def card(
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    if averaged := made.get("averaged"):
+        lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]
+        lines += [f"    {one['command']}" for one in averaged] + [""]
     if decoder:
         lines += ["its decoder by", "", f"    {decoder['command']}", ""]
     lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]

@@ -23,6 +23,7 @@ STAGES = {
     "compare": "CompareStage",
     "classifier": "ClassifierStage",
     "release": "ReleaseStage",
+    "average": "AverageStage",
     "demo": "DemoStage",
     "verify": "VerifyStage",
     "samplers": "SamplersStage",

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
 from latentdiff.evaluation import feature_nets
-from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, release, sample
+from latentdiff.stages import autoencoder, average, compare, diffusion, evaluate, latents, release, sample
 from latentdiff.stages.folders import FolderError
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
@@ -253,6 +253,24 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
         (_, before), (_, trained) = checkpoint.read(codec), checkpoint.read(path)
         changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
         assert changed == {"decoder"}
+
+    other = "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"
+    models = f"--models=[{after}, {other}]"
+    average.main([models, "--to=averaged/model.safetensors"])
+    (_, one), (_, two), (header, mean) = (
+        checkpoint.read(path) for path in (after, other, "averaged/model.safetensors")
+    )
+    assert all(torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-6) for name in mean)
+    assert [found["images_seen"] for found in header["provenance"]["averaged"]] == [128, 128]
+    release.main(["--model=averaged/model.safetensors", "--to=averaged/autoencoder.safetensors"])
+    assert "It is the mean of 2 models" in Path("averaged/autoencoder.md").read_text()
+    with pytest.raises(FolderError, match="there already"):
+        average.main([models, "--to=averaged/model.safetensors"])
+    autoencoder.main([*TRAINER, *CODEC, "--name=unrelated", "--trainer.seed=3"])
+    with pytest.raises(checkpoint.CheckpointError, match="have other latents"):
+        average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
+    with pytest.raises(checkpoint.CheckpointError, match="another kind or shape"):
+        average.main([f"--models=[{after}, {model}]", "--to=no"])
 
     # A model written before a setting existed has not got it in its header.
     header, tensors = checkpoint.read(model)
