@@ -7,7 +7,9 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.canvas import FAINT, LINES, Format, Theme, canvas, label_ends, rendered, style
+from latentdiff.report.canvas import FAINT, LINES, Format, Theme, canvas, rendered, style
+
+NAMES_A_ROW = 3  # In the legend.
 
 
 def sampler_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:
@@ -26,7 +28,9 @@ def quality_over_passes(
     theme: Theme = "light",
     format: Format = "png",
 ) -> bytes:
-    """Distance against network passes an image, both on log scales; one labelled line for each sampler.
+    """Distance against network passes an image, both on log scales; one line for each sampler.
+
+    Named in a legend, since solvers of one flow end at the same point, where labels would lie on each other.
 
     Args:
         series: For each sampler its points (passes, distance).
@@ -38,14 +42,12 @@ def quality_over_passes(
         figure, axes = canvas(4.0)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        ends = []
         for (name, points), hue in zip(series.items(), LINES, strict=False):
             x, y = zip(*sorted(points), strict=True)
-            axes.plot(x, y, color=hue, linewidth=1.8, marker="o", markersize=3.5)
-            ends.append((name, hue, x[-1], y[-1]))
+            axes.plot(x, y, color=hue, linewidth=1.8, marker="o", markersize=3.5, label=name)
         if floor:
             axes.axhline(floor, color=FAINT[theme], linestyle=(0, (1, 2)), linewidth=1.4)
-            axes.annotate("real images", (axes.get_xlim()[0], floor), (4, 4), textcoords="offset points")
+            axes.annotate("real images", (axes.get_xlim()[0], floor), (4, -12), textcoords="offset points")
         axes.margins(x=0.05, y=0.1)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -55,5 +57,5 @@ def quality_over_passes(
         axes.grid(axis="y")
         axes.set_xlabel("network passes an image")
         axes.set_title(label, loc="left")
-        label_ends(axes, ends)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=NAMES_A_ROW)
         return rendered(figure, format)
