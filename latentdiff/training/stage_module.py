@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -149,7 +150,7 @@ class StageModule(lightning.LightningModule):
         """Peak memory: of the GPU where one is used, else of the whole process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_memory_of_process()
 
     # --- resuming -------------------------------------------------------------------------------------------------
 
@@ -168,6 +169,16 @@ class StageModule(lightning.LightningModule):
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")
+
+
+def peak_memory_of_process() -> int:
+    """Bytes of memory that this process has held at most."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # On Linux the value of getrusage begins at the parent's peak: a run would be charged for what started it.
+        lines = (line.split() for line in status.read_text().splitlines())
+        return 1024 * next(int(words[1]) for words in lines if words[:1] == ["VmHWM:"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float):
