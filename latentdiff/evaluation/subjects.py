@@ -127,7 +127,8 @@ def autoencoder(
     if num_images > len(test):
         raise ValueError(f"{num_images:,} reconstructions were asked for; the test split has {len(test):,} images")
     batches = (codec.reconstruct(test.images[indices.start : indices.stop]) for indices in ranges)
-    return Subject("reconstruction", batches, test.labels[:num_images], **about)
+    # A set without classes has labels, all alike, that mean nothing.
+    return Subject("reconstruction", batches, test.labels[:num_images] if test.num_classes else None, **about)
 
 
 def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from latentdiff import checkpoint
+from latentdiff.codec import AutoencoderCodec
+from latentdiff.config import AutoencoderConfig
 from latentdiff.data import DataError
 from latentdiff.evaluation import subjects
 from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.models.autoencoder import Autoencoder
 
 SHAPE = (3, 12, 12)
 
@@ -103,6 +108,19 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     subject, count = subjects.images(Path(tmp_path / "b.npz"), test, 5, 4)
     assert (count, subject.labels) == (5, None)
     assert torch.equal(torch.cat(list(subject.batches)), test.images[:5])
+
+
+def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_images):
+    config = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+    codec = AutoencoderCodec(Autoencoder((1, 12, 12), config), config, torch.zeros(2), torch.ones(2))
+    path = tmp_path / "autoencoder.safetensors"
+    checkpoint.save(path, "autoencoder", codec.state(), {"codec": codec.header(), "provenance": {}})
+    test = make_images(6, 0)
+    cpu = torch.device("cpu")
+    labelled = subjects.autoencoder(path, "reconstruction", test, 4, 0, 2, cpu)
+    assert torch.equal(labelled.labels, test.labels[:4])
+    without = replace(test, labels=torch.zeros(6, dtype=torch.long), class_names=())
+    assert subjects.autoencoder(path, "reconstruction", without, 4, 0, 2, cpu).labels is None
 
 
 def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(tmp_path, make_images):
