@@ -380,8 +380,8 @@ def summary(values: dict[str, Any]) -> list[str]:
         lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
         if "lpips" in metrics["reconstruction"]:
             lines[-1] += f", LPIPS {metrics['reconstruction']['lpips']:.4f}"
-    if metrics["diversity"]:
-        real = f" (real images: {floors['diversity']['mean']:.3f})" if floors["diversity"] else ""
+    if metrics.get("diversity"):
+        real = f" (real images: {floors['diversity']['mean']:.3f})" if floors.get("diversity") else ""
         lines.append(f"LPIPS between two images {metrics['diversity']['mean']:.3f}{real}")
     if values["sampling"]:
         lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
