@@ -110,7 +110,7 @@ def draw_pairs(
 
     Args:
         pairs: Caption and caption, image and image, uint8 [c, h, w].
-        theme, format: As in :mod:`latentdiff.report.figures`.
+        theme, format: As in :mod:`latentdiff.report.canvas`.
     """
     if not pairs:
         return None
