@@ -31,7 +31,8 @@ HEIGHT = {
     "report": 4,
     "training": 5,
     "verify": 5,
-    "stages": 6,
+    "benchmark": 6,
+    "stages": 7,
 }
 # Fundamentals stand beside each other; these are the only ways between them.
 ALLOWED = {("data", "config"), ("models", "config"), ("diffusion", "config")}

@@ -28,6 +28,7 @@ STAGES = {
     "verify": "VerifyStage",
     "samplers": "SamplersStage",
     "analyse": "AnalyseStage",
+    "benchmark": "BenchmarkStage",
 }
 
 

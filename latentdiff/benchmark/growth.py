@@ -1,0 +1,118 @@
+"""Latents against pixels at equal parameters, and how the costs of each grow with the image's side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from latentdiff.benchmark.bench import Bench
+from latentdiff.benchmark.limits import training_work
+from latentdiff.benchmark.memory import peak_memories
+from latentdiff.benchmark.peers import CLASSES, counted_parameters, equal_pixel_network
+from latentdiff.benchmark.rows import Figure, Growth, Row, Target
+from latentdiff.benchmark.sampling import our_sampler, race_samplers, request_work, untrained_model
+from latentdiff.benchmark.stage_two import model_of, our_turn
+from latentdiff.benchmark.timing import exponent
+from latentdiff.config import AutoencoderConfig, NetworkConfig
+from latentdiff.evaluation.flops import training_flops
+from latentdiff.models.network import build_network
+from latentdiff.pipeline import Request
+
+PART = "latents against pixels"
+TIMES, JUDGED = 12.0, 64  # So many times faster, at this side.
+
+
+@dataclass(frozen=True)
+class Path:
+    """One of the two: an autoencoder or none, and the network."""
+
+    autoencoder: AutoencoderConfig | None
+    network: NetworkConfig
+
+
+def paths(bench: Bench) -> dict[str, Path]:
+    """Latents, and two paths in pixels of as many parameters.
+
+    ``same network``: the very U-Net that denoises the latents, with its two resolutions. ``pixels``: the shape that
+    configs/ has for pixels, thin at full side and of more resolutions, its widths found by search.
+    """
+    setting = bench.scale.growth_setting
+    latent, channels = setting.latent, setting.autoencoder.latent_channels
+    wanted = counted_parameters(lambda: build_network(channels, CLASSES, latent))
+    return {
+        "latents": Path(setting.autoencoder, latent),
+        "pixels": Path(None, equal_pixel_network(setting.pixel, 3, wanted)),
+        "same network in pixels": Path(None, latent),
+    }
+
+
+def growth(bench: Bench) -> Iterator[Row | Growth]:
+    """Seconds of training and of sampling an image and the memory of training, at every side; then the exponents."""
+    scale, every = bench.scale, paths(bench)
+    rows: list[Row] = []
+    for side in scale.growth:
+        # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
+        here = {name: path for name, path in every.items() if side <= JUDGED or name != "same network in pixels"}
+        for measure in (_training, _sampling, _memory):
+            rows.append(measure(bench, side, here))
+            yield rows[-1]
+    if len(scale.growth) > 1:
+        for what in ("training", "sampling", "peak memory of training"):
+            yield _fitted(what, [row for row in rows if row.what.startswith(f"{what}, ")], scale.growth)
+
+
+def _fitted(what: str, rows: list[Row], sides: tuple[int, ...]) -> Growth:
+    values = {name: tuple(row.figures[name].value for row in rows) for name in ("latents", "pixels")}
+    if rows[0].more_is_better:
+        values = {name: tuple(1 / value for value in series) for name, series in values.items()}
+    unit = "s an image" if rows[0].more_is_better else rows[0].unit
+    exponents = {name: exponent(list(sides), list(series)) for name, series in values.items()}
+    return Growth(part=PART, what=what, unit=unit, sides=sides, values=values, exponents=exponents)
+
+
+def _row(bench: Bench, what: str, side: int, figures: dict[str, Figure], **more: Any) -> Row:
+    return Row(part=PART, what=f"{what}, {side} px, batch {bench.scale.growth_batch}", figures=figures, **more)
+
+
+def _target(side: int) -> Target:
+    return Target(at_least=TIMES) if side == JUDGED else Target()
+
+
+def _training(bench: Bench, side: int, every: dict[str, Path]) -> Row:
+    batch, steps = bench.scale.growth_batch, bench.scale.training_steps
+    turns = {
+        name: our_turn(side, path.autoencoder, path.network, bench.trainer(batch), steps, bench.device)
+        for name, path in every.items()
+    }
+    timings = bench.race(turns)
+    figures = {name: Figure.rate(timing, steps * batch) for name, timing in timings.items()}
+    first = next(iter(turns.values()))
+    flops = training_flops(model_of(first, bench.scale.growth_setting.latent))
+    work = training_work(batch * flops, first.module.network, [])
+    floor = batch / bench.limits.seconds(work, bench.dtype)
+    return _row(bench, "training", side, figures, unit="images/s", floor=floor, target=_target(side))
+
+
+def _sampling(bench: Bench, side: int, every: dict[str, Path]) -> Row:
+    scale, batch = bench.scale, bench.scale.growth_batch
+    models = {name: untrained_model(side, path.autoencoder, path.network, bench.device) for name, path in every.items()}
+    samplers = {name: our_sampler(model, batch) for name, model in models.items()}
+    timings = race_samplers(bench, samplers, scale.steps, scale.growth_steps, once=False)
+    figures = {name: Figure.rate(timing, batch) for name, timing in timings.items()}
+    few, many = scale.growth_steps
+    note = f"{scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
+    work = request_work(next(iter(models.values())), Request(num_images=batch, steps=scale.steps))
+    floor = batch / bench.limits.seconds(work, torch.float32)
+    return _row(bench, "sampling", side, figures, unit="images/s", floor=floor, target=_target(side), note=note)
+
+
+def _memory(bench: Bench, side: int, every: dict[str, Path]) -> Row:
+    settings = bench.trainer(bench.scale.growth_batch)
+    cases = [(our_turn, (side, path.autoencoder, path.network, settings, 1, bench.device)) for path in every.values()]
+    peaks = peak_memories(cases)
+    figures = {name: Figure.single(peak.own / 1e6) for name, peak in zip(every, peaks, strict=True)}
+    note = "of a process of its own, above what it had before its first step"
+    return _row(bench, "peak memory of training", side, figures, unit="MB", more_is_better=False, note=note)

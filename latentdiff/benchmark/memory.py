@@ -1,0 +1,74 @@
+"""Peak memory, each in a process of its own: within one, the first measurement would hide what comes after it."""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+AT_ONCE = 2  # Processes: nothing is timed while they run.
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes of a process, or of its GPU: at its peak, and before its first step, with everything imported and built."""
+
+    peak: float
+    before: float
+
+    @property
+    def own(self) -> float:
+        """What the steps themselves added."""
+        return self.peak - self.before
+
+
+def peak_memories(cases: Sequence[tuple[Callable[..., Callable[[], Any]], tuple[Any, ...]]]) -> list[Peak]:
+    """Peak memory of two calls of what each case builds.
+
+    Args:
+        cases: Functions of a module's top level with their arguments. Both go to a new Python as a pickle.
+
+    Raises RuntimeError with the process's last words where one fails.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda case: _measured(*case), cases))
+
+
+def _measured(build: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> Peak:
+    command = [sys.executable, "-m", "latentdiff.benchmark.memory"]
+    done = subprocess.run(command, input=pickle.dumps((build, arguments)), capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {build.__qualname__} failed: {done.stderr.decode()[-2000:]}")
+    return Peak(*map(float, done.stdout.split()[-2:]))
+
+
+def _peak() -> int:
+    """Bytes so far."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux's ru_maxrss is not of this program alone: it starts at what the process that began it held.
+        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    build, arguments = pickle.load(sys.stdin.buffer)
+    call = build(*arguments)
+    before = _peak()
+    call()
+    call()
+    print(_peak(), before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Sampling: images/s beside diffusers' pipelines of the same scheduler and an equally large network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from latentdiff.benchmark.bench import Bench
+from latentdiff.benchmark.diffusers_pipeline import sample, solver
+from latentdiff.benchmark.limits import Work
+from latentdiff.benchmark.loops import LAYOUTS
+from latentdiff.benchmark.peers import CLASSES, DIFFUSERS, diffusers_autoencoder, equal_diffusers_unet, parameters
+from latentdiff.benchmark.rows import Figure, Row, Target
+from latentdiff.benchmark.scale import Setting
+from latentdiff.benchmark.stage_two import CLASS_NAMES, untrained_codec
+from latentdiff.benchmark.timing import Timing, extrapolated, timed
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
+from latentdiff.evaluation.flops import sampling_flops
+from latentdiff.models.network import build_network
+from latentdiff.pipeline import DiffusionModel, Request
+from latentdiff.precision import MIN_ROWS
+
+PART = "sampling"
+FASTER = 1.5
+GUIDANCE = 3.0
+DDPM_STEPS = 1000
+# Images of a number of steps.
+Sampler = Callable[[int], Any]
+
+
+def untrained_model(
+    side: int, autoencoder: AutoencoderConfig | None, network: NetworkConfig, device: torch.device
+) -> DiffusionModel:
+    """A model of random weights on an autoencoder's latents, or without one on pixels."""
+    codec = untrained_codec(side, autoencoder)
+    built = build_network(codec.latent_shape[0], CLASSES, network)
+    return DiffusionModel(built, network, DiffusionConfig(), codec, CLASS_NAMES).to(device)
+
+
+def our_sampler(model: DiffusionModel, batch: int, guidance: float = 1.0, sampler: str = "dpmpp_2m") -> Sampler:
+    """``model``'s own way of sampling a batch."""
+    return lambda steps: model.sample(batch, batch_size=batch, steps=steps, sampler=sampler, guidance_scale=guidance)
+
+
+def request_work(model: DiffusionModel, request: Request) -> Work:
+    """What a whole request must do at least: its steps' arithmetic counted from one and two of them, all alike."""
+    one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
+    flops = request.num_images * (one + (request.steps - 1) * (two - one))
+    # Fewer rows are filled up to so many.
+    flops *= max(1.0, MIN_ROWS / request.num_images)
+    return Work(flops, 4.0 * parameters(model.network) * request.steps)
+
+
+class Diffusers:
+    """diffusers' networks of our size and shape, each in the memory layout that it is quickest in."""
+
+    def __init__(self, setting: Setting, model: DiffusionModel):
+        wanted, device = parameters(model.network), model.device
+        channels, side, _ = model.codec.latent_shape
+        self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval().to(device)
+        self.vae = diffusers_autoencoder(model.codec.image_shape, setting.autoencoder).eval().to(device)
+        self.device, self.layout = device, torch.contiguous_format
+        seconds = {}
+        for layout in LAYOUTS.values():
+            self.use(layout)
+            turn = timed(lambda: self.sampler(16)(2), device)
+            turn()
+            seconds[layout] = turn()
+        self.use(min(seconds, key=seconds.__getitem__))
+
+    def use(self, layout: torch.memory_format) -> None:
+        """Keep the weights, and give the images, in ``layout``."""
+        self.layout = layout
+        self.unet.to(memory_format=layout)
+        self.vae.to(memory_format=layout)
+
+    def sampler(self, batch: int, guidance: float = 1.0, ddpm: bool = False) -> Sampler:
+        """The pipeline for a batch, with DPM-Solver++ 2M or with DDPM's own steps."""
+        from diffusers import DDPMScheduler
+
+        if ddpm:
+            scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+        else:
+            scheduler = solver()
+        labels = torch.arange(batch, device=self.device) % CLASSES
+        return lambda steps: sample(self.unet, self.vae, scheduler, labels, CLASSES, steps, guidance, self.layout)
+
+
+def race_samplers(
+    bench: Bench, samplers: Mapping[str, Sampler], steps: int, few: tuple[int, int] | None, once: bool
+) -> dict[str, Timing]:
+    """Seconds of ``steps`` steps.
+
+    Args:
+        bench: Whose time.
+        samplers: The contenders.
+        steps: Steps wanted.
+        few: Two numbers of steps to extrapolate them from; none takes them all.
+        once: Measure a single time, after one step each.
+    """
+    counts = few or (steps,)
+    turns = {
+        (name, count): timed(partial(call, count), bench.device) for name, call in samplers.items() for count in counts
+    }
+    if once:
+        for call in samplers.values():
+            call(1)
+        found = bench.once(turns)
+    else:
+        found = bench.race(turns)
+    if few is None:
+        return {name: found[name, steps] for name in samplers}
+    # Repetition by repetition, so that there are quartiles.
+    return {name: _line(found[name, few[0]], found[name, few[1]], few, steps) for name in samplers}
+
+
+def _line(few: Timing, many: Timing, counts: tuple[int, int], steps: int) -> Timing:
+    """A repetition that noise turned round is dropped; of none that is left, the medians must do."""
+    pairs = [(a, b) for a, b in zip(few.seconds, many.seconds, strict=True) if b > a] or [(few.median, many.median)]
+    return Timing(tuple(extrapolated(a, b, counts, steps) for a, b in pairs))
+
+
+def sampling(bench: Bench) -> Iterator[Row]:
+    """Latents in every batch, with and without guidance; pixels; and DDPM's 1,000 steps."""
+    scale, setting = bench.scale, bench.scale.settings[0]
+    model = untrained_model(setting.side, setting.autoencoder, setting.latent, bench.device)
+    theirs = Diffusers(setting, model) if bench.peers.get(DIFFUSERS) else None
+    for batch in scale.sampling_batches:
+        large = batch >= scale.large_batch
+        few = scale.few_steps if large else None
+        for guidance in (1.0, GUIDANCE):
+            samplers = {"latentdiff": our_sampler(model, batch, guidance)}
+            if theirs:
+                samplers[DIFFUSERS] = theirs.sampler(batch, guidance)
+            timings = race_samplers(bench, samplers, scale.steps, few, once=large)
+            request = Request(num_images=batch, steps=scale.steps, guidance_scale=guidance)
+            guided = "guidance" if guidance != 1.0 else "no guidance"
+            yield _row(
+                bench, f"latents, {setting.side} px, {scale.steps} steps, {guided}", batch, timings, model, request, few
+            )
+    samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
+    if theirs:
+        samplers[DIFFUSERS] = theirs.sampler(scale.ddpm_batch, ddpm=True)
+    timings = race_samplers(bench, samplers, DDPM_STEPS, scale.ddpm_steps, once=True)
+    request = Request(num_images=scale.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
+    what = f"latents, {setting.side} px, DDPM, {DDPM_STEPS:,} steps"
+    yield _row(bench, what, scale.ddpm_batch, timings, model, request, scale.ddpm_steps)
+    yield pixels(bench, setting)
+
+
+def pixels(bench: Bench, setting: Setting) -> Row:
+    """Pixels, without guidance, beside diffusers' own DDPMPipeline."""
+    scale, batch = bench.scale, bench.scale.ddpm_batch
+    model = untrained_model(setting.side, None, setting.pixel, bench.device)
+    samplers = {"latentdiff": our_sampler(model, batch)}
+    if bench.peers.get(DIFFUSERS):
+        from diffusers import DDPMPipeline
+
+        unet = equal_diffusers_unet(3, setting.side, setting.pixel, parameters(model.network), classes=None)
+        pipeline = DDPMPipeline(unet.eval().to(bench.device), solver())
+        pipeline.set_progress_bar_config(disable=True)
+        samplers[DIFFUSERS] = lambda steps: pipeline(batch, num_inference_steps=steps, output_type="np")
+    timings = race_samplers(bench, samplers, scale.steps, None, once=False)
+    request = Request(num_images=batch, steps=scale.steps)
+    what = f"pixels, {setting.side} px, {scale.steps} steps, no guidance"
+    return _row(bench, what, batch, timings, model, request, None)
+
+
+def _row(
+    bench: Bench,
+    what: str,
+    batch: int,
+    timings: dict[str, Timing],
+    model: DiffusionModel,
+    request: Request,
+    few: tuple[int, int] | None,
+) -> Row:
+    note = "equal parameters, fp32"
+    return Row(
+        part=PART,
+        what=f"{what}, batch {batch}",
+        unit="images/s",
+        figures={name: Figure.rate(timing, batch) for name, timing in timings.items()},
+        floor=batch / bench.limits.seconds(request_work(model, request), torch.float32),
+        target=Target(at_least=FASTER),
+        note=f"{note}; extrapolated from {few[0]} and {few[1]} steps" if few else note,
+    )

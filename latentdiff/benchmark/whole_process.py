@@ -1,0 +1,75 @@
+"""Whole processes, from the command to its end: what somebody waits for who has just typed it."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from latentdiff.benchmark.bench import Bench
+from latentdiff.benchmark.peers import DIFFUSERS
+from latentdiff.benchmark.rows import Figure, Row, Target
+from latentdiff.benchmark.sampling import Diffusers, untrained_model
+from latentdiff.benchmark.timing import Turn, interleaved, timed
+
+PART = "whole processes"
+IMPORT, HELP, COLD = 0.3, 1.0, 6.0  # Seconds at most.
+CPU = torch.device("cpu")
+
+
+def process(*arguments: str) -> Turn:
+    """A turn of a new Python with these arguments. Raises CalledProcessError where it fails."""
+    return timed(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True), CPU)
+
+
+def processes(bench: Bench) -> Iterator[Row]:
+    """Seconds of import, of --help, and of the first 16 images, each the median of new processes."""
+    yield _row(
+        bench,
+        "import",
+        {"latentdiff": process("-c", "import latentdiff"), "python alone": process("-c", "pass")},
+        IMPORT,
+    )
+    yield _row(bench, "--help", {"latentdiff": process("-m", "latentdiff.stages.diffusion", "--help")}, HELP)
+    yield first_images(bench)
+
+
+def first_images(bench: Bench) -> Row:
+    """The first 16 images, in 20 steps, from files of untrained models to a PNG, on the CPU."""
+    setting = bench.scale.settings[0]
+    with tempfile.TemporaryDirectory(prefix="latentdiff-benchmark-") as name:
+        folder = Path(name)
+        model = untrained_model(setting.side, setting.autoencoder, setting.latent, CPU)
+        path = folder / "model.safetensors"
+        model.save(path, provenance={})
+        runs = itertools.count()
+        stage = ["-m", "latentdiff.stages.sample", "--checkpoint", str(path), "--num_images", "16", "--steps", "20"]
+
+        def ours() -> float:
+            return process(*stage, "--device", "cpu", "--run.folder", str(folder / f"run-{next(runs)}"))()
+
+        turns = {"latentdiff": ours}
+        if bench.peers.get(DIFFUSERS):
+            theirs = Diffusers(setting, model)
+            theirs.use(torch.contiguous_format)
+            theirs.unet.save_pretrained(folder / "unet")
+            theirs.vae.save_pretrained(folder / "vae")
+            turns[DIFFUSERS] = process("-m", "latentdiff.benchmark.diffusers_pipeline", str(folder))
+        return _row(bench, "first 16 images, cold", turns, COLD)
+
+
+def _row(bench: Bench, what: str, turns: dict[str, Turn], limit: float) -> Row:
+    timings = interleaved(turns, 0.0, bench.scale.process_runs, warm_up=0 if "cold" in what else 1)
+    return Row(
+        part=PART,
+        what=what,
+        unit="s",
+        figures={name: Figure.seconds(timing) for name, timing in timings.items()},
+        more_is_better=False,
+        target=Target(at_most=limit),
+    )

@@ -1,0 +1,130 @@
+"""Measure speed and memory beside other people's code and the machine's own limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+PartName = Literal[
+    "stage_one", "encoding", "stage_two", "sampling", "processes", "evaluation", "growth", "lightning", "loader"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkStage:
+    """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
+
+    A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
+    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
+    15 minutes on two cores that do nothing else; peers come with pip install "latentdiff[peers]".
+
+    Args:
+        quick: Smaller batches, fewer sides and repetitions: under 3 minutes, and noisier.
+        peers: Measure the peers that are installed; false measures ours alone.
+        parts: Which parts to measure, in any order; default: all.
+        folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
+        device: ``auto`` takes a GPU where there is one.
+        threads: CPU threads; none leaves torch's choice.
+        inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
+            download; without it, Inception's speed is left out.
+    """
+
+    quick: bool = False
+    peers: bool = True
+    parts: tuple[PartName, ...] = ()
+    folder: str = "stages/benchmark"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    inception_weights: str | None = None
+
+
+def run(config: BenchmarkStage, command: str = "") -> Path:
+    """Measure what ``config`` asks for; return the folder. What is finished is written after every part."""
+    import torch
+
+    from latentdiff.benchmark.bench import Bench
+    from latentdiff.benchmark.limits import measure_limits
+    from latentdiff.benchmark.peers import Peers
+    from latentdiff.benchmark.scale import FULL, QUICK
+    from latentdiff.precision import resolve_device, resolve_precision
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device, scale = resolve_device(config.device), QUICK if config.quick else FULL
+    bench = Bench(
+        scale=scale,
+        device=device,
+        dtype=resolve_precision("auto", device),
+        limits=measure_limits(device, scale.peak_seconds),
+        peers=Peers(config.peers),
+        inception_weights=config.inception_weights,
+    )
+    return measure(config, bench, command)
+
+
+def measure(config: BenchmarkStage, bench: Any, command: str = "") -> Path:
+    """The parts of ``config`` on a ready :class:`~latentdiff.benchmark.bench.Bench`."""
+    import json
+    import time
+
+    from latentdiff.benchmark.parts import PARTS
+    from latentdiff.benchmark.record import growth_record, part_table, row_record, summary, table
+    from latentdiff.benchmark.rows import Row
+    from latentdiff.checkpoint import device_name, environment, write_atomically
+    from latentdiff.config import plain
+
+    folder = Path(config.folder)
+    record: dict[str, Any] = {
+        "schema": 1,
+        "quick": config.quick,
+        "device": device_name(bench.device),
+        "training_precision": str(bench.dtype).removeprefix("torch."),
+        "environment": environment(),
+        "command": command,
+        "limits": plain(bench.limits),
+        "seconds": {},
+        "rows": [],
+        "growth": [],
+    }
+    for name, part in PARTS.items():
+        if config.parts and name not in config.parts:
+            continue
+        start, before = time.perf_counter(), len(record["rows"])
+        for found in part(bench):
+            own, convert = ("rows", row_record) if isinstance(found, Row) else ("growth", growth_record)
+            record[own].append(convert(found))
+        record["seconds"][name] = time.perf_counter() - start
+        record.update(peers=bench.peers.versions, left_out=bench.peers.left_out)
+        write_atomically(folder / "benchmark.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+        for title in dict.fromkeys(row["part"] for row in record["rows"][before:]):
+            print(f"\n{part_table(record, title)}", flush=True)
+    text = table(record)
+    write_atomically(folder / "benchmark.md", lambda path: path.write_text(text))
+    draw(record, folder)
+    print(f"\n{summary(record)}\n{sum(record['seconds'].values()):.0f} s in all\n{folder}")
+    return folder
+
+
+def draw(record: dict[str, Any], folder: Path) -> None:
+    """Write benchmark.png and benchmark.svg, where there is anything to compare."""
+    from latentdiff.checkpoint import write_atomically
+    from latentdiff.report.benchmark_figure import benchmark_figure
+
+    if not any(row["ratios"] for row in record["rows"]):
+        return
+    for format in ("png", "svg"):
+        picture = benchmark_figure(record, format=format)
+        write_atomically(folder / f"benchmark.{format}", lambda name, picture=picture: name.write_bytes(picture))
+
+
+def main(argv: list[str] | None = None) -> None:
+    from latentdiff.stages import cli
+
+    run(cli.parse(BenchmarkStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+
+
+if __name__ == "__main__":
+    from latentdiff.stages.cli import run_stage
+
+    run_stage(main)

@@ -1,0 +1,154 @@
+"""Each part once, of the smallest size: what it gives, not how fast."""
+
+from __future__ import annotations
+
+import json
+import operator
+from functools import partial
+
+import pytest
+import torch
+
+from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, stage_one, stage_two
+from latentdiff.benchmark import whole_process as processes
+from latentdiff.benchmark.peers import DDP, DIFFUSERS
+from latentdiff.benchmark.rows import Growth, Row
+from latentdiff.stages.benchmark import BenchmarkStage, measure
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """Memory is made up: a process for each costs seconds. One test measures it."""
+    monkeypatch.setattr(stage_one, "peak_memories", made_up)
+    monkeypatch.setattr(growth, "peak_memories", made_up)
+
+
+def made_up(cases):
+    for build, arguments in cases:
+        build(*arguments)()
+    return [memory.Peak(2e6 * (1 + index), 1e6) for index in range(len(cases))]
+
+
+def here(bench, *names):
+    return {"latentdiff", *(name for name in names if bench.peers.get(name))}
+
+
+def check(rows):
+    for row in rows:
+        assert all(figure.value > 0 and figure.low <= figure.value <= figure.high for figure in row.figures.values())
+    return rows
+
+
+def test_stage_one(bench):
+    speed, peak = check(list(stage_one.training(bench)))
+    assert set(speed.figures) == set(peak.figures) == here(bench, DIFFUSERS)
+    assert 0 < speed.share_of_limit < 1
+    assert speed.ours.parameters > 0
+
+
+def test_encoding(bench):
+    (row,) = check(list(stage_one.encoding(bench)))
+    assert set(row.figures) == here(bench, DIFFUSERS)
+
+
+def test_stage_two(bench):
+    latents, pixels = check(list(stage_two.training(bench)))
+    assert set(latents.figures) == set(pixels.figures) == here(bench, DIFFUSERS, DDP)
+    for row in (latents, pixels):
+        for figure in row.figures.values():
+            assert abs(figure.parameters / row.ours.parameters - 1) <= 0.05
+            assert figure.flops > 0
+
+
+def test_sampling(bench):
+    rows = check(list(sampling.sampling(bench)))
+    assert [row.what.rsplit(", batch ", 1)[1] for row in rows] == ["1", "1", "4", "4", "2", "2"]
+    assert all(set(row.figures) == here(bench, DIFFUSERS) for row in rows)
+    assert ["extrapolated" in row.note for row in rows] == [False, False, True, True, True, False]
+
+
+def test_a_repetition_that_noise_turned_round_is_dropped():
+    from latentdiff.benchmark.timing import Timing
+
+    found = sampling._line(Timing((1.0, 3.0)), Timing((2.0, 2.0)), (1, 2), 5)
+    assert found.seconds == (5.0,)
+
+
+def test_distance_agrees_with_the_others(bench, monkeypatch):
+    monkeypatch.setattr(evaluation, "find_inception", lambda weights: None)
+    (row,) = check(list(evaluation.evaluation(bench)))
+    assert set(row.figures) == {"latentdiff", "torchmetrics", "scipy"}
+    assert "weights are not here" in bench.peers.left_out["torch-fidelity"]
+
+
+def test_growth(bench):
+    found = list(growth.growth(bench))
+    rows, fits = ([each for each in found if isinstance(each, kind)] for kind in (Row, Growth))
+    check(rows)
+    assert len(rows) == 6
+    assert [fit.what for fit in fits] == ["training", "sampling", "peak memory of training"]
+    assert all(set(fit.exponents) == {"latents", "pixels"} for fit in fits)
+    assert fits[0].values["pixels"][1] == 1 / rows[3].figures["pixels"].value
+
+
+def test_overhead_and_loader(alone):
+    step, over = overhead.lightning(alone)
+    check([step])
+    ratio = step.figures["latentdiff"].value / step.figures["bare loop"].value
+    assert over.ours.value == pytest.approx(100 * (ratio - 1))
+    (row,) = check(list(overhead.loader(alone)))
+    assert set(row.figures) == {"latentdiff", "DataLoader"}
+
+
+def test_bare_loop_does_the_trainers_arithmetic(alone):
+    from latentdiff.benchmark.loops import bare_steps
+
+    setting = alone.scale.settings[0]
+    settings = alone.trainer(2)
+    ours = stage_two.our_turn(setting.side, None, setting.pixel, settings, 1, alone.device)
+    before = [p.clone() for p in ours.module.network.parameters()]
+    bare_steps(ours.module, ours.tensors, torch.float32)()
+    assert all(torch.equal(a, b) for a, b in zip(before, ours.module.network.parameters(), strict=True))
+    ours()
+    assert ours.module.images_seen == 4, "one step to set up, one that counts"
+    ours()
+    assert ours.module.images_seen == 8
+
+
+def test_memory_is_that_of_another_process():
+    (peak,) = memory.peak_memories([(partial, (operator.mul, b"x", 50_000_000))])
+    assert 45e6 < peak.own < 80e6, "the kernel counts a little late"
+    assert peak.peak > peak.before
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        memory.peak_memories([(partial, (operator.truediv, 1, 0))])
+
+
+def test_first_images_come_from_two_cold_processes(bench):
+    row = processes.first_images(bench)
+    assert set(row.figures) == here(bench, DIFFUSERS)
+    assert row.target.at_most == 6.0
+
+
+def test_import_and_help_are_timed(alone, monkeypatch):
+    monkeypatch.setattr(processes, "first_images", lambda bench: None)
+    rows = check([row for row in processes.processes(alone) if row])
+    assert [(row.what, row.target.at_most) for row in rows] == [("import", 0.3), ("--help", 1.0)]
+
+
+def test_limits_are_found_for_every_precision():
+    found = limits.measure_limits(torch.device("cpu"), 0.01)
+    assert found.flops["fp32"] > 0 < found.bandwidth
+    assert set(found.flops) == set(found.kernels)
+    work = limits.Work(found.flops["fp32"], 2 * found.bandwidth)
+    assert found.seconds(work, torch.float32) == 2.0
+
+
+def test_the_stage_writes_table_record_and_figure(alone, tmp_path, capsys):
+    config = BenchmarkStage(peers=False, parts=("loader", "encoding"), folder=str(tmp_path / "run"))
+    folder = measure(config, alone, "the command")
+    record = json.loads((folder / "benchmark.json").read_text())
+    assert list(record["seconds"]) == ["encoding", "loader"]
+    assert record["command"] == "the command"
+    assert "DataLoader" in (folder / "benchmark.md").read_text()
+    assert (folder / "benchmark.png").stat().st_size > 1000
+    assert "**data path**" in capsys.readouterr().out

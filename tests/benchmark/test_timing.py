@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.benchmark.timing import Timing, exponent, extrapolated, interleaved, timed
+
+
+def test_contenders_take_turns_and_another_one_begins_each_round():
+    order = []
+
+    def turn(name, seconds):
+        return lambda: (order.append(name), next(seconds))[1]
+
+    turns = {"a": turn("a", iter([9.0, 1.0, 5.0, 2.0])), "b": turn("b", iter([9.0, 3.0, 3.0, 4.0]))}
+    found = interleaved(turns, seconds=0.0, least=3, warm_up=1)
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+    assert (found["a"].median, found["b"].median) == (2.0, 3.0)
+    assert found["a"].seconds == (1.0, 5.0, 2.0), "the warm-up does not count"
+
+
+def test_rounds_go_on_until_the_time_is_up_but_not_below_the_least():
+    now = [0.0]
+
+    def turn():
+        now[0] += 2.0
+        return 2.0
+
+    for seconds, rounds in ((10.0, 5), (0.0, 2)):
+        found = interleaved({"a": turn}, seconds, least=2, warm_up=1, clock=lambda: now[0])
+        assert len(found["a"].seconds) == rounds
+
+
+def test_quartiles():
+    assert Timing((1.0, 2.0, 3.0, 4.0, 5.0)).quartiles == (2.0, 4.0)
+    assert Timing((3.0,)).quartiles == (3.0, 3.0)
+
+
+def test_a_turn_calls_so_many_times_and_tells_seconds():
+    calls = []
+    assert timed(lambda: calls.append(1), torch.device("cpu"), calls=3)() >= 0.0
+    assert len(calls) == 3
+
+
+def test_steps_are_extrapolated_on_a_line():
+    assert extrapolated(0.5 + 2 * 0.1, 0.5 + 6 * 0.1, (2, 6), 20) == pytest.approx(0.5 + 20 * 0.1)
+    with pytest.raises(ValueError, match="too noisy"):
+        extrapolated(1.0, 0.9, (2, 6), 20)
+
+
+def test_exponent_is_that_of_the_power_law():
+    sides = [32.0, 64.0, 128.0, 256.0]
+    assert exponent(sides, [0.3 * side**2.1 for side in sides]) == pytest.approx(2.1)
+    with pytest.raises(ValueError, match="two sides"):
+        exponent([32.0], [1.0])
