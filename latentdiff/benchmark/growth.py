@@ -10,7 +10,7 @@ import torch
 
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.limits import training_work
-from latentdiff.benchmark.memory import peak_memories
+from latentdiff.benchmark.memory import Case, peak_memories
 from latentdiff.benchmark.peers import CLASSES, counted_parameters, equal_pixel_network
 from latentdiff.benchmark.rows import Figure, Growth, Row, Target
 from latentdiff.benchmark.sampling import our_sampler, race_samplers, request_work, untrained_model
@@ -23,6 +23,8 @@ from latentdiff.pipeline import Request
 
 PART = "latents against pixels"
 TIMES, JUDGED = 12.0, 64  # So many times faster, at this side.
+SAME = "same network in pixels"
+SMALL = 8  # Pixels: an image that costs no memory to speak of.
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Path:
 def paths(bench: Bench) -> dict[str, Path]:
     """Latents, and two paths in pixels of as many parameters.
 
-    ``same network``: the very U-Net that denoises the latents, with its two resolutions. ``pixels``: the shape that
-    configs/ has for pixels, thin at full side and of more resolutions, its widths found by search.
+    The very U-Net that denoises the latents, with its two resolutions, and as ``pixels`` the shape that
+    configs/ has for them, thin at full side and of more resolutions, its widths found by search.
     """
     setting = bench.scale.growth_setting
     latent, channels = setting.latent, setting.autoencoder.latent_channels
@@ -45,7 +47,7 @@ def paths(bench: Bench) -> dict[str, Path]:
     return {
         "latents": Path(setting.autoencoder, latent),
         "pixels": Path(None, equal_pixel_network(setting.pixel, 3, wanted)),
-        "same network in pixels": Path(None, latent),
+        SAME: Path(None, latent),
     }
 
 
@@ -55,7 +57,7 @@ def growth(bench: Bench) -> Iterator[Row | Growth]:
     rows: list[Row] = []
     for side in scale.growth:
         # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
-        here = {name: path for name, path in every.items() if side <= JUDGED or name != "same network in pixels"}
+        here = {name: path for name, path in every.items() if side <= JUDGED or name != SAME}
         for measure in (_training, _sampling, _memory):
             rows.append(measure(bench, side, here))
             yield rows[-1]
@@ -103,16 +105,23 @@ def _sampling(bench: Bench, side: int, every: dict[str, Path]) -> Row:
     timings = race_samplers(bench, samplers, scale.steps, scale.growth_steps, once=False)
     figures = {name: Figure.rate(timing, batch) for name, timing in timings.items()}
     few, many = scale.growth_steps
-    note = f"{scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
+    note = f"sampling: {scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
     work = request_work(next(iter(models.values())), Request(num_images=batch, steps=scale.steps))
     floor = batch / bench.limits.seconds(work, torch.float32)
     return _row(bench, "sampling", side, figures, unit="images/s", floor=floor, target=_target(side), note=note)
 
 
 def _memory(bench: Bench, side: int, every: dict[str, Path]) -> Row:
-    settings = bench.trainer(bench.scale.growth_batch)
-    cases = [(our_turn, (side, path.autoencoder, path.network, settings, 1, bench.device)) for path in every.values()]
-    peaks = peak_memories(cases)
-    figures = {name: Figure.single(peak.own / 1e6) for name, peak in zip(every, peaks, strict=True)}
-    note = "of a process of its own, above what it had before its first step"
+    settings, small = bench.trainer(bench.scale.growth_batch), bench.trainer(1)
+    every = {name: path for name, path in every.items() if name != SAME}  # Tells as much, and takes a process more.
+    cases = [
+        Case(
+            our_turn,
+            (side, path.autoencoder, path.network, settings, 1, bench.device),
+            (SMALL, path.autoencoder, path.network, small, 1, bench.device),
+        )
+        for path in every.values()
+    ]
+    figures = {name: Figure.single(peak.own / 1e6) for name, peak in zip(every, peak_memories(cases), strict=True)}
+    note = f"memory: of a process of its own, above what training on one image of {SMALL} px had taken in it"
     return _row(bench, "peak memory of training", side, figures, unit="MB", more_is_better=False, note=note)

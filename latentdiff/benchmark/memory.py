@@ -18,35 +18,49 @@ AT_ONCE = 2  # Processes: nothing is timed while they run.
 
 
 @dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        build: A function of a module's top level, or another thing that pickle knows by name; builds the contender.
+        arguments: Its arguments.
+        first: Arguments of a small contender that is called before, so that whatever it imports is not counted.
+    """
+
+    build: Callable[..., Callable[[], Any]]
+    arguments: tuple[Any, ...]
+    first: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Peak:
-    """Bytes of a process, or of its GPU: at its peak, and before its first step, with everything imported and built."""
+    """Bytes of a process, or of its GPU: at its peak, and before the contender was built."""
 
     peak: float
     before: float
 
     @property
     def own(self) -> float:
-        """What the steps themselves added."""
+        """What the contender added."""
         return self.peak - self.before
 
 
-def peak_memories(cases: Sequence[tuple[Callable[..., Callable[[], Any]], tuple[Any, ...]]]) -> list[Peak]:
-    """Peak memory of two calls of what each case builds.
-
-    Args:
-        cases: Functions of a module's top level with their arguments. Both go to a new Python as a pickle.
+def peak_memories(cases: Sequence[Case]) -> list[Peak]:
+    """Peak memory of two calls of each contender, in a new Python that it is handed to as a pickle.
 
     Raises RuntimeError with the process's last words where one fails.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda case: _measured(*case), cases))
+        return list(pool.map(_measured, cases))
 
 
-def _measured(build: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> Peak:
+def _measured(case: Case) -> Peak:
     command = [sys.executable, "-m", "latentdiff.benchmark.memory"]
-    done = subprocess.run(command, input=pickle.dumps((build, arguments)), capture_output=True)
+    # As plain values: the module that runs as a program would know its Case by another name.
+    handed = pickle.dumps((case.build, case.arguments, case.first))
+    done = subprocess.run(command, input=handed, capture_output=True)
     if done.returncode:
-        raise RuntimeError(f"measuring the memory of {build.__qualname__} failed: {done.stderr.decode()[-2000:]}")
+        raise RuntimeError(f"measuring the memory of {case.build.__qualname__} failed: {done.stderr.decode()[-2000:]}")
     return Peak(*map(float, done.stdout.split()[-2:]))
 
 
@@ -62,9 +76,11 @@ def _peak() -> int:
 
 
 def main() -> None:
-    build, arguments = pickle.load(sys.stdin.buffer)
-    call = build(*arguments)
+    build, arguments, first = pickle.load(sys.stdin.buffer)
+    if first is not None:
+        build(*first)()
     before = _peak()
+    call = build(*arguments)
     call()
     call()
     print(_peak(), before)

@@ -41,7 +41,7 @@ class Scale:
         sampling_batches: Images at a time.
         steps: Sampling steps.
         large_batch: From this batch on a sampling is measured once, or from ``few_steps``.
-        few_steps: Two numbers of steps to extrapolate large batches from; none measures all.
+        few_steps: Two numbers of steps to extrapolate large batches, and pixels, from; none measures all.
         ddpm_batch: Images at a time of the 1,000 steps.
         ddpm_steps: Two numbers of steps to extrapolate the 1,000 from; none takes them all.
         inception_images: In one turn of Inception.
@@ -115,7 +115,7 @@ FULL = Scale(
     seconds=8.0,
     least=3,
     training_steps=2,
-    encoded=512,
+    encoded=256,
     sampling_batches=(1, 16, 256),
     steps=20,
     large_batch=256,
@@ -127,7 +127,7 @@ FULL = Scale(
     growth=(32, 64, 128, 256),
     growth_setting=setting_64(32, 64, 16),
     growth_batch=8,
-    growth_steps=(2, 6),
+    growth_steps=(1, 4),
     loader_images=20_000,
     loader_batch=128,
     peak_seconds=2.0,
@@ -136,10 +136,10 @@ FULL = Scale(
 
 QUICK = Scale(
     settings=(setting_32(16, 32, 16), setting_64(8, 16, 4)),
-    seconds=1.0,
+    seconds=0.5,
     least=3,
     training_steps=1,
-    encoded=128,
+    encoded=64,
     sampling_batches=(1, 16, 256),
     steps=20,
     large_batch=256,
@@ -150,8 +150,8 @@ QUICK = Scale(
     frechet_features=512,
     growth=(32, 64),
     growth_setting=setting_64(8, 16, 4),
-    growth_batch=8,
-    growth_steps=(2, 6),
+    growth_batch=4,
+    growth_steps=(1, 4),
     loader_images=10_000,
     loader_batch=128,
     peak_seconds=0.5,

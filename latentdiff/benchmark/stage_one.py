@@ -15,7 +15,7 @@ import torch
 from latentdiff.benchmark.bench import Bench, random_images
 from latentdiff.benchmark.limits import passes_work, training_work
 from latentdiff.benchmark.loops import Step, TrainerTurn, best_layout, diffusers_autoencoder_steps
-from latentdiff.benchmark.memory import peak_memories
+from latentdiff.benchmark.memory import Case, peak_memories
 from latentdiff.benchmark.peers import DIFFUSERS, diffusers_autoencoder, parameters
 from latentdiff.benchmark.rows import Figure, Row, Target
 from latentdiff.benchmark.timing import timed
@@ -80,9 +80,9 @@ def training(bench: Bench) -> Iterator[Row]:
             target=Target(at_least=FASTER),
             note="same channels and blocks, L1 + KL; ours averages the weights, theirs does not",
         )
-    cases = [(our_turn, (side, config, settings, 1, bench.device))]
+    cases = [Case(our_turn, (side, config, settings, 1, bench.device))]
     if diffusers:
-        cases.append((their_contiguous_steps, (side, config, settings, bench.dtype, bench.device)))
+        cases.append(Case(their_contiguous_steps, (side, config, settings, bench.dtype, bench.device)))
     peaks = peak_memories(cases)
     yield Row(
         part=TRAINING,

@@ -1,4 +1,4 @@
-"""The figure of a benchmark: how many times faster, and what was to be reached."""
+"""The figure of a benchmark: how many times better, and what was to be reached."""
 
 from __future__ import annotations
 
@@ -11,30 +11,38 @@ from latentdiff.report.canvas import FAINT, INK, LINES, SMALL, Format, Theme, ca
 
 
 def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:
-    """The ratios of a ``benchmark.json``, ours over theirs on a log scale, a line each, grouped by part.
+    """The ratios of a ``benchmark.json``, ours over theirs on a log scale, a line each, under its part.
 
     A dot is a ratio, its hue whom it is against; a small bar is the target, a dashed line where both are equal.
     """
-    lines = [(row, name, ratio) for row in record["rows"] for name, ratio in row["ratios"].items()]
-    names = list(dict.fromkeys(name for _, name, _ in lines))
+    compared = [row for row in record["rows"] if row["ratios"]]
+    parts = {row["part"] for row in compared}
+    names = list(dict.fromkeys(name for row in compared for name in row["ratios"]))
     hues = {name: LINES[index % len(LINES)] for index, name in enumerate(names)}
+    count = len(parts) + sum(len(row["ratios"]) for row in compared)
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(0.9 + 0.19 * len(lines))
+        figure, axes = canvas(0.9 + 0.19 * count)
         axes.set_xscale("log")
         axes.axvline(1.0, color=INK[theme], linestyle=(0, (3, 3)), linewidth=0.8)
-        labels = []
-        for height, (row, name, ratio) in enumerate(lines):
-            first = height == 0 or lines[height - 1][0] is not row
-            labels.append(row["what"] if first else "")
-            axes.plot(ratio, height, "o", color=hues[name], markersize=5)
-            if name in row["verdicts"]:
-                axes.plot(row["target"]["at_least"], height, "|", color=INK[theme], markersize=9)
-            if height and lines[height - 1][0]["part"] != row["part"]:
-                axes.axhline(height - 0.5, color=FAINT[theme], linewidth=0.6)
+        labels: list[str] = []
+        part = ""
+        for row in compared:
+            if row["part"] != part:
+                part = row["part"]
+                axes.axhline(len(labels) - 0.5, color=FAINT[theme], linewidth=0.6)
+                labels.append(part)
+            first, *_ = row["ratios"]
+            for name, ratio in row["ratios"].items():
+                axes.plot(ratio, len(labels), "o", color=hues[name], markersize=5)
+                if name in row["verdicts"]:
+                    axes.plot(row["target"]["at_least"], len(labels), "|", color=INK[theme], markersize=9)
+                labels.append(row["what"] if name == first else "")
         for name in names:
             axes.plot([], [], "o", color=hues[name], markersize=5, label=name)
-        axes.set_yticks(range(len(lines)), labels, fontsize=SMALL)
-        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_yticks(range(count), labels, fontsize=SMALL)
+        for label in axes.get_yticklabels():
+            label.set_weight("bold" if label.get_text() in parts else "normal")
+        axes.set_ylim(count - 0.5, -0.5)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())

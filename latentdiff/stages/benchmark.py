@@ -41,6 +41,8 @@ class BenchmarkStage:
 
 def run(config: BenchmarkStage, command: str = "") -> Path:
     """Measure what ``config`` asks for; return the folder. What is finished is written after every part."""
+    import os
+
     import torch
 
     from latentdiff.benchmark.bench import Bench
@@ -51,6 +53,7 @@ def run(config: BenchmarkStage, command: str = "") -> Path:
 
     if config.threads:
         torch.set_num_threads(config.threads)
+        os.environ["OMP_NUM_THREADS"] = str(config.threads)  # Of the processes that are begun.
     device, scale = resolve_device(config.device), QUICK if config.quick else FULL
     bench = Bench(
         scale=scale,

@@ -24,8 +24,8 @@ def no_processes(monkeypatch):
 
 
 def made_up(cases):
-    for build, arguments in cases:
-        build(*arguments)()
+    for case in cases:
+        case.build(*case.arguments)()
     return [memory.Peak(2e6 * (1 + index), 1e6) for index in range(len(cases))]
 
 
@@ -64,7 +64,7 @@ def test_sampling(bench):
     rows = check(list(sampling.sampling(bench)))
     assert [row.what.rsplit(", batch ", 1)[1] for row in rows] == ["1", "1", "4", "4", "2", "2"]
     assert all(set(row.figures) == here(bench, DIFFUSERS) for row in rows)
-    assert ["extrapolated" in row.note for row in rows] == [False, False, True, True, True, False]
+    assert ["extrapolated" in row.note for row in rows] == [False, False, True, True, True, True]
 
 
 def test_a_repetition_that_noise_turned_round_is_dropped():
@@ -79,6 +79,13 @@ def test_distance_agrees_with_the_others(bench, monkeypatch):
     (row,) = check(list(evaluation.evaluation(bench)))
     assert set(row.figures) == {"latentdiff", "torchmetrics", "scipy"}
     assert "weights are not here" in bench.peers.left_out["torch-fidelity"]
+
+
+def test_inception_is_measured_where_its_weights_are(alone, inception_file):
+    row = evaluation.inception(alone, str(inception_file))
+    check([row])
+    assert set(row.figures) == {"latentdiff", "torch-fidelity"}
+    assert row.share_of_limit > 0
 
 
 def test_growth(bench):
@@ -116,11 +123,11 @@ def test_bare_loop_does_the_trainers_arithmetic(alone):
 
 
 def test_memory_is_that_of_another_process():
-    (peak,) = memory.peak_memories([(partial, (operator.mul, b"x", 50_000_000))])
+    (peak,) = memory.peak_memories([memory.Case(partial, (operator.mul, b"x", 50_000_000), (print,))])
     assert 45e6 < peak.own < 80e6, "the kernel counts a little late"
     assert peak.peak > peak.before
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        memory.peak_memories([(partial, (operator.truediv, 1, 0))])
+        memory.peak_memories([memory.Case(partial, (operator.truediv, 1, 0))])
 
 
 def test_first_images_come_from_two_cold_processes(bench):

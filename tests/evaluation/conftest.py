@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from latentdiff import checkpoint
 from latentdiff.data import ImageSet
@@ -24,26 +22,6 @@ def make_images():
         return ImageSet(images, labels, "stripes", split, "full", CLASSES)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def inception_file(tmp_path_factory):
-    """An Inception of random weights, written in torch-fidelity's names."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-
-    class Blank(FeatureExtractorInceptionV3):
-        def load_state_dict(self, state, *args, **kwargs):
-            """Keep the random weights; there is no file to read them from yet."""
-
-    empty = path.with_name("empty.pth")
-    torch.save({}, empty)
-    net = Blank("random", ["64"], feature_extractor_weights_path=empty)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # else the signal dies on its way
-    torch.save(net.state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="session")
