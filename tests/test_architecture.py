@@ -64,7 +64,10 @@ def test_imports_point_one_way(path):
             assert (own, other) in ALLOWED, f"{own} imports {other}"
 
 
-@pytest.mark.parametrize("module", ["latentdiff", "latentdiff.stages.autoencoder", "latentdiff.stages.evaluate"])
+@pytest.mark.parametrize(
+    "module",
+    ["latentdiff", "latentdiff.stages.autoencoder", "latentdiff.stages.evaluate", "latentdiff.stages.benchmark"],
+)
 def test_import_does_not_wait_for_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
