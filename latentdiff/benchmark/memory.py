@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pickle
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from latentdiff.training.stage_module import peak_memory_of_process
 
 AT_ONCE = 2  # Processes: nothing is timed while they run.
 
@@ -68,11 +68,7 @@ def _peak() -> int:
     """Bytes so far."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux's ru_maxrss is not of this program alone: it starts at what the process that began it held.
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory_of_process()
 
 
 def main() -> None:

@@ -127,8 +127,10 @@ def race_samplers(
 
 
 def _line(few: Timing, many: Timing, counts: tuple[int, int], steps: int) -> Timing:
-    """A repetition that noise turned round is dropped; of none that is left, the medians must do."""
-    pairs = [(a, b) for a, b in zip(few.seconds, many.seconds, strict=True) if b > a] or [(few.median, many.median)]
+    """A repetition that noise turned round is dropped; of none that is left, a step costs its share of the larger."""
+    pairs = [(a, b) for a, b in zip(few.seconds, many.seconds, strict=True) if b > a]
+    if not pairs:
+        return Timing(tuple(b / counts[1] * steps for b in many.seconds))
     return Timing(tuple(extrapolated(a, b, counts, steps) for a, b in pairs))
 
 
