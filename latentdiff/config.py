@@ -241,6 +241,9 @@ class TrainerConfig:
         precision: ``bf16`` is autocast; ``auto`` is bf16 where the GPU or CPU multiplies in it, else fp32.
         seed: Seed of the weights, the batches and the noise.
         accelerator: ``auto`` takes a GPU where there is one.
+        devices: GPUs to train on at once, or processes on a CPU, which share ``batch_size``. More than one are begun by
+            torchrun; under torchrun or srun their number is that of the processes that were begun.
+        num_nodes: Machines, each of ``devices``; on each of them torchrun or srun must begin the command.
         num_threads: CPU threads; none leaves torch's choice.
     """
 
@@ -268,6 +271,8 @@ class TrainerConfig:
     precision: Precision = "auto"
     seed: int = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
     num_threads: int | None = None
 
 

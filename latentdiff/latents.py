@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from latentdiff import processes
 from latentdiff.checkpoint import write_atomically
 from latentdiff.codec import ENCODE_BATCH, Codec
 from latentdiff.data import ImageSet
@@ -40,7 +41,8 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
 
     With ``hflip`` the mirrored images are a second half of the entries. The identity codec's moments are the images:
     they are returned as they are, and no file is written. A cache of other weights or images has another name; one
-    that is damaged is told by its checksum and built again.
+    that is damaged is told by its checksum and built again. Of several processes each encodes a share, and all then
+    read the one file.
 
     Returns: the :class:`Moments`, of n or 2n entries; their seconds are those of the run that encoded them, 0 for the
     identity and None for a cache that does not say.
@@ -53,25 +55,30 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
     if (found := _read(path, key)) is not None:
         print(f"using {len(found[0]):,} cached latents of {path}")
         return Moments(found[0], labels, found[1])
+    processes.wait()  # until all have seen that there is none
     start = time.perf_counter()
     moments = _encode(codec, data.images, "encoding")
     if hflip:
         moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
-    seconds = time.perf_counter() - start
-    header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
-    write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
-    print(f"cached {len(moments):,} latents in {path}")
+    seconds = processes.from_first(time.perf_counter() - start)
+    if processes.first():
+        header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
+        write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
+        print(f"cached {len(moments):,} latents in {path}")
     return Moments(moments, labels, seconds)
 
 
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
-    start, chunks = time.perf_counter(), []
-    with tqdm(total=len(images), desc=what, unit="images", disable=None) as bar:
-        for chunk in images.split(ENCODE_BATCH):
+    """Moments of all ``images``, of which this process encodes its share."""
+    start, own = time.perf_counter(), processes.share(len(images))
+    chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
+    with tqdm(total=len(own), desc=what, unit="images", disable=None if processes.first() else True) as bar:
+        for chunk in images[own.start : own.stop].split(ENCODE_BATCH) if own else ():
             chunks.append(codec.encode(chunk).float().cpu())
             bar.update(len(chunk))
+    moments = processes.everyone(torch.cat(chunks))
     print(f"{what}: {len(images) / (time.perf_counter() - start):,.0f} images/s")
-    return torch.cat(chunks)
+    return moments
 
 
 def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:

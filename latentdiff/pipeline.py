@@ -139,15 +139,20 @@ class DiffusionModel:
         if request.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {request.batch_size}")
 
-    def batches(self, request: Request) -> Iterator[tuple[range, Iterator[State]]]:
+    def batches(self, request: Request, within: range | None = None) -> Iterator[tuple[range, Iterator[State]]]:
         """The request batch by batch: which images, and the sampler's states over the latents as they come.
+
+        Args:
+            request: What is asked for.
+            within: Only these images of it, a process's share; they are the same as they would be among the others.
 
         Raises ValueError as :meth:`check` does.
         """
         self.check(request)
         labels, levels = self.resolve_labels(request), self.schedule.sampling_levels(request.steps, request.spacing)
-        for start in range(0, request.num_images, request.batch_size):
-            indices = range(start, min(start + request.batch_size, request.num_images))
+        within = range(request.num_images) if within is None else within
+        for start in range(within.start, within.stop, request.batch_size):
+            indices = range(start, min(start + request.batch_size, within.stop))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
             noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
             yield indices, self.states(request, own, noise, levels, noise() * float(levels.sigma[0]))

@@ -17,6 +17,7 @@ HEIGHT = {
     "": 0,
     "config": 0,
     "precision": 0,
+    "processes": 0,
     "shelf": 0,
     "checkpoint": 1,
     "data": 1,

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from latentdiff import processes
 from latentdiff.checkpoint import write_atomically
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 
@@ -26,6 +27,15 @@ def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
             bar.update(len(batch))
     logits = None if parts[0].logits is None else torch.cat([part.logits for part in parts])
     return Features(torch.cat([part.pooled for part in parts]), logits)
+
+
+def extract_together(net: FeatureNet, images: Tensor) -> Features:
+    """The same where several processes hold the same ``images``: each takes the features of its share."""
+    own = processes.share(len(images))
+    # A process without a share says by one image what features are like.
+    part = extract(net, images[own.start : own.stop] if own else images[:1])
+    tensors = [None if own_part is None else own_part[: len(own)] for own_part in (part.pooled, part.logits)]
+    return Features(*(None if tensor is None else processes.everyone(tensor) for tensor in tensors))
 
 
 def cached(net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str, progress: bool = True) -> Features:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latentdiff import checkpoint
+from latentdiff import checkpoint, processes
 from latentdiff.codec import Codec, load_codec
 from latentdiff.data import ImageSet
 from latentdiff.diffusion.noise import ImageNoise
@@ -37,6 +37,7 @@ class Subject:
             report.
         sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
         provenance: How the model was trained.
+        shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
         denoising: Gives the decoded states of the first images after some of the steps, uint8 [b, c, h, w] each.
     """
 
@@ -47,6 +48,7 @@ class Subject:
     sampling: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
     denoising: Callable[[], list[Tensor]] | None = None
+    shared: bool = False
 
 
 def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
@@ -141,7 +143,7 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
     model.check(request)
 
     def batches() -> Iterator[Tensor]:
-        for _, states in model.batches(request):
+        for _, states in model.batches(request, processes.share(request.num_images)):
             *_, last = states
             yield model.codec.decode(last.x)
 
@@ -162,6 +164,7 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         request.record() | {"flops": sampling_flops(model, request)},
         model.header["provenance"],
         denoising,
+        shared=True,
     )
 
 

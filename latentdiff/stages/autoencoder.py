@@ -39,7 +39,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     import lightning
     import torch
 
-    from latentdiff import checkpoint
+    from latentdiff import checkpoint, processes
     from latentdiff.data import load_data, load_held_out
     from latentdiff.perceptual import Perceptual, find_trunk
     from latentdiff.report.grids import save_grid
@@ -50,8 +50,9 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     from latentdiff.training.provenance import provenance
     from latentdiff.training.warm_start import warm_start
 
-    train = load_data(config.data, "train")
-    held_out = load_held_out(config.data)
+    with processes.first_before_others():
+        train = load_data(config.data, "train")
+        held_out = load_held_out(config.data)
     print(train.describe())
     check_settings(config.trainer)
     if config.loss.frozen_encoder and not config.init:
@@ -74,8 +75,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
     if config.init and not folders.goes_on(config.run, "autoencoder", name):
         warm_start(module, config.init, "autoencoder")
-    folder = folders.prepare(config.run, "autoencoder", name, resumable=True)
-    folders.record_config(config, folder)
+    folder = folders.prepare_once(config, "autoencoder", name)
     images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images
     validation = held_out.images[: config.validation_images]
     fit(
@@ -97,7 +97,8 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         "codec": codec.header(),
         "provenance": provenance(module, train, command, plain(config), perceptual=perceptual is not None),
     }
-    checkpoint.save(path, "autoencoder", codec.state(), header)
+    if processes.first():
+        checkpoint.save(path, "autoencoder", codec.state(), header)
     print(f"latent mean {_list(codec.mean)}, std {_list(codec.std)} per channel over the training set\n{path}")
     return path
 
@@ -107,9 +108,11 @@ def _list(values) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli
+    from latentdiff.stages import cli, launch
 
-    run(cli.parse(AutoencoderStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+    config, module = cli.parse(AutoencoderStage, argv), __spec__.name if __spec__ else __name__
+    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes):
+        run(config, cli.command(module, argv))
 
 
 if __name__ == "__main__":

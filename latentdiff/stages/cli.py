@@ -68,10 +68,21 @@ def command(module: str, argv: list[str] | None) -> str:
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
 
 
+def _one_of_several() -> bool:
+    """Whether torchrun or srun began this process among others; asked without torch, which takes a second."""
+    return any(int(os.environ.get(name, 1)) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+
+
 def run_stage(main: Callable[[], Any]) -> None:
     """Run a stage's main; an error that is the user's to mend is one sentence, not a traceback."""
     from latentdiff.stages.folders import FolderError
 
+    if _one_of_several():
+        from latentdiff import processes
+
+        processes.join()
+        if not processes.first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         main()
     except KeyboardInterrupt:

@@ -54,7 +54,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     import lightning
     import torch
 
-    from latentdiff import checkpoint
+    from latentdiff import checkpoint, processes
     from latentdiff.codec import ENCODE_BATCH, IdentityCodec, load_codec
     from latentdiff.data import load_data, load_held_out
     from latentdiff.evaluation.in_training import QualityProbe
@@ -69,8 +69,9 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     from latentdiff.training.provenance import provenance
     from latentdiff.training.warm_start import warm_start
 
-    train = load_data(config.data, "train")
-    held_out = load_held_out(config.data)
+    with processes.first_before_others():
+        train = load_data(config.data, "train")
+        held_out = load_held_out(config.data)
     print(train.describe())
     if config.network.class_conditional and not train.num_classes:
         config = replace(config, network=replace(config.network, class_conditional=False))
@@ -95,15 +96,15 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
     class_names = train.class_names if config.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
-    probe = QualityProbe.build(
-        held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
-    )
+    with processes.first_before_others():
+        probe = QualityProbe.build(
+            held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
+        )
     name = f"{config.data.name}-{config.name}"
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
     if config.init and not folders.goes_on(config.run, "diffusion", name):
         warm_start(module, config.init, "diffusion")
-    folder = folders.prepare(config.run, "diffusion", name, resumable=True)
-    folders.record_config(config, folder)
+    folder = folders.prepare_once(config, "diffusion", name)
     cache = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
     if stage_one:
         stage_one["encode_seconds"] = cache.seconds
@@ -140,15 +141,18 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         resume=config.run.resume,
     )
     path = folder / "model.safetensors"
-    model.save(path, record())
+    if processes.first():
+        model.save(path, record())
     print(path)
     return path
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli
+    from latentdiff.stages import cli, launch
 
-    run(cli.parse(DiffusionStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+    config, module = cli.parse(DiffusionStage, argv), __spec__.name if __spec__ else __name__
+    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes):
+        run(config, cli.command(module, argv))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class EvaluateStage(SamplingConfig):
         lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
             AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
         device: ``auto`` takes a GPU where there is one.
+        devices: GPUs, or processes on a CPU, that share the images to be sampled and measured.
         features_folder: Where the features of real images are cached.
         run: Where the files go.
     """
@@ -68,6 +69,7 @@ class EvaluateStage(SamplingConfig):
     inception_taps: tuple[Literal[64, 192, 768], ...] = ()
     lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
     features_folder: str = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -80,9 +82,10 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     import torch
     from tqdm import tqdm
 
+    from latentdiff import processes
     from latentdiff.checkpoint import device_name, environment, file_sha256, write_atomically
     from latentdiff.data import load_data
-    from latentdiff.evaluation.extract import extract
+    from latentdiff.evaluation.extract import extract_together
     from latentdiff.evaluation.fidelity import fidelity
     from latentdiff.evaluation.infinity import distance_at_infinity
     from latentdiff.evaluation.lpips_scores import diversity, lpips_between
@@ -94,30 +97,40 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.stages import folders
 
     device = resolve_device(config.device)
-    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    with processes.first_before_others():
+        train, test = load_data(config.data, "train"), load_data(config.data, "test")
     path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
     subject, n = build_subject(config, path, train, test, device)
     name = config.name or (folders.model_name(path) if path else config.checkpoint)
     nets = feature_nets(config, test, device)
     lpips = lpips_net(device) if config.lpips == "auto" else None
     check_extras(config, nets, n)
-    folder = folders.prepare(config.run, "evaluate", name)
+    if processes.first():
+        folder = folders.prepare(config.run, "evaluate", name)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
 
-    start, chunks = time.perf_counter(), []
-    with tqdm(total=n, desc="images", unit="images", disable=None) as bar:
+    start, chunks = time.perf_counter(), [torch.empty(0, *test.image_shape, dtype=torch.uint8)]
+    quiet = None if processes.first() else True
+    with tqdm(
+        total=len(processes.share(n)) if subject.shared else n, desc="images", unit="images", disable=quiet
+    ) as bar:
         for chunk in subject.batches:
             chunks.append(chunk.cpu())
             bar.update(len(chunk))
-    seconds, images = time.perf_counter() - start, torch.cat(chunks)
+    images = torch.cat(chunks)
+    images = processes.everyone(images) if subject.shared else images
+    seconds = time.perf_counter() - start
     metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None, "diversity": None}
     # As many real training as test images, since a Fréchet distance falls with the number on either side.
     reals = config.real_images or max(n, len(test))
     floors, features, notes = {}, {"inception": None, "classifier": None}, []
     for key, net in nets.items():
         print(f"features: {net.name}")
-        ours = extract(net, images)
-        reference = Reference.build(net, train, test, Path(config.features_folder), max_images=reals)
+        ours = extract_together(net, images)
+        with processes.first_before_others():
+            reference = Reference.build(net, train, test, Path(config.features_folder), max_images=reals)
+        if not processes.first():
+            continue
         features[key] = {
             **reference.net,
             "train_images": len(reference.train),
@@ -128,6 +141,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             metrics[key]["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=config.seed)
         floors[key] = reference.floor(n, config.seed)
         notes += warnings(ours, subject.labels, reference, metrics[key])
+    if not processes.first():
+        return folders.path_of(config.run, "evaluate", name)
     if "inception" in nets and config.inception_taps:
         metrics["inception"]["taps"] = taps(config, images, train, test, reals, device)
     originals = test.images[:n] if subject.kind == "reconstruction" else None
@@ -389,9 +404,11 @@ def summary(values: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli
+    from latentdiff.stages import cli, launch
 
-    run(cli.parse(EvaluateStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+    config, module = cli.parse(EvaluateStage, argv), __spec__.name if __spec__ else __name__
+    if not launch.spread(module, argv, config.devices):
+        run(config, cli.command(module, argv))
 
 
 if __name__ == "__main__":

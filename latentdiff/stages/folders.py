@@ -18,6 +18,8 @@ BUDGET = (
     "trainer.max_images",
     "trainer.max_seconds",
     "trainer.num_threads",
+    "trainer.devices",
+    "trainer.num_nodes",
     "trainer.monitor",
     "trainer.monitor_mode",
     "trainer.stop_patience",
@@ -105,6 +107,17 @@ def record_config(config: Any, folder: Path) -> None:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
             raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
     path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def prepare_once(config: Any, stage: str, name: str) -> Path:
+    """:func:`prepare` and :func:`record_config` for a training run, by the first of its processes alone."""
+    from latentdiff import processes
+
+    if processes.first():
+        folder = prepare(config.run, stage, name, resumable=True)
+        record_config(config, folder)
+    processes.wait()
+    return path_of(config.run, stage, name)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,6 +29,7 @@ class SampleStage(SamplingConfig):
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
             classes in turn.
         device: ``auto`` takes a GPU where there is one.
+        devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
         npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
@@ -49,6 +50,7 @@ class SampleStage(SamplingConfig):
     num_images: int = 64
     labels: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
     columns: int | None = None
     pngs: bool = False
     npz: bool = False
@@ -85,6 +87,7 @@ def run(config: SampleStage) -> Path:
     import torch
     from tqdm import tqdm
 
+    from latentdiff import processes
     from latentdiff.checkpoint import CheckpointError
     from latentdiff.pipeline import DiffusionModel, Request, load
     from latentdiff.precision import resolve_device
@@ -98,6 +101,8 @@ def run(config: SampleStage) -> Path:
         raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
     labels = parse_labels(config.labels, model.class_names)
     if config.task != "sample":
+        if processes.count() > 1:
+            raise ValueError(f"only the images of sample can be shared by several processes, not {config.task}")
         from latentdiff.stages.tasks import perform
 
         return perform(config, model, labels)
@@ -105,17 +110,23 @@ def run(config: SampleStage) -> Path:
     request = Request.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)
-    folder = folders.prepare(config.run, "sample", folders.model_name(Path(config.checkpoint)))
-    folders.record_config(config, folder)
-    start, chunks, frames = time.perf_counter(), [], []
-    with tqdm(total=config.num_images * config.steps, desc="sampling", unit="image steps", disable=None) as bar:
-        for indices, states in model.batches(request):
+    name = folders.model_name(Path(config.checkpoint))
+    if processes.first():
+        folder = folders.prepare(config.run, "sample", name)
+        folders.record_config(config, folder)
+    start, frames, own = time.perf_counter(), [], processes.share(config.num_images)
+    chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
+    quiet = None if processes.first() else True
+    with tqdm(total=len(own) * config.steps, desc="sampling", unit="image steps", disable=quiet) as bar:
+        for indices, states in model.batches(request, own):
             for state in states:
                 bar.update(len(indices))
                 if indices.start == 0 and (config.strip or config.gif):
                     frames.append(model.codec.decode(state.x).cpu())
             chunks.append(model.codec.decode(state.x).cpu())
-    images = torch.cat(chunks)
+    images = processes.everyone(torch.cat(chunks))
+    if not processes.first():
+        return folders.path_of(config.run, "sample", name)
     print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")
     columns = config.columns or math.ceil(math.sqrt(len(images)))
     save_grid(images, folder / "grid.png", columns)
@@ -136,9 +147,11 @@ def run(config: SampleStage) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli
+    from latentdiff.stages import cli, launch
 
-    run(cli.parse(SampleStage, argv))
+    config = cli.parse(SampleStage, argv)
+    if not launch.spread(__spec__.name if __spec__ else __name__, argv, config.devices):
+        run(config)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentdiff import processes
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.evaluation.fidelity import fidelity
@@ -49,6 +50,7 @@ class AutoencoderModule(StageModule):
         self.discriminator = (
             PatchDiscriminator(image_shape[0], loss.discriminator_channels) if loss.adversarial_weight else None
         )
+        self.partial = True  # the generator's and the discriminator's backward passes
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
 
@@ -81,7 +83,10 @@ class AutoencoderModule(StageModule):
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         optimizer, *others = self._optimizers()
-        x = to_float(batch[0])
+        x, draws = to_float(batch[0]), self.draws()
+        noise = draws(torch.randn, *self.network.latent_shape)
+        seen = degrade(x, self.loss.degradation, self.loss.degradation_strength, draws)
+        felt = self._felt()
         start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
         adversarial = self.discriminator is not None and self.images_seen >= start
         judged = self.discriminator is not None and self.images_seen >= start - warmup
@@ -95,7 +100,7 @@ class AutoencoderModule(StageModule):
         def generator_parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
                 weight = len(x[part]) / len(x)
-                loss, image, values = self._surrogate(x[part], adversarial)
+                loss, image, values = self._surrogate(x[part], seen[part], noise[part], felt[part], adversarial)
                 images.append(image)
                 add(values, weight)
                 yield weight * loss
@@ -117,19 +122,31 @@ class AutoencoderModule(StageModule):
         self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
-    def _surrogate(self, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _felt(self) -> Tensor:
+        """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
+
+        Those that are not are spread evenly over it, so that every process and every part has its share.
+        """
+        ends = torch.arange(self.settings.batch_size + 1) * self.loss.perceptual_share
+        felt = (ends.floor().diff() > 0).float()
+        felt[0] = felt[0] if felt.any() else 1.0
+        return (felt / felt.mean())[self.share].to(self.device)
+
+    def _surrogate(
+        self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, adversarial: bool
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
         """
         with torch.set_grad_enabled(not self.loss.frozen_encoder):
-            moments = self.network.encode(degrade(x, self.loss.degradation, self.loss.degradation_strength))
-        reconstruction = self.network.decode(draw(moments, torch.randn_like(moments.chunk(2, dim=1)[0])))
+            moments = self.network.encode(seen)
+        reconstruction = self.network.decode(draw(moments, noise))
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, losses = self._image_gradient(x, image, adversarial)
+        gradient, losses = self._image_gradient(x, image, felt, adversarial)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -139,13 +156,16 @@ class AutoencoderModule(StageModule):
             loss = loss + self.reconstruction_loss(x, image.detach())
         return loss, image.detach(), losses
 
-    def _image_gradient(self, x: Tensor, image: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _image_gradient(
+        self, x: Tensor, image: Tensor, felt: Tensor, adversarial: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         total = losses["reconstruction"]
         if self._perceptual[0] is not None:
-            some = slice(max(1, round(self.loss.perceptual_share * len(x))))  # a batch comes in random order
-            losses["perceptual"] = self._perceptual[0](image[some], x[some])
+            some = felt.nonzero().flatten()  # of a small part perhaps none
+            each = self._perceptual[0].each(image[some], x[some]) if len(some) else 0.0 * image.sum()
+            losses["perceptual"] = (felt[some] * each).sum() / len(x)
             total = total + self.loss.perceptual_weight * losses["perceptual"]
         (gradient,) = torch.autograd.grad(total, image)
         if adversarial:
@@ -153,7 +173,8 @@ class AutoencoderModule(StageModule):
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
             if self.loss.adversarial_adaptive:
-                weight = weight * (gradient.norm() / (pull.norm() + 1e-12)).clamp(max=1e4)
+                squares = processes.mean(torch.stack([gradient.square().sum(), pull.square().sum()]))
+                weight = weight * (squares[0].sqrt() / (squares[1].sqrt() + 1e-12)).clamp(max=1e4)
             gradient = gradient + weight * pull
         return gradient, losses
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning
 from tqdm import tqdm
 
+from latentdiff import processes
 from latentdiff.training.learning_rate import is_best
 from latentdiff.training.stage_module import StageModule
 
@@ -38,13 +39,15 @@ class EpochEnd(lightning.Callback):
         self.folder, self.validate, self.draw, self.every, self.keep = folder, validate, draw, every, keep
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
-        row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.seconds}
+        row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.spent()}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         epoch = -(-module.images_seen // (trainer.num_training_batches * module.settings.batch_size))
         due = module.finished() or epoch % self.every == 0
         if trainer.is_global_zero and due:
             row |= self.validate()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
+        # The learning rate and the end may follow from it: it must be the same in all processes.
+        row = processes.from_first(row)
         module.history.append(row)
         if trainer.is_global_zero and self.keep and is_best(module.settings, module.history):
             self.keep()
@@ -62,6 +65,7 @@ class EpochEnd(lightning.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             os.replace(temporary, self.folder / "last.ckpt")
+        processes.wait()
         monitor = module.settings.monitor
         if due and monitor and monitor not in row:  # after the checkpoint: a resumed run may watch another
             raise ValueError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")

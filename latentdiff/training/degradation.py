@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ def check_degradation(kind: str, strength: float) -> None:
         raise ValueError(f"--loss.degradation_strength for {kind} must be {limits}, not {strength}")
 
 
-def degrade(x: Tensor, kind: str, strength: float) -> Tensor:
+def degrade(x: Tensor, kind: str, strength: float, draws: Callable[..., Tensor]) -> Tensor:
     """Images [b, c, h, w] in [-1, 1], degraded; random where the kind is.
 
     Args:
@@ -26,14 +27,15 @@ def degrade(x: Tensor, kind: str, strength: float) -> Tensor:
         kind: ``none``, ``noise``, ``blur`` or ``mask``.
         strength: Noise: its standard deviation; blur: that of its Gaussian, in pixels; mask: the share of squares of
             4 pixels that become grey (0).
+        draws: Gives b random tensors by torch's function and a shape, as in ``draws(torch.randn, c, h, w)``.
     """
     if kind == "noise":
-        return x + strength * torch.randn_like(x)
+        return x + strength * draws(torch.randn, *x.shape[1:])
     if kind == "blur":
         return _blur(x, strength)
     if kind == "mask":
         height, width = x.shape[-2:]
-        grid = torch.rand(len(x), 1, -(-height // HOLE), -(-width // HOLE), device=x.device) < strength
+        grid = draws(torch.rand, 1, -(-height // HOLE), -(-width // HOLE)) < strength
         holes = grid.repeat_interleave(HOLE, dim=2).repeat_interleave(HOLE, dim=3)[..., :height, :width]
         return x.masked_fill(holes, 0.0)
     return x

@@ -115,22 +115,11 @@ class DiffusionModule(StageModule):
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         moments, labels = batch
-        # Every draw of a step comes from this generator for the whole batch over all ranks, each of which keeps its
-        # share: the same global batch then gives the same loss for any number of processes.
-        settings = self.settings
-        generator = torch.Generator().manual_seed(mix_seed(settings.seed, 2, self.images_seen))
-        share = slice(self.global_rank * len(labels), (self.global_rank + 1) * len(labels))
-
-        def everyone(draw, *shape: int) -> Tensor:
-            return draw(settings.batch_size, *shape, generator=generator)[share].to(moments.device)
-
-        # One uniform offset and equal strides: every batch covers the noise levels evenly (Kingma et al. 2021, VDM).
-        offset = torch.rand((), generator=generator)
-        uniform = (offset + torch.arange(settings.batch_size) / settings.batch_size)[share] % 1.0
-        levels = self.schedule.training_levels(uniform)
-        noise = everyone(torch.randn, *self.codec.latent_shape)
-        hidden = everyone(torch.rand) < self.diffusion.class_dropout
-        x0 = self.codec.sample(moments, noise=everyone(torch.randn, *self.codec.latent_shape))
+        settings, draws = self.settings, self.draws()
+        levels = self.schedule.training_levels(self._covering())
+        noise = draws(torch.randn, *self.codec.latent_shape)
+        hidden = draws(torch.rand) < self.diffusion.class_dropout
+        x0 = self.codec.sample(moments, noise=draws(torch.randn, *self.codec.latent_shape))
         null = self.network.null_label
         labels = None if null is None else torch.where(hidden, null, labels)
         x = add_noise(x0, noise, levels)
@@ -148,6 +137,13 @@ class DiffusionModule(StageModule):
         self.optimise(self.optimizers(), parts(), self.network.parameters())
         self.ema.update(self.network, self.weights_age, settings.batch_size)
         return losses
+
+    def _covering(self) -> Tensor:
+        """Shares of the process, fp32 [b] in [0, 1): one random offset and equal strides, so that every batch covers
+        the noise levels evenly (Kingma et al. 2021, VDM)."""
+        size = self.settings.batch_size
+        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 4, self.images_seen))
+        return (torch.rand((), generator=generator) + torch.arange(size) / size)[self.share] % 1.0
 
     @torch.no_grad()
     def validation_loss(self, moments: Tensor, labels: Tensor, batch_size: int = 256) -> float:

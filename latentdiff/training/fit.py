@@ -6,12 +6,14 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from latentdiff import processes
 from latentdiff.config import TrainerConfig
 from latentdiff.precision import full_precision, resolve_device, resolve_precision
 from latentdiff.training import learning_rate
@@ -26,6 +28,10 @@ def check_settings(settings: TrainerConfig) -> torch.device:
     if settings.batch_size < 1:
         raise ValueError(f"--trainer.batch_size must be at least 1, not {settings.batch_size}")
     learning_rate.check(settings)
+    if settings.batch_size % processes.count():
+        raise ValueError(
+            f"--trainer.batch_size {settings.batch_size} cannot be shared by {processes.count()} processes"
+        )
     return resolve_device(settings.accelerator)
 
 
@@ -55,7 +61,8 @@ def fit(
     warnings.filterwarnings("ignore", module="lightning.*")
     trainer = lightning.Trainer(
         accelerator="cuda" if device.type == "cuda" else "cpu",
-        devices=1,
+        devices=processes.on_each_node(),
+        num_nodes=processes.count() // processes.on_each_node(),
         precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
         max_epochs=-1,
         limit_val_batches=0,
@@ -66,6 +73,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **_several(module),
     )
     module.data = tensors
     per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
@@ -81,3 +89,16 @@ def fit(
     except SystemExit as stop:
         raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
+
+
+def _several(module: StageModule) -> dict[str, Any]:
+    """What Lightning is told where several processes train ``module``: they have met already (``processes.join``)."""
+    if processes.count() == 1:
+        return {}
+    from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return {
+        "strategy": DDPStrategy(find_unused_parameters=module.partial, gradient_as_bucket_view=False),
+        "plugins": [TorchElasticEnvironment()],
+    }

@@ -6,7 +6,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from latentdiff import processes
 from latentdiff.config import TrainerConfig
 from latentdiff.data.resident import Batches, mix_seed
 from latentdiff.training.energy import EnergyMeter
@@ -28,7 +29,12 @@ class StageModule(lightning.LightningModule):
 
     ``data`` is what batches are drawn from: tensors of equal length, moved whole to the training device at the start.
     Subclasses implement ``train_batch`` and ``configure_optimizers``.
+
+    Attributes:
+        partial: A backward pass may leave some of the parameters out.
     """
+
+    partial = False
 
     def __init__(self, trainer_config: TrainerConfig):
         super().__init__()
@@ -42,6 +48,8 @@ class StageModule(lightning.LightningModule):
         self.batches: Batches | None = None
         self._seconds_before = 0.0
         self._clock: float | None = None
+        # What several processes go by in place of a clock of their own.
+        self._agreed: float | None = None
         # Joules of the training steps, None from the first epoch on that the device would not tell of.
         self.energy: float | None = 0.0
         self._meter: EnergyMeter | None = None
@@ -56,8 +64,8 @@ class StageModule(lightning.LightningModule):
             *(tensor.to(self.device) for tensor in self.data),
             batch_size=self.settings.batch_size,
             seed=self.settings.seed,
-            rank=self.global_rank,
-            world_size=self.trainer.world_size,
+            rank=processes.rank(),
+            world_size=processes.count(),
         )
         # A resumed run may have been killed after its last step, before its model was written.
         self.trainer.should_stop = self.finished()
@@ -67,19 +75,39 @@ class StageModule(lightning.LightningModule):
         raise NotImplementedError
 
     def training_step(self, _: Any, batch_idx: int) -> None:
-        torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, self.global_rank))
+        torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, processes.rank()))
         factor = lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         losses = self.train_batch(self.batches.at(self.images_seen))
         self.images_seen += self.settings.batch_size
+        self.agree()
         for name, value in losses.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.detach(), count + 1)
         self._steps += 1
         if self.finished():
             self.trainer.should_stop = True
+
+    @property
+    def share(self) -> slice:
+        """This process's part of a batch, as of every tensor that is drawn for the whole batch."""
+        part = self.settings.batch_size // processes.count()
+        return slice(processes.rank() * part, (processes.rank() + 1) * part)
+
+    def draws(self) -> Callable[..., Tensor]:
+        """What a step draws its random numbers by: a function of torch's (``torch.randn``) and an image's shape.
+
+        It draws for the whole batch over all processes and gives this one's share, on the training device: the same
+        batch then gives the same loss for any number of processes. Dropout alone is each process's own.
+        """
+        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 2, self.images_seen))
+
+        def everyone(draw: Callable[..., Tensor], *shape: int) -> Tensor:
+            return draw(self.settings.batch_size, *shape, generator=generator)[self.share].to(self.device)
+
+        return everyone
 
     def optimise(self, optimizer: Any, losses: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
         """Backward through each part's loss as it comes, clip, step.
@@ -119,11 +147,20 @@ class StageModule(lightning.LightningModule):
         """Seconds spent on training steps, over all the runs that this one resumes; validation is not counted."""
         return self._seconds_before + (time.perf_counter() - self._clock if self._clock is not None else 0.0)
 
+    def agree(self) -> None:
+        """Let all processes go by the first one's clock, where the budget is one of seconds."""
+        if processes.count() > 1 and self.settings.max_seconds:
+            self._agreed = processes.from_first(self.seconds)
+
+    def spent(self) -> float:
+        """The seconds that the budget goes by."""
+        return self.seconds if self._agreed is None else self._agreed
+
     def progress(self) -> float:
         """Share of the budget that is spent, 0 to 1: of the images or of the seconds, whichever ends the run first."""
         images, seconds = self.settings.max_images, self.settings.max_seconds
         shares = [self.images_seen / images] if images else []
-        shares += [self.seconds / seconds] if seconds else []
+        shares += [self.spent() / seconds] if seconds else []
         return min(1.0, max(shares))
 
     def finished(self) -> bool:
@@ -134,6 +171,7 @@ class StageModule(lightning.LightningModule):
         self._sums, self._steps = {}, 0
         self._clock = time.perf_counter()
         self._meter = EnergyMeter(self.device)
+        self.agree()
 
     def stop_clock(self) -> dict[str, float]:
         """End an epoch's training time; the epoch's mean losses and its speed."""
@@ -142,8 +180,13 @@ class StageModule(lightning.LightningModule):
         elapsed = time.perf_counter() - self._clock
         self._seconds_before, self._clock = self._seconds_before + elapsed, None
         used = self._meter.since_last()
+        if used is not None and self.device.type == "cuda":  # a device each; a CPU's figure is the whole machine's
+            used = processes.count() * float(processes.mean(torch.tensor(used, dtype=torch.float64)))
         self.energy = None if used is None or self.energy is None else self.energy + used
+        self.agree()
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
+        together = processes.mean(torch.tensor([*means.values()], dtype=torch.float64))
+        means = dict(zip(means, together.tolist(), strict=True))
         return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
 
     def peak_memory_bytes(self) -> int:

@@ -1,0 +1,224 @@
+"""The same job by one process and by several: real ones, which meet by gloo."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latentdiff import processes
+from latentdiff.stages import launch
+
+RELEASED = Path(__file__).parents[1] / "checkpoints" / "fashion-mnist"
+SMALL = ["--data.source", "embedded", "--data.max_images", "120", "--trainer.precision", "fp32"]
+SMALL += ["--trainer.images_per_epoch", "24", "--trainer.max_images", "48", "--trainer.lr_warmup_images", "24"]
+NETWORK = ["--network.channels", "[8,16]", "--network.num_res_blocks", "1", "--network.attention_levels", "[]"]
+NETWORK += ["--network.head_channels", "8", "--quality_images", "0", "--validation_images", "10"]
+NETWORK += ["--autoencoder", str(RELEASED / "autoencoder.safetensors")]
+VAE = ["--model.channels", "[8,16]", "--model.attention", "false", "--validation_images", "10"]
+VAE += ["--loss.adversarial_start", "0", "--loss.discriminator_warmup", "0", "--loss.discriminator_channels", "8"]
+VAE += ["--loss.perceptual_net", "alexnet", "--loss.degradation", "noise", "--loss.adversarial_adaptive", "true"]
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """Runs a stage in an empty folder, by default as one process."""
+
+    def run(name: str, *arguments: str, check: bool = True, **more) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+        command = [sys.executable, "-m", f"latentdiff.stages.{name}", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    """What a run measured of its training, epoch by epoch, without its speed."""
+    with open(folder / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    return [
+        {name: float(value) for name, value in row.items() if value and name not in ("seconds", "images_per_second")}
+        for row in rows
+    ]
+
+
+def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
+    arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12"]
+    stage("diffusion", *arguments, "--run.folder", "one")
+    done = stage(
+        "diffusion", *arguments, "--trainer.devices", "2", "--latents_folder", "two-latents", "--run.folder", "two"
+    )
+    assert done.stdout.count("unet:") == 1  # the others say nothing
+    for ours, theirs in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    # Each encoded its half: the one file is the same.
+    one, two = (sorted((tmp_path / name).glob("*.safetensors")) for name in ("stages/latents", "two-latents"))
+    assert [path.name for path in one] == [path.name for path in two]
+
+
+def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path):
+    import torchvision
+
+    trunk = torchvision.models.alexnet(weights=None).features.state_dict()
+    save_file({f"features.{name}": tensor for name, tensor in trunk.items()}, tmp_path / "trunk.safetensors")
+    arguments = [
+        *SMALL,
+        *VAE,
+        "--trainer.batch_size",
+        "12",
+        "--trainer.images_per_epoch",
+        "12",
+        "--loss.perceptual_weights",
+        "trunk.safetensors",
+    ]
+    stage("autoencoder", *arguments, "--run.folder", "one")
+    stage("autoencoder", *arguments, "--trainer.devices", "3", "--run.folder", "three")
+    ours, theirs = losses(tmp_path / "three"), losses(tmp_path / "one")
+    assert {"reconstruction", "perceptual", "adversarial", "discriminator"} <= set(theirs[-1])
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+    for row, other in zip(ours, theirs, strict=True):
+        # The gradient of the discriminator's last bias is zero but for rounding, which Adam makes whole steps of.
+        assert row == pytest.approx(other, rel=1e-3, abs=5e-3)
+
+
+def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
+    arguments = ["--checkpoint", str(RELEASED / "latent.safetensors"), "--num_images", "7", "--steps", "2", "--npz"]
+    for count in (1, 3):
+        # Batches of three, in one share of seven or three of two, two and three.
+        stage("sample", *arguments, "--batch_size", "3", "--devices", str(count), "--run.folder", str(count))
+    one, *others = (np.load(tmp_path / str(count) / "samples.npz") for count in (1, 3))
+    for other in others:
+        assert np.array_equal(one["images"], other["images"])
+        assert np.array_equal(one["labels"], other["labels"])
+
+
+@pytest.mark.slow
+def test_measuring_is_shared_even_where_some_have_nothing(stage, tmp_path):
+    import json
+
+    arguments = ["--checkpoint", str(RELEASED / "latent.safetensors"), "--num_images", "21", "--real_images", "60"]
+    arguments += ["--steps", "1", "--inception", "off", "--lpips", "off", "--data.source", "embedded"]
+    for count in (1, 2):
+        stage("evaluate", *arguments, "--devices", str(count), "--run.folder", str(count))
+    one, two = (json.loads((tmp_path / str(n) / "evaluation.json").read_text())["metrics"] for n in (1, 2))
+    assert one["classifier"]["distance_test"] == pytest.approx(two["classifier"]["distance_test"], rel=1e-5)
+
+
+def test_a_killed_process_ends_the_job_which_goes_on_afterwards(stage, tmp_path):
+    arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--run.folder", "run"]
+    endless = [*arguments, "--trainer.max_images", "100000000"]
+    command = [sys.executable, "-m", "latentdiff.stages.diffusion", *endless, "--trainer.devices", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    patience = time.monotonic() + 120
+    while not checkpoint.is_file() and job.poll() is None and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert checkpoint.is_file()
+    os.kill(workers(job.pid)[-1], signal.SIGKILL)
+    _, said = job.communicate(timeout=120)
+    assert job.returncode != 0
+    assert "one of the 2 processes failed or was killed" in said
+    assert "--run.resume" in said
+    seen = torch.load(checkpoint, weights_only=True)["latentdiff"]["images_seen"]
+    stage("diffusion", *arguments, "--trainer.max_images", str(seen + 24), "--run.resume", "true")
+    assert losses(tmp_path / "run")[-1]["images_seen"] >= seen + 24
+
+
+def workers(launcher: int) -> list[int]:
+    """The processes that torchrun began under ours."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "stat").read_text().rsplit(")", 1)[1].split()
+            environment = (path / "environ").read_bytes()
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        ours = b"TORCHELASTIC_RUN_ID=" in environment and b"latentdiff.stages.diffusion" in command
+        if ours and launcher in ancestors(int(words[1])):
+            found.append(int(path.name))
+    return sorted(found)
+
+
+def ancestors(pid: int) -> set[int]:
+    found = set()
+    while pid > 1:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return found
+
+
+def test_a_slurm_step_is_understood(stage, tmp_path):
+    arguments = ["-m", "latentdiff.stages.sample", "--checkpoint", str(RELEASED / "latent.safetensors")]
+    arguments += ["--num_images", "3", "--steps", "1", "--run.folder", "run"]
+    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "4711"}
+    slurm |= {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NODEID": "0", "OMP_NUM_THREADS": "1"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **slurm, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for task in range(2)
+    ]
+    said = [task.communicate(timeout=120)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0]
+    assert "3 images" in said[0]
+    assert not said[1]
+    assert (tmp_path / "run" / "grid.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices", "nodes", "words"),
+    [
+        ({}, 0, 1, "at least, not 0"),
+        ({}, 2, 3, "torchrun --nnodes 3 --nproc-per-node 2"),
+        ({"WORLD_SIZE": "4"}, 3, 1, "4 processes were begun"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(monkeypatch, environment, devices, nodes, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=words):
+        launch.spread("latentdiff.stages.diffusion", [], devices, nodes)
+
+
+def test_one_process_is_left_alone(monkeypatch):
+    assert not launch.spread("latentdiff.stages.diffusion", [], 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not launch.spread("latentdiff.stages.diffusion", [], 1)
+    monkeypatch.undo()
+    processes.join()
+    own = torch.arange(3)
+    assert (processes.count(), processes.rank(), processes.first()) == (1, 0, True)
+    assert processes.share(5) == range(5)
+    assert processes.everyone(own) is own
+    assert processes.mean(own) is own
+    assert processes.from_first(own) is own
+    processes.wait()
+
+
+def test_shares_cover_everything_once(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    for total in (0, 1, 3, 4, 10, 11):
+        shares = []
+        for rank in range(4):
+            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            shares.append(processes.share(total))
+        assert [i for share in shares for i in share] == list(range(total))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
