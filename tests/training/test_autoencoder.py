@@ -55,7 +55,7 @@ def test_validation_measures_what_torchmetrics_measures(monkeypatch):
 def test_image_gradient_is_the_gradient_of_the_weighted_sum():
     net = module(adversarial_weight=0.3, adversarial_adaptive=False, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    gradient, _ = net._image_gradient(x, image, adversarial=True)
+    gradient, _ = net._image_gradient(x, image, torch.ones(2), adversarial=True)
     total = (image - x).abs().mean() - 0.3 * net.discriminator(image).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
@@ -63,9 +63,31 @@ def test_image_gradient_is_the_gradient_of_the_weighted_sum():
 def test_adaptive_weight_is_a_ratio_of_gradient_norms():
     net = module(adversarial_weight=0.3, adversarial_adaptive=True, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    both, _ = net._image_gradient(x, image, adversarial=True)
-    alone, _ = net._image_gradient(x, image, adversarial=False)
+    both, _ = net._image_gradient(x, image, torch.ones(2), adversarial=True)
+    alone, _ = net._image_gradient(x, image, torch.ones(2), adversarial=False)
     torch.testing.assert_close((both - alone).norm() / alone.norm(), torch.tensor(0.3))
+
+
+def surrogate(net, x, adversarial):
+    return net._surrogate(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), adversarial)
+
+
+@pytest.mark.parametrize(("share", "felt"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
+def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(share, felt, monkeypatch):
+    net = module(perceptual_share=share)
+    net.settings = TrainerConfig(batch_size=16)
+    weights = net._felt()
+    assert (weights.nonzero().flatten() + 1).tolist() == list(felt)
+    assert weights.mean().item() == pytest.approx(1.0)
+    net._perceptual[0] = type("Net", (), {"each": lambda _, x, y: x.flatten(1).mean(1)})()
+    x, image = torch.zeros(16, 1, 8, 8), torch.randn(16, 1, 8, 8, requires_grad=True)
+    expected = image[[i - 1 for i in felt]].mean().item()
+    # Cut into unequal parts, weighted as a step weights them.
+    found = 0.0
+    for part in (slice(0, 5), slice(5, 6), slice(6, 16)):
+        _, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], False)
+        found += len(x[part]) / 16 * float(losses["perceptual"].detach())
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_value_beyond_black_is_pulled_back_where_that_helps_and_pushed_no_further(monkeypatch):
@@ -74,7 +96,7 @@ def test_a_value_beyond_black_is_pulled_back_where_that_helps_and_pushed_no_furt
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, image, losses = net._surrogate(target, adversarial=False)
+    loss, image, losses = surrogate(net, target, adversarial=False)
     loss.backward()
     assert image.min() == -1.0
     assert losses["reconstruction"].item() == pytest.approx(0.75)  # half of it exactly black, half 1.5 too dark
@@ -88,7 +110,7 @@ def test_a_pixel_that_is_exactly_right_is_left_alone_whatever_the_discriminator_
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, _, _ = net._surrogate(target, adversarial=True)
+    loss, _, _ = surrogate(net, target, adversarial=True)
     loss.backward()
     assert (shown.grad[..., :4] == 0).all()
     assert (shown.grad[..., 4:] != 0).any()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from latentdiff import processes
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data import Batches
@@ -31,7 +32,9 @@ class Recorder:
         return torch.zeros_like(x, requires_grad=True)
 
 
-def given(rank, world_size):
+def given(monkeypatch, rank, world_size):
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+    monkeypatch.setattr(processes, "count", lambda: world_size)
     torch.manual_seed(0)
     settings = TrainerConfig(batch_size=16, accelerator="cpu")
     module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.5), settings)
@@ -42,11 +45,13 @@ def given(rank, world_size):
     stub = type("Stub", (), dict(vars(module)))()
     for name in ("codec", "diffusion", "schedule", "target", "settings"):
         setattr(stub, name, getattr(module, name))
-    stub.network, stub.images_seen, stub.global_rank = recorder, 32, rank
+    part = 16 // world_size
+    stub.network, stub.images_seen, stub.device = recorder, 32, torch.device("cpu")
+    stub.share = slice(rank * part, (rank + 1) * part)
     stub.weights_age = 48
     stub.optimizers = lambda: None
     stub.optimise = lambda optimizer, losses, parameters: list(losses)
-    for name in ("parts", "_losses"):
+    for name in ("parts", "_losses", "draws", "_covering"):
         setattr(stub, name, getattr(DiffusionModule, name).__get__(stub))
     stub.ema = type("Ema", (), {"update": lambda *_: None})()
     losses = DiffusionModule.train_batch(stub, batches.at(32))
@@ -54,16 +59,16 @@ def given(rank, world_size):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_see_the_one_global_batch(world_size):
-    whole, loss = given(0, 1)
-    parts = [given(rank, world_size) for rank in range(world_size)]
+def test_ranks_together_see_the_one_global_batch(world_size, monkeypatch):
+    whole, loss = given(monkeypatch, 0, 1)
+    parts = [given(monkeypatch, rank, world_size) for rank in range(world_size)]
     for index, tensor in enumerate(whole):
         assert torch.equal(tensor, torch.cat([inputs[index] for inputs, _ in parts]))
     torch.testing.assert_close(loss, torch.stack([share for _, share in parts]).mean())
 
 
-def test_noise_levels_are_spread_evenly_and_classes_are_hidden():
-    (_, time, labels), _ = given(0, 1)
+def test_noise_levels_are_spread_evenly_and_classes_are_hidden(monkeypatch):
+    (_, time, labels), _ = given(monkeypatch, 0, 1)
     assert torch.equal((time / 1000 * 16).long().sort().values, torch.arange(16))
     assert 2 <= (labels == 3).sum() <= 14
 
