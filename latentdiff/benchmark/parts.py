@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from latentdiff.benchmark import evaluation, growth, overhead, sampling, stage_one, stage_two, whole_process
+from latentdiff.benchmark import evaluation, growth, overhead, sampling, several, stage_one, stage_two, whole_process
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.rows import Growth, Row
 
@@ -18,4 +18,5 @@ PARTS: dict[str, Callable[[Bench], Iterator[Row | Growth]]] = {
     "growth": growth.growth,
     "lightning": overhead.lightning,
     "loader": overhead.loader,
+    "several": several.several,
 }

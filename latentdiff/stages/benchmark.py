@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 PartName = Literal[
-    "stage_one", "encoding", "stage_two", "sampling", "processes", "evaluation", "growth", "lightning", "loader"
+    "stage_one",
+    "encoding",
+    "stage_two",
+    "sampling",
+    "processes",
+    "evaluation",
+    "growth",
+    "lightning",
+    "loader",
+    "several",
 ]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, stage_one, stage_two
+from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, several, stage_one, stage_two
 from latentdiff.benchmark import whole_process as processes
 from latentdiff.benchmark.peers import DDP, DIFFUSERS
 from latentdiff.benchmark.rows import Growth, Row
@@ -140,6 +140,13 @@ def test_import_and_help_are_timed(alone, monkeypatch):
     monkeypatch.setattr(processes, "first_images", lambda bench: None)
     rows = check([row for row in processes.processes(alone) if row])
     assert [(row.what, row.target.at_most) for row in rows] == [("import", 0.3), ("--help", 1.0)]
+
+
+@pytest.mark.slow
+def test_several_processes_are_jobs_of_their_own(alone):
+    strong, weak, agreeing = check(list(several.several(alone)))
+    assert set(strong.figures) == set(weak.figures) == {"2 processes", "one process of one thread"}
+    assert agreeing.ours.value > 0
 
 
 def test_limits_are_found_for_every_precision():
