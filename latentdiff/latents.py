@@ -52,10 +52,11 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
         return Moments(torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images, labels, 0.0)
     key = cache_key(codec, data, hflip)
     path = folder / f"{data.name}-{data.split}-{key}.safetensors"
-    if (found := _read(path, key)) is not None:
+    found = _read(path, key)
+    # Only where all have found it: those that did would not be there for the others' shares.
+    if float(processes.mean(torch.tensor(float(found is not None)))) == 1.0:
         print(f"using {len(found[0]):,} cached latents of {path}")
         return Moments(found[0], labels, found[1])
-    processes.wait()  # until all have seen that there is none
     start = time.perf_counter()
     moments = _encode(codec, data.images, "encoding")
     if hflip:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,14 +23,16 @@ PATIENCE = timedelta(hours=6)
 def join() -> None:
     """Meet the other processes of a job that torchrun or srun began; a process by itself is left alone.
 
-    On GPUs each process takes the one of its place on its node.
+    On GPUs each process takes the one of its place on its node, which must let it see all of them.
     """
     _from_slurm()
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or dist.is_initialized():
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        place = int(os.environ["LOCAL_RANK"])
+        if place < torch.cuda.device_count():  # of fewer GPUs than processes none is taken: the job may want none
+            torch.cuda.set_device(place)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
 
@@ -100,6 +102,21 @@ def from_first(value: Value) -> Value:
     return box[0]
 
 
+def agree(what: str, value: Any) -> None:
+    """Raise ValueError, in all processes, where they do not all have the same ``value`` for ``what``.
+
+    What decides about a collective must not be each process's own finding: the others would wait for ever.
+    """
+    if count() == 1:
+        return
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    if any(other != values[0] for other in values):
+        raise ValueError(
+            f"the processes differ in {what}: {values}. They must share one file system, and find the same on it"
+        )
+
+
 def mean(values: Tensor) -> Tensor:
     """Of all processes' ``values`` of one shape, on all."""
     if count() == 1:
@@ -110,8 +127,9 @@ def mean(values: Tensor) -> Tensor:
 
 
 def share(total: int) -> range:
-    """This process's part of ``total`` things in a row; the parts differ by one at most, and may be empty."""
-    return range(rank() * total // count(), (rank() + 1) * total // count())
+    """This process's part of ``total`` things in a row; they differ by one at most, and the first has most."""
+    start, stop = (-(-number * total // count()) for number in (rank(), rank() + 1))
+    return range(start, stop)
 
 
 def everyone(own: Tensor) -> Tensor:

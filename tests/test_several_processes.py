@@ -34,7 +34,7 @@ def stage(tmp_path):
     """Runs a stage in an empty folder, by default as one process."""
 
     def run(name: str, *arguments: str, check: bool = True, **more) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
         command = [sys.executable, "-m", f"latentdiff.stages.{name}", *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert not check or done.returncode == 0, done.stderr[-3000:]
@@ -120,21 +120,42 @@ def test_a_killed_process_ends_the_job_which_goes_on_afterwards(stage, tmp_path)
     arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--run.folder", "run"]
     endless = [*arguments, "--trainer.max_images", "100000000"]
     command = [sys.executable, "-m", "latentdiff.stages.diffusion", *endless, "--trainer.devices", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     job = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "run" / "last.ckpt"
-    patience = time.monotonic() + 120
-    while not checkpoint.is_file() and job.poll() is None and time.monotonic() < patience:
-        time.sleep(0.1)
-    assert checkpoint.is_file()
-    os.kill(workers(job.pid)[-1], signal.SIGKILL)
-    _, said = job.communicate(timeout=120)
+    try:
+        wait_for(lambda: checkpoint.is_file() or job.poll() is not None)
+        assert checkpoint.is_file()
+        os.kill(workers(job.pid)[-1], signal.SIGKILL)
+        _, said = job.communicate(timeout=120)
+    finally:
+        job.terminate()
     assert job.returncode != 0
     assert "one of the 2 processes failed or was killed" in said
     assert "--run.resume" in said
     seen = torch.load(checkpoint, weights_only=True)["latentdiff"]["images_seen"]
     stage("diffusion", *arguments, "--trainer.max_images", str(seen + 24), "--run.resume", "true")
     assert losses(tmp_path / "run")[-1]["images_seen"] >= seen + 24
+
+
+@pytest.mark.slow
+def test_ending_the_command_ends_its_processes(tmp_path):
+    arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--trainer.max_images", "100000000"]
+    command = [sys.executable, "-m", "latentdiff.stages.diffusion", *arguments, "--trainer.devices", "2"]
+    job = subprocess.Popen([*command, "--run.folder", "run"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    wait_for((tmp_path / "run" / "last.ckpt").is_file)
+    begun = workers(job.pid)
+    assert len(begun) >= 2
+    job.terminate()
+    assert job.wait(timeout=60) != 0
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun))
+    assert not any(Path(f"/proc/{pid}").exists() for pid in begun)
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def workers(launcher: int) -> list[int]:
@@ -188,14 +209,14 @@ def test_a_slurm_step_is_understood(stage, tmp_path):
     [
         ({}, 0, 1, "at least, not 0"),
         ({}, 2, 3, "torchrun --nnodes 3 --nproc-per-node 2"),
-        ({"WORLD_SIZE": "4"}, 3, 1, "4 processes were begun"),
+        ({"WORLD_SIZE": "4"}, 3, 1, "4 processes were begun, and --trainer.devices asks for 3"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(monkeypatch, environment, devices, nodes, words):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=words):
-        launch.spread("latentdiff.stages.diffusion", [], devices, nodes)
+        launch.spread("latentdiff.stages.diffusion", [], devices, nodes, "trainer.")
 
 
 def test_one_process_is_left_alone(monkeypatch):
@@ -221,4 +242,21 @@ def test_shares_cover_everything_once(monkeypatch):
             monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
             shares.append(processes.share(total))
         assert [i for share in shares for i in share] == list(range(total))
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert len(shares[0]) == max(map(len, shares)) <= min(map(len, shares)) + 1
+
+
+def test_what_decides_about_meeting_must_be_the_same_everywhere(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(
+        processes.dist, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "x"])
+    )
+    with pytest.raises(ValueError, match="differ in the images"):
+        processes.agree("the images", "y")
+    processes.agree("the images", "x")
+
+
+@pytest.mark.slow
+def test_a_stage_for_one_process_refuses_several(stage):
+    done = stage("demo", check=False, WORLD_SIZE="2", RANK="0", LOCAL_RANK="0")
+    assert done.returncode
+    assert "work for one process" in done.stderr

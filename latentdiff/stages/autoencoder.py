@@ -59,11 +59,13 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         raise ValueError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
     perceptual = None
     if config.loss.perceptual_weight:
-        trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
+        with processes.first_before_others():
+            trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
         if trunk is None:
             print("perceptual loss off: the LPIPS trunk is not here and could not be downloaded")
         else:
             perceptual = Perceptual(trunk, config.loss.perceptual_net, config.loss.perceptual_min_side)
+    processes.agree("the images or the LPIPS trunk", (train.fingerprint, held_out.fingerprint, perceptual is None))
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = AutoencoderModule(train.image_shape, config.model, config.loss, config.trainer, perceptual)
     parameters = sum(p.numel() for p in module.network.parameters())
@@ -111,11 +113,11 @@ def main(argv: list[str] | None = None) -> None:
     from latentdiff.stages import cli, launch
 
     config, module = cli.parse(AutoencoderStage, argv), __spec__.name if __spec__ else __name__
-    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes):
+    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes, "trainer."):
         run(config, cli.command(module, argv))
 
 
 if __name__ == "__main__":
     from latentdiff.stages.cli import run_stage
 
-    run_stage(main)
+    run_stage(main, several=True)

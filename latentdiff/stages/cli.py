@@ -73,11 +73,23 @@ def _one_of_several() -> bool:
     return any(int(os.environ.get(name, 1)) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
 
 
-def run_stage(main: Callable[[], Any]) -> None:
-    """Run a stage's main; an error that is the user's to mend is one sentence, not a traceback."""
+def _speaks() -> bool:
+    """Whether this process is by itself, or the first of several."""
+    return not _one_of_several() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def run_stage(main: Callable[[], Any], several: bool = False) -> None:
+    """Run a stage's main; an error that is the user's to mend is one sentence, not a traceback.
+
+    Args:
+        main: What to run.
+        several: It knows how to be one of several processes; of others torchrun must begin one alone.
+    """
     from latentdiff.stages.folders import FolderError
 
     if _one_of_several():
+        if not several:
+            sys.exit("error: this stage is work for one process: begin it without torchrun or srun")
         from latentdiff import processes
 
         processes.join()
@@ -96,5 +108,6 @@ def run_stage(main: Callable[[], Any]) -> None:
         if isinstance(error, subprocess.CalledProcessError):
             sys.exit(f"error: the stage above ended with status {error.returncode}; mended, the command goes on")
         if isinstance(error, expected) and not os.environ.get("LATENTDIFF_TRACEBACK"):
-            sys.exit(f"error: {error}")
+            # What the user did wrong is wrong in all processes; one says it.
+            sys.exit(f"error: {error}" if _speaks() else 1)
         raise

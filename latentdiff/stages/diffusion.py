@@ -72,6 +72,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     with processes.first_before_others():
         train = load_data(config.data, "train")
         held_out = load_held_out(config.data)
+    processes.agree("the images", (train.fingerprint, held_out.fingerprint))
     print(train.describe())
     if config.network.class_conditional and not train.num_classes:
         config = replace(config, network=replace(config.network, class_conditional=False))
@@ -151,11 +152,11 @@ def main(argv: list[str] | None = None) -> None:
     from latentdiff.stages import cli, launch
 
     config, module = cli.parse(DiffusionStage, argv), __spec__.name if __spec__ else __name__
-    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes):
+    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes, "trainer."):
         run(config, cli.command(module, argv))
 
 
 if __name__ == "__main__":
     from latentdiff.stages.cli import run_stage
 
-    run_stage(main)
+    run_stage(main, several=True)

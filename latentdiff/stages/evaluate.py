@@ -95,6 +95,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.report.grids import save_grid
     from latentdiff.report.pixel_density import pixel_density
     from latentdiff.stages import folders
+    from latentdiff.training.provenance import several
 
     device = resolve_device(config.device)
     with processes.first_before_others():
@@ -102,8 +103,10 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
     subject, n = build_subject(config, path, train, test, device)
     name = config.name or (folders.model_name(path) if path else config.checkpoint)
-    nets = feature_nets(config, test, device)
-    lpips = lpips_net(device) if config.lpips == "auto" else None
+    with processes.first_before_others():
+        nets = feature_nets(config, test, device)
+    processes.agree("the images or the nets to measure with", [test.fingerprint, *nets])
+    lpips = lpips_net(device) if config.lpips == "auto" and processes.first() else None
     check_extras(config, nets, n)
     if processes.first():
         folder = folders.prepare(config.run, "evaluate", name)
@@ -180,7 +183,12 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             key: pixel_density(own).round(7).tolist() for key, own in (("images", images), ("test", test.images))
         },
         "sampling": subject.sampling
-        and {**subject.sampling, "seconds": seconds, "images_per_second": n / seconds, "device": device_name(device)},
+        and {
+            **subject.sampling,
+            "seconds": seconds,
+            "images_per_second": n / seconds,
+            "device": several(device_name(device)),
+        },
         "model": path and {"path": path.name, "sha256": file_sha256(path) if path.is_file() else None, **subject.model},
         "training": subject.provenance and training_record(subject.provenance),
         "features": features,
@@ -414,4 +422,4 @@ def main(argv: list[str] | None = None) -> None:
 if __name__ == "__main__":
     from latentdiff.stages.cli import run_stage
 
-    run_stage(main)
+    run_stage(main, several=True)

@@ -43,6 +43,7 @@ def find_autoencoder(setting: str, data: DataConfig) -> Path:
 
 def run(config: LatentsStage) -> None:
     """Fill the cache; nothing is encoded twice."""
+    from latentdiff import processes
     from latentdiff.codec import load_codec
     from latentdiff.data import load_data
     from latentdiff.latents import cached_moments
@@ -50,7 +51,8 @@ def run(config: LatentsStage) -> None:
 
     path = find_autoencoder(config.autoencoder, config.data)
     codec = load_codec(path).to(resolve_device("auto"))
-    data = load_data(config.data, "train")
+    with processes.first_before_others():
+        data = load_data(config.data, "train")
     print(f"{data.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
     cache = cached_moments(codec, data, Path(config.folder), config.data.hflip)
     latents = codec.sample(cache.moments)
@@ -67,4 +69,4 @@ def main(argv: list[str] | None = None) -> None:
 if __name__ == "__main__":
     from latentdiff.stages.cli import run_stage
 
-    run_stage(main)
+    run_stage(main, several=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 
-def spread(module: str, argv: list[str] | None, devices: int, num_nodes: int = 1) -> bool:
+def spread(module: str, argv: list[str] | None, devices: int, num_nodes: int = 1, prefix: str = "") -> bool:
     """Run this command as ``devices`` processes by torchrun, where it is not one of several yet.
 
     Args:
@@ -15,6 +16,7 @@ def spread(module: str, argv: list[str] | None, devices: int, num_nodes: int = 1
         argv: Its arguments, None for this process's own.
         devices: Processes on this node.
         num_nodes: More than one must be begun by torchrun or srun on every node: nothing here can reach them.
+        prefix: Of the two settings' names: ``trainer.`` for what trains, and can resume.
 
     Returns: whether it did, so that there is nothing left to do. Ends the program where one of them failed, and raises
     ValueError for numbers that cannot be.
@@ -25,8 +27,8 @@ def spread(module: str, argv: list[str] | None, devices: int, num_nodes: int = 1
     if begun > 1:
         if devices * num_nodes not in (1, begun):
             raise ValueError(
-                f"{begun} processes were begun, and --trainer.devices and --trainer.num_nodes ask for "
-                f"{devices * num_nodes}: leave them out, or let them agree"
+                f"{begun} processes were begun, and --{prefix}devices asks for {devices * num_nodes} in all: leave it "
+                "out, or let the numbers agree"
             )
         return False
     if num_nodes > 1:
@@ -38,12 +40,26 @@ def spread(module: str, argv: list[str] | None, devices: int, num_nodes: int = 1
         return False
     own = sys.argv[1:] if argv is None else argv
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
-    # torchrun says so at length; processes that share a CPU are meant to take one thread each.
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ
-    done = subprocess.run([sys.executable, *torchrun, "-m", module, *own], env=environment)
-    if done.returncode:
+    # Left to itself, torchrun gives each process one thread and says so at length.
+    threads = str(max(1, (os.cpu_count() or 1) // devices))
+    if _job([sys.executable, *torchrun, "-m", module, *own], {"OMP_NUM_THREADS": threads} | os.environ):
+        kept = ". What was finished is kept: the run goes on with --run.resume true, with any number of processes"
         sys.exit(
-            f"error: one of the {devices} processes failed or was killed (see above), and so all have ended. What was "
-            "finished is kept: a training run goes on with --run.resume true, with any number of processes"
+            f"error: one of the {devices} processes failed or was killed (see above), and so all have ended"
+            + (kept if prefix else "")
         )
     return True
+
+
+def _job(command: list[str], environment: dict[str, str]) -> int:
+    """Run torchrun to its end; its exit status. What would end this process ends the job, which ends its workers."""
+    # In a session of its own a terminal's Ctrl-C comes to this process alone, and torchrun is told once.
+    job = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = {
+        number: signal.signal(number, lambda got, _: job.send_signal(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        return job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

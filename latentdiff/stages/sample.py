@@ -157,4 +157,4 @@ def main(argv: list[str] | None = None) -> None:
 if __name__ == "__main__":
     from latentdiff.stages.cli import run_stage
 
-    run_stage(main)
+    run_stage(main, several=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentdiff import processes
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import Codec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
@@ -84,6 +85,11 @@ class DiffusionModule(StageModule):
 
     def _check(self, codec: Codec, network: NetworkConfig) -> None:
         config = self.diffusion
+        if network.conditioning == "batch_norm" and processes.count() > 1:
+            raise ValueError(
+                "conditioning batch_norm normalises over a whole batch, of which each process has a share: train it "
+                "with one process, or use --network.conditioning scale_shift"
+            )
         if config.learn_variance and self.schedule.num_train_steps is None:
             raise ValueError(
                 "a learned variance needs a discrete process: a schedule that keeps the variance, with "

@@ -32,7 +32,13 @@ def check_settings(settings: TrainerConfig) -> torch.device:
         raise ValueError(
             f"--trainer.batch_size {settings.batch_size} cannot be shared by {processes.count()} processes"
         )
-    return resolve_device(settings.accelerator)
+    device = resolve_device(settings.accelerator)
+    if device.type == "cuda" and processes.on_each_node() > torch.cuda.device_count():
+        raise ValueError(
+            f"{processes.on_each_node()} processes on this machine see {torch.cuda.device_count()} GPUs: begin as many "
+            "as there are, let each see all of them, or take --trainer.accelerator cpu"
+        )
+    return device
 
 
 def fit(
@@ -78,6 +84,7 @@ def fit(
     module.data = tensors
     per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
     checkpoint = folder / "last.ckpt"
+    processes.agree(f"whether {checkpoint} is there", checkpoint.is_file())
     try:
         # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
         with full_precision():

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from latentdiff import processes
 from latentdiff.checkpoint import device_name, environment
 from latentdiff.data import ImageSet
 from latentdiff.training.stage_module import StageModule
+
+
+def several(device: str) -> str:
+    """A device's name, with how many of them there are where several processes have one each."""
+    return device if processes.count() == 1 else f"{processes.count()} x {device}"
 
 
 def provenance(
@@ -32,7 +38,7 @@ def provenance(
         "images_per_second": module.images_seen / module.seconds,
         "energy_joules": module.energy,
         "peak_memory_bytes": module.peak_memory_bytes(),
-        "device": device_name(module.device),
+        "device": several(device_name(module.device)),
         "history": module.history,
         "environment": environment(),
         "command": command,

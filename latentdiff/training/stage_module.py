@@ -180,8 +180,10 @@ class StageModule(lightning.LightningModule):
         elapsed = time.perf_counter() - self._clock
         self._seconds_before, self._clock = self._seconds_before + elapsed, None
         used = self._meter.since_last()
-        if used is not None and self.device.type == "cuda":  # a device each; a CPU's figure is the whole machine's
-            used = processes.count() * float(processes.mean(torch.tensor(used, dtype=torch.float64)))
+        if self.device.type == "cuda":  # a device each; a CPU's figure is the whole machine's
+            own = torch.tensor(math.nan if used is None else used, dtype=torch.float64)
+            total = processes.count() * float(processes.mean(own))
+            used = None if math.isnan(total) else total
         self.energy = None if used is None or self.energy is None else self.energy + used
         self.agree()
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
