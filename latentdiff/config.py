@@ -110,6 +110,8 @@ class AutoencoderLossConfig:
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
+        discriminator_gain: What its logits are multiplied by: more lets it tell similar images apart, and makes
+            ``adversarial_weight`` count as much more.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
         degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
             denoising autoencoder): Gaussian ``noise``, a ``blur``, a ``mask`` of square holes, or ``none``.
@@ -129,6 +131,7 @@ class AutoencoderLossConfig:
     adversarial_adaptive: bool = False
     discriminator_channels: int = 48
     discriminator_lr: float = 1e-3
+    discriminator_gain: float = 1.0
     frozen_encoder: bool = False
     degradation: Literal["none", "noise", "blur", "mask"] = "none"
     degradation_strength: float = 0.3

@@ -12,9 +12,15 @@ class PatchDiscriminator(nn.Sequential):
 
     Spectral normalisation (Miyato et al. 2018) and no feature normalisation: group or instance norm would divide out
     the energy of the texture, which is just what a blurred reconstruction lacks.
+
+    Args:
+        image_channels: Of the images.
+        channels: Width of the first layer.
+        gain: What the logits are multiplied by. The norms of one bound how far two similar images' logits can be apart:
+            where that is far within the hinge's margins, the loss stays at 1 and no patch is ever done with.
     """
 
-    def __init__(self, image_channels: int, channels: int):
+    def __init__(self, image_channels: int, channels: int, gain: float = 1.0):
         def convolution(i: int, o: int, stride: int = 1) -> nn.Module:
             return spectral_norm(nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1))
 
@@ -29,6 +35,10 @@ class PatchDiscriminator(nn.Sequential):
             nn.LeakyReLU(0.2),
             convolution(4 * channels, 1),
         )
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * super().forward(x)
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -79,6 +79,9 @@ def test_discriminator_judges_patches_and_each_image_alone():
     x = torch.randn(4, 1, 28, 28)
     assert net(x).shape == (4, 1, 7, 7)
     torch.testing.assert_close(net(x)[:1], net(x[:1]))
+    louder = PatchDiscriminator(1, 8, gain=10.0).eval()
+    louder.load_state_dict(net.state_dict())
+    torch.testing.assert_close(louder(x), 10.0 * net(x))
 
 
 def test_hinge_losses():
