@@ -84,7 +84,7 @@ def open_image(content: bytes) -> Image.Image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadImageError(f"it claims {image.width}x{image.height} pixels")
             image.load()
-            return _eight_bits(ImageOps.exif_transpose(image))
+            return _eight_bits(ImageOps.exif_transpose(image), sixteen=image.format == "PNG")
     except UnidentifiedImageError as error:
         raise BadImageError("it is not an image") from error
     except BadImageError:
@@ -111,11 +111,13 @@ def shown_size(file: BinaryIO) -> tuple[int, int]:
         raise BadImageError(f"its size cannot be read: {error}") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, sixteen: bool) -> Image.Image:
+    """Of a wide mode, the values scaled to eight bits; ``sixteen``: the format knows no wide values but 16-bit ones."""
     if image.mode in WIDE_MODES:
         array = np.asarray(image).astype(np.float64)
-        # PIL holds 16-bit greyscale in wider types, and 8-bit values there too.
-        top = 65535.0 if array.max(initial=0.0) > 255.0 else 255.0
+        # PIL holds 16-bit greyscale in wider types too, and 8-bit values there as well: their size must tell.
+        sixteen = sixteen or image.mode.startswith("I;16") or array.max(initial=0.0) > 255.0
+        top = 65535.0 if sixteen else 255.0
         return Image.fromarray(np.clip(np.rint(array * (255.0 / top)), 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -187,7 +187,8 @@ def _limited(data: ImageSet, config: DataConfig) -> ImageSet:
         return data
     generator = torch.Generator().manual_seed(config.split_seed)
     data = data.take(torch.randperm(len(data), generator=generator)[: config.max_images].sort().values)
-    return replace(data, parts=f"{config.max_images:,} of its images, drawn by seed {config.split_seed}")
+    drawn = f"{config.max_images:,} of its images, drawn by seed {config.split_seed}"
+    return replace(data, parts="; ".join(part for part in (data.parts, drawn) if part))
 
 
 def _shaped(data: ImageSet, config: DataConfig) -> ImageSet:

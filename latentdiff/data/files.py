@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from latentdiff.data.image_set import DataError
 
+SHOWN = 20  # Of the files that cannot be used, in one message.
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -42,8 +43,10 @@ class Files(ABC):
 class DirectoryFiles(Files):
     def __init__(self, path: Path):
         self.path = path
-        found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        self.images = tuple(sorted(file.as_posix() for file in found if not _hidden(file.parts)))
+        every = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir())
+        found = sorted(file.relative_to(path).as_posix() for file in every if not _hidden(file.relative_to(path).parts))
+        self.images = tuple(name for name in found if (path / name).is_file())
+        self.refused = tuple((name, "it is a link to nowhere") for name in found if not (path / name).is_file())
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -129,7 +132,11 @@ def open_files(path: Path) -> Files:
     else:
         raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
     if not files.images:
-        raise DataError(f"{path} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below")
+        refused = "".join(f"\n  {name}: {reason}" for name, reason in files.refused[:SHOWN])
+        raise DataError(
+            f"{path} holds no image that can be used; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below"
+            + refused
+        )
     return files
 
 

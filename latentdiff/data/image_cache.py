@@ -58,7 +58,8 @@ def cached_images(listing: Listing, square: Square, folder: Path, skip_bad: bool
         where = listing.files.path
         lines = [f"  {name}: {reason}" for name, reason in bad[:SHOWN]]
         lines += [f"  and {len(bad) - SHOWN:,} more, listed in {path / 'meta.json'}"] if len(bad) > SHOWN else []
-        summary = f"{len(bad):,} of {len(listing.members):,} files in {where} cannot be used:\n" + "\n".join(lines)
+        every = len(listing.members) + len(listing.files.refused)
+        summary = f"{len(bad):,} of {every:,} files in {where} cannot be used:\n" + "\n".join(lines)
         if not skip_bad:
             raise DataError(f"{summary}\nMend or remove them, or leave them out with --data.on_bad_image skip.")
         print(summary, flush=True)

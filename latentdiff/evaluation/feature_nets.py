@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import CheckpointError
+from latentdiff.data import ImageSet
 from latentdiff.data.network import answers
 from latentdiff.models.classifier import Classifier
 from latentdiff.precision import full_precision
@@ -85,7 +86,7 @@ class InceptionFeatures:
         path = find_inception(weights)
         if path is None:
             raise CheckpointError(
-                "the FID Inception's weights could not be downloaded. Name a file with --inception or "
+                "the FID Inception's weights could not be downloaded. Name a file with --inception_weights or "
                 f"{ENVIRONMENT} (torch-fidelity's {DOWNLOAD.rsplit('/', 1)[1]}), or evaluate with the classifier alone."
             )
         net = _build_inception(path, layer)
@@ -128,12 +129,18 @@ class ClassifierFeatures:
         net = Classifier(**header["network"])
         checkpoint.load_weights(net, tensors, str(path))
         self.image_shape, self.class_names = net.image_shape, tuple(header["class_names"])
+        shape = "x".join(map(str, self.image_shape))
+        self.wants = f"the classifier is for images of {shape} and the classes {', '.join(self.class_names)}"
         self.name = f"{header['data']['name']} classifier"
         self.accuracy: float = header["test_accuracy"]
         self.dim, self.device, self.batch_size = net.feature_dim, torch.device(device), 64
         self.weights_sha256 = checkpoint.file_sha256(path)
         self.resize = f"none: images of {'x'.join(map(str, net.image_shape))} as they are"
         self._net = net.eval().requires_grad_(False).to(device=self.device, memory_format=torch.channels_last)
+
+    def fits(self, data: ImageSet) -> bool:
+        """Whether it knows images and classes like these; if not, ``wants`` says which it does."""
+        return data.image_shape == self.image_shape and tuple(data.class_names) == self.class_names
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +59,18 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
                 found = {name: torch.from_numpy(file[name]) for name in ("images", "labels") if name in file.files}
         else:
             found = load_file(path)
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error or 'it is empty'}") from error
     if "images" not in found:
         raise DataError(f"{path} has no array named images")
     images = found["images"]
-    if path.suffix == ".npz":  # channels last, or none
+    if path.suffix == ".npz" and images.ndim in (3, 4):  # channels last, or none
         images = (images[..., None] if images.ndim == 3 else images).movedim(-1, 1).contiguous()
-    return images, found["labels"].long() if "labels" in found else None
+    labels = found.get("labels")
+    if labels is not None and (labels.ndim != 1 or labels.is_floating_point() or labels.is_complex()):
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise DataError(f"{path} holds labels {kind} {list(labels.shape)}; whole numbers [n] are needed")
+    return images, None if labels is None else labels.long()
 
 
 def _decoded(path: Path, image_shape: tuple[int, int, int]) -> Tensor:

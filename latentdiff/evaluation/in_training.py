@@ -76,7 +76,11 @@ class QualityProbe:
                     raise
                 print(f"no quality figures while training: {error}")
                 return None
-            return cls(own, extract(own, held_out.images, progress=False), num_images)
+            if own.fits(held_out):
+                return cls(own, extract(own, held_out.images, progress=False), num_images)
+            if net == "classifier":
+                raise CheckpointError(f"{own.wants}; use --quality_net inception")
+            print(f"no classifier distance while training: {own.wants}")
         weights = find_inception(None)
         if weights is None:
             if net == "inception":

@@ -80,6 +80,34 @@ def closest(samples: Tensor, train: Tensor, count: int, neighbours: int) -> tupl
     return which, ranked.indices, distances[which]
 
 
+def pixel_differences(samples: Tensor, train: Tensor) -> Tensor:
+    """How much each image differs from the training image that is nearest to it pixel by pixel.
+
+    Args:
+        samples: uint8 [n, c, h, w].
+        train: uint8 [m, c, h, w]; read a few at a time, so that it may be mapped from a file.
+
+    Returns: fp32 [n], the root mean square of the difference in grey levels, 0 to 255.
+    """
+    own = samples.flatten(1).float()
+    squares = torch.full((len(samples),), torch.inf)
+    for others in train.split(ROWS):
+        squares = torch.minimum(squares, torch.cdist(own, others.flatten(1).float()).square().min(dim=1).values)
+    return (squares / own.shape[1]).sqrt()
+
+
+def pixel_memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
+    """What :func:`memorisation` says, by pixels, uint8 [n, c, h, w] of each, in grey levels; a plain copy is near 0."""
+    own, real = pixel_differences(samples, train), pixel_differences(test, train)
+    return {
+        "median": float(own.median()),
+        "test_median": float(real.median()),
+        "share_closer": float((own < real.quantile(0.01)).double().mean()),
+        "least": float(own.min()),
+        "train_images": len(train),
+    }
+
+
 def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
     """How much closer samples are to training images than new real images are; features [n, d] of each.
 

@@ -27,6 +27,11 @@ def kid(value: dict[str, float]) -> str:
     return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if value.get("std") is not None else "")
 
 
+def score(value: dict[str, float]) -> str:
+    """Inception Score, with its standard deviation over the parts."""
+    return f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit a person would use."""
     if seconds < 120:

@@ -16,6 +16,7 @@ def data_line(evaluation: Evaluation) -> str:
     """Which images were measured against, and whether they are the whole set."""
     data = evaluation.values["data"]
     extent = "the slice inside the package, not the full set" if data["source"] == "embedded" else "the full set"
+    extent = data.get("test_split") or extent
     return (
         f"{data['name']}, {extent}: {data['train_images']:,} training and {data['test_images']:,} test images of "
         f"{by(data['image_shape'])}. {evaluation.values['num_images']:,} images are measured in each row."
@@ -49,10 +50,23 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             f"{_subsets(evaluations)}. Unlike the FID it does not depend on the number of images; near zero it may "
             "come out negative."
         )
+    if "inception_score" in columns:
+        notes["Inception Score"] = (
+            "How surely Inception names what it sees in an image, and how many different things it sees in all "
+            "(Salimans et al. 2016), ± its standard deviation over ten parts; higher is better. It looks at no real "
+            "image."
+        )
+    if "memorised" in columns:
+        notes["Closer than new"] = (
+            "Share of images that are closer to a training image than 99 % of the test images are, in the same "
+            "features and among the training images that the distances are taken to: about 1 % of new images are. Much "
+            "more would mean repeated training images."
+        )
     if "precision" in columns:
-        notes["Precision, recall, coverage"] = (
+        notes["Precision, recall, density, coverage"] = (
             "Share of generated images that lie among the test images' nearest neighbours in the same features; of "
-            "test images that lie among the generated ones'; and of test images that have a generated one nearby. Low "
+            "test images that lie among the generated ones'; how many test images' neighbourhoods a generated one lies "
+            "in; and the share of test images that have a generated one nearby. Low "
             "precision is bad images, low recall and coverage are missing ones; all depend on the number of images."
         )
     if "distance_test" in columns:
@@ -69,7 +83,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         notes["Class accuracy"] = "Share of images that the classifier recognises as the class they were made for."
     if "floor" in roles:
         notes["Floor"] = (
-            f"Real training images against the test images, {images} as well: what a perfect model would score."
+            f"Real training images against the test images, {_floor_images(evaluations)}: what a perfect model would "
+            "score."
         )
     if "reconstruction" in roles:
         notes["Ceiling"] = (
@@ -136,6 +151,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
                     (sampling.get("device"), str),
                 ),
             ),
+            ("Warnings", list(evaluation.get("warnings") or [])),
             ("Versions", [f"{name} {version}" for name, version in (evaluation.get("environment") or {}).items()]),
         )
         if parts
@@ -145,6 +161,19 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 def commands(evaluation: Evaluation) -> list[str]:
     """What was typed to train and to evaluate the row."""
     return _known((evaluation.get("training", "command"), str), (evaluation.get("command"), str))
+
+
+def settings(evaluation: Evaluation) -> str:
+    """Every setting of the training, as the YAML that --config reads back; empty where it is not known."""
+    import yaml
+
+    config = {key: value for key, value in (evaluation.get("training", "config") or {}).items() if key != "run"}
+    return yaml.safe_dump(config, sort_keys=False) if config else ""
+
+
+def _floor_images(evaluations: list[Evaluation]) -> str:
+    counts = [item.get("floors", net, "images") for item in evaluations for net in ("inception", "classifier")]
+    return f"{next((count for count in counts if count), evaluations[0].values['num_images']):,} of them"
 
 
 def _known(*parts: tuple[Any, Any]) -> list[str]:

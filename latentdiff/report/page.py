@@ -17,7 +17,7 @@ from latentdiff.report.canvas import Format, Theme
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.galleries import class_sheets, galleries
-from latentdiff.report.notes import commands, data_line, facts, how_to_read
+from latentdiff.report.notes import commands, data_line, facts, how_to_read, settings
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
@@ -63,7 +63,10 @@ def write_report(
         "plots": plots,
         "galleries": shown,
         "sheets": class_sheets(evaluations),
-        "models": [(evaluation.name, facts(evaluation), commands(evaluation)) for evaluation in evaluations],
+        "models": [
+            (evaluation.name, facts(evaluation), commands(evaluation), settings(evaluation))
+            for evaluation in evaluations
+        ],
         "version": __version__,
     }
     report = {

@@ -20,6 +20,7 @@ from latentdiff.report.formats import (
     percent,
     plus_minus,
     scientific,
+    score,
     setting,
 )
 
@@ -115,7 +116,10 @@ COLUMNS = (
     Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
     Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
     Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),
+    Column("density", ("", "Density"), ("metrics", "inception", "density"), distance),
     Column("coverage", ("", "Coverage"), ("metrics", "inception", "coverage"), percent),
+    Column("memorised", ("Closer", "than new"), ("metrics", "inception", "memorisation", "share_closer"), percent),
+    Column("inception_score", ("Inception", "Score"), ("metrics", "inception", "inception_score"), score),
     Column(
         "distance_test",
         ("Classifier", "distance"),

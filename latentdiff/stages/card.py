@@ -43,7 +43,7 @@ def card(
     rows = {
         "Kind": TITLES[header["kind"]],
         "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
-        "Training images": f"{data['images']:,} ({data['name']}, {data['source']} set)",
+        "Training images": f"{data['images']:,} ({data['name']}, {data.get('split') or data['source'] + ' set'})",
         "Images seen": f"{made['images_seen']:,}",
         "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
         "Hardware": made["device"],

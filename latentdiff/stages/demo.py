@@ -70,6 +70,7 @@ def run(config: DemoStage) -> Path:
     pixel = train("diffusion", "pixel", diffusion, to="pixel")
     rows = [
         evaluate("noise", "noise"),
+        evaluate("gaussian", "gaussian"),
         evaluate(vae_file, "vae_baseline", "--mode", "prior"),
         evaluate(pixel, "pixel"),
         evaluate(latent, "latent"),

@@ -9,6 +9,10 @@ from typing import Any, Literal
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 
 
+# Rows, and columns, of a run's sample grid.
+GRID = 10
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiffusionStage:
     """Train a denoising network on an autoencoder's cached latents, or on pixels.
@@ -47,6 +51,13 @@ class DiffusionStage:
     latents_folder: str = "stages/latents"
     init: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
+
+
+def shown_classes(count: int) -> list[int] | None:
+    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
+    if not count:
+        return None
+    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID
 
 
 def run(config: DiffusionStage, command: str = "") -> Path:
@@ -109,22 +120,20 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     cache = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
     if stage_one:
         stage_one["encode_seconds"] = cache.seconds
-    grid = 10 * max(1, len(class_names) or 10)
-
     steps = min(20, config.diffusion.num_train_steps or 20)
 
     few = held_out.take(torch.arange(min(config.validation_images, len(held_out))))
     few_moments = torch.cat([codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)]) if len(few) else None
 
     def validate() -> dict[str, float]:
-        values = probe(model) if probe else {}
-        return values if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)} | values
+        return {} if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)}
 
     def record() -> dict[str, Any]:
         return provenance(module, train, command, plain(config), **stage_one)
 
     def draw(path: Path) -> None:
-        save_grid(model.sample(grid, batch_size=grid, steps=steps), path, columns=grid // 10)
+        images = model.sample(GRID * GRID, labels=shown_classes(len(class_names)), batch_size=GRID * GRID, steps=steps)
+        save_grid(images, path, columns=GRID)
 
     fit(
         module,
@@ -137,6 +146,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
                 draw,
                 every=config.sample_every,
                 keep=lambda: model.save(folder / "best.safetensors", record()),
+                look=lambda: probe(model) if probe else {},
             )
         ],
         resume=config.run.resume,

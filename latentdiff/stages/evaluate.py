@@ -21,6 +21,8 @@ GRID = 100
 # Samples nearest to a training image, and how many training images of each are shown.
 CLOSEST, NEIGHBOURS = 10, 3
 
+# What may repeat its training images.
+GENERATED = ("diffusion", "images", "prior")
 # What can be measured without a file.
 RANDOM = ("noise", "gaussian")
 
@@ -89,7 +91,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.evaluation.fidelity import fidelity
     from latentdiff.evaluation.infinity import distance_at_infinity
     from latentdiff.evaluation.lpips_scores import diversity, lpips_between
-    from latentdiff.evaluation.measure import Reference, measure, warnings
+    from latentdiff.evaluation.manifold import pixel_memorisation
+    from latentdiff.evaluation.measure import Reference, copies, measure, warnings
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
     from latentdiff.report.grids import save_grid
@@ -110,6 +113,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     check_extras(config, nets, n)
     if processes.first():
         folder = folders.prepare(config.run, "evaluate", name)
+        folders.record_config(config, folder)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
 
     start, chunks = time.perf_counter(), [torch.empty(0, *test.image_shape, dtype=torch.uint8)]
@@ -126,7 +130,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     metrics: dict[str, Any] = {"inception": None, "classifier": None, "reconstruction": None, "diversity": None}
     # As many real training as test images, since a Fréchet distance falls with the number on either side.
     reals = config.real_images or max(n, len(test))
-    floors, features, notes = {}, {"inception": None, "classifier": None}, []
+    floors, features = {}, {"inception": None, "classifier": None}
+    notes = other_split(subject.provenance, train, test)
     for key, net in nets.items():
         print(f"features: {net.name}")
         ours = extract_together(net, images)
@@ -148,6 +153,10 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         return folders.path_of(config.run, "evaluate", name)
     if "inception" in nets and config.inception_taps:
         metrics["inception"]["taps"] = taps(config, images, train, test, reals, device)
+    if subject.kind in GENERATED:
+        print("nearest training images, by pixels")
+        metrics["pixels"] = pixel_memorisation(images, train.images, test.images[: max(n, 2)])
+        notes += copies(metrics["pixels"])
     originals = test.images[:n] if subject.kind == "reconstruction" else None
     if originals is not None:
         metrics["reconstruction"] = fidelity(images, originals)
@@ -175,6 +184,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
             "test_images": len(test),
             "image_shape": list(test.image_shape),
             "class_names": list(test.class_names),
+            "train_split": train.parts,
+            "test_split": test.parts,
             "train_fingerprint": train.fingerprint,
             "test_fingerprint": test.fingerprint,
         },
@@ -236,6 +247,20 @@ def build_subject(
     return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
 
 
+def other_split(provenance: dict[str, Any] | None, train: ImageSet, test: ImageSet) -> list[str]:
+    """A warning where the model was trained on other images than the training split here, of a set that is split anew:
+    test images may then be among those that it was trained on."""
+    data = (provenance or {}).get("data") or {}
+    anew = test.parts or data.get("split")
+    if not data or not anew or data.get("fingerprint") == train.fingerprint:
+        return []
+    return [
+        f"the model was trained on {data.get('images', 0):,} images of {data.get('name')} "
+        f"({data.get('split') or 'another split'}), not on the {len(train):,} of the training split here "
+        f"({train.parts}): it may have seen test images. Evaluate with the --data settings that it was trained with."
+    ]
+
+
 def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) -> dict[str, Any]:
     """The nets that can measure here: the data set's classifier where it has one, Inception where its weights are."""
     from latentdiff.checkpoint import CheckpointError
@@ -245,7 +270,11 @@ def feature_nets(config: EvaluateStage, test: ImageSet, device: torch.device) ->
     nets: dict[str, Any] = {}
     classifier = find(f"{test.name}/classifier.safetensors")
     if classifier is not None:
-        nets["classifier"] = ClassifierFeatures(classifier, device)
+        net = ClassifierFeatures(classifier, device)
+        if net.fits(test):
+            nets["classifier"] = net
+        else:
+            print(f"no classifier distance: {net.wants}")
     if config.inception != "off":
         weights = find_inception(config.inception_weights)
         if weights is not None:
@@ -331,7 +360,7 @@ def draw(
         pictures["originals"] = evidence.write_originals(folder, images, originals)
     if subject.kind in ("diffusion", "images") and subject.labels is not None and class_names:
         pictures["classes"] = evidence.write_classes(folder, images, subject.labels, class_names)
-    if subject.kind in ("diffusion", "images", "prior"):
+    if subject.kind in GENERATED:
         which, neighbours, distances = closest(features.pooled, reference.train.pooled, CLOSEST, NEIGHBOURS)
         near = train.images[reference.train_index[neighbours.flatten()]].unflatten(0, neighbours.shape)
         pictures["neighbours"] = evidence.write_neighbours(folder, images[which], near, distances.tolist())
@@ -350,6 +379,7 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: provenance[key] for key in keys},
         "energy_joules": provenance.get("energy_joules"),
+        "config": provenance.get("config"),
         "stage_one_seconds": provenance.get("stage_one_seconds"),
         "encode_seconds": provenance.get("encode_seconds"),
         # Of the run that it started from, where there is one, the batch size is not known.
@@ -387,11 +417,18 @@ def summary(values: dict[str, Any]) -> list[str]:
             )
         if score := metrics["inception"].get("inception_score"):
             lines.append(f"Inception Score {score['mean']:.2f} ± {score['std']:.2f}")
+        features = values["features"]["inception"]
         if close := metrics["inception"].get("memorisation"):
             lines.append(
                 f"{close['share_closer']:.1%} are closer to a training image than 99 % of the test images are "
-                "(about 1 % for new images)"
+                f"(about 1 % for new images), in Inception's features of {features['train_images']:,} training images"
             )
+    if pixels := metrics.get("pixels"):
+        lines.append(
+            f"pixel by pixel {pixels['share_closer']:.1%} are, of all {pixels['train_images']:,} training images; the "
+            f"nearest pair differs by {pixels['least']:.1f} grey levels (rms), the median {pixels['median']:.1f}, that "
+            f"of test images {pixels['test_median']:.1f}"
+        )
     if metrics["classifier"]:
         lines.append(
             f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "

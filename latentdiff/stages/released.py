@@ -22,9 +22,9 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
     from latentdiff.report import ReportError
 
     found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
-    rows: dict[str, list[str]] = {"noise": ["--checkpoint", "noise"]}
+    rows: dict[str, list[str]] = {name: ["--checkpoint", name] for name in ("noise", "gaussian")}
     rows |= {name: ["--checkpoint", _shown(path)] for name, path in found.items() if path}
-    if len(rows) == 1:
+    if not any(found.values()):
         raise ReportError(
             f"there is nothing to compare: no evaluation under {folders.WORKBENCH / 'evaluate'}, and no released model "
             f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"

@@ -22,9 +22,10 @@ class EpochEnd(lightning.Callback):
 
     Args:
         folder: The run's folder.
-        validate: Gives the epoch's validation numbers.
+        validate: Gives each epoch's validation numbers.
         draw: Draws the run's sample grid into a file.
-        every: Epochs between two validations and grids; the last epoch always has them.
+        every: Epochs between two grids and looks; the last epoch always has them.
+        look: Gives numbers that are too costly for every epoch.
         keep: Saves the model beside the last one; called whenever the metric that is watched has a new best.
     """
 
@@ -35,16 +36,20 @@ class EpochEnd(lightning.Callback):
         draw: Callable[[Path], None],
         every: int = 1,
         keep: Callable[[], None] | None = None,
+        look: Callable[[], dict[str, float]] = dict,
     ):
         self.folder, self.validate, self.draw, self.every, self.keep = folder, validate, draw, every, keep
+        self.look = look
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
         row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.spent()}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         epoch = -(-module.images_seen // (trainer.num_training_batches * module.settings.batch_size))
         due = module.finished() or epoch % self.every == 0
-        if trainer.is_global_zero and due:
+        if trainer.is_global_zero:
             row |= self.validate()
+        if trainer.is_global_zero and due:
+            row |= self.look()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
         # The learning rate and the end may follow from it: it must be the same in all processes.
         row = processes.from_first(row)

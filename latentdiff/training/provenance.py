@@ -30,6 +30,7 @@ def provenance(
             "source": data.source,
             "images": len(data),
             "fingerprint": data.fingerprint,
+            "split": data.parts,
             "class_names": list(data.class_names),
         },
         "images_seen": before["images_seen"] + module.images_seen,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -63,6 +65,28 @@ def test_sixteen_bits_are_scaled_not_clipped():
     half = Image.fromarray(np.full((20, 20), 32_768, np.uint16))
     assert near(pixel(content(half)), (128, 128, 128), 1)
     assert near(pixel(content(half, "tiff"), Square(16, grey=True)), (128,), 1)
+
+
+def test_sixteen_bits_are_known_by_the_format_not_by_how_bright_they_are():
+    dark = Image.fromarray(np.full((20, 20), 200, np.uint16))  # nearly black, not a light eight-bit grey
+    assert near(pixel(content(dark)), (1, 1, 1), 1)
+
+
+def test_sixteen_bit_colours_are_scaled():
+    assert near(pixel(png_of_sixteen_bits(rgb=(32_768, 65_535, 0))), (128, 255, 0), 1)
+
+
+def png_of_sixteen_bits(rgb):
+    """A PNG of 20x20 pixels with three channels of 16 bits, which PIL reads and does not write."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    rows = (b"\0" + struct.pack(">3H", *rgb) * 20) * 20
+    header = struct.pack(">IIBBBBB", 20, 20, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def test_greyscale_becomes_three_channels_and_colour_one():
@@ -185,9 +209,22 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
     for name in ("../../evil.png", "/etc/evil.png", "C:/evil.png"):
         assert f"{name}: its path points out of the archive" in str(error.value)
     assert "ok/a.png: the archive holds this name twice" in str(error.value)
+    assert "4 of 6 files" in str(error.value)
+    only = zipped(tmp_path / "only.zip", [("../evil.png", good)])
+    with pytest.raises(DataError, match=r"holds no image that can be used(.|\n)*\.\./evil\.png: its path points out"):
+        load_data(DataConfig(name="folder", path=str(only)), "train")
     config = DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0), on_bad_image="skip")
     assert len(load_data(config, "train")) == 2
     assert not list(tmp_path.parent.rglob("evil.png"))
+
+
+def test_a_link_to_nowhere_is_listed(tmp_path):
+    fill(tmp_path / "images", bad=False)
+    (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0))
+    with pytest.raises(DataError, match=r"1 of 11 files(.|\n)*lost\.png: it is a link to nowhere"):
+        load_data(config, "train")
+    assert len(load_data(dataclasses.replace(config, on_bad_image="skip"), "train")) == 10
 
 
 def test_same_name_in_two_folders_is_two_images(tmp_path):
@@ -236,4 +273,3 @@ def test_the_inverse_of_what_a_network_sees_is_exact():
 
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(to_uint8(to_float(every)), every)
-    assert torch.equal(to_uint8(to_float(every.flip(-1)).flip(-1)), every)

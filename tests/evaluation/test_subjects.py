@@ -57,11 +57,22 @@ def test_what_cannot_be_measured_is_named(tmp_path):
         "float.npz": ({"images": some().permute(0, 2, 3, 1).float().numpy()}, "holds images float32"),
         "labels.npz": ({"images": some().permute(0, 2, 3, 1).numpy(), "labels": np.arange(5)}, "5 labels for 6 images"),
         "pickle.npz": ({"images": np.array([{}], dtype=object)}, "cannot be read"),
+        "words.npz": ({"images": np.array(["a", "b"])}, "cannot be read"),
+        "flat.npz": ({"images": np.zeros(6, np.uint8)}, r"holds images uint8 \[6\]"),
+        "nan.npz": ({"images": np.full((2, 12, 12, 3), np.nan, np.float32)}, "holds images float32"),
+        "far.npz": ({"images": np.full((2, 12, 12, 3), 999, np.int32)}, "holds images int32"),
+        "column.npz": (
+            {"images": some().permute(0, 2, 3, 1).numpy(), "labels": np.zeros((6, 1), int)},
+            r"holds labels int64 \[6, 1\]; whole numbers",
+        ),
     }
     for name, (arrays, message) in cases.items():
         np.savez(tmp_path / name, **arrays)
         with pytest.raises(DataError, match=message):
             read_images(tmp_path / name, SHAPE)
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_images(tmp_path / "empty.npz", SHAPE)
     (tmp_path / "broken.npz").write_bytes(b"PK broken")
     with pytest.raises(DataError, match="cannot be read"):
         read_images(tmp_path / "broken.npz", SHAPE)
@@ -71,6 +82,23 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     (folder / "001.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"001\.png cannot be used: the file is empty"):
         read_images(folder, SHAPE)
+    (folder / "001.png").write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match=r"001\.png cannot be used: it is not an image"):
+        read_images(folder, SHAPE)
+
+
+def test_a_folder_of_mixed_sizes_names_the_first_that_differs(tmp_path):
+    folder = write_folder(tmp_path / "folder", some(2))
+    write_folder(tmp_path / "other", some(1, shape=(3, 16, 16)))
+    (tmp_path / "other" / "000.png").rename(folder / "zzz.png")
+    with pytest.raises(DataError, match=r"zzz\.png is 16x16; 12x12 are needed"):
+        read_images(folder, SHAPE)
+
+
+def test_a_folder_of_one_image_is_refused(tmp_path, make_images):
+    folder = write_folder(tmp_path / "folder", some(1, shape=(1, 12, 12)))
+    with pytest.raises(ValueError, match="holds 1 image"):
+        subjects.images(folder, make_images(9, 0), None, 4)
 
 
 def test_a_zip_entry_that_would_be_left_out_is_an_error(tmp_path):

@@ -107,6 +107,26 @@ def test_markdown_has_the_table_and_its_pictures_exist(evaluations, tmp_path):
     assert len({line.count("|") for line in table}) == 1
 
 
+def test_warnings_copies_and_every_setting_are_on_the_page(write, tmp_path):
+    def with_more(values):
+        values["warnings"] = ["1,000 images are few"]
+        values["training"]["config"] = {"name": "latent", "trainer": {"lr": 0.00123}, "run": {"folder": "secret"}}
+        values["metrics"]["inception"] |= {
+            "memorisation": {"median": 9.0, "test_median": 8.0, "share_closer": 0.123},
+            "inception_score": {"mean": 4.5, "std": 0.25},
+            "density": 0.875,
+        }
+
+    folder = write("latent", "diffusion", 9.0, 600.0, change=with_more)
+    html = write_report([read_evaluation(folder)], tmp_path / "out").read_text()
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    for text in ("1,000 images are few", "12.3 %", "4.50 ± 0.25", "0.875"):
+        assert text in html
+        assert text in markdown
+    assert "lr: 0.00123" in html
+    assert "secret" not in html
+
+
 def test_what_samplers_reach_is_drawn(evaluations, tmp_path):
     rows = [
         {"sampler": name, "passes": n, "distance_test": 1 + 1 / n} for name in ("ddim", "heun") for n in (5, 10, 20)

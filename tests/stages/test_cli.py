@@ -171,3 +171,13 @@ def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):
     with pytest.raises(FolderError, match="other things"):
         folders.prepare(RunConfig(folder=str(tmp_path), overwrite=True), "stage", "name")
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_grid_shows_every_class_or_ten_of_many():
+    from latentdiff.stages.diffusion import shown_classes
+
+    assert shown_classes(0) is None
+    assert shown_classes(10) == list(range(10)) * 10
+    assert shown_classes(3)[:10] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert shown_classes(102)[:10] == [0, 10, 20, 30, 40, 51, 61, 71, 81, 91]
+    assert len(shown_classes(102)) == 100

@@ -43,8 +43,8 @@ def test_compare_alone_measures_the_released_models_once(capsys):
     arguments = ["--num_images=20", "--data.source=embedded"]
     compare.main(arguments)
     names = [row["name"] for row in report()["rows"]]
-    assert names == ["noise", "vae_baseline", "pixel", "latent", "autoencoder", "real images"]
-    assert evaluations_made(capsys) == 5
+    assert names == ["noise", "gaussian", "vae_baseline", "pixel", "latent", "autoencoder", "real images"]
+    assert evaluations_made(capsys) == 6
     with pytest.raises(FolderError, match="already holds a run"):
         compare.main(arguments)
     Path(

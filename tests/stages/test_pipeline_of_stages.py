@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
+from latentdiff.checkpoint import CheckpointError
 from latentdiff.evaluation import feature_nets
 from latentdiff.stages import autoencoder, average, compare, diffusion, evaluate, latents, release, sample
 from latentdiff.stages.folders import FolderError
@@ -389,6 +390,38 @@ def test_the_best_model_is_kept_beside_the_last(workbench):
     assert kept["images_seen"] == int(best["images_seen"])
     assert load(folder / "best.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
     assert not (workbench / "stages/diffusion/fashion-mnist-latent/best.safetensors").exists()
+
+
+def test_held_out_images_are_measured_each_epoch_and_costly_looks_are_rarer(workbench):
+    diffusion.main([*TRAINER, *UNET, "--name=rarely", "--quality_images=10", "--sample_every=2"])
+    rows = read_rows(workbench / "stages/diffusion/fashion-mnist-rarely/metrics.csv")
+    assert len(rows) > 2
+    assert all(row["val_loss"] for row in rows)
+    looked = [bool(row["distance"]) for row in rows]
+    assert looked == [number % 2 == 0 or number == len(rows) for number in range(1, len(rows) + 1)]
+
+
+def test_a_model_that_may_have_seen_the_test_images_is_told_of(workbench, capsys):
+    anew = ["--data.split=fractions", "--data.fractions=[0.9,0.0,0.1]", "--data.max_images=null"]
+    diffusion.main([*TRAINER, *UNET, *anew, "--autoencoder=none", "--name=seen", "--quality_images=0"])
+    common = ["--inception=off", "--lpips=off", "--num_images=20", "--steps=1", "--run.overwrite"]
+    model = ["--checkpoint=stages/diffusion/fashion-mnist-seen/model.safetensors", "--name=seen"]
+    warned = []
+    for split in (["--data.split=fractions"], anew):
+        evaluate.main([*model, *common, *split])
+        values = json.loads(Path("stages/evaluate/seen/evaluation.json").read_text())
+        warned.append("it may have seen test images" in " ".join(values["warnings"]))
+        assert "split" in values["data"]["test_split"]
+        assert values["metrics"]["pixels"]["train_images"] == values["data"]["train_images"]
+    assert warned == [True, False]
+
+
+def test_a_classifier_of_other_images_is_left_out_before_any_work(workbench, capsys):
+    arguments = ["--checkpoint=noise", "--num_images=20", "--inception=off", "--lpips=off", "--run.folder=none"]
+    with pytest.raises(CheckpointError, match="nothing to measure fashion-mnist with"):
+        evaluate.main([*arguments, "--data.size=32"])
+    assert "the classifier is for images of 1x28x28" in capsys.readouterr().out
+    assert not Path("none").exists()
 
 
 def test_a_folder_of_ones_own_images_goes_through_both_stages(workbench):
