@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 
-
 # Rows, and columns, of a run's sample grid.
 GRID = 10
 

@@ -97,7 +97,11 @@ def run_sources(
         budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}"]
         # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
         config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]
-        quiet = ["--quality_images=0", "--sample_every=1000"] if source.stage == "diffusion" else []
+        quiet = (
+            ["--quality_images=0", "--sample_every=1000", "--validation_images=200"]
+            if source.stage == "diffusion"
+            else []
+        )
         arguments = [*config, *data_flags(data), *quiet, *budget, *flags, *own]
         model = trained(source.stage, arguments, root / source.name)
         if source.name != START:
