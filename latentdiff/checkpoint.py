@@ -8,6 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -119,4 +120,11 @@ def device_name(device: torch.device | str) -> str:
 
 def environment() -> dict[str, str]:
     """Versions that a result depends on."""
-    return {"latentdiff": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    others = {name: version(name) for name in ("torchvision", "lightning", "pillow")}
+    return {
+        "latentdiff": __version__,
+        "torch": torch.__version__,
+        **others,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+    }

@@ -67,6 +67,17 @@ def test_real_cifar(real_cache):
 
 
 @real["flowers-102"]
+def test_real_flowers_hold_four_equal_pairs(real_cache):
+    from latentdiff.data import open_files
+    from latentdiff.data.duplicates import digest_files, find_duplicates
+
+    settings = DataConfig(name="flowers-102", root=str(REAL), cache_folder=real_cache)
+    splits = [load_data(settings, split) for split in ("train", "val", "test")]
+    digests = digest_files(open_files(settings), [name for data in splits for name in data.files])
+    assert find_duplicates([data.images for data in splits], digests, threshold=0.0).total("file") == 4
+
+
+@real["flowers-102"]
 def test_real_flowers_pooled_and_official(real_cache):
     splits = {}
     for rule, sizes in (("default", (6551, 819, 819)), ("official", (1020, 1020, 6149))):
