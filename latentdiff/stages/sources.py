@@ -29,6 +29,7 @@ class Source:
         stage: What trains it.
         flags: Settings beside the config's; ``{root}`` is where the runs are.
         config: Its config, where that has another name.
+        kid: Its project looked at KID while it trained; without Inception the classifier's distance serves.
     """
 
     name: str
@@ -38,12 +39,15 @@ class Source:
     stage: str = "diffusion"
     flags: tuple[str, ...] = ()
     config: str | None = None
+    kid: bool = False
 
 
 EDM = ("--sampler=heun", "--steps=18")
 SDE = ("--sampler=predictor_corrector", "--steps=50")
 RUNS = (
-    Source("ddpm_unet", 1, "DDPM U-Net, linear schedule, eps", flags=("--quality_images=100", "--sample_every=2")),
+    Source(
+        "ddpm_unet", 1, "DDPM U-Net, linear schedule, eps", flags=("--quality_images=100", "--sample_every=2"), kid=True
+    ),
     Source("karras_base", 2, "residual network told neither noise nor class, EDM", EDM),
     Source("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM),
     Source("karras_class", 2, "the same, wider and told the class", ("--sampler=dpmpp_2m", "--steps=10")),
@@ -87,13 +91,17 @@ def run_sources(
     Returns: the folders of the evaluations, of the sources' models under ``sources``, of the released ones under
     ``released``.
     """
+    from latentdiff.evaluation.feature_nets import find_inception
+
     # Of another length they are other runs: one must not go on with another's latents.
     length = f"{SECONDS if seconds is None else seconds:g}"
     root = folders.default_folder("sources", data.name) / f"{length}-seconds"
     here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+    with_kid = find_inception() is not None
     found, runs = [], RUNS if _mnist_is_here() else tuple(run for run in RUNS if run.project != 3)
     for source in runs:
         own = [flag.format(root=root) for flag in source.flags]
+        own += ["--quality_net=inception"] if source.kid and with_kid else []
         budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}"]
         # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
         config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]

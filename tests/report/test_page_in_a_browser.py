@@ -75,6 +75,17 @@ def test_the_page_sorts_picks_a_class_fits_and_is_silent(page_file, browser):
     )
     assert (before, after) == (0, -58)
 
+    # Dark, and on paper: no text in its ground's colour, and nothing beyond the sheet.
+    colours = "() => [getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    light = page.evaluate(colours)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(colours)
+    assert dark[0] != dark[1]
+    assert dark != light
+    page.emulate_media(color_scheme="light", media="print")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(media="screen")
+
     broken = "() => [...document.images].filter(image => !image.complete || !image.naturalWidth).length"
     assert page.evaluate(broken) == 0
     for width in (360, 768, 1280):
