@@ -13,15 +13,16 @@ MOST_CLASSES = 20
 
 
 def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
-    """Bars of the classifier distance within each class for each diffusion model that has it; None if none has.
+    """Bars of the distance within each class for each diffusion model that has it; None if none has.
 
-    Of many classes the twenty worst are drawn.
+    The distance is the classifier's, or where there is none the FID. Of many classes the twenty worst are drawn.
     """
-    found = [
-        (item.name, hue, item.get("metrics", "classifier", "per_class_distance")) for item, hue in hued(evaluations)
-    ]
-    models = [(name, hue, distances) for name, hue, distances in found if distances]
-    if not models:
+    for net in ("classifier", "inception"):
+        found = [(item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in hued(evaluations)]
+        models = [(name, hue, distances) for name, hue, distances in found if distances]
+        if models:
+            break
+    else:
         return None
     worst: dict[str, float] = {}
     for *_, distances in models:

@@ -63,6 +63,7 @@ def write_report(
         "plots": plots,
         "galleries": shown,
         "sheets": class_sheets(evaluations),
+        "num_classes": len(evaluations[0].get("data", "class_names") or ()),
         "models": [
             (evaluation.name, facts(evaluation), commands(evaluation), settings(evaluation))
             for evaluation in evaluations
@@ -140,7 +141,8 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
         ),
         (
             "Quality by class",
-            "Fréchet distance within each class in the classifier's features, worst class first. Lower is better.",
+            "Fréchet distance within each class, worst class first, in the classifier's features or, where there is "
+            "none, Inception's. Lower is better.",
             per_class,
             "classes.png",
         ),
