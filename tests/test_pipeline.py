@@ -185,3 +185,18 @@ def test_every_solver_of_the_flow_takes_the_released_model_to_the_same_images():
     for sampler in ("ddim", "euler", "heun", "dpmpp_2m"):
         assert (net.sample(4, sampler=sampler, steps=20).float() - truth).abs().mean() < 5.0  # grey levels of 255
     assert (net.sample(4, sampler="unipc", steps=10, seed=1).float() - truth).abs().mean() > 20.0
+
+
+@pytest.mark.parametrize(("name", "labels"), [("celeba", None), ("flowers-102", 50)])
+def test_the_released_colour_models_sample_photographs_and_encode_their_own(name, labels):
+    if shelf.find(f"{name}/latent.safetensors") is None:
+        pytest.skip("the released model is not installed")
+    net = load(f"checkpoints/{name}/latent.safetensors")
+    images = net.sample(num_images=3, labels=labels, steps=10, seed=0)
+    assert (images.dtype, images.shape) == (torch.uint8, (3, 3, 64, 64))
+    assert images.float().std() > 20.0  # neither grey nor all alike
+    assert (images[0].float() - images[1].float()).abs().mean() > 10.0
+    codec = load(f"checkpoints/{name}/autoencoder.safetensors")
+    assert net.codec.same_space(codec)
+    again = codec.decode(codec.standardise(codec.encode(images).chunk(2, dim=1)[0]))
+    assert (again.float() - images.float()).abs().mean() < 12.0
