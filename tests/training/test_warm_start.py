@@ -38,7 +38,7 @@ def weights(own):
 
 def cost(own):
     class Data:
-        name, source, fingerprint, class_names = "d", "full", "f", ("a",)
+        name, source, fingerprint, class_names, parts = "d", "full", "f", ("a",), ""
 
         def __len__(self):
             return 20
