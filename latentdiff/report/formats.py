@@ -23,8 +23,9 @@ def plus_minus(value: float, error: float | None) -> str:
 
 
 def kid(value: dict[str, float]) -> str:
-    """KID in thousandths, with its standard deviation over the subsets."""
-    return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if value.get("std") is not None else "")
+    """KID in thousandths, with its standard deviation over the subsets, where there is more than one."""
+    spread = value.get("std") is not None and value.get("subsets") != 1
+    return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if spread else "")
 
 
 def score(value: dict[str, float]) -> str:

@@ -392,13 +392,15 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def summary(values: dict[str, Any]) -> list[str]:
     """The main numbers, each with its floor."""
+    from latentdiff.report import formats
+
     lines = []
     metrics, floors = values["metrics"], values["floors"]
     if metrics["inception"]:
         kid = metrics["inception"]["kid_test"]
         lines.append(
             f"FID to test {metrics['inception']['fid_test']:.2f}, to train {metrics['inception']['fid_train']:.2f} "
-            f"(real training images: {floors['inception']['fid_test']:.2f}); KID {kid['mean']:.5f} ± {kid['std']:.5f}"
+            f"(real training images: {floors['inception']['fid_test']:.2f}); KID × 1000 {formats.kid(kid)}"
         )
         if far := metrics["inception"].get("fid_infinity"):
             lines.append(

@@ -197,3 +197,10 @@ def test_of_several_models_the_best_is_compared(write, five):
     sentence = verdict(read(*five, again))
     assert sentence.startswith("Latent (again) beat pixel: FID to the test images 9.50")
     assert "The best of 2 latent models is compared" in sentence
+
+
+def test_a_kid_of_one_subset_has_no_spread():
+    from latentdiff.report.formats import kid
+
+    assert kid({"mean": 0.0123, "std": 0.0, "subsets": 1, "subset_size": 819}) == "12.30"
+    assert kid({"mean": 0.0123, "std": 0.001, "subsets": 100, "subset_size": 1000}) == "12.30 ± 1.00"
