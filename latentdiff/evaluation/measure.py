@@ -181,7 +181,12 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
                 f"{count:,} {what} are fewer than the {dim:,} features of {reference.net['name']}: the distance is too "
                 "large by an amount that depends on that number, and compares only with others of equally many."
             )
-    found += copies(result.get("memorisation", {}))
+    copied = result.get("memorisation", {}).get("share_closer", 0.0)
+    if copied > MOST_CLOSE:
+        found.append(
+            f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
+            "may be repeating its training images."
+        )
     if labels is not None and result.get("per_class_distance"):
         counts = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
         if int(counts.min()) < dim:
@@ -191,17 +196,6 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
                 f"{reference.net['name']}: the distances for each class compare only with others of equally many."
             )
     return found
-
-
-def copies(close: dict[str, float]) -> list[str]:
-    """A warning where ``memorisation``, of features or of pixels, found too many images too close; else nothing."""
-    copied = close.get("share_closer", 0.0)
-    if copied <= MOST_CLOSE:
-        return []
-    return [
-        f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model may be "
-        "repeating its training images."
-    ]
 
 
 def _against_test(

@@ -151,7 +151,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
                     (sampling.get("device"), str),
                 ),
             ),
-            ("Warnings", list(evaluation.get("warnings") or [])),
+            *(("Warning", [warning]) for warning in evaluation.get("warnings") or []),
             ("Versions", [f"{name} {version}" for name, version in (evaluation.get("environment") or {}).items()]),
         )
         if parts

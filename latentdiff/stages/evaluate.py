@@ -92,7 +92,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.evaluation.infinity import distance_at_infinity
     from latentdiff.evaluation.lpips_scores import diversity, lpips_between
     from latentdiff.evaluation.manifold import pixel_memorisation
-    from latentdiff.evaluation.measure import Reference, copies, measure, warnings
+    from latentdiff.evaluation.measure import Reference, measure, warnings
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
     from latentdiff.report.grids import save_grid
@@ -156,7 +156,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     if subject.kind in GENERATED:
         print("nearest training images, by pixels")
         metrics["pixels"] = pixel_memorisation(images, train.images, test.images[: max(n, 2)])
-        notes += copies(metrics["pixels"])
+        if (copied := metrics["pixels"]["copied"]) > 0.01:
+            notes.append(f"{copied:.0%} of the images are copies of training images, pixel by pixel.")
     originals = test.images[:n] if subject.kind == "reconstruction" else None
     if originals is not None:
         metrics["reconstruction"] = fidelity(images, originals)

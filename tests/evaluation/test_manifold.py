@@ -61,3 +61,19 @@ def test_repeated_training_images_are_seen():
 def test_too_few_are_refused():
     with pytest.raises(ValueError, match="more than 5"):
         Manifold(normal(5, 3, 0))
+
+
+def test_plain_copies_are_told_from_new_images_pixel_by_pixel():
+    from latentdiff.evaluation.manifold import pixel_differences, pixel_memorisation
+
+    generator = torch.Generator().manual_seed(0)
+    train, test, new = (
+        torch.randint(0, 256, (n, 1, 6, 6), dtype=torch.uint8, generator=generator) for n in (5000, 200, 100)
+    )
+    assert pixel_differences(train[[4999]] // 2 * 2, train)[0] < 1.0  # the last bit apart, in the last piece
+    found = pixel_memorisation(new, train, test)
+    assert (found["copied"], found["train_images"]) == (0.0, 5000)
+    assert found["median"] == pytest.approx(found["test_median"], rel=0.05)
+    half = torch.cat([new[:50], train[-50:]])
+    assert pixel_memorisation(half, train, test)["copied"] == 0.5
+    assert pixel_memorisation(half, train, test)["least"] == pytest.approx(0.0, abs=0.1)
