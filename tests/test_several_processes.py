@@ -68,6 +68,7 @@ def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     assert [path.name for path in one] == [path.name for path in two]
 
 
+@pytest.mark.slow
 def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path):
     import torchvision
 
@@ -182,6 +183,7 @@ def ancestors(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_slurm_step_is_understood(stage, tmp_path):
     arguments = ["-m", "latentdiff.stages.sample", "--checkpoint", str(RELEASED / "latent.safetensors")]
     arguments += ["--num_images", "3", "--steps", "1", "--run.folder", "run"]
