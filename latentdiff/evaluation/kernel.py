@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ROWS = 1000  # Of a matrix of kernels at a time.
+
 
 class KernelDistance(NamedTuple):
     """Mean and standard deviation over the subsets, and how many of what size they were."""
@@ -49,6 +51,27 @@ def kernel_distance(
         first, second = (torch.from_numpy(random.choice(len(z), size, replace=False)) for z in (x, y))
         values.append(_mmd2(x[first].float(), y[second].float()))
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+
+
+def kernel_error(x: Tensor, y: Tensor) -> float:
+    """How far the kernel distance of samples ``x`` [n, d] to ``y`` [m, d] scatters from one draw of n to another.
+
+    The delta method of a U-statistic: a sample moves MMD^2 by 2 h / n, h its mean kernel with the other samples less
+    that with the reference, so that the variance is about 4 Var(h) / n (Serfling 1980, section 5.3.2). The reference is
+    taken as given, since it is the same for every model. Small beside it is what :func:`kernel_distance` adds by taking
+    subsets. An upper estimate for few samples close to the reference: measured 1.3 times too large for 200 of them in 8
+    dimensions. Raises ValueError as that does.
+    """
+    if min(len(x), len(y)) < 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"at least 2 features of one size are needed on each side, not {list(x.shape)}, {list(y.shape)}"
+        )
+    x, y, moved = x.float(), y.float(), []
+    for rows in x.split(ROWS):
+        within, across = (((rows @ z.T / x.shape[1] + 1).double() ** 3).sum(dim=1) for z in (x, y))
+        itself = ((rows * rows).sum(dim=1) / x.shape[1] + 1).double() ** 3
+        moved.append((within - itself) / (len(x) - 1) - across / len(y))
+    return float(2 * torch.cat(moved).std() / len(x) ** 0.5)
 
 
 def _mmd2(x: Tensor, y: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import ImageSet
+from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
 from latentdiff.evaluation.inception_score import SPLITS, inception_score
-from latentdiff.evaluation.kernel import kernel_distance
+from latentdiff.evaluation.kernel import kernel_distance, kernel_error
 from latentdiff.evaluation.manifold import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
@@ -59,7 +60,7 @@ class Reference:
         test: ImageSet,
         folder: Path | str | None = None,
         max_images: int | None = None,
-        seed: int = 0,
+        seed: int = REFERENCE_SEED,
         progress: bool = True,
     ) -> Reference:
         """Take the features of both splits.
@@ -74,10 +75,10 @@ class Reference:
             seed: Seed of that draw.
             progress: Show a progress bar while extracting.
         """
-        index = _draw(len(train), max_images or len(train), seed)
+        index = drawn(None, len(train), max_images or len(train), seed)
         # As many of each class, for the distances within classes.
-        draw = partial(_draw_evenly, test.labels) if test.class_names else partial(_draw, len(test))
-        test_index = draw(max_images or len(test), seed)
+        labels = test.labels if test.num_classes else None
+        test_index = drawn(labels, len(test), max_images or len(test), seed)
         train, test = train.take(index), test.take(test_index)
 
         def features(images: ImageSet) -> Features:
@@ -116,8 +117,7 @@ class Reference:
         A generator that gave perfect new images would score about this; 0 is out of reach. The accuracy is an
         exception: it is that of the test images, since the classifier has learnt the training images' classes.
         """
-        draw = partial(_draw_evenly, self.train_labels) if self.class_names else partial(_draw, len(self.train))
-        index = draw(count, seed)
+        index = drawn(self.train_labels if self.class_names else None, len(self.train), count, seed)
         features = self.train[index]
         result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed)
         if self.judges:
@@ -140,7 +140,8 @@ def measure(
 
     Returns:
         Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.frechet.standard_error` ``fid_test_error``,
-        ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size}, what
+        ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size} and its
+        :func:`~latentdiff.evaluation.kernel.kernel_error` ``kid_test_error``, what
         :func:`~latentdiff.evaluation.manifold.precision_recall` gives for the test images, ``memorisation`` (see there)
         and, where the weights have a classification head, ``inception_score`` {mean, std};
         under a classifier ``distance_test``, ``distance_test_error``, ``distance_train`` (these are not FIDs: another
@@ -159,7 +160,8 @@ def measure(
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
     result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
     if paired:
-        del result[f"{reference.net['metric']}_test_error"]
+        for key in [key for key in result if key.endswith("_error")]:
+            del result[key]
     if reference.net["metric"] == "fid":
         result["memorisation"] = memorisation(features.pooled, reference.train.pooled, reference.test.pooled)
         if features.logits is not None and len(features) >= SPLITS:
@@ -209,6 +211,7 @@ def _against_test(
     }
     if metric == "fid":
         result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, seed=seed)._asdict()
+        result["kid_test_error"] = kernel_error(features.pooled, reference.test.pooled)
         if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
             result |= precision_recall(Manifold(features.pooled), reference.test_manifold)
     if labels is not None and reference.judges:
@@ -232,20 +235,3 @@ def _per_class(features: Features, labels: Tensor, reference: Reference) -> dict
 
 def _accuracy(features: Features, labels: Tensor) -> float:
     return float((features.logits.argmax(dim=1) == labels).double().mean())
-
-
-def _draw(available: int, count: int, seed: int) -> Tensor:
-    """int64 [min(count, available)]: which ones, in ascending order."""
-    return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:count].sort().values
-
-
-def _draw_evenly(labels: Tensor, count: int, seed: int) -> Tensor:
-    """int64 [min(count, n)]: which of n labelled images, as many of each class as there are, in ascending order."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    rank = torch.empty_like(order)
-    for k in labels.unique():
-        own = order[labels[order] == k]
-        rank[own] = torch.arange(len(own))
-    # The first of each class, then the second of each; among equals in the drawn order.
-    by_rank = order[rank[order].sort(stable=True).indices]
-    return by_rank[:count].sort().values

@@ -14,6 +14,7 @@ from latentdiff import checkpoint, processes
 from latentdiff.codec import Codec, load_codec
 from latentdiff.data import ImageSet
 from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.pipeline import Request, load_diffusion
@@ -38,6 +39,7 @@ class Subject:
         sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
         provenance: How the model was trained.
         shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
+        originals: Of reconstructions, the real images, uint8 [n, c, h, w].
         denoising: Gives the decoded states of the first images after some of the steps, uint8 [b, c, h, w] each.
     """
 
@@ -49,6 +51,7 @@ class Subject:
     provenance: dict[str, Any] | None = None
     denoising: Callable[[], list[Tensor]] | None = None
     shared: bool = False
+    originals: Tensor | None = None
 
 
 def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
@@ -111,7 +114,9 @@ def autoencoder(
     batch_size: int,
     device: torch.device,
 ) -> Subject:
-    """An autoencoder's reconstructions of the first test images, or its decoding of N(0, I), the VAE baseline.
+    """An autoencoder's reconstructions of test images, or its decoding of N(0, I), the VAE baseline.
+
+    Of fewer than all test images, those are taken that :class:`~latentdiff.evaluation.measure.Reference` takes.
 
     Raises :class:`~latentdiff.checkpoint.CheckpointError`, and ValueError for images of another shape or too many.
     """
@@ -128,9 +133,12 @@ def autoencoder(
         return Subject("prior", (codec.decode_prior(z) for z in latents), sampling=sampling, **about)
     if num_images > len(test):
         raise ValueError(f"{num_images:,} reconstructions were asked for; the test split has {len(test):,} images")
-    batches = (codec.reconstruct(test.images[indices.start : indices.stop]) for indices in ranges)
     # A set without classes has labels, all alike, that mean nothing.
-    return Subject("reconstruction", batches, test.labels[:num_images] if test.num_classes else None, **about)
+    labels = test.labels if test.num_classes else None
+    chosen = drawn(labels, len(test), num_images, REFERENCE_SEED)
+    originals = test.images[chosen]
+    batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
+    return Subject("reconstruction", batches, None if labels is None else labels[chosen], originals=originals, **about)
 
 
 def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:

@@ -12,17 +12,17 @@ from latentdiff.report.hues import hued
 MOST_CLASSES = 20
 
 
-def per_class(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+def per_class(
+    evaluations: list[Evaluation], net: str = "classifier", theme: Theme = "light", format: Format = "svg"
+) -> bytes | None:
     """Bars of the distance within each class for each diffusion model that has it; None if none has.
 
-    The distance is the classifier's, or where there is none the FID. Of many classes the twenty worst are drawn.
+    The distance is in the features of ``net``, ``classifier`` or ``inception``. Of many classes the twenty worst are
+    drawn.
     """
-    for net in ("classifier", "inception"):
-        found = [(item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in hued(evaluations)]
-        models = [(name, hue, distances) for name, hue, distances in found if distances]
-        if models:
-            break
-    else:
+    found = [(item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in hued(evaluations)]
+    models = [(name, hue, distances) for name, hue, distances in found if distances]
+    if not models:
         return None
     worst: dict[str, float] = {}
     for *_, distances in models:

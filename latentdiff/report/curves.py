@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from latentdiff.report.canvas import Format, Theme, canvas, label_ends, rendered, style
-from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.hues import hued
+from latentdiff.report.evaluation import Evaluation, in_order
+from latentdiff.report.hues import HUES, hued
 
 # What a history may hold of the quality of samples, in the order of preference, and what it is called.
 QUALITIES = {"distance": "classifier distance", "kid": "KID"}
@@ -71,6 +71,15 @@ def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format
             if points := _points(evaluation, "images_seen", key):
                 lines.append(Line(name, hue, points, dashed=dashed))
     return _drawn(lines, *_images(lines), "loss", theme, format) if lines else None
+
+
+def reconstruction(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
+    """Held-out PSNR of each autoencoder against the images it has seen. None without a history."""
+    lines = []
+    for index, evaluation in enumerate(item for item in in_order(evaluations) if _points(item, "images_seen", "psnr")):
+        hues = HUES["latent"]
+        lines.append(Line(evaluation.name, hues[index % len(hues)], _points(evaluation, "images_seen", "psnr")))
+    return _drawn(lines, *_images(lines), "PSNR, dB", theme, format) if lines else None
 
 
 def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation, str]]]:

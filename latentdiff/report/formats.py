@@ -22,10 +22,10 @@ def plus_minus(value: float, error: float | None) -> str:
     return f" ± {error:.{digits}f}"
 
 
-def kid(value: dict[str, float]) -> str:
-    """KID in thousandths, with its standard deviation over the subsets, where there is more than one."""
-    spread = value.get("std") is not None and value.get("subsets") != 1
-    return f"{1e3 * value['mean']:.2f}" + (f" ± {1e3 * value['std']:.2f}" if spread else "")
+def kid(value: dict[str, float], error: float | None = None) -> str:
+    """KID in thousandths, with its standard error where that is known."""
+    thousandths = 1e3 * value["mean"]
+    return f"{thousandths:.2f}" + ("" if error is None else plus_minus(1.0, 1e3 * error))
 
 
 def score(value: dict[str, float]) -> str:

@@ -86,4 +86,6 @@ def _among(evaluation: Evaluation) -> str:
     net = "inception" if evaluation.get("features", "inception") else "classifier"
     count = evaluation.get("features", net, "train_images")
     named = "Inception's" if net == "inception" else "the classifier's"
-    return f"Nearest in {named} features" + (f", among {count:,} training images." if count else ".")
+    text = f"Nearest in {named} features" + (f", among {count:,} training images" if count else "")
+    distances = evaluation.get("pictures", "neighbours", "distances")
+    return text + (f", at distances of {min(distances):.2f} to {max(distances):.2f}." if distances else ".")

@@ -36,8 +36,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         )
     if any(item.get("metrics", net, f"{metric}_test_error") for item in evaluations for net, metric in METRICS):
         notes["±"] = (
-            "Behind an FID or a classifier distance: its standard error, how far it scatters from one draw of as many "
-            "samples of the same model to another. How far another training run would move it is not in it."
+            "Behind an FID, a KID or a classifier distance: its standard error, how far it scatters from one draw of "
+            "as many samples of the same model to another. How far another training run would move it is not in it."
         )
     if "fid_class" in columns:
         notes["Intra-class FID"] = (
@@ -46,9 +46,19 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         )
     if "kid_test" in columns:
         notes["KID"] = (
-            "Kernel distance to the test images in the same features, in thousandths, ± its standard deviation"
-            f"{_subsets(evaluations)}. Unlike the FID it does not depend on the number of images; near zero it may "
-            "come out negative."
+            f"Kernel distance to the test images in the same features, in thousandths, the mean{_subsets(evaluations)} "
+            "(their standard deviation is in report.json). Unlike the FID it does not depend on the number of images; "
+            "near zero it may come out negative."
+        )
+    if "fid_infinity" in columns:
+        notes["FID, n → ∞"] = (
+            "The FID that infinitely many samples would have (Chong and Forsyth 2020): a line through its values for "
+            "half to all of them, read at 1/n = 0. The real images are as many as for the FID itself."
+        )
+    if columns & {"fid_64", "fid_192", "fid_768"}:
+        notes["FID of 64, 192, 768 features"] = (
+            "The same distance in earlier layers of Inception: far smaller numbers, of local texture rather than of "
+            "things, that compare only within their column."
         )
     if "inception_score" in columns:
         notes["Inception Score"] = (
@@ -122,6 +132,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Where a row comes from: model file, training, sampling and versions, each as far as it is known."""
     model, training, sampling = (evaluation.get(section) or {} for section in ("model", "training", "sampling"))
     codec = {} if evaluation.role == "pixel" else model
+    pixels = evaluation.get("metrics", "pixels") or {}
     return [
         (title, ", ".join(parts))
         for title, parts in (
@@ -150,6 +161,20 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
                     (sampling.get("seconds"), duration),
                     (sampling.get("device"), str),
                 ),
+            ),
+            ("Reconstruction", _fidelity(evaluation)),
+            (
+                "Difference from the nearest training image",
+                _known(
+                    (pixels.get("least"), lambda value: f"{value:.1f} grey levels (rms) at least"),
+                    (pixels.get("median"), lambda value: f"{value:.1f} in the median"),
+                    (pixels.get("test_median"), lambda value: f"{value:.1f} in that of the test images"),
+                    (pixels.get("copied"), lambda share: f"{100 * share:.1f} % copies"),
+                ),
+            ),
+            (
+                "Beside the training",
+                _known((training.get("quality_seconds"), lambda value: f"{duration(value)} to watch the quality")),
             ),
             *(("Warning", [warning]) for warning in evaluation.get("warnings") or []),
             ("Versions", [f"{name} {version}" for name, version in (evaluation.get("environment") or {}).items()]),
@@ -196,12 +221,14 @@ def _subsets(evaluations: list[Evaluation]) -> str:
 
 
 def _reconstruction(evaluations: list[Evaluation]) -> str:
-    measured = next(
-        item.get("metrics", "reconstruction") or {} for item in evaluations if item.role == "reconstruction"
-    )
-    texts = _known(
+    texts = _fidelity(next(item for item in evaluations if item.role == "reconstruction"))
+    return f" Reconstruction: {', '.join(texts)}." if texts else ""
+
+
+def _fidelity(evaluation: Evaluation) -> list[str]:
+    measured = evaluation.get("metrics", "reconstruction") or {}
+    return _known(
         (measured.get("psnr"), lambda value: f"PSNR {value:.1f} dB"),
         (measured.get("ssim"), lambda value: f"SSIM {value:.3f}"),
         (measured.get("lpips"), lambda value: f"LPIPS {value:.4f}"),
     )
-    return f" Reconstruction: {', '.join(texts)}." if texts else ""

@@ -140,11 +140,23 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
             "losses.png",
         ),
         (
-            "Quality by class",
-            "Fréchet distance within each class, worst class first, in the classifier's features or, where there is "
-            "none, Inception's. Lower is better.",
+            "The autoencoder's reconstructions",
+            "PSNR of held-out images while stage one trained, in dB; higher is better. A perceptual or adversarial "
+            "loss lowers it and may still make better images.",
+            curves.reconstruction,
+            "reconstruction.png",
+        ),
+        (
+            "Classifier distance by class",
+            "Fréchet distance within each class in the classifier's features, worst class first. Lower is better.",
             per_class,
             "classes.png",
+        ),
+        (
+            "FID by class",
+            "The same in Inception's features: of few images each, so only for comparing the models here.",
+            partial(per_class, net="inception"),
+            "classes-fid.png",
         ),
         (
             "Pixel values",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ class Column:
         key: Its name in ``report.json``.
         title: Its heading, in two lines.
         path: Where ``evaluation.json`` holds it.
-        show: Its value as text.
-        error: Where the value's standard error is, if anywhere.
+        show: Its value as text, given its standard error if it has one.
+        error: Where that is, if anywhere.
     """
 
     key: str
     title: tuple[str, str]
     path: tuple[str, ...]
-    show: Callable[[Any], str]
+    show: Callable[..., str]
     error: tuple[str, ...] = ()
 
 
@@ -105,15 +106,26 @@ class Table:
         ]
 
 
+def with_error(value: float, error: float | None = None) -> str:
+    """A distance and its standard error."""
+    return distance(value) + plus_minus(value, error)
+
+
 FID_ERROR = ("metrics", "inception", "fid_test_error")
+KID_ERROR = ("metrics", "inception", "kid_test_error")
 DISTANCE_ERROR = ("metrics", "classifier", "distance_test_error")
 DIVERSITY_ERROR = ("metrics", "diversity", "error")
+_TAPS = ("metrics", "inception", "taps")
 COLUMNS = (
-    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), distance, FID_ERROR),
+    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), with_error, FID_ERROR),
     Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
     Column("fid_infinity", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
     Column("fid_class", ("Intra-class", "FID"), ("metrics", "inception", "per_class_mean"), distance),
-    Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid),
+    Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid, KID_ERROR),
+    *(
+        Column(f"fid_{layer}", ("FID of", f"{layer} features"), (*_TAPS, layer, "fid_test"), distance)
+        for layer in ("64", "192", "768")
+    ),
     Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
     Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),
     Column("density", ("", "Density"), ("metrics", "inception", "density"), distance),
@@ -124,10 +136,10 @@ COLUMNS = (
         "distance_test",
         ("Classifier", "distance"),
         ("metrics", "classifier", "distance_test"),
-        distance,
+        with_error,
         DISTANCE_ERROR,
     ),
-    Column("diversity", ("Intra-class", "LPIPS"), ("metrics", "diversity", "mean"), distance, DIVERSITY_ERROR),
+    Column("diversity", ("Intra-class", "LPIPS"), ("metrics", "diversity", "mean"), with_error, DIVERSITY_ERROR),
     Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
     Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
     Column("train_flops", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
@@ -169,7 +181,10 @@ def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:
         value = evaluation.get(*column.path)
         number = value.get("mean") if isinstance(value, dict) else value
         error = evaluation.get(*column.error) if column.error else None
-        cells.append(Cell() if number is None else Cell(number, column.show(value) + plus_minus(value, error)))
+        if number is None:
+            cells.append(Cell())
+        else:
+            cells.append(Cell(number, column.show(value) if error is None else column.show(value, error)))
     return tuple(cells)
 
 
@@ -207,39 +222,89 @@ def judge(evaluations: list[Evaluation]) -> list[str]:
     several models of a kind the best stands for it.
     """
     evaluations = in_order(evaluations)
-    for metric, path, error in (
-        ("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
-        ("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
-    ):
-        measured = [item for item in evaluations if item.get(*path) is not None]
-        rivals = [[item for item in measured if item.role == role] for role in ("latent", "pixel")]
+    for decider in DECIDERS:
+        rivals = [[item for item in decider.measured(evaluations) if item.role == role] for role in ("latent", "pixel")]
         if all(rivals):
-            return _compare(rivals, metric, path, error)
+            return [*_compare(rivals, decider), *_level_pairs(evaluations, decider)]
     missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
     reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
-    return [f"Whether the latent space paid off cannot be said: {reason}.", *_data_reservations(evaluations[0])]
+    ranked = next((decider for decider in DECIDERS if len(decider.measured(evaluations)) > 1), None)
+    return [
+        f"Whether the latent space paid off cannot be said: {reason}.",
+        *(_ranking(evaluations, ranked) + _level_pairs(evaluations, ranked) if ranked else []),
+        *_data_reservations(evaluations[0]),
+    ]
 
 
-def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...], error: tuple[str, ...]) -> list[str]:
+@dataclass(frozen=True)
+class Decider:
+    """A metric that models are ranked by, less being better: its name, where its value is, and its standard error."""
+
+    metric: str
+    path: tuple[str, ...]
+    error: tuple[str, ...]
+
+    def measured(self, evaluations: list[Evaluation]) -> list[Evaluation]:
+        return [item for item in evaluations if item.get(*self.path) is not None]
+
+    def text(self, evaluation: Evaluation) -> str:
+        return with_error(evaluation.get(*self.path), evaluation.get(*self.error))
+
+
+DECIDERS = (
+    Decider("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
+    Decider("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
+)
+
+
+def _ranking(evaluations: list[Evaluation], decider: Decider) -> list[str]:
+    ranked = sorted(decider.measured(evaluations), key=lambda item: item.get(*decider.path))
+    return [f"By {decider.metric}, best first: {', '.join(f'{item.name} {decider.text(item)}' for item in ranked)}."]
+
+
+def _level_pairs(evaluations: list[Evaluation], decider: Decider) -> list[str]:
+    """Which other models next to each other in rank are too close to be told apart by the samples that were drawn."""
+    # Reconstructions are no draw of samples, and latent against pixel has its own sentence.
+    drawn = [item for item in decider.measured(evaluations) if item.role != "reconstruction"]
+    ranked = sorted(drawn, key=lambda item: item.get(*decider.path))
+    pairs = [
+        f"{first.name} and {second.name}"
+        for first, second in pairwise(ranked)
+        if {first.role, second.role} != {"latent", "pixel"} and _difference(first, second, decider) <= 0
+    ]
+    return [f"These cannot be told apart by their {decider.metric}: {'; '.join(pairs)}."] if pairs else []
+
+
+def _difference(first: Evaluation, second: Evaluation, decider: Decider) -> float:
+    """How far ``second`` is behind ``first`` beyond what the draw of their samples may have done."""
+    errors = (item.get(*decider.error) or 0.0 for item in (first, second))
+    return second.get(*decider.path) - first.get(*decider.path) - ERRORS * math.hypot(*errors)
+
+
+def _compare(rivals: list[list[Evaluation]], decider: Decider) -> list[str]:
     """The sentences for the best latent and the best pixel model, of which there is at least one each."""
+    path = decider.path
     bests = [min(models, key=lambda item: item.get(*path)) for models in rivals]
     first, second = sorted(bests, key=lambda item: item.get(*path))
     low, high = first.get(*path), second.get(*path)
-    doubt = ERRORS * math.hypot(*(item.get(*error) or 0.0 for item in (first, second)))
-    level = high <= max(low * LEVEL, low + doubt)
+    drawn_apart = _difference(first, second, decider) > 0
+    level = high <= low * LEVEL or not drawn_apart
     better, worse = _called(first), _called(second)
     finding = f"{better} and {worse} are level" if level else f"{better} beat {worse}"
     sentences = [
-        f"{finding[0].upper()}{finding[1:]}: {metric} {_with_error(first, path, error)} against "
-        f"{_with_error(second, path, error)} (lower is better), "
+        f"{finding[0].upper()}{finding[1:]}: {decider.metric} {decider.text(first)} against "
+        f"{decider.text(second)} (lower is better), "
         f"after {_training(first, ' of training')} against {_training(second)}."
     ]
     if level:
         sentences.append(
             "A difference this small is within what other samples of the same models would change."
-            if high <= low + doubt
+            if not drawn_apart
             else f"A lead below {LEVEL - 1:.0%} is taken for none: another training run may well undo it."
         )
+    unsure = [item.name for item in (first, second) if item.get(*decider.error) is None]
+    if unsure and len(unsure) < 2:
+        sentences.append(f"The standard error of {unsure[0]} is not known, and counted as none: evaluate it again.")
     sentences += _budget(first, second, level)
     for models in rivals:
         if len(models) > 1:
@@ -256,11 +321,6 @@ def _compare(rivals: list[list[Evaluation]], metric: str, path: tuple[str, ...],
         sentences.append(f"An FID from {images} images is unreliable: Inception needs at least {FEWEST_FOR_FID:,}.")
     sentences += _data_reservations(first)
     return [*sentences, "One training run each: how far another run would move these numbers is not known."]
-
-
-def _with_error(evaluation: Evaluation, path: tuple[str, ...], error: tuple[str, ...]) -> str:
-    value = evaluation.get(*path)
-    return distance(value) + plus_minus(value, evaluation.get(*error))
 
 
 def _called(evaluation: Evaluation) -> str:

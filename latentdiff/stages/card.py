@@ -107,7 +107,7 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
 def _results(evaluation: dict[str, Any]) -> list[str]:
     from latentdiff.report import Evaluation
     from latentdiff.report.formats import setting
-    from latentdiff.stages.evaluate import summary
+    from latentdiff.report.summary import summary
 
     how = []
     if evaluation["sampling"]:

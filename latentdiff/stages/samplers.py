@@ -124,6 +124,7 @@ def run(config: SamplersStage, command: str = "") -> Path:
             "steps": request.steps,
             "passes": passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
             "distance_test": found["distance_test"],
+            "distance_error": found["distance_test_error"],
             "class_accuracy": found.get("class_accuracy"),
             "seconds": seconds,
         }

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from latentdiff.evaluation.kernel import kernel_distance
+from latentdiff.evaluation.kernel import kernel_distance, kernel_error
 
 
 def test_distance_is_torch_fidelitys():
@@ -39,3 +39,27 @@ def test_too_few_images_and_unequal_dimensions_are_refused():
         kernel_distance(torch.randn(1, 4), torch.randn(9, 4))
     with pytest.raises(ValueError, match="one size"):
         kernel_distance(torch.randn(9, 4), torch.randn(9, 5))
+
+
+# Close to the reference the estimate is an upper one.
+@pytest.mark.parametrize(("shift", "most"), [(0.0, 1.45), (0.5, 1.25)])
+def test_the_standard_error_is_the_scatter_over_draws(shift, most):
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.randn(1500, 8, generator=generator)
+    draws = [torch.randn(200, 8, generator=generator) * 1.3 + shift for _ in range(60)]
+    scatter = torch.tensor([kernel_distance(x, reference, 1, 200).mean for x in draws]).std()
+    full = torch.tensor([mmd2_of_all(x, reference) for x in draws]).std()
+    expected = torch.tensor([kernel_error(x, reference) for x in draws]).mean()
+    assert 0.8 < float(expected / full) < most
+    assert scatter > full  # one small subset of the reference adds to it
+
+
+def mmd2_of_all(x, y):
+    """The unbiased estimate with every sample and the whole reference, whose own kernel is the same for all draws."""
+    xx, xy = ((a @ b.T / x.shape[1] + 1).double() ** 3 for a, b in ((x, x), (x, y)))
+    return float((xx.sum() - xx.trace()) / (len(x) * (len(x) - 1)) - 2 * xy.mean())
+
+
+def test_the_standard_error_wants_what_the_distance_wants():
+    with pytest.raises(ValueError, match="at least 2 features of one size"):
+        kernel_error(torch.randn(1, 4), torch.randn(9, 4))

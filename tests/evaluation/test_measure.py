@@ -120,7 +120,7 @@ def test_inception_metrics_and_warning(inception_file, make_images):
     features = extract(net, samples.images, progress=False)
     result = measure(features, samples.labels, reference)
     assert json.loads(json.dumps(result)) == result
-    shared = {"fid_test", "fid_test_error", "kid_test", "precision", "recall", "density", "coverage"}
+    shared = {"fid_test", "fid_test_error", "kid_test", "kid_test_error", "precision", "recall", "density", "coverage"}
     assert result.keys() == {*shared, "fid_train", "memorisation"}
     assert reference.floor(20).keys() == {*shared, "images"}
     assert result["kid_test"].keys() == {"mean", "std", "subsets", "subset_size"}

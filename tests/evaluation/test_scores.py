@@ -9,7 +9,7 @@ import torch
 
 from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.inception_score import inception_score
-from latentdiff.evaluation.infinity import distance_at_infinity
+from latentdiff.evaluation.infinity import _distance, distance_at_infinity
 
 
 def test_inception_score_is_torch_fidelitys():
@@ -54,3 +54,11 @@ def test_distance_at_infinity_of_a_shift_keeps_the_shift():
     assert math.isfinite(found["residual"])
     with pytest.raises(ValueError, match="100 samples"):
         distance_at_infinity(features[:50], exact)
+
+
+@pytest.mark.parametrize("n", [20, 60])
+def test_the_subsets_distances_are_frechet_distances(n):
+    features = torch.randn(n, 30, generator=torch.Generator().manual_seed(0))
+    reference = moments(torch.randn(200, 30, generator=torch.Generator().manual_seed(1)) + 0.3)
+    found = _distance(features.double(), features.double() @ reference.root, reference)
+    assert found == pytest.approx(frechet_distance(moments(features), reference), rel=1e-6)

@@ -12,15 +12,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from latentdiff import checkpoint
-from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import AutoencoderConfig
-from latentdiff.data import DataError
+from latentdiff import checkpoint, shelf
+from latentdiff.codec import AutoencoderCodec, load_codec
+from latentdiff.config import AutoencoderConfig, DataConfig
+from latentdiff.data import DataError, load_data
 from latentdiff.evaluation import subjects
+from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
 from latentdiff.evaluation.given_images import is_images, read_images
 from latentdiff.models.autoencoder import Autoencoder
 
 SHAPE = (3, 12, 12)
+RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
 
 
 def some(count=6, shape=SHAPE, seed=0):
@@ -146,7 +148,7 @@ def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_
     test = make_images(6, 0)
     cpu = torch.device("cpu")
     labelled = subjects.autoencoder(path, "reconstruction", test, 4, 0, 2, cpu)
-    assert torch.equal(labelled.labels, test.labels[:4])
+    assert torch.equal(labelled.labels, test.labels[drawn(test.labels, 6, 4, REFERENCE_SEED)])
     without = replace(test, labels=torch.zeros(6, dtype=torch.long), class_names=())
     assert subjects.autoencoder(path, "reconstruction", without, 4, 0, 2, cpu).labels is None
 
@@ -162,3 +164,13 @@ def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(t
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
         subjects.images(tmp_path / "empty", test, None, 4)
+
+
+@pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
+def test_reconstructions_are_of_the_images_that_the_reference_holds():
+    test = load_data(DataConfig(source="embedded"), "test")
+    subject = subjects.autoencoder(RELEASED, "reconstruction", test, 12, 5, 8, torch.device("cpu"))
+    chosen = drawn(test.labels, len(test), 12, REFERENCE_SEED)
+    assert torch.equal(subject.originals, test.images[chosen])
+    assert torch.equal(subject.labels, test.labels[chosen])
+    assert torch.equal(torch.cat(list(subject.batches)), load_codec(RELEASED).reconstruct(subject.originals))

@@ -25,7 +25,7 @@ def test_formats():
         "98.3 k",
         "4.40 M",
     ]
-    assert kid({"mean": 0.00512, "std": 0.0004}) == "5.12 ± 0.40"
+    assert kid({"mean": 0.00512, "std": 0.0004}, 0.0003) == "5.12 ± 0.30"
     assert kid({"mean": -0.00001}) == "-0.01"
 
 
@@ -44,7 +44,7 @@ def test_order_values_and_floor(five):
     assert {key: cell.text for key, cell in latent.items()} == {
         "fid_test": "9.87",
         "fid_train": "10.87",
-        "kid_test": "9.87 ± 0.50",
+        "kid_test": "9.87",
         "distance_test": "0.987",
         "class_accuracy": "93.4 %",
         "parameters": "4.40 M",
@@ -186,7 +186,10 @@ def test_without_inception_the_classifier_decides_and_is_named(write):
 
 def test_what_cannot_be_said(write, five):
     noise, latent = read(five[2]), read(five[1])
-    assert verdict(noise + latent) == "Whether the latent space paid off cannot be said: there is no pixel model here."
+    assert verdict(noise + latent) == (
+        "Whether the latent space paid off cannot be said: there is no pixel model here. "
+        "By FID to the test images, best first: latent 9.87, noise 412.00."
+    )
     assert "there is no latent and no pixel model here" in verdict(noise)
     bare = read(write("bare pixel", "diffusion", 1.0, change=lambda values: values.update(metrics=None)))
     assert "latent and pixel share no metric" in verdict(latent + bare)
@@ -199,8 +202,25 @@ def test_of_several_models_the_best_is_compared(write, five):
     assert "The best of 2 latent models is compared" in sentence
 
 
-def test_a_kid_of_one_subset_has_no_spread():
-    from latentdiff.report.formats import kid
+def test_models_that_their_samples_cannot_tell_apart_are_named(write, five):
+    def error(value):
+        return lambda values: values["metrics"]["inception"].update(fid_test_error=value)
 
-    assert kid({"mean": 0.0123, "std": 0.0, "subsets": 1, "subset_size": 819}) == "12.30"
-    assert kid({"mean": 0.0123, "std": 0.001, "subsets": 100, "subset_size": 1000}) == "12.30 ± 1.00"
+    close = write("latent-b", "diffusion", 10.0, 1200.0, 1500.0, change=error(0.2))
+    sentence = verdict(read(*five, close))
+    assert "These cannot be told apart by their FID to the test images: latent and latent-b." in sentence
+    far = write("latent-c", "diffusion", 12.0, 1200.0, 1500.0, change=error(0.2))
+    assert "latent-b and latent-c" not in verdict(read(*five, close, far))
+    assert "is not known, and counted as none" not in sentence  # of the two that are compared, neither has one
+    own = read(write("a", "images", 20.0, change=error(0.5)), write("b", "images", 20.4, change=error(0.5)))
+    assert "By FID to the test images, best first: a 20.00 ± 0.50, b 20.40 ± 0.50." in verdict(own)
+    assert "cannot be told apart by their FID to the test images: a and b" in verdict(own)
+
+
+def test_an_error_that_only_one_of_two_has_is_said_to_be_missing(write):
+    latent = write("latent", "diffusion", 9.0, 1200.0, 1500.0)
+    known = {"fid_test_error": 0.1}
+    pixel = write(
+        "pixel", "diffusion", 14.0, 2700.0, change=lambda values: values["metrics"]["inception"].update(known)
+    )
+    assert "The standard error of latent is not known, and counted as none" in verdict(read(latent, pixel))

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from latentdiff import checkpoint, load
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.evaluation import feature_nets
+from latentdiff.evaluation.nets import lpips_net
 from latentdiff.stages import autoencoder, average, compare, diffusion, evaluate, latents, release, sample
 from latentdiff.stages.folders import FolderError
 
@@ -147,7 +148,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     alexnet = torchvision.models.alexnet(weights=None).features.state_dict()
     save_file({f"features.{name}": tensor for name, tensor in alexnet.items()}, "trunks/alexnet_features.safetensors")
     monkeypatch.setenv("LATENTDIFF_LPIPS", "absent")
-    assert evaluate.lpips_net(torch.device("cpu")) is None
+    assert lpips_net(torch.device("cpu")) is None
     assert "no LPIPS: there is no LPIPS trunk" in capsys.readouterr().out
     monkeypatch.setenv("LATENTDIFF_LPIPS", "trunks")
     evaluate.main([*common, f"--checkpoint={codec}", "--name=autoencoder"])

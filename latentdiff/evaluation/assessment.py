@@ -1,0 +1,174 @@
+"""Everything that is measured of one set of images, by every net that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdiff import processes
+from latentdiff.data import ImageSet
+from latentdiff.evaluation.extract import extract, extract_together
+from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
+from latentdiff.evaluation.fidelity import fidelity
+from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.infinity import LEAST, distance_at_infinity
+from latentdiff.evaluation.lpips_scores import diversity, lpips_between
+from latentdiff.evaluation.manifold import pixel_memorisation
+from latentdiff.evaluation.measure import Reference, measure, warnings
+from latentdiff.evaluation.subjects import Subject
+from latentdiff.perceptual import Perceptual
+
+# What may repeat its training images.
+GENERATED = ("diffusion", "images", "prior")
+COPIED = 0.01  # A share of copies, pixel by pixel, above which a reader is warned.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What images are measured against.
+
+    Attributes:
+        train: Training images.
+        test: Test images.
+        real_images: At most this many of each.
+        features_folder: Where their features are cached.
+        seed: Of draws and subsets.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    real_images: int
+    features_folder: Path
+    seed: int
+
+    def reference(self, net: FeatureNet) -> Reference:
+        """The real images' features by ``net``; taken by the first process, then read by the others."""
+        with processes.first_before_others():
+            return Reference.build(net, self.train, self.test, self.features_folder, max_images=self.real_images)
+
+
+@dataclass
+class Assessment:
+    """What was found, as an ``evaluation.json`` holds it.
+
+    Attributes:
+        metrics: By net, ``pixels``, ``reconstruction`` and ``diversity``; None where it was not measured.
+        floors: The same of real training images.
+        features: What each net is.
+        notes: What a reader must know before comparing.
+        last: The images' features by the last net, which is Inception where it is there, and the real images'.
+    """
+
+    metrics: dict[str, Any] = field(
+        default_factory=lambda: {"inception": None, "classifier": None, "reconstruction": None, "diversity": None}
+    )
+    floors: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=lambda: {"inception": None, "classifier": None})
+    notes: list[str] = field(default_factory=list)
+    last: tuple[Features, Reference] | None = None
+
+
+def assess(
+    images: Tensor,
+    subject: Subject,
+    against: Against,
+    nets: dict[str, FeatureNet],
+    lpips: Perceptual | None,
+    infinity: bool,
+    taps: Sequence[InceptionFeatures] = (),
+) -> Assessment | None:
+    """Measure ``images``, uint8 [n, c, h, w], of ``subject``; all processes together, None for all but the first.
+
+    Args:
+        images: All of them.
+        subject: Whose they are.
+        against: The real images.
+        nets: By their keys; the order of :func:`~latentdiff.evaluation.nets.feature_nets`.
+        lpips: Or none.
+        infinity: Extrapolate the FID, where there are images enough.
+        taps: Earlier layers of Inception to take further FIDs in.
+    """
+    found = Assessment()
+    for key, net in nets.items():
+        print(f"features: {net.name}")
+        ours = extract_together(net, images)
+        reference = against.reference(net)
+        if processes.first():
+            _by_net(found, key, ours, reference, subject, against.seed, infinity)
+    if not processes.first():
+        return None
+    if taps:
+        found.metrics["inception"]["taps"] = measured = {str(net.dim): _tap(net, images, against) for net in taps}
+        found.floors["inception"]["taps"] = {layer: {"fid_test": tap["floor"]} for layer, tap in measured.items()}
+    if subject.kind in GENERATED:
+        print("nearest training images, by pixels")
+        real = against.test.images[: max(len(images), 2)]
+        found.metrics["pixels"] = pixel_memorisation(images, against.train.images, real)
+        if (copied := found.metrics["pixels"]["copied"]) > COPIED:
+            found.notes.append(f"{copied:.0%} of the images are copies of training images, pixel by pixel.")
+    if subject.originals is not None:
+        found.metrics["reconstruction"] = fidelity(images, subject.originals)
+    if lpips is not None:
+        print("LPIPS")
+        _by_lpips(found, lpips, images, subject, against)
+    return found
+
+
+def _by_net(
+    found: Assessment, key: str, ours: Features, reference: Reference, subject: Subject, seed: int, infinity: bool
+) -> None:
+    own = measure(ours, subject.labels, reference, seed, paired=subject.originals is not None)
+    if key == "inception" and infinity and len(ours) >= LEAST:
+        own["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=seed)
+    if key == "inception" and ours.logits is None:
+        print("no Inception Score: these weights have no classification head, and zeros in its place would score 1.0")
+    found.metrics[key] = own
+    found.features[key] = {
+        **reference.net,
+        "train_images": len(reference.train),
+        "test_images": len(reference.test),
+    }
+    found.floors[key] = reference.floor(len(ours), seed)
+    found.notes += warnings(ours, subject.labels, reference, own)
+    found.last = ours, reference
+
+
+def _tap(net: InceptionFeatures, images: Tensor, against: Against) -> dict[str, float]:
+    """``fid_test`` and ``fid_train`` in an earlier layer, and ``floor``, that of as many real training images."""
+    print(f"features: {net.name}")
+    reference = against.reference(net)
+    own = moments(extract(net, images).pooled)
+    return {
+        "fid_test": frechet_distance(own, reference.test_moments),
+        "fid_train": frechet_distance(own, reference.train_moments),
+        "floor": reference.floor(len(images), against.seed)["fid_test"],
+    }
+
+
+def _by_lpips(found: Assessment, lpips: Perceptual, images: Tensor, subject: Subject, against: Against) -> None:
+    test, seed = against.test, against.seed
+    found.features["lpips"] = {"name": lpips.name, "weights_sha256": lpips.weights_sha256}
+    # Within classes where there are any; pairs across them would be another measure.
+    if test.num_classes == 0 or subject.labels is not None:
+        found.metrics["diversity"] = diversity(lpips, images, subject.labels, seed)
+    found.floors["diversity"] = diversity(lpips, test.images, test.labels if test.num_classes else None, seed)
+    if subject.originals is not None:
+        found.metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, subject.originals).mean())
+
+
+def sampled(subject: Subject, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """The images of ``subject``, uint8 [count, *shape], under a progress bar; of several processes, everyone's."""
+    chunks = [torch.empty(0, *shape, dtype=torch.uint8)]  # Of a process that has no share.
+    mine = len(processes.share(count)) if subject.shared else count
+    with tqdm(total=mine, desc="images", unit="images", disable=None if processes.first() else True) as bar:
+        for chunk in subject.batches:
+            chunks.append(chunk.cpu())
+            bar.update(len(chunk))
+    images = torch.cat(chunks)
+    return processes.everyone(images) if subject.shared else images

@@ -1,0 +1,67 @@
+"""The main numbers of an evaluation as lines of text, for a terminal and a model's card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from latentdiff.report import formats
+
+
+def summary(values: dict[str, Any]) -> list[str]:
+    """The main numbers of ``evaluation.json``, each with its floor, then its warnings."""
+    metrics, floors = values["metrics"], values["floors"]
+    lines = []
+    if metrics["inception"]:
+        lines += _inception(metrics["inception"], floors["inception"], values["features"]["inception"])
+    if pixels := metrics.get("pixels"):
+        lines.append(
+            f"pixel by pixel {pixels['share_closer']:.1%} are, of all {pixels['train_images']:,} training images; the "
+            f"nearest pair differs by {pixels['least']:.1f} grey levels (rms), the median {pixels['median']:.1f}, that "
+            f"of test images {pixels['test_median']:.1f}"
+        )
+    if metrics["classifier"]:
+        lines.append(
+            f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "
+            f"(real training images: {floors['classifier']['distance_test']:.3f})"
+        )
+        if metrics["classifier"].get("class_accuracy") is not None:
+            lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
+    if metrics["reconstruction"]:
+        lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
+        if "lpips" in metrics["reconstruction"]:
+            lines[-1] += f", LPIPS {metrics['reconstruction']['lpips']:.4f}"
+    if metrics.get("diversity"):
+        real = f" (real images: {floors['diversity']['mean']:.3f})" if floors.get("diversity") else ""
+        lines.append(f"LPIPS between two images {metrics['diversity']['mean']:.3f}{real}")
+    if values["sampling"]:
+        lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
+    return [*lines, *(f"note: {warning}" for warning in values["warnings"])]
+
+
+def _inception(found: dict[str, Any], floor: dict[str, Any], features: dict[str, Any]) -> list[str]:
+    lines = [
+        f"FID to test {found['fid_test']:.2f}, to train {found['fid_train']:.2f} "
+        f"(real training images: {floor['fid_test']:.2f}); KID × 1000 "
+        + formats.kid(found["kid_test"], found.get("kid_test_error"))
+    ]
+    if far := found.get("fid_infinity"):
+        lines.append(f"FID extrapolated to infinitely many images {far['value']:.2f} (residual {far['residual']:.2f})")
+    for layer, tap in found.get("taps", {}).items():
+        lines.append(
+            f"FID in the layer of {layer} features: to test {tap['fid_test']:.3f}, to train {tap['fid_train']:.3f} "
+            f"(real training images: {tap['floor']:.3f})"
+        )
+    if "precision" in found:
+        lines.append(
+            "precision {precision:.1%}, recall {recall:.1%}, density {density:.2f}, coverage {coverage:.1%}".format(
+                **found
+            )
+        )
+    if score := found.get("inception_score"):
+        lines.append(f"Inception Score {score['mean']:.2f} ± {score['std']:.2f}")
+    if close := found.get("memorisation"):
+        lines.append(
+            f"{close['share_closer']:.1%} are closer to a training image than 99 % of the test images are (about 1 % "
+            f"for new images), in Inception's features of {features['train_images']:,} training images"
+        )
+    return lines
