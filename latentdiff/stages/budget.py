@@ -9,8 +9,13 @@ from typing import NamedTuple
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
 from latentdiff.stages.kept import Conditions, data_flags, measured, trained
+from latentdiff.stages.released import evaluate_baselines
 
 PATHS = ("latent", "pixel")
+# What is no comparison of its own.
+BASELINES = "baselines"
+# What --budget alone means: minutes on a GPU, about half an hour on two CPU cores.
+USUAL = ("--budget.images=20480", "--budget.steps=160", "--budget.seconds=300")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,10 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
     A run that was interrupted is resumed, one that is finished is kept, and one that two budgets share is made once:
     the same command goes on where it was.
 
-    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation.
+    Noise, and the data set's released VAE baseline and autoencoder, are measured beside them.
+
+    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation; under ``baselines``
+    those of the rest.
 
     Raises:
         ValueError: see :meth:`BudgetConfig.check`.
@@ -89,7 +97,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
         folder = _root(data) / "evaluate" / f"{here.num_images}-images" / name
         return measured(["--checkpoint", str(model), "--name", name], folder, model, here)
 
-    found = {}
+    found: dict[str, list[Path]] = {}
     if budget.images is not None:
         same = Spending("images", budget.images)
         found[f"{budget.images:,} images seen by each"] = [result(path, same) for path in PATHS]
@@ -106,7 +114,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
             whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
             words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
-    return found
+    return found | {BASELINES: evaluate_baselines(data, here)}
 
 
 def _root(data: DataConfig) -> Path:

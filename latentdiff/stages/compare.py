@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from latentdiff.config import DataConfig, RunConfig
-from latentdiff.stages.budget import BudgetConfig
+from latentdiff.stages.budget import BASELINES, USUAL, BudgetConfig
 from latentdiff.stages.folders import default_folder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class CompareStage:
         num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
             with the classifier alone.
         budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
-            goes on.
+            goes on. ``--budget`` alone compares them at 20,480 images seen, at 160 optimiser steps and at 300 seconds.
         preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
             (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables
             to results.md beside the page; what was interrupted goes on.
@@ -57,7 +57,7 @@ def run(config: CompareStage) -> Path:
     check_comparable(evaluations)
     groups = {words: [read[path] for path in group] for words, group in found.items()}
     # The sources' models had minutes each: only the released ones are judged.
-    judged = {"": groups["released"]} if config.preset else groups
+    judged = {"": groups["released"]} if config.preset else {key: groups[key] for key in groups if key != BASELINES}
     data_name = evaluations[0].values["data"]["name"]
     folder = folders.prepare(config.run, "compare", f"{data_name}-{config.preset}" if config.preset else data_name)
     page = write_report(evaluations, folder, config.title, judged, sampler_records(evaluations))
@@ -128,7 +128,14 @@ def main(argv: list[str] | None = None) -> None:
     # `compare A B C` reads better than a list in brackets: folders before the first flag are the evaluations.
     count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     positional = [f"--evaluations={arguments[:count]}"] if count else []
-    run(cli.parse(CompareStage, [*positional, *arguments[count:]]))
+    run(cli.parse(CompareStage, [*positional, *_spelt_out(arguments[count:])]))
+
+
+def _spelt_out(arguments: list[str]) -> list[str]:
+    """``--budget`` alone as the amounts that it means, before those that are given."""
+    if "--budget" not in arguments:
+        return arguments
+    return [*USUAL, *(argument for argument in arguments if argument != "--budget")]
 
 
 if __name__ == "__main__":

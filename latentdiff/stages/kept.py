@@ -20,8 +20,10 @@ ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
 STAGES = {"autoencoder": "AutoencoderStage", "diffusion": "DiffusionStage"}
 
 
-def trained(stage: str, flags: list[str], folder: Path) -> Path:
+def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None) -> Path:
     """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
+
+    What the run prints goes to ``log`` where one is given.
 
     Raises:
         FolderError: The model there was trained with other settings, or on another autoencoder's latents.
@@ -36,7 +38,13 @@ def trained(stage: str, flags: list[str], folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         command += ["--run.resume", "true"]
     print(f"\n$ python {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, *command], check=True)
+    if log is None:
+        subprocess.run([sys.executable, *command], check=True)
+        return model
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as lines:
+        if subprocess.run([sys.executable, *command], stdout=lines, stderr=subprocess.STDOUT).returncode:
+            raise ValueError(f"the run in {folder} ended with an error, the last lines of {log}: mended, it goes on")
     return model
 
 
@@ -78,23 +86,29 @@ class Conditions:
     nets: dict[str, str]
 
     @classmethod
-    def here(cls, data: DataConfig, num_images: int | None = None) -> Conditions:
+    def here(cls, data: DataConfig, num_images: int | None = None, quick: bool = False) -> Conditions:
         """On this machine: ``num_images`` of each model, by default 10,000 on a GPU, else 1,000 against as many real
         ones where there is Inception, and 2,000 where there is only the classifier; never more than the test split has.
+
+        ``quick`` leaves out Inception where there is a classifier, and LPIPS.
         """
         from latentdiff.data import load_data
+        from latentdiff.evaluation.nets import feature_nets, lpips_net
         from latentdiff.precision import resolve_device
 
         device = resolve_device("auto")
         train, test = load_data(data, "train"), load_data(data, "test")
-        nets = evaluate.feature_nets(evaluate.EvaluateStage(data=data), test, device)
-        hashes = {key: net.weights_sha256 for key, net in nets.items()}
-        if lpips := evaluate.lpips_net(device):
+        nets = feature_nets(test, device)
+        only = ["classifier"] if quick and "classifier" in nets else list(nets)
+        hashes = {key: nets[key].weights_sha256 for key in only}
+        if not quick and (lpips := lpips_net(device)):
             hashes["lpips"] = lpips.weights_sha256
-        gpu, inception = device.type == "cuda", "inception" in nets
+        gpu, inception = device.type == "cuda", "inception" in only
         count = min(num_images or (ON_GPU if gpu else WITH_INCEPTION if inception else WITHOUT), len(test))
         real = ["--real_images", str(count)] if inception and not gpu else []
-        flags = ["--num_images", str(count), *real, *data_flags(data)]
+        less = ["--lpips", "off"] if quick else []
+        less += ["--inception", "off"] if quick and not inception else []
+        flags = ["--num_images", str(count), *real, *less, *data_flags(data)]
         return cls(flags, count, (train.fingerprint, test.fingerprint), hashes)
 
     def hold(self, evaluation: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from latentdiff.config import DataConfig
 from latentdiff.stages import folders
 from latentdiff.stages.kept import Conditions, measured
 
+RANDOM = ("noise", "gaussian")
 MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
 
 
@@ -22,19 +23,32 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
     from latentdiff.report import ReportError
 
     found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
-    rows: dict[str, list[str]] = {name: ["--checkpoint", name] for name in ("noise", "gaussian")}
-    rows |= {name: ["--checkpoint", _shown(path)] for name, path in found.items() if path}
     if not any(found.values()):
         raise ReportError(
             f"there is nothing to compare: no evaluation under {folders.WORKBENCH / 'evaluate'}, and no released model "
             f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"
         )
-    if "vae_baseline" in rows:
-        rows["vae_baseline"] += ["--mode", "prior"]
     here = Conditions.here(data, num_images)
     print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
-    root = folders.default_folder("released", data.name) / f"{here.num_images}-images"
-    return [measured(flags, root / name, found.get(name), here) for name, flags in rows.items()]
+    return [
+        _measured(name, found.get(name), data, here) for name in (*RANDOM, *(name for name in MODELS if found[name]))
+    ]
+
+
+def evaluate_baselines(data: DataConfig, conditions: Conditions) -> list[Path]:
+    """What tells how much a figure means beside models of one's own: noise, and the released VAE baseline and
+    autoencoder of the data set where there are any."""
+    from latentdiff import shelf
+
+    found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in ("vae_baseline", "autoencoder")}
+    names = [*RANDOM, *(name for name, path in found.items() if path)]
+    return [_measured(name, found.get(name), data, conditions) for name in names]
+
+
+def _measured(name: str, model: Path | None, data: DataConfig, conditions: Conditions) -> Path:
+    flags = ["--checkpoint", _shown(model) if model else name, *(["--mode", "prior"] if name == "vae_baseline" else [])]
+    root = folders.default_folder("released", data.name) / f"{conditions.num_images}-images"
+    return measured(flags, root / name, model, conditions)
 
 
 def _shown(path: Path) -> str:

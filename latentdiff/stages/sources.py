@@ -43,6 +43,7 @@ class Source:
 
 
 EDM = ("--sampler=heun", "--steps=18")
+FEW = ("--sampler=dpmpp_2m", "--steps=10")
 SDE = ("--sampler=predictor_corrector", "--steps=50")
 RUNS = (
     Source(
@@ -50,7 +51,22 @@ RUNS = (
     ),
     Source("karras_base", 2, "residual network told neither noise nor class, EDM", EDM),
     Source("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM),
-    Source("karras_class", 2, "the same, wider and told the class", ("--sampler=dpmpp_2m", "--steps=10")),
+    Source("karras_class", 2, "the same, wider and told the class", FEW),
+    *(
+        Source(
+            f"karras_class_{channels}_{blocks}_{embedding}",
+            2,
+            f"told the class, {channels} channels, {blocks} blocks, embedding of {embedding}",
+            FEW,
+            flags=(
+                f"--network.channels=[{channels}]",
+                f"--network.num_res_blocks={blocks}",
+                f"--network.embedding_channels={embedding}",
+            ),
+            config="karras_class",
+        )
+        for channels, blocks, embedding in ((64, 6, 32), (64, 8, 64), (128, 6, 32))
+    ),
     Source(
         "ddpm_cifar_shape",
         3,

@@ -29,6 +29,7 @@ STAGES = {
     "samplers": "SamplersStage",
     "analyse": "AnalyseStage",
     "benchmark": "BenchmarkStage",
+    "sweep": "SweepStage",
 }
 
 
@@ -115,11 +116,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def test_every_config_parses_and_holds_only_what_differs(name):
     stem = Path(name).stem
     module = "autoencoder" if "autoencoder" in stem or stem == "vae_baseline" else "diffusion"
+    module = "sweep" if stem == "sweep" else module
     cls = getattr(importlib.import_module(f"latentdiff.stages.{module}"), STAGES[module])
     config = cli.parse(cls, ["--config", name])
     assert config.name == stem
     defaults, own = folders.flat(plain(cls())), yaml.safe_load(shelf.find_config(name).read_text())
-    assert all(defaults[key] != value for key, value in folders.flat(own).items() if key != "name")
+    assert all(defaults.get(key) != value for key, value in folders.flat(own).items() if key != "name")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "sources").glob("*.yaml")))

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from latentdiff.report import ReportError
-from latentdiff.stages import autoencoder, budget, compare, diffusion, kept, sources
+from latentdiff.stages import autoencoder, budget, compare, sources
 from latentdiff.stages.folders import FolderError
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
@@ -56,30 +56,6 @@ def test_compare_alone_measures_the_released_models_once(capsys):
         compare.main(["--data.name=mnist"])
 
 
-@pytest.fixture
-def trainings(monkeypatch):
-    """The commands of the training runs, which are made in this process; from the one ``trainings.fail_at`` on they
-    fail."""
-
-    class Made(list):
-        fail_at = None
-
-    made = Made()
-
-    def run(command, check):
-        assert check
-        if len(made) == made.fail_at:
-            raise KeyboardInterrupt
-        made.append(command)
-        monkeypatch.setattr("sys.argv", command)
-        {"latentdiff.stages.diffusion": diffusion, "latentdiff.stages.autoencoder": autoencoder}[command[2]].main(
-            command[3:]
-        )
-
-    monkeypatch.setattr(kept.subprocess, "run", run)
-    return made
-
-
 def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
     autoencoder.main([*TINY, *CODEC])
     asked = ["--budget.images=64", "--budget.steps=4", "--budget.seconds=0.2", "--budget.stage_one_too=true"]
@@ -96,7 +72,9 @@ def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
     found = report()
     seen = {row["name"]: row["cells"]["images_seen"]["value"] for row in found["rows"] if row["role"] != "floor"}
     assert seen["latent-64-images"] == seen["pixel-64-images"] == 64
-    assert len(seen) == 5
+    baselines = {"noise", "gaussian", "vae_baseline", "autoencoder"}
+    assert baselines < seen.keys()
+    assert len(seen) == 5 + len(baselines)
     assert [found["verdict"].count(f"At {words}") for words in ("64 images", "4 optimiser", "0.2 seconds")] == [1, 1, 1]
     assert "the autoencoder's and the encoding's counted" in found["verdict"]
     steps = {row["name"]: row["cells"]["optimiser_steps"]["value"] for row in found["rows"] if row["role"] != "floor"}
@@ -168,3 +146,12 @@ def test_amounts_are_whole_numbers_where_they_are():
 def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         compare.main(arguments)
+
+
+def test_the_bare_flag_means_three_budgets(monkeypatch):
+    asked = []
+    monkeypatch.setattr(compare, "run", asked.append)
+    compare.main(["--budget", "--data.source=embedded", "--budget.seconds=60"])
+    (config,) = asked
+    assert (config.budget.images, config.budget.steps, config.budget.seconds) == (20480, 160, 60.0)
+    assert config.data.source == "embedded"

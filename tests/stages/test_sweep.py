@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from latentdiff.stages import autoencoder, kept, sweep
+from latentdiff.stages.folders import FolderError
+
+DATA = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
+CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
+SHARED = ["--network.channels=[8]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
+SHARED += ["--network.middle_attention=false", "--validation_images=16", "--trainer.accelerator=cpu"]
+
+
+def arguments(runs, **more):
+    settings = {"flags": SHARED, "runs": runs, **more}
+    sizes = ["--seconds=0.2", "--num_images=20", "--finalists=1", "--finalist_images=10", "--data.source=embedded"]
+    return [*sizes, *(f"--{key}={json.dumps(value)}" for key, value in settings.items())]
+
+
+@pytest.fixture(autouse=True)
+def without_a_network(tmp_path, monkeypatch):
+    for module in ("evaluation.feature_nets", "perceptual"):
+        monkeypatch.setattr(f"latentdiff.{module}.answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+
+
+def test_runs_are_made_once_ranked_and_added_to(trainings):
+    autoencoder.main([*DATA, *CODEC])
+    sweep.main(arguments({"base": [], "wide": ["--network.channels=[16]"]}))
+    assert len(trainings) == 2
+    folder = Path("stages/sweep/fashion-mnist-sweep/0.2-seconds")
+    record = json.loads((folder / "sweep.json").read_text())
+    rows = {row["name"]: row for row in record["rows"]}
+    assert rows["wide"]["parameters"] > rows["base"]["parameters"]
+    first, second = record["rows"]
+    assert first["distance"] <= second["distance"]
+    assert first["finalist"]["num_images"] == 10
+    assert "finalist" not in second
+    assert "| wide | `--network.channels=[16]` |" in (folder / "sweep.md").read_text()
+    sweep.main(arguments({"base": [], "wide": ["--network.channels=[16]"], "edm": ["--diffusion.target=edm"]}))
+    assert len(trainings) == 3
+    assert len(json.loads((folder / "sweep.json").read_text())["rows"]) == 3
+    with pytest.raises(FolderError, match=r"other settings: diffusion\.target was v, is x0"):
+        sweep.main(arguments({"base": ["--diffusion.target=x0"], "wide": ["--network.channels=[16]"]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"runs": {"alone": []}}, "two at least"),
+        ({"runs": {"a": [], "b/c": []}}, "'b/c' cannot be one"),
+        ({"runs": {"a": [], "b": []}, "jobs": 0}, "jobs must be above 0"),
+        ({"runs": {"a": [], "b": []}, "seconds": 0}, "seconds must be above 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_work(settings, said, trainings):
+    with pytest.raises(ValueError, match=said):
+        sweep.run(sweep.SweepStage(**settings))
+    assert not trainings
+
+
+def test_an_unknown_flag_of_a_run_ends_the_sweep_before_any_work(trainings, capsys):
+    with pytest.raises(SystemExit):
+        sweep.main(arguments({"base": [], "typo": ["--network.chanels=[16]"]}))
+    assert "chanels" in capsys.readouterr().err
+    assert not trainings
+
+
+def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
+    with pytest.raises(ValueError, match=r"run\.log"):
+        kept.trained(
+            "diffusion", ["--data.root=nowhere", "--data.name=cifar-10"], tmp_path / "run", tmp_path / "run.log"
+        )
+    assert "error" in (tmp_path / "run.log").read_text()
