@@ -57,7 +57,7 @@ def growth(bench: Bench) -> Iterator[Row | Growth]:
     rows: list[Row] = []
     for side in scale.growth:
         # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
-        here = {name: path for name, path in every.items() if side <= JUDGED or name != SAME}
+        here = {name: path for name, path in every.items() if side == JUDGED or name != SAME}
         for measure in (_training, _sampling, _memory):
             rows.append(measure(bench, side, here))
             yield rows[-1]

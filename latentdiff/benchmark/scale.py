@@ -53,6 +53,7 @@ class Scale:
         loader_images, loader_batch: Of the data path.
         peak_seconds: What finding each of the machine's limits may take.
         process_runs: Runs of each whole process.
+        several: Measure several processes too.
     """
 
     settings: tuple[Setting, ...]
@@ -76,6 +77,7 @@ class Scale:
     loader_batch: int
     peak_seconds: float
     process_runs: int
+    several: bool
 
 
 def setting_32(stage_one: int, latent: int, pixel: int) -> Setting:
@@ -132,6 +134,7 @@ FULL = Scale(
     loader_batch=128,
     peak_seconds=2.0,
     process_runs=3,
+    several=True,
 )
 
 QUICK = Scale(
@@ -156,4 +159,5 @@ QUICK = Scale(
     loader_batch=128,
     peak_seconds=0.5,
     process_runs=1,
+    several=False,
 )

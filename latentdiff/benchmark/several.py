@@ -35,6 +35,8 @@ def several(bench: Bench) -> Iterator[Row]:
 
     Strong scaling shares one batch, weak scaling gives each process a batch of its own.
     """
+    if not bench.scale.several:
+        return
     gpu = bench.device.type == "cuda"
     count = torch.cuda.device_count() if gpu else min(2, os.cpu_count() or 1)
     if count < 2:

@@ -29,7 +29,7 @@ class BenchmarkStage:
     15 minutes on two cores that do nothing else; peers come with pip install "latentdiff[peers]".
 
     Args:
-        quick: Smaller batches, fewer sides and repetitions: under 3 minutes, and noisier.
+        quick: Smaller batches, fewer sides and repetitions, no several processes: under 3 minutes, and noisier.
         peers: Measure the peers that are installed; false measures ours alone.
         parts: Which parts to measure, in any order; default: all.
         folder: Where the table, benchmark.json and the figure go; they replace earlier ones.

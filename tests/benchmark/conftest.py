@@ -40,6 +40,7 @@ TOY = Scale(
     loader_batch=4,
     peak_seconds=0.01,
     process_runs=1,
+    several=True,
 )
 LIMITS = Limits({"fp32": 1e15, "bf16": 1e15}, {"fp32": "a product", "bf16": "a product"}, 1e15)
 
