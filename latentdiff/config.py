@@ -180,6 +180,8 @@ class DiffusionConfig:
             ``cosine`` (Improved DDPM), ``sigmoid`` (Jabri et al.). Exploding, x = x0 + sigma eps: ``edm`` (Karras et
             al., log-normal training sigmas), ``ve`` (Song et al., uniform in log sigma).
         num_train_steps: Steps T of a discrete process; none is continuous time, which ``edm`` and ``ve`` always have.
+        beta_range: First and last beta of a discrete ``linear`` or ``scaled_linear`` process, whatever its number of
+            steps. Default: the papers', of 1,000 steps, scaled to another number so that it ends with as much noise.
         zero_terminal_snr: Rescale the schedule so that its last step is pure noise (Lin et al.).
         sigma_min: Least noise of ``edm`` and ``ve``.
         sigma_max: Most noise of ``edm`` and ``ve``.
@@ -198,6 +200,7 @@ class DiffusionConfig:
 
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"
     num_train_steps: int | None = 1000
+    beta_range: tuple[float, float] | None = None
     zero_terminal_snr: bool = False
     sigma_min: float = 0.002
     sigma_max: float = 80.0

@@ -256,7 +256,11 @@ class DiffusionModel:
 def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
     """What the x0 of a network depends on beside the network."""
     exploding = config.schedule in ("edm", "ve")
-    process = "exploding" if exploding else (config.schedule, config.num_train_steps, config.zero_terminal_snr)
+    process = (
+        "exploding"
+        if exploding
+        else (config.schedule, config.num_train_steps, config.beta_range, config.zero_terminal_snr)
+    )
     return process, config.target, config.sigma_data
 
 

@@ -194,6 +194,14 @@ class ExplodingSchedule(Schedule):
 
 def build_schedule(config: DiffusionConfig) -> Schedule:
     """The schedule that ``config`` names. Raises ValueError for settings that contradict one another."""
+    if config.beta_range is not None:
+        if config.schedule not in BETAS or config.num_train_steps is None:
+            raise ValueError(
+                f"beta_range is of a discrete process that is defined by its betas, {' or '.join(BETAS)} with "
+                f"num_train_steps, not of {config.schedule}" + ("" if config.num_train_steps else " in continuous time")
+            )
+        if not 0.0 < config.beta_range[0] <= config.beta_range[1] < 1.0:
+            raise ValueError(f"beta_range must not fall, between 0 and 1, not {config.beta_range}")
     if config.schedule in ("edm", "ve"):
         if config.zero_terminal_snr:
             raise ValueError(f"zero_terminal_snr is for processes that keep the variance, not for {config.schedule}")
@@ -203,21 +211,22 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
         return ExplodingSchedule(config.sigma_min, config.sigma_max, log_normal)
     if config.num_train_steps is None:
         return ContinuousSchedule(ALPHA_BARS[config.schedule], config.zero_terminal_snr)
-    alpha_bar = discrete_alpha_bar(config.schedule, config.num_train_steps)
+    alpha_bar = discrete_alpha_bar(config.schedule, config.num_train_steps, config.beta_range)
     return DiscreteSchedule(zero_terminal(alpha_bar) if config.zero_terminal_snr else alpha_bar)
 
 
-def discrete_alpha_bar(name: str, num_steps: int) -> Tensor:
+def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float] | None = None) -> Tensor:
     """alpha_bar, fp64 [num_steps], of a schedule in ``ALPHA_BARS``, betas at most 0.999.
 
     DDPM's linear betas (Ho et al. 2020, section 4) and Stable Diffusion's are given for 1,000 steps, and scaled for
-    another number so that the process ends with as much noise.
+    another number so that the process ends with as much noise; a ``beta_range`` is taken as it is.
     """
     if num_steps < 2:
         raise ValueError(f"num_train_steps must be at least 2, not {num_steps}")
     if name in BETAS:
-        first, last, power = BETAS[name]
-        ends = ((1000 / num_steps * beta) ** (1 / power) for beta in (first, last))
+        *usual, power = BETAS[name]
+        first_and_last = beta_range or [1000 / num_steps * beta for beta in usual]
+        ends = (beta ** (1 / power) for beta in first_and_last)
         betas = torch.linspace(*ends, num_steps, dtype=torch.float64) ** power
     else:
         at = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)

@@ -45,9 +45,15 @@ class Source:
 EDM = ("--sampler=heun", "--steps=18")
 FEW = ("--sampler=dpmpp_2m", "--steps=10")
 SDE = ("--sampler=predictor_corrector", "--steps=50")
+# All are measured against the same images, those of the data set.
+AS_THEY_ARE = ("--data.size=null", "--data.colour=auto")
 RUNS = (
     Source(
-        "ddpm_unet", 1, "DDPM U-Net, linear schedule, eps", flags=("--quality_images=100", "--sample_every=2"), kid=True
+        "ddpm_unet",
+        1,
+        "DDPM U-Net, linear schedule, eps",
+        flags=(*AS_THEY_ARE, "--quality_images=100", "--sample_every=2"),
+        kid=True,
     ),
     Source("karras_base", 2, "residual network told neither noise nor class, EDM", EDM),
     Source("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM),
@@ -72,15 +78,17 @@ RUNS = (
         3,
         "DDPM U-Net of the CIFAR-10 shape, from scratch, on MNIST",
         config="ddpm_finetune",
-        flags=("--data.name=mnist", "--trainer.monitor=null", "--trainer.stop_patience=null"),
+        flags=(*AS_THEY_ARE, "--data.name=mnist", "--trainer.monitor=null", "--trainer.stop_patience=null"),
     ),
     Source(
         "ddpm_finetune",
         3,
         "the same, fine-tuned from it, bf16, early stopping",
-        flags=("--init={root}/ddpm_cifar_shape", "--quality_images=50"),
+        flags=(*AS_THEY_ARE, "--init={root}/ddpm_cifar_shape"),
     ),
-    Source("ddpm_attention", 4, "U-Net with attention at each level below the first"),
+    Source("ddpm_variance", 4, "mean and variance learned together, T = 200"),
+    Source("ddpm_attention", 4, "U-Net with attention at each level, T = 1000"),
+    Source("ddpm_attention_500", 4, "the same, T = 500"),
     Source("score_ve", 5, "variance-exploding SDE, Gaussian Fourier features", SDE),
     Source("score_ve_class", 5, "the same, class-conditional, with attention", SDE),
     Source("denoising_autoencoder", 5, "restores noisy images", stage="autoencoder"),

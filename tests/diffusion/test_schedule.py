@@ -146,3 +146,27 @@ def test_between_two_steps_the_noise_lies_between_theirs(terminal):
     for step in (0, 500, 998):
         below, between, above = schedule.levels(torch.tensor([step, step + 0.4, step + 1.0], dtype=torch.float64)).sigma
         assert below < between < above
+
+
+def test_given_betas_are_taken_as_they_are():
+    config = DiffusionConfig(schedule="linear", num_train_steps=500, beta_range=(1e-4, 0.02))
+    betas = torch.linspace(1e-4, 0.02, 500, dtype=torch.float64)
+    torch.testing.assert_close(build_schedule(config).alpha_bar, (1 - betas).cumprod(0))
+    own = DiffusionConfig(schedule="linear", num_train_steps=1000, beta_range=(1e-4, 0.02))
+    torch.testing.assert_close(
+        build_schedule(own).alpha_bar, build_schedule(DiffusionConfig(schedule="linear")).alpha_bar
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedule": "cosine"}, "not of cosine"),
+        ({"schedule": "linear", "num_train_steps": None}, "not of linear in continuous time"),
+        ({"schedule": "linear", "beta_range": (0.02, 1e-4)}, "must not fall"),
+        ({"schedule": "linear", "beta_range": (0.0, 0.5)}, "between 0 and 1"),
+    ],
+)
+def test_betas_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        build_schedule(DiffusionConfig(**{"beta_range": (1e-4, 0.02), **settings}))
