@@ -78,22 +78,23 @@ def by_class(found: dict[str, list[Evaluation]]) -> str:
     return _section(what, text, ["Class", *(f"`{item.name}`" for item in having)], rows, left=1)
 
 
-def baselines(evaluations: list[Evaluation]) -> str:
-    """The third project's table: noise, VAE and diffusion, by Inception Score and FID."""
+def baselines(evaluations: list[Evaluation], data_name: str) -> str:
+    """The third project's table: noise, VAE and diffusion on one data set, by Inception Score and FID."""
     rows = []
     for item in evaluations:
         score = item.get("metrics", "inception", "inception_score")
         values = [
             f"{score['mean']:.2f} ± {score['std']:.2f}" if score else UNKNOWN,
             _metric(item, "inception", "fid_test"),
-            kid(value) if (value := item.get("metrics", "inception", "kid_test")) else UNKNOWN,
+            _text(item.get("metrics", "inception", "taps", "64", "fid_test")),
+            _kid(item),
             _metric(item, "classifier", "distance_test"),
             percent(value) if (value := item.get("metrics", "classifier", "class_accuracy")) is not None else UNKNOWN,
         ]
         rows.append([item.name, *values])
     text = "The Inception Score needs weights with a classification head; without one it is left out, not 1.0."
-    heads = ["Model", "Inception Score", "FID", "KID × 1000", "Classifier distance", "Class accuracy"]
-    return _section("Noise, VAE and diffusion", text, heads, rows, left=1)
+    heads = ["Model", "Inception Score", "FID", "FID, 64 features", "KID × 1000", "Distance", "Class accuracy"]
+    return _section(f"Noise, VAE and diffusion: {data_name}", text, heads, rows, left=1)
 
 
 def over_epochs(evaluations: list[Evaluation]) -> str:
@@ -136,6 +137,11 @@ def _by_class(item: Evaluation, net: str) -> dict[str, float]:
 def _metric(item: Evaluation, net: str, key: str) -> str:
     value = item.get("metrics", net, key)
     return UNKNOWN if value is None else distance(value) + plus_minus(value, item.get("metrics", net, f"{key}_error"))
+
+
+def _kid(item: Evaluation) -> str:
+    value = item.get("metrics", "inception", "kid_test")
+    return kid(value, item.get("metrics", "inception", "kid_test_error")) if value else UNKNOWN
 
 
 def _text(value: float | None) -> str:

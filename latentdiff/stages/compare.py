@@ -49,7 +49,7 @@ def run(config: CompareStage) -> Path:
     from latentdiff.checkpoint import write_atomically
     from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
     from latentdiff.stages import folders
-    from latentdiff.stages.sources import results
+    from latentdiff.stages.sources import results, run_third
 
     found = gather(config)
     read = {path: read_evaluation(path) for group in found.values() for path in group}
@@ -65,7 +65,8 @@ def run(config: CompareStage) -> Path:
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if config.preset:
-        text, path = results(groups, config.data), page.with_name("results.md")
+        others = {name: list(map(read_evaluation, paths)) for name, paths in run_third(config.num_images).items()}
+        text, path = results(groups, config.data, others), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
     print(page)
@@ -101,10 +102,15 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
 
 
 def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
-    """What stages.samplers has measured of the very models that are compared, by their names."""
+    """What stages.samplers has measured of the very models that are compared, by their names: what came with them, or
+    what lies under stages/samplers."""
+    from latentdiff import shelf
+
     names = {item.get("model", "sha256"): item.name for item in evaluations if item.get("model", "sha256")}
     found = {}
-    for path in sorted(default_folder("samplers", "").glob("*/samplers.json")):
+    released = shelf.find(f"{evaluations[0].get('data', 'name')}/samplers.json")
+    own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
+    for path in [*([released] if released else []), *own]:
         record = json.loads(path.read_text())
         if record["rows"] and record["model"]["sha256"] in names:
             found[names[record["model"]["sha256"]]] = record

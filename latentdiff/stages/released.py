@@ -12,12 +12,20 @@ RANDOM = ("noise", "gaussian")
 MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
 
 
-def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[Path]:
+def evaluate_released(
+    data: DataConfig, num_images: int | None = None, flags: tuple[str, ...] = (), root: Path | None = None
+) -> list[Path]:
     """Evaluate noise and the released models of ``data.name``; the folders that hold the evaluations.
 
-    What an interrupted call has measured is kept and not measured again. ``num_images`` as in
-    :meth:`~latentdiff.stages.kept.Conditions.here`. Raises :class:`~latentdiff.report.ReportError` where no model of
-    that data set is released.
+    What an interrupted call has measured is kept and not measured again.
+
+    Args:
+        data: The data set.
+        num_images: As in :meth:`~latentdiff.stages.kept.Conditions.here`.
+        flags: More settings of the evaluations.
+        root: Where they go; default: stages/released/<data set>.
+
+    Raises :class:`~latentdiff.report.ReportError` where no model of that data set is released.
     """
     from latentdiff import shelf
     from latentdiff.report import ReportError
@@ -30,9 +38,9 @@ def evaluate_released(data: DataConfig, num_images: int | None = None) -> list[P
         )
     here = Conditions.here(data, num_images)
     print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
-    return [
-        _measured(name, found.get(name), data, here) for name in (*RANDOM, *(name for name in MODELS if found[name]))
-    ]
+    names = [*RANDOM, *(name for name, path in found.items() if path)]
+    root = root or folders.default_folder("released", data.name)
+    return [_measured(name, found.get(name), root, here, flags) for name in names]
 
 
 def evaluate_baselines(data: DataConfig, conditions: Conditions) -> list[Path]:
@@ -42,13 +50,14 @@ def evaluate_baselines(data: DataConfig, conditions: Conditions) -> list[Path]:
 
     found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in ("vae_baseline", "autoencoder")}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
-    return [_measured(name, found.get(name), data, conditions) for name in names]
+    root = folders.default_folder("released", data.name)
+    return [_measured(name, found.get(name), root, conditions) for name in names]
 
 
-def _measured(name: str, model: Path | None, data: DataConfig, conditions: Conditions) -> Path:
-    flags = ["--checkpoint", _shown(model) if model else name, *(["--mode", "prior"] if name == "vae_baseline" else [])]
-    root = folders.default_folder("released", data.name) / f"{conditions.num_images}-images"
-    return measured(flags, root / name, model, conditions)
+def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
+    mode = ["--mode", "prior"] if name == "vae_baseline" else []
+    asked = ["--checkpoint", _shown(model) if model else name, *mode, *flags]
+    return measured(asked, root / f"{conditions.num_images}-images" / name, model, conditions)
 
 
 def _shown(path: Path) -> str:

@@ -146,8 +146,10 @@ def table(record: dict[str, Any]) -> str:
     for steps in sorted(counts):
         cells = [f"{found[name, steps]:.3f}" if (name, steps) in found else "–" for name in samplers]
         lines.append(f"| {steps} | " + " | ".join(cells) + " |")
-    lines += ["", f"{record['num_images']:,} images each; as many real training images: {record['floor']:.3f}."]
-    return "\n".join(lines)
+    text = f"{record['num_images']:,} images each; as many real training images: {record['floor']:.3f}."
+    if errors := [row["distance_error"] for row in record["rows"] if row.get("distance_error") is not None]:
+        text += f" Standard errors from {min(errors):.3f} to {max(errors):.3f}."
+    return "\n".join([*lines, "", text])
 
 
 def draw(record: dict[str, Any], folder: Path) -> None:

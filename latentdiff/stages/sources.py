@@ -102,6 +102,8 @@ RUNS = (
 )
 # Only a start for another: its images are of another data set.
 START = "ddpm_cifar_shape"
+# The data sets of the third project, whose models at real size are among the released ones.
+THIRDS = ("flowers-102", "celeba")
 
 
 def run_sources(
@@ -122,7 +124,8 @@ def run_sources(
     root = folders.default_folder("sources", data.name) / f"{length}-seconds"
     here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
     with_kid = find_inception() is not None
-    found, runs = [], RUNS if _mnist_is_here() else tuple(run for run in RUNS if run.project != 3)
+    mnist = "the third project's models are left out, since the one to fine-tune comes from MNIST"
+    found, runs = [], RUNS if _is_here(DataConfig(name="mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
     for source in runs:
         own = [flag.format(root=root) for flag in source.flags]
         own += ["--quality_net=inception"] if source.kid and with_kid else []
@@ -142,19 +145,42 @@ def run_sources(
     return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
 
-def _mnist_is_here() -> bool:
+def run_third(num_images: int | None = None) -> dict[str, list[Path]]:
+    """The third project's comparison on its own data sets: noise and the released models of each that is here, with
+    FIDs in Inception's earliest layer where there is Inception; the folders of the evaluations by data set."""
+    from latentdiff.evaluation.feature_nets import find_inception
+
+    taps = ("--inception_taps=[64]",) if find_inception() else ()
+    found = {}
+    for name in THIRDS:
+        data = DataConfig(name=name)
+        if _is_here(data, f"the third project's comparison on {name} is left out"):
+            root = folders.default_folder("sources", name)
+            found[name] = evaluate_released(data, NUM_IMAGES if num_images is None else num_images, taps, root)
+    return found
+
+
+def _is_here(data: DataConfig, otherwise: str) -> bool:
     from latentdiff.data import DataError, load_data
 
     try:
-        load_data(DataConfig(name="mnist"), "train")
+        load_data(data, "test")
     except DataError as error:
-        print(f"the third project's models are left out, since the one to fine-tune comes from MNIST: {error}")
+        print(f"{otherwise}: {error}")
         return False
     return True
 
 
-def results(found: dict[str, list[Evaluation]], data: DataConfig) -> str:
-    """The projects' tables as Markdown, what they published beside what is reached here."""
+def results(
+    found: dict[str, list[Evaluation]], data: DataConfig, thirds: dict[str, list[Evaluation]] | None = None
+) -> str:
+    """The projects' tables as Markdown, what they published beside what is reached here.
+
+    Args:
+        found: What :func:`run_sources` made.
+        data: Its data set.
+        thirds: What :func:`run_third` made.
+    """
     from latentdiff.report import sources_tables as tables
 
     projects = {source.name: (source.project, source.about) for source in RUNS}
@@ -162,7 +188,7 @@ def results(found: dict[str, list[Evaluation]], data: DataConfig) -> str:
         tables.trainings(found["sources"], projects),
         tables.published(found["sources"]) if data.name == "fashion-mnist" else "",
         tables.by_class(found),
-        tables.baselines(found["released"]),
+        *(tables.baselines(items, name) for name, items in {data.name: found["released"], **(thirds or {})}.items()),
         tables.over_epochs(found["sources"]),
     ]
     return "\n".join(section for section in sections if section)

@@ -29,6 +29,8 @@ def test_every_pair_is_measured_once_and_a_resumed_run_adds_what_is_missing(tmp_
     second = json.loads((folder / "samplers.json").read_text())
     assert second["rows"][:2] == first["rows"]
     assert len(second["rows"]) == 4
-    assert "| Steps | ddim | heun |" in (folder / "samplers.md").read_text()
+    text = (folder / "samplers.md").read_text()
+    assert "| Steps | ddim | heun |" in text
+    assert "Standard errors from" in text
     with pytest.raises(FolderError, match="already holds a run"):
         samplers.run(stage(tmp_path / "run"))
