@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentdiff.data import DataError
-from latentdiff.data.decode import BadImageError, Square, open_image
+from latentdiff.data.decode import BadImageError, open_image
 from latentdiff.data.files import open_files
 
 ARRAYS = (".npz", ".safetensors")
@@ -30,7 +30,9 @@ def is_images(path: Path) -> bool:
         return False  # whatever reads it as a model says what is wrong
 
 
-def read_images(path: Path, image_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+def read_images(
+    path: Path, image_shape: tuple[int, int, int], class_names: tuple[str, ...] = ()
+) -> tuple[Tensor, Tensor | None]:
     """The images and, where the file has them, their classes.
 
     Args:
@@ -38,10 +40,11 @@ def read_images(path: Path, image_shape: tuple[int, int, int]) -> tuple[Tensor, 
             [n, h, w, c] and perhaps ``labels`` [n], as ``stages.sample --npz`` writes; or a .safetensors file with
             ``images`` uint8 [n, c, h, w].
         image_shape: What they must be, (c, h, w): to resize here would change what is measured.
+        class_names: Of the data set; files that all lie in folders named so are of those classes.
 
     Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.data.DataError`.
     """
-    images, labels = _arrays(path) if path.suffix in ARRAYS else (_decoded(path, image_shape), None)
+    images, labels = _arrays(path) if path.suffix in ARRAYS else _decoded(path, image_shape, class_names)
     if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != tuple(image_shape):
         raise DataError(
             f"{path} holds images {str(images.dtype).removeprefix('torch.')} {list(images.shape)}; uint8 "
@@ -73,19 +76,31 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
     return images, None if labels is None else labels.long()
 
 
-def _decoded(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
+def _decoded(
+    path: Path, image_shape: tuple[int, int, int], class_names: tuple[str, ...]
+) -> tuple[Tensor, Tensor | None]:
     channels, height, width = image_shape
     files = open_files(path)
     if files.refused:
         name, reason = files.refused[0]
         raise DataError(f"{path}: {name} cannot be used: {reason} ({len(files.refused):,} such files)")
-    square, images = Square(width, grey=channels == 1), []
+    mode, images = "L" if channels == 1 else "RGB", []
     for name in files.images:
         try:
             image = open_image(files.read(name))
         except (BadImageError, OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path / name} cannot be used: {error}") from error
-        if image.size != (width, height) or width != height:
+        if image.size != (width, height):
             raise DataError(f"{path / name} is {image.width}x{image.height}; {width}x{height} are needed")
-        images.append(torch.from_numpy(square.of(image).copy()))
-    return torch.stack(images)
+        pixels = torch.from_numpy(np.array(image.convert(mode)))
+        images.append(pixels[None] if channels == 1 else pixels.movedim(-1, 0))
+    return torch.stack(images), _classes([str(name) for name in files.images], class_names)
+
+
+def _classes(names: list[str], class_names: tuple[str, ...]) -> Tensor | None:
+    """int64 [n] where every file lies in a folder that is named after a class, else None."""
+    known = {name.lower(): index for index, name in enumerate(class_names)}
+    folders = [PurePosixPath(name).parent.name.lower() for name in names]
+    if not known or not all(folder in known for folder in folders):
+        return None
+    return torch.tensor([known[folder] for folder in folders])

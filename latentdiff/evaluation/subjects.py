@@ -87,7 +87,7 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
 
     Raises :class:`~latentdiff.data.DataError`, and ValueError where there are fewer.
     """
-    found, labels = read_images(path, test.image_shape)
+    found, labels = read_images(path, test.image_shape, test.class_names)
     count = num_images or len(found)
     if count > len(found):
         raise ValueError(f"{path} holds {len(found):,} images, not {count:,}")

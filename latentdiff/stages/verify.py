@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 from latentdiff.config import DataConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from latentdiff.verify import Check
+
+ODD = 40  # Images of the smaller comparison.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,18 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
         raise ValueError(f"metrics must be from 20 to the {len(test):,} test images, not {config.metrics}")
     versions["torch-fidelity"] = torch_fidelity.__version__
     first, second = test.images[: config.metrics], train.images[: config.metrics // 2]
-    return [lambda: check_metrics(weights, first, second)]
+    few = min(config.metrics, ODD)
+    # Colour images of odd sides, each pair's sides its own.
+    odd = [_odd(test.images[:few], 25), _odd(train.images[: few // 2], 21)]
+    return [lambda: check_metrics(weights, first, second), lambda: check_metrics(weights, *odd)]
+
+
+def _odd(images: torch.Tensor, width: int) -> torch.Tensor:
+    """RGB images cut to a width, made of what is there: uint8 [n, c, h, w] -> [n, 3, h, width or less]."""
+    import torch
+
+    grey = images[:, :1, :, :width]
+    return torch.cat([grey, grey.flip(-1), 255 - grey], dim=1)
 
 
 def _print(checks: list[Any]) -> None:

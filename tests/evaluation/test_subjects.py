@@ -174,3 +174,20 @@ def test_reconstructions_are_of_the_images_that_the_reference_holds():
     assert torch.equal(subject.originals, test.images[chosen])
     assert torch.equal(subject.labels, test.labels[chosen])
     assert torch.equal(torch.cat(list(subject.batches)), load_codec(RELEASED).reconstruct(subject.originals))
+
+
+def test_files_in_folders_of_classes_are_of_those_classes(tmp_path, make_images):
+    test = make_images(9, 0)
+    for name, count in (("One", 1), ("two", 2), ("three", 1)):
+        write_folder(tmp_path / name, some(count, shape=(1, 12, 12)))
+    subject, count = subjects.images(tmp_path, test, None, 4)
+    assert count == 4
+    assert sorted(subject.labels.tolist()) == [0, 1, 1, 2]
+    (tmp_path / "three").rename(tmp_path / "other")
+    assert read_images(tmp_path, (1, 12, 12), test.class_names)[1] is None
+
+
+def test_files_need_not_be_square(tmp_path):
+    images = some(3, shape=(3, 9, 7))
+    found, _ = read_images(write_folder(tmp_path / "folder", images), (3, 9, 7))
+    assert torch.equal(found, images)
