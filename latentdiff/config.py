@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from latentdiff.settings import Settings
+
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Settings):
     """Which images.
 
     Args:
@@ -66,7 +68,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Settings):
     """The convolutional VAE's network.
 
     Args:
@@ -88,7 +90,7 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderLossConfig:
+class AutoencoderLossConfig(Settings):
     """What the autoencoder is trained for: reconstruction + KL + perceptual + adversarial.
 
     Args:
@@ -138,7 +140,7 @@ class AutoencoderLossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(Settings):
     """The denoising network.
 
     Args:
@@ -172,7 +174,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionConfig:
+class DiffusionConfig(Settings):
     """The noising process and what the network learns of it.
 
     Args:
@@ -215,7 +217,7 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
+class TrainerConfig(Settings):
     """How long, how fast and on what; the same for both stages.
 
     Args:
@@ -297,7 +299,7 @@ SamplerName = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
+class SamplingConfig(Settings):
     """How to go from noise to images.
 
     Args:
@@ -343,7 +345,7 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Settings):
     """Where a run's files go.
 
     Args:

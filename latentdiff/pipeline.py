@@ -110,8 +110,6 @@ class DiffusionModel:
     def check(self, request: Request) -> None:
         """Raise ValueError for a request that cannot be met, before any work."""
         self.resolve_labels(request)
-        if request.sampler not in SAMPLERS:
-            raise ValueError(f"there is no sampler {request.sampler!r}; there are {', '.join(SAMPLERS)}")
         self.schedule.sampling_levels(request.steps, request.spacing)
         for option in request.sampler_options():
             if option not in OPTIONS[request.sampler]:

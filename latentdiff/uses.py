@@ -16,8 +16,11 @@ from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.precision import full_precision
+from latentdiff.settings import check_choice
 
 Labels = int | Sequence[int] | Tensor | None
+Method = Literal["bound", "ode"]
+Variance = Literal["small", "large", "learned"] | None
 # The least noise that an image is inverted from: an image itself is off the path of the flow.
 LEAST_RATIO = 0.02
 # The flow is followed over levels of its own, so the request's number of steps is of no account.
@@ -176,8 +179,8 @@ def bits_per_dim(
     model: DiffusionModel,
     images: Tensor,
     labels: Labels = None,
-    method: Literal["bound", "ode"] = "bound",
-    variance: Literal["small", "large", "learned"] | None = None,
+    method: Method = "bound",
+    variance: Variance = None,
     steps: int | None = None,
     seed: int = 0,
     first: int = 0,
@@ -197,6 +200,8 @@ def bits_per_dim(
         seed: Of the noise that each term is estimated with.
         first: Index of the first image, for many images in several calls: image i's noise depends on (seed, i).
     """
+    check_choice("method", method, Method)
+    check_choice("variance", variance, Variance)
     variance = variance or ("learned" if model.diffusion.learn_variance else "large")
     settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
     request = _request(model, len(images), labels, settings)

@@ -147,6 +147,18 @@ def test_bits_of_an_image_do_not_depend_on_its_batch():
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "elbo"}, "method must be bound or ode, not 'elbo'"),
+        ({"variance": "fixed"}, "variance must be small, large, learned or None, not 'fixed'"),
+    ],
+)
+def test_a_likelihood_that_there_is_not_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        uses.bits_per_dim(model(), IMAGES, **settings)
+
+
 def test_few_training_steps_are_enough_to_follow_the_flow():
     net = model(num_train_steps=5)
     assert uses.invert(net, IMAGES, steps=30).shape == (3, 1, 8, 8)

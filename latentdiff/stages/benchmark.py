@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from latentdiff.settings import Settings
+
 PartName = Literal[
     "stage_one",
     "encoding",
@@ -21,7 +23,7 @@ PartName = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkStage:
+class BenchmarkStage(Settings):
     """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
 
     A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from latentdiff.config import DataConfig, Precision, RunConfig, plain
+from latentdiff.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierStage:
+class ClassifierStage(Settings):
     """A small residual classifier, the feature net of the quick evaluation.
 
     Args:

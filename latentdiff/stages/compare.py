@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from latentdiff.config import DataConfig, RunConfig
+from latentdiff.settings import Settings
 from latentdiff.stages.budget import BASELINES, USUAL, BudgetConfig
 from latentdiff.stages.folders import default_folder
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareStage:
+class CompareStage(Settings):
     """Write index.html, report.json and report.md from evaluated models.
 
     Args:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
+from latentdiff.settings import Settings
 
 # Rows, and columns, of a run's sample grid.
 GRID = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionStage:
+class DiffusionStage(Settings):
     """Train a denoising network on an autoencoder's cached latents, or on pixels.
 
     Args:

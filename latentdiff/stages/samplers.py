@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentdiff.config import DataConfig, RunConfig, SamplerName, plain
+from latentdiff.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplersStage:
+class SamplersStage(Settings):
     """Sample a model with several samplers in several numbers of steps; a table, samplers.json and a figure.
 
     The distance is the Fréchet distance in the features of the data set's classifier; it falls with the number of
