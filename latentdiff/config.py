@@ -306,6 +306,8 @@ class SamplingConfig(Settings):
         steps: Sampling steps, each one network pass; heun and predictor_corrector take two.
         sampler: The solver that walks from noise to image.
         spacing: Where the steps are; default: trailing, for exploding processes karras.
+        rho: Exponent of the karras spacing (Karras et al. 2022, equation 5), default 7: larger puts more steps near the
+            image.
         guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it; with a guide,
             autoguidance.
         guidance_interval: Guide only where noise over signal, sigma / alpha, lies between these two.
@@ -328,6 +330,7 @@ class SamplingConfig(Settings):
     steps: int = 20
     sampler: SamplerName = "dpmpp_2m"
     spacing: Literal["trailing", "leading", "linspace", "quadratic", "karras"] | None = None
+    rho: float | None = None
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = None
     guide: str | None = None

@@ -110,7 +110,7 @@ class DiffusionModel:
     def check(self, request: Request) -> None:
         """Raise ValueError for a request that cannot be met, before any work."""
         self.resolve_labels(request)
-        self.schedule.sampling_levels(request.steps, request.spacing)
+        self.levels(request)
         for option in request.sampler_options():
             if option not in OPTIONS[request.sampler]:
                 takers = ", ".join(name for name, own in OPTIONS.items() if option in own)
@@ -147,13 +147,17 @@ class DiffusionModel:
         Raises ValueError as :meth:`check` does.
         """
         self.check(request)
-        labels, levels = self.resolve_labels(request), self.schedule.sampling_levels(request.steps, request.spacing)
+        labels, levels = self.resolve_labels(request), self.levels(request)
         within = range(request.num_images) if within is None else within
         for start in range(within.start, within.stop, request.batch_size):
             indices = range(start, min(start + request.batch_size, within.stop))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
             noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
             yield indices, self.states(request, own, noise, levels, noise() * float(levels.sigma[0]))
+
+    def levels(self, request: Request) -> Levels:
+        """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
+        return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
         self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: Levels, x: Tensor

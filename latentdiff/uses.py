@@ -267,7 +267,7 @@ def _level(model: DiffusionModel, share: float) -> Levels:
 
 def _levels_from(model: DiffusionModel, request: Request, share: float) -> Levels:
     """The request's levels below a share of the schedule, and that share itself first."""
-    start, levels = _level(model, share), model.schedule.sampling_levels(request.steps, request.spacing)
+    start, levels = _level(model, share), model.levels(request)
     below = levels[levels.ratio < float(start.ratio[0])]
     return start.followed_by(below)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +13,8 @@ from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
 from latentdiff.pipeline import DiffusionModel, Request
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.formats import setting
 
 NETWORK = NetworkConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -78,6 +82,8 @@ def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
         ({"churn": 5.0}, "churn belongs to the sampler heun"),
         ({"sampler": "ddpm", "variance": "learned"}, "no learned variance"),
         ({"spacing": "random"}, "spacing must be trailing, .*, not 'random'"),
+        ({"rho": 3.0}, "rho belongs to the karras spacing, not to trailing"),
+        ({"spacing": "karras", "rho": 0.0}, "rho must be from 0.1"),
         ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must rise"),
         ({"batch_size": 0}, "batch_size"),
         ({"sampler": "ddim", "eta": 3.0}, "eta must be from 0 to 1"),
@@ -132,6 +138,17 @@ def test_a_guide_on_another_autoencoders_latents_is_refused(tmp_path):
     model(elsewhere).save(tmp_path / "weak.safetensors", {})
     with pytest.raises(ValueError, match="its latent space is another"):
         model(codec()).sample(2, guide=str(tmp_path / "weak.safetensors"), guidance_scale=2.0)
+
+
+def test_rho_moves_the_steps_and_is_recorded_only_where_it_was_set():
+    net, settings = model(codec()), {"steps": 4, "seed": 1, "spacing": "karras"}
+    usual = net.sample(2, **settings)
+    assert torch.equal(usual, net.sample(2, rho=7.0, **settings))
+    assert not torch.equal(usual, net.sample(2, rho=2.0, **settings))
+    assert "rho" not in Request(num_images=2, **settings).record()
+    record = Request(num_images=2, rho=2.0, **settings).record()
+    told = setting(Evaluation(Path("."), "latent", {"sampling": record}))
+    assert told == "dpmpp_2m, 4 steps, guidance off, spacing karras, rho 2.0"
 
 
 def test_a_record_holds_what_was_set():

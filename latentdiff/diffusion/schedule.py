@@ -30,6 +30,8 @@ BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 2.0)}
 # Continuous time leaves out the ends, where the noise or the image is exactly nothing.
 TIME_RANGE = (0.001, 0.999)
 KARRAS_RHO = 7.0
+# Far beyond any use; further out the powers overflow or the roots run into one another.
+RHOS = (0.1, 1000)
 
 
 class Schedule(ABC):
@@ -68,15 +70,15 @@ class Schedule(ABC):
         """The noisiest position."""
         return 1.0 if self.num_train_steps is None else self.num_train_steps - 1.0
 
-    def sampling_levels(self, num_steps: int, spacing: str | None = None) -> Levels:
+    def sampling_levels(self, num_steps: int, spacing: str | None = None, rho: float | None = None) -> Levels:
         """``num_steps`` + 1 levels from the noisiest to perfectly clean, ending with the pair (1, 0).
 
         Spacings, all of which but ``leading`` start at the noisiest level, where pure noise belongs:
         ``trailing`` and ``leading`` are even strides (Lin et al. 2024, table 2), ``linspace`` is even with both ends,
         ``quadratic`` is denser near the image (Song et al. 2021, DDIM, appendix D.2), ``karras`` is even in
-        (sigma / alpha)^(1/7) (Karras et al. 2022, equation 5). Default: the schedule's own.
+        (sigma / alpha)^(1/rho) (Karras et al. 2022, equation 5), rho 7 unless given. Default: the schedule's own.
 
-        Raises ValueError for a number of steps or a spacing that cannot be.
+        Raises ValueError for a number of steps or a spacing that cannot be, and for a rho of another spacing.
         """
         spacing = spacing or self.default_spacing
         limit = self.num_train_steps or 100_000
@@ -84,12 +86,17 @@ class Schedule(ABC):
             raise ValueError(f"the number of sampling steps must be from 1 to {limit}, not {num_steps}")
         if spacing not in SPACINGS:
             raise ValueError(f"there is no spacing {spacing!r}; there are {', '.join(SPACINGS)}")
+        if rho is not None and spacing != "karras":
+            raise ValueError(f"rho belongs to the karras spacing, not to {spacing}")
         if spacing == "karras":
+            rho = KARRAS_RHO if rho is None else rho
+            if not RHOS[0] <= rho <= RHOS[1]:
+                raise ValueError(f"rho must be from {RHOS[0]} to {RHOS[1]}, not {rho}")
             low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).ratio.tolist()
             if math.isinf(high):
                 raise ValueError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
-            root = torch.linspace(high ** (1 / KARRAS_RHO), low ** (1 / KARRAS_RHO), num_steps, dtype=torch.float64)
-            return self.at(root**KARRAS_RHO).with_clean_end()
+            root = torch.linspace(high ** (1 / rho), low ** (1 / rho), num_steps, dtype=torch.float64)
+            return self.at(root**rho).with_clean_end()
         return self.levels(_spaced(num_steps, spacing, self.num_train_steps)).with_clean_end()
 
 

@@ -78,6 +78,7 @@ def by(shape: list[int]) -> str:
 # Sampling settings that an evaluation holds only where they were given.
 UNUSUAL = (
     "spacing",
+    "rho",
     "guidance_interval",
     "guide",
     "variance",

@@ -77,6 +77,38 @@ def test_sampling_falls_strictly_to_the_clean_image(process, spacing, steps):
         assert levels.sigma[0] == pytest.approx(float(schedule.levels(torch.tensor([schedule.last])).sigma[0]))
 
 
+@pytest.mark.parametrize("rho", [0.1, 1.0, 3.0, None, 1000])
+def test_karras_spacing_is_even_in_the_root_that_rho_names(rho):
+    low, high, steps = 0.01, 50.0, 6
+    schedule = build_schedule(DiffusionConfig(schedule="ve", target="eps", sigma_min=low, sigma_max=high))
+    levels = schedule.sampling_levels(steps, "karras", rho)
+    rho = rho or 7.0
+    # Karras et al. 2022, equation 5.
+    ends = [sigma ** (1 / rho) for sigma in (high, low)]
+    shares = [i / (steps - 1) for i in range(steps)]
+    exact = [((1 - share) * ends[0] + share * ends[1]) ** rho for share in shares]
+    assert levels.sigma.tolist() == pytest.approx([*exact, 0.0], rel=1e-9)
+    assert (levels.sigma.diff() < 0).all()
+    # Where the variance is kept, the same holds of noise over signal.
+    roots = build_schedule(DiffusionConfig()).sampling_levels(steps, "karras", rho).ratio[:-1] ** (1 / rho)
+    torch.testing.assert_close(roots.diff() / (roots[-1] - roots[0]), torch.full((5,), 0.2).double())
+
+
+@pytest.mark.parametrize(
+    ("spacing", "rho", "message"),
+    [
+        (None, 7.0, "rho belongs to the karras spacing, not to trailing"),
+        ("quadratic", 3.0, "not to quadratic"),
+        ("karras", 0.0, "rho must be from 0.1 to 1000, not 0.0"),
+        ("karras", -7.0, "not -7.0"),
+        ("karras", float("nan"), "not nan"),
+    ],
+)
+def test_a_rho_that_cannot_be_is_refused(spacing, rho, message):
+    with pytest.raises(ValueError, match=message):
+        build_schedule(DiffusionConfig()).sampling_levels(4, spacing, rho)
+
+
 @pytest.mark.parametrize("process", list(PROCESSES))
 def test_a_level_is_found_again_by_its_ratio(process):
     schedule = build_schedule(PROCESSES[process])
