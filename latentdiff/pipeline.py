@@ -120,13 +120,18 @@ class DiffusionModel:
         unguided = request.guidance_scale == 1.0 or request.guide is not None
         if not unguided and not self.diffusion.class_dropout:
             raise ValueError("this model was trained without class dropout: guidance_scale must be 1")
-        if (
-            request.guidance_interval is not None
-            and not 0 <= request.guidance_interval[0] < request.guidance_interval[1]
-        ):
-            raise ValueError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
+        if request.guidance_interval is not None:
+            if not 0 <= request.guidance_interval[0] < request.guidance_interval[1]:
+                raise ValueError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
+            if request.guidance_scale == 1.0:
+                raise ValueError("guidance_interval does nothing at guidance_scale 1, the default: use another scale")
+        if request.thresholding == "dynamic" and self.codec.value_range is None:
+            raise ValueError("thresholding dynamic needs the bounds of pixels, which latents have not")
         if request.eta is not None and not 0.0 <= request.eta <= 1.0:
             raise ValueError(f"eta must be from 0 to 1, not {request.eta}")
+        for name in ("churn_min", "churn_max", "churn_noise"):
+            if getattr(request, name) is not None and not request.churn:
+                raise ValueError(f"{name} does nothing without churn: set that above 0")
         for name in ("churn", "churn_min", "churn_noise", "corrector_steps", "corrector_snr"):
             if (getattr(request, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative")

@@ -16,6 +16,7 @@ from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.report.formats import setting
 
+THRESHOLDING = ("none", "static", "dynamic")
 NETWORK = NetworkConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
 
@@ -87,12 +88,23 @@ def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
         ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must rise"),
         ({"batch_size": 0}, "batch_size"),
         ({"sampler": "ddim", "eta": 3.0}, "eta must be from 0 to 1"),
+        ({"guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing at guidance_scale 1"),
+        ({"sampler": "heun", "churn_min": 0.1}, "churn_min does nothing without churn"),
+        ({"sampler": "heun", "churn": 0.0, "churn_noise": 1.1}, "churn_noise does nothing without churn"),
+        ({"thresholding": "dynamic"}, "thresholding dynamic needs the bounds of pixels, which latents have not"),
         ({"sampler": "heun", "churn": -1.0}, "churn must not be negative"),
     ],
 )
 def test_impossible_requests_are_refused_before_any_work(settings, message):
     with pytest.raises(ValueError, match=message):
         model(codec()).sample(4, **settings)
+
+
+def test_what_pixels_are_bounded_by_is_accepted_for_them_alone():
+    images = {name: model(IdentityCodec((1, 10, 10))).sample(2, steps=3, thresholding=name) for name in THRESHOLDING}
+    assert not torch.equal(images["static"], images["dynamic"])
+    latent = model(codec())
+    assert torch.equal(*(latent.sample(2, steps=3, thresholding=name) for name in ("static", "none")))
 
 
 def test_unconditional_model_takes_no_classes():

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 # What stands for the part that inpaint is to fill.
 GREY = 128
-INTERPOLATION_STEPS = 100
-INPAINT_STEPS = 50
+STEPS = {"reconstruct": 20, "interpolate": 100, "inpaint": 50}
+# Settings that no task refuses, although steps and seed are of no account where nothing is solved or drawn.
+COMMON = {"steps", "seed", "batch_size"}
 
 
 def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] | None) -> Path:
     """Do ``config.task`` and return the folder with its pictures. Raises ValueError for what cannot be, before any."""
+    _check_heeded(config)
     test = load_data(config.data, "test")
     n = config.num_images
     request = _check(config, model, test, labels)
@@ -51,11 +53,11 @@ def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] 
         rows = torch.cat([images[None], uses.reconstruct(model, images, config.shares, classes, **settings)])
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
-        options = {"resamples": config.resamples, "steps": config.steps or INPAINT_STEPS, "seed": config.seed}
+        options = {"resamples": config.resamples, "steps": request.steps, "seed": config.seed}
         rows = torch.stack([images, given, uses.inpaint(model, images, mask, classes, **options)])
     else:
         # The ends have different classes: the way between them is walked without one, unless one is asked for.
-        second, steps = images.roll(-1, dims=0), config.steps or INTERPOLATION_STEPS
+        second, steps = images.roll(-1, dims=0), config.steps or STEPS["interpolate"]
         rows = uses.interpolate(model, images, second, config.frames, labels, steps)
         columns = config.frames
     picture = rows.transpose(0, 1) if config.task == "interpolate" else rows
@@ -83,12 +85,28 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: i
         raise ValueError(f"--resamples must be at least 1, not {config.resamples}")
     if config.task == "interpolate" and model.conditional and labels is None and not model.diffusion.class_dropout:
         raise ValueError("this model was trained without class dropout: interpolate needs --labels")
-    # These two take steps of their own, not the sampler's.
-    own_steps = config.task in ("likelihood", "interpolate")
-    steps = 1 if own_steps else config.steps or (INPAINT_STEPS if config.task == "inpaint" else 20)
-    request = Request.of(replace(config, steps=steps), num_images=n, labels=labels)
+    # The flow takes steps of its own, as many as one likes.
+    flow = config.task == "interpolate" or (config.task == "likelihood" and config.method == "ode")
+    steps = 1 if flow else config.steps or STEPS.get(config.task, 1)
+    # The bound is of ddpm's steps, to whose options its variance belongs.
+    sampler = "ddpm" if config.task == "likelihood" else config.sampler
+    request = Request.of(replace(config, steps=steps, sampler=sampler), num_images=n, labels=labels)
     model.check(request)
     return request
+
+
+def _check_heeded(config: SampleStage) -> None:
+    """Raise ValueError for a setting of the sampler that the task would not heed."""
+    if config.task == "reconstruct":
+        return
+    bound = config.task == "likelihood" and config.method == "bound"
+    task = "likelihood --method ode" if config.task == "likelihood" and not bound else config.task
+    for name, value in plain(SamplingConfig()).items():
+        if name in COMMON or getattr(config, name) == value:
+            continue
+        # The bound is of ddpm's steps, which may be said.
+        if not (bound and (name == "variance" or (name == "sampler" and config.sampler == "ddpm"))):
+            raise ValueError(f"--{name} is of no effect on {task}: leave it out")
 
 
 def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes, folder: Path) -> Path:

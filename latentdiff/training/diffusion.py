@@ -90,6 +90,11 @@ class DiffusionModule(StageModule):
                 "conditioning batch_norm normalises over a whole batch, of which each process has a share: train it "
                 "with one process, or use --network.conditioning scale_shift"
             )
+        if network.conditioning == "batch_norm" and self.settings.accumulate > 1:
+            raise ValueError(
+                "conditioning batch_norm normalises over a whole batch, which is computed in "
+                f"{self.settings.accumulate} parts: take --trainer.accumulate 1, or --network.conditioning scale_shift"
+            )
         if config.learn_variance and self.schedule.num_train_steps is None:
             raise ValueError(
                 "a learned variance needs a discrete process: a schedule that keeps the variance, with "

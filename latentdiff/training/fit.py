@@ -32,6 +32,13 @@ def check_settings(settings: TrainerConfig) -> torch.device:
         raise ValueError(
             f"--trainer.batch_size {settings.batch_size} cannot be shared by {processes.count()} processes"
         )
+    share = settings.batch_size // processes.count()
+    if settings.accumulate > share:
+        whose = " that each process has" if processes.count() > 1 else ""
+        raise ValueError(
+            f"--trainer.accumulate {settings.accumulate} cuts the {share} images of a batch{whose} into more parts "
+            "than there are"
+        )
     device = resolve_device(settings.accelerator)
     if device.type == "cuda" and processes.on_each_node() > torch.cuda.device_count():
         raise ValueError(

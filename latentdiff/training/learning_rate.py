@@ -76,5 +76,7 @@ def check(settings: TrainerConfig) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise ValueError(f"--trainer.{name} must be at least {least}, not {value}")
+    if settings.lr_schedule in ("step", "plateau") and not 0.0 < settings.lr_step_factor < 1.0:
+        raise ValueError(f"--trainer.lr_step_factor must be between 0 and 1, not {settings.lr_step_factor}")
     if not 0.0 < settings.lr_decay_share <= 1.0:
         raise ValueError(f"--trainer.lr_decay_share must be above 0 and at most 1, not {settings.lr_decay_share}")

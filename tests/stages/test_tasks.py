@@ -67,6 +67,20 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
         ({"task": "inpaint", "resamples": 0}, "resamples must be at least 1"),
         ({"task": "inpaint", "mask": "nowhere"}, "neither a file nor one of left"),
         ({"task": "noise", "num_images": -1}, "num_images must be from 1 to 2000"),
+        ({"task": "inpaint", "sampler": "ddim"}, "--sampler is of no effect on inpaint"),
+        ({"task": "inpaint", "thresholding": "none"}, "--thresholding is of no effect on inpaint"),
+        ({"task": "interpolate", "guidance_scale": 2.0}, "--guidance_scale is of no effect on interpolate"),
+        ({"task": "interpolate", "spacing": "karras", "rho": 3.0}, "--spacing is of no effect on interpolate"),
+        ({"task": "noise", "churn": 3.0}, "--churn is of no effect on noise"),
+        ({"task": "noise", "variance": "small"}, "--variance is of no effect on noise"),
+        ({"task": "likelihood", "guidance_interval": (0.1, 1.0)}, "--guidance_interval is of no effect on likelihood"),
+        ({"task": "likelihood", "sampler": "heun"}, "--sampler is of no effect on likelihood"),
+        (
+            {"task": "likelihood", "method": "ode", "variance": "small"},
+            "no effect on likelihood --method ode",
+        ),
+        ({"task": "likelihood", "variance": "learned"}, "no learned variance"),
+        ({"task": "likelihood", "steps": 21}, "from 1 to 20, not 21"),
         ({"task": "noise", "npz": True}, "npz belongs to the task sample"),
         ({"task": "reconstruct", "labels": "99"}, "labels must be from 0 to 9"),
         ({"task": "sample", "guide": "absent.safetensors", "guidance_scale": 2.0}, "there is no model file"),
@@ -78,6 +92,23 @@ def test_what_cannot_be_is_refused_before_an_earlier_run_is_touched(settings, me
     with pytest.raises(Exception, match=message):
         run(stage(checkpoint, folder, run=RunConfig(folder=str(folder), overwrite=True), **settings))
     assert (folder / "grid.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("settings", [{"variance": "small"}, {"variance": "small", "sampler": "ddpm"}])
+def test_likelihood_takes_the_variance_of_ddpm_named_or_not(settings, checkpoint, tmp_path):
+    folder = run(stage(checkpoint, tmp_path / "run", task="likelihood", **settings))
+    assert (folder / "likelihood.json").is_file()
+
+
+def test_reconstruct_heeds_every_setting_of_the_sampler(checkpoint, tmp_path):
+    def grid(name, **settings):
+        few = {"task": "reconstruct", "num_images": 1, "shares": (1.0,), **settings}
+        return (run(stage(checkpoint, tmp_path / name, **few)) / "grid.png").read_bytes()
+
+    usual = grid("usual", steps=None)
+    assert usual == grid("twenty", steps=20)
+    for name, settings in {"eta": {"sampler": "ddim", "eta": 1.0}, "guidance": {"guidance_scale": 3.0}}.items():
+        assert usual != grid(name, steps=20, **settings)
 
 
 def test_a_mask_may_be_a_picture(tmp_path):

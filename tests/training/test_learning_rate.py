@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from latentdiff import processes
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.training.autoencoder import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
-from latentdiff.training.fit import fit
+from latentdiff.training.fit import check_settings, fit
 from latentdiff.training.learning_rate import check, is_best, lr_factor, stalls, stopped_early
 
 BASE = TrainerConfig(batch_size=10, lr_warmup_images=100, lr_final=0.1)
@@ -66,11 +67,24 @@ def test_stopping_early():
         ({"stop_patience": 3}, "stop_patience needs --trainer.monitor"),
         ({"accumulate": 0}, "accumulate must be at least 1"),
         ({"lr_decay_share": 0.0}, "lr_decay_share"),
+        ({"lr_schedule": "step", "lr_step_factor": 1.0}, "lr_step_factor must be between 0 and 1, not 1.0"),
+        ({"lr_schedule": "step", "lr_step_factor": 0.0}, "lr_step_factor must be between 0 and 1, not 0.0"),
+        ({"lr_schedule": "plateau", "monitor": "kid", "lr_step_factor": 2.0}, "between 0 and 1, not 2.0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         check(dataclasses.replace(BASE, **settings))
+
+
+def test_a_batch_cannot_have_more_parts_than_images(monkeypatch):
+    settings = dataclasses.replace(BASE, accumulate=10, accelerator="cpu")
+    check_settings(settings)
+    with pytest.raises(ValueError, match="accumulate 11 cuts the 10 images of a batch into more parts than there are"):
+        check_settings(dataclasses.replace(settings, accumulate=11))
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(ValueError, match="accumulate 10 cuts the 5 images of a batch that each process has"):
+        check_settings(settings)
 
 
 SETTINGS = TrainerConfig(max_images=400, images_per_epoch=40, batch_size=20, accelerator="cpu", precision="fp32")

@@ -132,6 +132,17 @@ def test_settings_that_would_not_learn_are_refused(diffusion, network, message):
         DiffusionModule(IdentityCodec((1, 6, 6)), 2, own, DiffusionConfig(**diffusion), SETTINGS)
 
 
+def test_batch_norm_is_refused_where_a_batch_is_computed_in_parts():
+    def build(accumulate):
+        own = dataclasses.replace(NETWORK, conditioning="batch_norm")
+        settings = dataclasses.replace(SETTINGS, accumulate=accumulate)
+        return DiffusionModule(IdentityCodec((1, 6, 6)), 2, own, DiffusionConfig(), settings)
+
+    assert build(1).network.conditioning == "batch_norm"
+    with pytest.raises(ValueError, match=r"normalises over a whole batch.* take --trainer\.accumulate 1"):
+        build(2)
+
+
 def test_bound_of_a_single_step_is_finite():
     levels = module(DiffusionConfig(learn_variance=True)).schedule.sampling_levels(1)
     fraction = torch.zeros(2, 1)
