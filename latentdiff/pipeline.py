@@ -42,15 +42,15 @@ class Request(SamplingConfig):
     @classmethod
     def of(cls, settings: SamplingConfig, num_images: int, labels: Any = None) -> Request:
         """``settings``, which may be a stage's, applied to so many images."""
-        shared = {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
-        return cls(num_images=num_images, labels=labels, **shared)
+        return cls(num_images=num_images, labels=labels, **_shared(settings))
+
+    def settings(self) -> dict[str, Any]:
+        """What it shares with :class:`~latentdiff.config.SamplingConfig`, to be asked for again."""
+        return _shared(self)
 
     def record(self) -> dict[str, Any]:
         """What the images depend on beside the model, for a report: what was not set is left out."""
-        shared = {
-            field.name: getattr(self, field.name) for field in fields(SamplingConfig) if field.name != "batch_size"
-        }
-        return {name: value for name, value in shared.items() if value is not None}
+        return {name: value for name, value in _shared(self).items() if name != "batch_size" and value is not None}
 
     def sampler_options(self) -> dict[str, Any]:
         """What was set of the options that not every sampler has."""
@@ -157,8 +157,14 @@ class DiffusionModel:
         for start in range(within.start, within.stop, request.batch_size):
             indices = range(start, min(start + request.batch_size, within.stop))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
-            noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
-            yield indices, self.states(request, own, noise, levels, noise() * float(levels.sigma[0]))
+            x, noise = self.start(request, indices)
+            yield indices, self.states(request, own, noise, levels, x)
+
+    def start(self, request: Request, indices: range) -> tuple[Tensor, ImageNoise]:
+        """Pure noise [b, *latent_shape] at the first level, that images ``indices`` of ``request`` come from, and what
+        draws the rest of their noise."""
+        noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
+        return noise() * float(self.levels(request).sigma[0]), noise
 
     def levels(self, request: Request) -> Levels:
         """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
@@ -258,6 +264,10 @@ class DiffusionModel:
             "provenance": provenance,
         }
         checkpoint.save(path, "diffusion", tensors, header, dtype)
+
+
+def _shared(settings: SamplingConfig) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
 
 
 def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import torch
 from latentdiff import load, shelf, uses
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
+from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
 from latentdiff.pipeline import DiffusionModel
@@ -32,6 +33,28 @@ def test_forward_process_goes_from_the_images_to_noise():
     assert torch.equal(frames[0], IMAGES)
     distance = (frames.float() - IMAGES).abs().mean(dim=(1, 2, 3, 4))
     assert distance[0] < distance[1] < distance[2]
+
+
+@pytest.mark.parametrize("latent", [False, True])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddpm"])
+def test_reverse_process_goes_from_noise_to_what_sampling_gives(latent, sampler):
+    net, settings = model(latent), {"labels": [0, 1, 1], "sampler": sampler, "steps": 6, "seed": 4}
+    frames = uses.reverse_process(net, 3, 4, **settings)
+    assert (frames.dtype, frames.shape) == (torch.uint8, (4, 3, 1, 8, 8))
+    first = ImageNoise(4, range(3), net.codec.latent_shape)() * float(net.schedule.sampling_levels(6).sigma[0])
+    assert torch.equal(frames[0], net.codec.decode(first))
+    assert torch.equal(frames[-1], net.sample(3, **settings))
+    # Every state is there to be had; neither batches nor other images change any.
+    every = uses.reverse_process(net, 3, 7, batch_size=2, **settings)
+    assert torch.equal(every[[0, 2, 4, 6]], frames)
+
+
+def test_a_reverse_process_of_impossible_moments_is_refused():
+    for moments in (1, 8):
+        with pytest.raises(
+            ValueError, match=f"moments must be from 2, noise and image, to 7 for 6 steps, not {moments}"
+        ):
+            uses.reverse_process(model(), 1, moments, steps=6)
 
 
 @pytest.mark.parametrize("latent", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.pipeline import Request, load_diffusion
 from latentdiff.precision import MIN_ROWS
+from latentdiff.uses import reverse_process
 
 # Enough for a covariance, and 490 MB of 64x64 RGB.
 GAUSSIAN_IMAGES = 10_000
@@ -40,7 +41,7 @@ class Subject:
         provenance: How the model was trained.
         shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
         originals: Of reconstructions, the real images, uint8 [n, c, h, w].
-        denoising: Gives the decoded states of the first images after some of the steps, uint8 [b, c, h, w] each.
+        denoising: Gives the decoded states of the first images from noise on, uint8 [b, c, h, w] each.
     """
 
     kind: str
@@ -158,10 +159,8 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
     def denoising() -> list[Tensor]:
         labels = model.resolve_labels(request)
         first = min(SHOWN, request.num_images)
-        few = replace(request, num_images=first, batch_size=first, labels=None if labels is None else labels[:first])
-        ((_, states),) = model.batches(few)
-        kept = set(torch.linspace(0, request.steps - 1, min(FRAMES, request.steps)).round().int().tolist())
-        return [model.codec.decode(state.x).cpu() for index, state in enumerate(states) if index in kept]
+        labels = None if labels is None else labels[:first]
+        return list(reverse_process(model, first, min(FRAMES, request.steps + 1), labels, **request.settings()))
 
     return Subject(
         "diffusion",

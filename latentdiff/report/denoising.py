@@ -1,4 +1,4 @@
-"""A sampler's states as pictures: a strip of moments and a GIF."""
+"""The states between noise and image as pictures: a strip of moments and a GIF."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from latentdiff.report.grids import grid, save_grid
 
 
 def write_strip(frames: list[Tensor], path: Path, moments: int, rows: int = 8) -> None:
-    """One row an image: its noisy state at ``moments`` evenly spaced steps, the last one finished.
+    """One row an image: its state at ``moments`` evenly spaced frames, with the first and the last.
 
     Args:
-        frames: The decoded states after each step, uint8 [b, c, h, w].
+        frames: The decoded states one after the other, uint8 [b, c, h, w].
         path: Where to.
         moments: How many states.
         rows: At most this many images.
@@ -25,7 +25,7 @@ def write_strip(frames: list[Tensor], path: Path, moments: int, rows: int = 8) -
 
 
 def write_gif(frames: list[Tensor], path: Path, columns: int, milliseconds: int = 80) -> None:
-    """The grid of the noisy states, a frame a step, the last held for two seconds."""
+    """The grid of the states, a frame each, the last held for two seconds."""
     from PIL import Image
 
     pictures = [Image.fromarray(grid(states, columns)) for states in frames]

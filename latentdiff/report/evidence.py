@@ -62,7 +62,7 @@ def write_neighbours(folder: Path, samples: Tensor, neighbours: Tensor, distance
 
 
 def write_denoising(folder: Path, frames: list[Tensor]) -> dict[str, dict[str, Any]]:
-    """strip.png and denoising.gif of the decoded states after each step, uint8 [n, c, h, w] each."""
+    """strip.png and denoising.gif of the decoded states from noise to image, uint8 [n, c, h, w] each."""
     write_strip(frames, folder / "strip.png", MOMENTS)
     write_gif(frames, folder / "denoising.gif", columns=4)
     return {"strip": {"file": "strip.png"}, "gif": {"file": "denoising.gif"}}

@@ -33,8 +33,9 @@ class SampleStage(SamplingConfig):
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
         npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
-        strip: Write the denoising of the first images at this many moments as strip.png; 0 leaves it out.
-        gif: Write the denoising of the first batch as denoising.gif.
+        strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
+            out. For the task noise it is the other way round, from image to noise.
+        gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.
         shares: Shares of the schedule's noise for noise and reconstruct, 0 to 1.
         frames: Images in a row of interpolate, with both ends.
         mask: What inpaint fills: a half, the centre, or a PNG whose white pixels are to be filled.
@@ -100,6 +101,8 @@ def run(config: SampleStage) -> Path:
     if not isinstance(model, DiffusionModel):
         raise CheckpointError(f"{config.checkpoint} is an autoencoder; sampling needs a diffusion model")
     labels = parse_labels(config.labels, model.class_names)
+    if config.strip and config.strip < 2:
+        raise ValueError(f"--strip must be at least 2, noise and image, or 0 to leave it out, not {config.strip}")
     if config.task != "sample":
         if processes.count() > 1:
             raise ValueError(f"only the images of sample can be shared by several processes, not {config.task}")
@@ -119,9 +122,12 @@ def run(config: SampleStage) -> Path:
     quiet = None if processes.first() else True
     with tqdm(total=len(own) * config.steps, desc="sampling", unit="image steps", disable=quiet) as bar:
         for indices, states in model.batches(request, own):
+            shown = indices.start == 0 and (config.strip or config.gif)
+            if shown:
+                frames.append(model.codec.decode(model.start(request, indices)[0]).cpu())
             for state in states:
                 bar.update(len(indices))
-                if indices.start == 0 and (config.strip or config.gif):
+                if shown:
                     frames.append(model.codec.decode(state.x).cpu())
             chunks.append(model.codec.decode(state.x).cpu())
     images = processes.everyone(torch.cat(chunks))

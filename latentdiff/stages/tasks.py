@@ -16,7 +16,7 @@ from latentdiff.checkpoint import write_atomically
 from latentdiff.config import SamplingConfig, plain
 from latentdiff.data import ImageSet, load_data
 from latentdiff.pipeline import DiffusionModel, Request
-from latentdiff.report.denoising import write_gif
+from latentdiff.report.denoising import write_gif, write_strip
 from latentdiff.report.grids import save_grid
 from latentdiff.stages import folders
 
@@ -49,8 +49,8 @@ def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] 
     if config.task == "noise":
         rows = uses.forward_process(model, images, config.shares, config.seed)
     elif config.task == "reconstruct":
-        settings = {name: getattr(request, name) for name in plain(SamplingConfig())}
-        rows = torch.cat([images[None], uses.reconstruct(model, images, config.shares, classes, **settings)])
+        again = uses.reconstruct(model, images, config.shares, classes, **request.settings())
+        rows = torch.cat([images[None], again])
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
         options = {"resamples": config.resamples, "steps": request.steps, "seed": config.seed}
@@ -62,6 +62,9 @@ def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] 
         columns = config.frames
     picture = rows.transpose(0, 1) if config.task == "interpolate" else rows
     save_grid(picture.flatten(0, 1), folder / "grid.png", columns=columns)
+    if config.strip:
+        shares = torch.linspace(0.0, 1.0, config.strip).tolist()
+        write_strip(list(uses.forward_process(model, images, shares, config.seed)), folder / "strip.png", config.strip)
     if config.gif:
         write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
     print(folder)
@@ -75,9 +78,11 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: i
         raise ValueError(f"--num_images must be from 1 to {len(test)}, the number of test images, not {n}")
     if test.image_shape != model.codec.image_shape:
         raise ValueError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
-    for option in ("pngs", "npz", "strip"):
+    for option in ("pngs", "npz"):
         if getattr(config, option):
             raise ValueError(f"--{option} belongs to the task sample, not to {config.task}")
+    if config.strip and config.task != "noise":
+        raise ValueError(f"--strip belongs to the tasks sample and noise, not to {config.task}")
     uses.check_shares(config.shares)
     if config.frames < 2:
         raise ValueError(f"--frames must be at least 2, the ends of the way, not {config.frames}")

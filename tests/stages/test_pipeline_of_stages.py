@@ -127,7 +127,7 @@ def test_sample_writes_what_is_asked_for(workbench):
     single = np.asarray(Image.open("out/images/000003.png"))
     assert np.array_equal(single, arrays["images"][3, :, :, 0])
     assert Image.open("out/strip.png").height > Image.open("out/strip.png").width
-    assert Image.open("out/denoising.gif").n_frames == 3
+    assert Image.open("out/denoising.gif").n_frames == 4  # the noise, and a frame a step
     again = load(model).sample(5, labels=[8, 1, 2, 3, 6], steps=3)
     assert np.array_equal(arrays["images"][:, :, :, 0], again[:, 0].numpy())
     with pytest.raises(ValueError, match="'hat' is no class"):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from latentdiff import load, uses
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig
+from latentdiff.data import load_data
 from latentdiff.models.network import build_network
 from latentdiff.pipeline import DiffusionModel
 from latentdiff.stages.sample import SampleStage, run
@@ -48,6 +52,21 @@ def test_each_task_draws_a_grid_and_a_gif(task, checkpoint, tmp_path):
     assert (folder / "config.yaml").is_file()
 
 
+def test_strips_go_from_image_to_noise_and_from_noise_to_image(checkpoint, tmp_path):
+    for task in ("noise", "sample"):
+        folder = run(stage(checkpoint, tmp_path / task, task=task, strip=3, gif=True, seed=2))
+        strip = np.asarray(Image.open(folder / "strip.png"))
+        assert strip.shape == (3 * 58 + 2, 3 * 58 + 2, 3)  # a row an image, a column a moment
+        moments = torch.from_numpy(strip[2:, 2:, 0].copy()).unfold(0, 56, 58).unfold(1, 56, 58)[..., ::2, ::2]
+        if task == "noise":
+            images = load_data(DataConfig(source="embedded"), "test").images[:3]
+            expected = uses.forward_process(load(checkpoint), images, [0.0, 0.5, 1.0], seed=2)
+        else:
+            expected = uses.reverse_process(load(checkpoint), 3, 3, steps=4, seed=2)
+            assert Image.open(folder / "denoising.gif").n_frames == 5  # the noise, and a frame a step
+        assert torch.equal(moments.transpose(0, 1), expected[:, :, 0])
+
+
 def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(checkpoint, tmp_path):
     runs = []
     for batch_size in (1, 3):
@@ -81,6 +100,9 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
         ),
         ({"task": "likelihood", "variance": "learned"}, "no learned variance"),
         ({"task": "likelihood", "steps": 21}, "from 1 to 20, not 21"),
+        ({"task": "inpaint", "strip": 4}, "--strip belongs to the tasks sample and noise, not to inpaint"),
+        ({"task": "noise", "strip": 1}, "--strip must be at least 2"),
+        ({"task": "sample", "strip": -1}, "--strip must be at least 2"),
         ({"task": "noise", "npz": True}, "npz belongs to the task sample"),
         ({"task": "reconstruct", "labels": "99"}, "labels must be from 0 to 9"),
         ({"task": "sample", "guide": "absent.safetensors", "guidance_scale": 2.0}, "there is no model file"),
@@ -112,8 +134,6 @@ def test_reconstruct_heeds_every_setting_of_the_sampler(checkpoint, tmp_path):
 
 
 def test_a_mask_may_be_a_picture(tmp_path):
-    from PIL import Image
-
     picture = Image.new("L", (28, 28))
     picture.paste(255, (0, 0, 5, 28))
     picture.save(tmp_path / "mask.png")
