@@ -116,6 +116,24 @@ def test_a_run_ends_where_its_metric_stalls(tmp_path):
     assert trained.images_seen == 120  # a best, and two epochs without a better one
 
 
+def test_an_autoencoder_ends_where_its_own_metric_stalls(tmp_path):
+    # At rate 0 the reconstructions stay what they were, and with them their PSNR.
+    module = autoencoder(monitor="psnr", monitor_mode="max", stop_patience=2, lr=0.0)
+    trained = train(module, tmp_path, lambda: module.validate(IMAGES))
+    assert trained.images_seen == 120
+    assert len({row["psnr"] for row in trained.history}) == 1
+
+
+def test_a_plateau_lowers_both_rates_of_an_autoencoder(tmp_path):
+    found = iter([20.0, 21.0, 21.0, 21.0, 22.0, 22.0])
+    plateau = {"lr_schedule": "plateau", "lr_patience": 2, "lr_step_factor": 0.1, "lr_warmup_images": 0}
+    module = autoencoder(monitor="psnr", monitor_mode="max", max_images=240, lr=1e-3, **plateau)
+    trained = train(module, tmp_path, lambda: {"psnr": next(found)})
+    assert [row["lr"] for row in trained.history] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
+    rates = [group["lr"] for optimizer in trained.trainer.optimizers for group in optimizer.param_groups]
+    assert max(rates) == pytest.approx(1e-4)  # the discriminator's, from the same peak
+
+
 def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
     with pytest.raises(ValueError, match=r"monitor is 'fid'; this run measures .*loss"):
         train(diffusion(monitor="fid", stop_patience=2), tmp_path)
