@@ -37,7 +37,7 @@ def galleries(evaluations: list[Evaluation]) -> list[Gallery]:
         Gallery("Images", "", _pictures(evaluations, "grid", lambda item: item.grid, caption)),
         Gallery(
             "Denoising",
-            "From noise to image: states of the first samples, decoded, from the first step (left) to the last.",
+            "States of the first samples, decoded, from pure noise (left) to the image.",
             _pictures(evaluations, "strip", lambda item: item.picture("strip"), caption)
             + _pictures(evaluations, "gif", lambda item: item.picture("gif"), caption),
         ),
