@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from latentdiff.benchmark.timing import synchronise, timed
 from latentdiff.config import AutoencoderLossConfig, TrainerConfig
 from latentdiff.diffusion.levels import add_noise
-from latentdiff.training.diffusion import DiffusionModule, diffusion_loss
+from latentdiff.diffusion.loss import diffusion_loss
+from latentdiff.training.diffusion import DiffusionModule
 from latentdiff.training.fit import fit
 from latentdiff.training.stage_module import StageModule, adamw
 

@@ -15,20 +15,12 @@ from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data.resident import mix_seed
 from latentdiff.diffusion.levels import Levels, Transitions, add_noise
 from latentdiff.diffusion.likelihood import bound_term
+from latentdiff.diffusion.loss import check_loss_weight, diffusion_loss
 from latentdiff.diffusion.schedule import Schedule, build_schedule
-from latentdiff.diffusion.target import Target, build_target, loss_weight
+from latentdiff.diffusion.target import build_target
 from latentdiff.models.network import build_network
 from latentdiff.training.ema import Ema
 from latentdiff.training.stage_module import StageModule, adamw
-
-
-def diffusion_loss(
-    output: Tensor, x0: Tensor, noise: Tensor, levels: Levels, target: Target, config: DiffusionConfig
-) -> Tensor:
-    """Weighted squared error of raw network ``output`` [b, ...] at ``levels`` [b], the mean over the batch, in fp32."""
-    error = (output.float() - target.of(x0, noise, levels)).square().flatten(1).mean(dim=1)
-    weight = loss_weight(config, target, levels.snr)
-    return (weight.to(error.device, error.dtype) * error).mean()
 
 
 class VarianceLoss:
@@ -105,14 +97,8 @@ class DiffusionModule(StageModule):
                 f"--network.fourier_scale {network.fourier_scale} is for the times of edm and ve, of about 1. Those of "
                 f"{config.schedule} go up to 1,000, and neighbours would look unlike each other: use about 0.002"
             )
-        last = self.schedule.levels(torch.tensor([self.schedule.last], dtype=torch.float64))
-        weight = float(loss_weight(config, self.target, last.snr))
-        if not 0.0 < weight < 1e6:
-            raise ValueError(
-                f"loss_weight {config.loss_weight} with the {config.target} target gives the noisiest level of this "
-                f"process the weight {weight:.3g}. Use --diffusion.loss_weight simple, or another target"
-            )
-        last_alpha = float(last.alpha)
+        check_loss_weight(config, self.schedule, self.target)
+        last_alpha = float(self.schedule.levels(torch.tensor([self.schedule.last], dtype=torch.float64)).alpha)
         if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
             raise ValueError(
                 f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "
