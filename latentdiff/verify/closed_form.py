@@ -21,15 +21,6 @@ ORDERS = {"ddim": 0.9, "euler": 0.9, "heun": 1.8, "dpmpp_2m": 1.8, "unipc": 1.8}
 # First-order samplers are allowed more.
 OWN_SPACING_LIMITS = {"ddim": 0.2, "euler": 0.2}
 STEPS = (8, 16, 32, 64, 128, 256)
-# Each with a number of steps at which its own bias is well below the sampling error.
-STOCHASTIC = {
-    "ddpm": 1000,
-    "euler_ancestral": 1000,
-    "dpmpp_2m_sde": 100,
-    "euler_maruyama": 1000,
-    "predictor_corrector": 1000,
-}
-DRAWS = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +118,13 @@ def _flow(data: Mixture, schedule: Schedule) -> tuple[Tensor, Tensor]:
 
 
 def check_orders() -> list[Check]:
-    """The measured order of every deterministic sampler, on both kinds of process and both kinds of data."""
+    """The measured order of every deterministic sampler, on both kinds of process and both kinds of data.
+
+    Both processes are followed over the same sigma / alpha, in which they are one and the same ODE. That their rows
+    agree to ten digits shows that a sampler meets alpha in no other way; it is no second measurement of its order. Levels
+    of each process's own would be one, but are further from small steps at its start: over an even log(sigma) dpmpp_2m
+    has 1.797 in these numbers of steps.
+    """
     checks = []
     for process, config in PROCESSES.items():
         schedule = build_schedule(config)
@@ -170,37 +167,6 @@ def check_own_spacing() -> list[Check]:
         )
         for sampler, (error, process) in worst.items()
     ]
-
-
-def sample_errors(samples: Tensor, data: Mixture) -> float:
-    """How far mean and covariance of ``samples`` [n, d] are from the data's: the largest, in standard errors."""
-    n, mean, cov = len(samples), data.mean, data.cov
-    away = samples - mean
-    errors = [(away.mean(dim=0)).abs() / (cov.diagonal() / n).sqrt()]
-    products = away[:, :, None] * away[:, None]
-    errors.append(((products.mean(dim=0) - cov).abs() / (products.std(dim=0) / math.sqrt(n))).flatten())
-    return float(torch.cat(errors).max())
-
-
-def check_stochastic() -> list[Check]:
-    """Mean and covariance of every stochastic sampler's draws."""
-    checks = []
-    for process, config in PROCESSES.items():
-        schedule = build_schedule(config)
-        for name, data in DATA.items():
-            for sampler, steps in STOCHASTIC.items():
-                generator = torch.Generator().manual_seed(1)
-
-                def noise(generator=generator) -> Tensor:
-                    return torch.randn(DRAWS, 2, generator=generator, dtype=torch.float64)
-
-                levels = schedule.sampling_levels(steps, "karras")
-                *_, last = SAMPLERS[sampler](data, noise() * float(levels.sigma[0]), levels, noise)
-                label = f"{sampler}, {process}, {name}"
-                note = f"{DRAWS} draws, {steps} steps, in standard errors of mean and covariance"
-                value = sample_errors(last.x, data)
-                checks.append(Check(section="distribution", name=label, value=value, limit=4.0, note=note))
-    return checks
 
 
 def check_likelihood() -> list[Check]:

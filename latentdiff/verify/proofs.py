@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentdiff.verify import closed_form, invariants
+from latentdiff.verify import closed_form, distribution, invariants
 
 PROOFS = (
     invariants.check_targets,
@@ -10,6 +10,6 @@ PROOFS = (
     invariants.check_determinism,
     closed_form.check_orders,
     closed_form.check_own_spacing,
-    closed_form.check_stochastic,
+    distribution.check_distribution,
     closed_form.check_likelihood,
 )

@@ -10,7 +10,7 @@ import torch
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.verify import Check, against_diffusers, closed_form, largest
+from latentdiff.verify import Check, against_diffusers, closed_form, distribution, largest
 from latentdiff.verify.proofs import PROOFS
 
 
@@ -77,9 +77,21 @@ def test_the_truth_of_the_orders_is_the_flows_closed_form():
 def test_a_biased_distribution_is_caught():
     data = closed_form.TWO_MODES
     samples = data.draw(4000, torch.Generator().manual_seed(0))
-    assert closed_form.sample_errors(samples, data) < 4
-    assert closed_form.sample_errors(samples + 0.1, data) > 4
-    assert closed_form.sample_errors(1.1 * samples, data) > 4
+    assert distribution.sample_errors(samples, data) < 4
+    assert distribution.sample_errors(samples + 0.1, data) > 4
+    assert distribution.sample_errors(1.1 * samples, data) > 4
+
+
+def test_every_sampler_is_held_to_the_distribution():
+    assert {run.sampler for run in distribution.RUNS.values()} == set(SAMPLERS)
+
+
+def test_a_sampler_that_converges_to_something_else_is_caught(monkeypatch):
+    """Of second order as before, and wrong: the order alone, measured against the sampler's own end, is no proof."""
+    unipc = SAMPLERS["unipc"]
+    monkeypatch.setitem(SAMPLERS, "unipc", lambda denoiser, *rest: unipc(lambda x, at: 1.1 * denoiser(x, at), *rest))
+    checks = distribution.check_distribution({"unipc": distribution.RUNS["unipc"]})
+    assert not any(check.passed for check in checks)
 
 
 def test_the_exact_denoiser_is_bayes():
