@@ -121,8 +121,8 @@ def check_orders() -> list[Check]:
     """The measured order of every deterministic sampler, on both kinds of process and both kinds of data.
 
     Both processes are followed over the same sigma / alpha, in which they are one and the same ODE. That their rows
-    agree to ten digits shows that a sampler meets alpha in no other way; it is no second measurement of its order. Levels
-    of each process's own would be one, but are further from small steps at its start: over an even log(sigma) dpmpp_2m
+    agree to ten digits shows that a sampler meets alpha in no other way; it is no second measurement of its order.
+    Levels of each process's own would be one, but their steps are larger at the start: over an even log(sigma) dpmpp_2m
     has 1.797 in these numbers of steps.
     """
     checks = []

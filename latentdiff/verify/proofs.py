@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from latentdiff.verify import closed_form, distribution, invariants
+from latentdiff.verify import closed_form, distribution, invariants, targets
 
 PROOFS = (
-    invariants.check_targets,
+    targets.check_targets,
     invariants.check_guidance,
     invariants.check_determinism,
     closed_form.check_orders,

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from latentdiff.config import DiffusionConfig
+from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.verify import Check, against_diffusers, closed_form, distribution, largest
+from latentdiff.diffusion.target import VTarget
+from latentdiff.verify import Check, against_diffusers, closed_form, distribution, invariants, largest, targets
 from latentdiff.verify.proofs import PROOFS
 
 
@@ -101,6 +103,48 @@ def test_the_exact_denoiser_is_bayes():
     x = torch.tensor([[0.4, 0.1]], dtype=torch.float64)
     weight = torch.softmax(-0.5 * ((x - level.alpha * x0) / level.sigma).square().sum(1), dim=0)
     torch.testing.assert_close(data(x, level), (weight[:, None] * x0).sum(0, keepdim=True), rtol=0, atol=5e-3)
+
+
+def test_a_loss_that_is_least_elsewhere_is_caught(monkeypatch):
+    loss = targets.diffusion_loss
+    monkeypatch.setattr(targets, "diffusion_loss", lambda output, *rest: loss(output + 1.0, *rest))
+    failed = {check.name for check in targets.check_targets() if not check.passed}
+    assert failed == {
+        f"{target}: {what}"
+        for target in targets.TARGETS
+        for what in ("loss at the exact output", "other outputs of no larger loss")
+    }
+
+
+def test_an_error_that_is_free_is_caught(monkeypatch):
+    """Of a weight that leaves out the noisiest level alone."""
+
+    def loss(output, x0, noise, levels, target, config):
+        counted = torch.where(levels.ratio < levels.ratio.max(), 1.0, 0.0).float().reshape(-1, 1, 1, 1)
+        return (counted * (output - target.of(x0, noise, levels)).square()).mean()
+
+    monkeypatch.setattr(targets, "diffusion_loss", loss)
+    failed = {check.name for check in targets.check_targets() if not check.passed}
+    assert failed == {f"{target}: other outputs of no larger loss" for target in targets.TARGETS}
+
+
+def test_a_target_that_is_not_the_output_it_asks_for_is_caught(monkeypatch):
+    of = VTarget.of
+    monkeypatch.setattr(VTarget, "of", lambda *args: 1.001 * of(*args))
+    assert [check.name for check in targets.check_targets() if not check.passed] == ["v: x0 from the exact output"]
+
+
+def test_noise_that_depends_on_the_place_in_the_batch_is_caught(monkeypatch):
+    monkeypatch.setattr(
+        "latentdiff.pipeline.ImageNoise", lambda seed, indices, *rest: ImageNoise(seed, range(len(indices)), *rest)
+    )
+    assert not any(check.passed for check in invariants.check_determinism({"ddim": ("ddim", {})}))
+
+
+def test_every_sampler_is_held_to_determinism():
+    assert {sampler for sampler, _ in invariants.RUNS.values()} == set(SAMPLERS)
+    assert set(invariants.BATCHES) == {1, 3, 64}
+    assert len(invariants.BATCHES[64]) > 64
 
 
 def test_a_case_that_cannot_be_compared_does_not_fail():
