@@ -76,12 +76,12 @@ def sample_errors(samples: Tensor, data: Mixture) -> float:
     return float(torch.cat(errors).max())
 
 
-def check_distribution(runs: Mapping[str, Run] = RUNS) -> list[Check]:
+def check_distribution(runs: Mapping[str, Run] = RUNS, kinds: Mapping[str, Mixture] = DATA) -> list[Check]:
     """Mean and covariance of every sampler's draws, deterministic or not."""
     checks = []
     for process, config in PROCESSES.items():
         schedule = build_schedule(config)
-        for kind, data in DATA.items():
+        for kind, data in kinds.items():
             for name, run in runs.items():
                 label = f"{name}, {process}, {kind}"
                 note = f"{DRAWS} draws, {run.steps} steps, in standard errors of mean and covariance"
