@@ -78,16 +78,20 @@ def run(config: VerifyStage) -> bool:
 
 def core_proofs(versions: dict[str, str]) -> list[Callable[[], list[Check]]]:
     """What proves the diffusion core; notes in ``versions`` whom it is compared with."""
-    from latentdiff.verify import against_diffusers
+    from latentdiff.verify import against_diffusers, schedules_of_diffusers
     from latentdiff.verify.proofs import PROOFS
 
     try:
         import diffusers
     except ImportError:
-        print('diffusers is not installed: the comparison with it is left out (pip install "latentdiff[test]")')
-        return list(PROOFS)
+        return [*PROOFS, against_diffusers.left_out]
     versions["diffusers"] = diffusers.__version__
-    return [*PROOFS, against_diffusers.check_spacings, against_diffusers.check_states]
+    return [
+        *PROOFS,
+        schedules_of_diffusers.check_schedules,
+        against_diffusers.check_spacings,
+        against_diffusers.check_states,
+    ]
 
 
 def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callable[[], list[Check]]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
+import sys
 
 import pytest
 import torch
@@ -12,29 +15,80 @@ from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import VTarget
-from latentdiff.verify import Check, against_diffusers, closed_form, distribution, invariants, largest, targets
-from latentdiff.verify.proofs import PROOFS
+from latentdiff.stages import verify as stage
+from latentdiff.verify import (
+    Check,
+    against_diffusers,
+    closed_form,
+    distribution,
+    invariants,
+    largest,
+    proofs,
+    schedules_of_diffusers,
+    targets,
+)
 
 
 def failures(checks):
     return [f"{check.name}: {check.value} (limit {check.limit})" for check in checks if not check.passed]
 
 
-@pytest.mark.parametrize("part", PROOFS, ids=lambda part: part.__name__)
+# The longest is halved here: of the two kinds of data the harder will do.
+QUICK = {distribution.check_distribution: {"kinds": {"two modes": closed_form.TWO_MODES}}}
+
+
+@pytest.mark.parametrize("part", proofs.PROOFS, ids=lambda part: part.__name__)
 def test_proof_holds(part):
-    checks = part()
+    checks = part(**QUICK.get(part, {}))
     assert len(checks) > 1
     assert not failures(checks)
 
 
-def test_same_stops_and_states_as_diffusers():
+def test_same_schedules_stops_and_states_as_diffusers():
     pytest.importorskip("diffusers")
+    assert not failures(schedules_of_diffusers.check_schedules((10, 50)))
     assert not failures(against_diffusers.check_spacings((10, 50)))
     checks = against_diffusers.check_states((20,))
     assert not failures(checks)
-    assert {check.name.split(",")[0] for check in checks if check.value is not None} == set(
-        against_diffusers.SCHEDULERS
+    assert {check.name.rpartition(",")[0] for check in checks if check.value is not None} == set(
+        against_diffusers.ENTRIES
     )
+
+
+@pytest.mark.parametrize("steps", against_diffusers.STEPS)
+def test_heun_as_it_comes_is_left_out_only_where_it_does_disagree(steps):
+    pytest.importorskip("diffusers")
+    for schedule, spacing in itertools.product(against_diffusers.STEEP_SCHEDULES, against_diffusers.STEEP_SPACINGS):
+        assert against_diffusers.deviation("heun", schedule, "eps", spacing, steps, torch.float64) > 0.1
+
+
+def test_another_schedule_is_caught(monkeypatch):
+    """Of betas that are linear where diffusers' square roots are."""
+    pytest.importorskip("diffusers")
+    schedule_of = schedules_of_diffusers.schedule_of
+    monkeypatch.setattr(
+        schedules_of_diffusers,
+        "schedule_of",
+        lambda name: schedule_of("linear" if name == "scaled_linear" else name),
+    )
+    failed = {check.name for check in schedules_of_diffusers.check_schedules((10,)) if not check.passed}
+    assert failed == {"alpha_bar, scaled_linear", "alpha_bar, scaled_linear, zero terminal SNR"}
+
+
+def test_without_diffusers_the_record_says_that_nothing_was_compared(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    monkeypatch.setattr(proofs, "PROOFS", (invariants.check_guidance,))
+    threads = torch.get_num_threads()
+    assert stage.run(stage.VerifyStage(folder=str(tmp_path)))
+    torch.set_num_threads(threads)
+    (left_out,) = [
+        check
+        for check in json.loads((tmp_path / "verify.json").read_text())["checks"]
+        if check["section"] == "as in diffusers"
+    ]
+    assert left_out["value"] is None
+    assert "diffusers is not installed" in left_out["note"]
+    assert left_out["note"] in capsys.readouterr().out
 
 
 def skewed(sampler):

@@ -1,0 +1,80 @@
+"""The schedules themselves beside diffusers': alpha_bar, and the levels of karras spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from latentdiff.diffusion.schedule import BETAS, zero_terminal
+from latentdiff.verify import Check, largest
+from latentdiff.verify.against_diffusers import STEPS, build_scheduler, schedule_of
+
+SECTION = "schedules as in diffusers"
+# Ours by diffusers' names.
+NAMES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+# diffusers computes its schedules, and hands out its levels, in fp32.
+FP32_LIMIT = 1e-6
+TIME_LIMIT = 1e-3  # steps of 1,000, whose spacing in fp32 is 6e-5
+OWN_SIGMOID = "not the same schedule: diffusers' betas are a sigmoid (GeoDiff), ours is alpha_bar (Jabri et al. 2023)"
+KARRAS = ("euler", "heun", "dpmpp_2m", "unipc")
+WHOLE_STEPS = ("dpmpp_2m", "unipc")
+KARRAS_SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
+ROUNDED = "ours is between two steps; diffusers tells the network a whole one, rounded or, for its cosine, cut off"
+
+
+def check_schedules(steps: Sequence[int] = STEPS) -> list[Check]:
+    """alpha_bar of every schedule that diffusers has too, and where karras spacing stops."""
+    return [*_alpha_bars(), *_karras(steps)]
+
+
+def _alpha_bars() -> list[Check]:
+    import diffusers
+
+    checks = []
+    for name, theirs in NAMES.items():
+        options: dict[str, Any] = {"beta_schedule": theirs}
+        if name in BETAS:
+            options["beta_start"], options["beta_end"], _ = BETAS[name]
+        for terminal in (False, True):
+            scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=terminal, **options)
+            ours = schedule_of(name).alpha_bar
+            ours = zero_terminal(ours) if terminal else ours
+            value = float((scheduler.alphas_cumprod.double() - ours).abs().max())
+            label = f"alpha_bar, {name}{', zero terminal SNR' if terminal else ''}"
+            checks.append(
+                Check(section=SECTION, name=label, value=value, limit=FP32_LIMIT, note=f"largest difference; {theirs}")
+            )
+    return [*checks, Check(section=SECTION, name="alpha_bar, sigmoid", value=None, limit=0.0, note=OWN_SIGMOID)]
+
+
+def _karras(steps: Sequence[int]) -> list[Check]:
+    """Sigmas and times from the same alpha_bar, since the least sigma is sensitive to the last digits of diffusers'."""
+    checks = []
+    for sampler in KARRAS:
+        sigmas, times = [], []
+        for name in KARRAS_SCHEDULES:
+            schedule = schedule_of(name)
+            for count in steps:
+                # The spacing gives the ends: with linspace they are those of the schedule.
+                options = {"timestep_spacing": "linspace", "use_karras_sigmas": True}
+                scheduler = build_scheduler(sampler, schedule, "eps", **options)
+                scheduler.set_timesteps(count)
+                # Heun's list has all but the first twice, for its two passes.
+                stride = slice(None) if sampler != "heun" else [0, *range(1, 2 * count - 1, 2)]
+                ours = schedule.sampling_levels(count, "karras")[:-1]
+                sigmas.append(float((scheduler.sigmas[:-1][stride].double() / ours.ratio - 1.0).abs().max()))
+                times.append(float((scheduler.timesteps[stride].double() - ours.time).abs().max()))
+        note = f"largest relative difference, {', '.join(KARRAS_SCHEDULES)}, {', '.join(map(str, steps))} steps"
+        label = f"karras sigmas, {sampler}"
+        checks.append(Check(section=SECTION, name=label, value=largest(sigmas), limit=FP32_LIMIT, note=note))
+        rounds = sampler in WHOLE_STEPS
+        checks.append(
+            Check(
+                section=SECTION,
+                name=f"karras times, {sampler}",
+                value=None if rounds else largest(times),
+                limit=0.0 if rounds else TIME_LIMIT,
+                note=ROUNDED if rounds else "largest difference in steps of 1,000",
+            )
+        )
+    return checks
