@@ -272,13 +272,12 @@ def _shared(settings: SamplingConfig) -> dict[str, Any]:
 
 def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
     """What the x0 of a network depends on beside the network."""
-    exploding = config.schedule in ("edm", "ve")
-    process = (
-        "exploding"
-        if exploding
-        else (config.schedule, config.num_train_steps, config.beta_range, config.zero_terminal_snr)
-    )
-    return process, config.target, config.sigma_data
+    if config.schedule in ("edm", "ve"):
+        return "exploding", config.target, config.sigma_data
+    schedule = build_schedule(config)
+    # Processes of equal levels are one, whatever their names.
+    ratios = schedule.levels(torch.linspace(0.0, schedule.last, 17, dtype=torch.float64)).ratio
+    return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
 
 
 def load_diffusion(path: Path | str) -> DiffusionModel:

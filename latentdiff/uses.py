@@ -45,25 +45,25 @@ def forward_process(model: DiffusionModel, images: Tensor, shares: Sequence[floa
 
 
 def reverse_process(
-    model: DiffusionModel, num_images: int, moments: int, labels: Labels = None, **settings: Any
+    model: DiffusionModel, num_images: int, frames: int, labels: Labels = None, **settings: Any
 ) -> Tensor:
     """Noise that becomes images, decoded: the states that sampling goes through.
 
     Args:
         model: A diffusion model.
         num_images: How many images.
-        moments: How many states, evenly spread over the steps: the first is pure noise, the last what
+        frames: How many states, evenly spread over the steps: the first is pure noise, the last what
             :meth:`~latentdiff.pipeline.DiffusionModel.sample` gives.
         labels: As ``sample`` takes them: one class for all, one for each, or None: classes in turn.
         settings: Those of :class:`~latentdiff.config.SamplingConfig`.
 
-    Returns: uint8 [moments, num_images, c, h, w].
+    Returns: uint8 [frames, num_images, c, h, w].
     """
     request = _request(model, num_images, labels, settings)
-    if not 2 <= moments <= request.steps + 1:
+    if not 2 <= frames <= request.steps + 1:
         what = f"from 2, noise and image, to {request.steps + 1} for {request.steps} steps"
-        raise ValueError(f"moments must be {what}, not {moments}")
-    kept = set(torch.linspace(0, request.steps, moments, dtype=torch.float64).round().int().tolist())
+        raise ValueError(f"frames must be {what}, not {frames}")
+    kept = set(torch.linspace(0, request.steps, frames, dtype=torch.float64).round().int().tolist())
     batches = []
     for indices, states in model.batches(request):
         shown = [model.start(request, indices)[0], *(state.x for state in states if state.step in kept)]

@@ -49,12 +49,10 @@ def test_reverse_process_goes_from_noise_to_what_sampling_gives(latent, sampler)
     assert torch.equal(every[[0, 2, 4, 6]], frames)
 
 
-def test_a_reverse_process_of_impossible_moments_is_refused():
-    for moments in (1, 8):
-        with pytest.raises(
-            ValueError, match=f"moments must be from 2, noise and image, to 7 for 6 steps, not {moments}"
-        ):
-            uses.reverse_process(model(), 1, moments, steps=6)
+def test_a_reverse_process_of_impossible_frames_is_refused():
+    for frames in (1, 8):
+        with pytest.raises(ValueError, match=f"frames must be from 2, noise and image, to 7 for 6 steps, not {frames}"):
+            uses.reverse_process(model(), 1, frames, steps=6)
 
 
 @pytest.mark.parametrize("latent", [False, True])

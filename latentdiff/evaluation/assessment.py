@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from latentdiff import processes
 from latentdiff.data import ImageSet
-from latentdiff.evaluation.extract import extract, extract_together
+from latentdiff.evaluation.extract import extract_together
 from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.evaluation.frechet import frechet_distance, moments
@@ -26,6 +26,8 @@ from latentdiff.perceptual import Perceptual
 
 # What may repeat its training images.
 GENERATED = ("diffusion", "images", "prior")
+# Raised whenever the same command measures something else than before: older evaluations are then made anew.
+METHOD = 2
 COPIED = 0.01  # A share of copies, pixel by pixel, above which a reader is warned.
 
 
@@ -101,10 +103,11 @@ def assess(
         reference = against.reference(net)
         if processes.first():
             _by_net(found, key, ours, reference, subject, against.seed, infinity)
+    measured = {str(net.dim): _tap(net, images, against) for net in taps}
     if not processes.first():
         return None
-    if taps:
-        found.metrics["inception"]["taps"] = measured = {str(net.dim): _tap(net, images, against) for net in taps}
+    if measured:
+        found.metrics["inception"]["taps"] = measured
         found.floors["inception"]["taps"] = {layer: {"fid_test": tap["floor"]} for layer, tap in measured.items()}
     if subject.kind in GENERATED:
         print("nearest training images, by pixels")
@@ -123,9 +126,13 @@ def assess(
 def _by_net(
     found: Assessment, key: str, ours: Features, reference: Reference, subject: Subject, seed: int, infinity: bool
 ) -> None:
-    own = measure(ours, subject.labels, reference, seed, paired=subject.originals is not None)
-    if key == "inception" and infinity and len(ours) >= LEAST:
-        own["fid_infinity"] = distance_at_infinity(ours.pooled, reference.test_moments, seed=seed)
+    paired = subject.originals is not None
+    own, floor = measure(ours, subject.labels, reference, seed, paired), reference.floor(len(ours), seed)
+    if key == "inception" and infinity:
+        # Reconstructions of the reference itself are no draw that more images would continue.
+        for values, features in ((own, None if paired else ours), (floor, reference.train)):
+            if features is not None and len(features) >= LEAST:
+                values["fid_infinity"] = distance_at_infinity(features.pooled, reference.test_moments, seed=seed)
     if key == "inception" and ours.logits is None:
         print("no Inception Score: these weights have no classification head, and zeros in its place would score 1.0")
     found.metrics[key] = own
@@ -134,16 +141,20 @@ def _by_net(
         "train_images": len(reference.train),
         "test_images": len(reference.test),
     }
-    found.floors[key] = reference.floor(len(ours), seed)
+    found.floors[key] = floor
     found.notes += warnings(ours, subject.labels, reference, own)
     found.last = ours, reference
 
 
 def _tap(net: InceptionFeatures, images: Tensor, against: Against) -> dict[str, float]:
-    """``fid_test`` and ``fid_train`` in an earlier layer, and ``floor``, that of as many real training images."""
+    """``fid_test`` and ``fid_train`` in an earlier layer, and ``floor``, that of as many real training images; empty in
+    all processes but the first."""
     print(f"features: {net.name}")
+    ours = extract_together(net, images)
     reference = against.reference(net)
-    own = moments(extract(net, images).pooled)
+    if not processes.first():
+        return {}
+    own = moments(ours.pooled)
     return {
         "fid_test": frechet_distance(own, reference.test_moments),
         "fid_train": frechet_distance(own, reference.train_moments),

@@ -96,7 +96,10 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
         raise ValueError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
     if count < 2:
         raise ValueError(f"{path} holds {count} image; a distance needs at least 2")
-    labels = None if labels is None else labels[:count]
+    if labels is not None:
+        # Files lie class by class: the first of them would be of few classes.
+        chosen = drawn(labels, len(found), count, REFERENCE_SEED)
+        found, labels = found[chosen], labels[chosen]
     if labels is not None and (missing := sorted(set(range(test.num_classes)) - set(labels.tolist()))):
         names = ", ".join(test.class_names[k] for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(

@@ -46,9 +46,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         )
     if "kid_test" in columns:
         notes["KID"] = (
-            f"Kernel distance to the test images in the same features, in thousandths, the mean{_subsets(evaluations)} "
-            "(their standard deviation is in report.json). Unlike the FID it does not depend on the number of images; "
-            "near zero it may come out negative."
+            f"Kernel distance to the test images in the same features, in thousandths{_subsets(evaluations)}. "
+            "Unlike the FID it does not depend on the number of images; near zero it may come out negative."
         )
     if "fid_infinity" in columns:
         notes["FID, n → ∞"] = (
@@ -216,8 +215,10 @@ def _network(evaluations: list[Evaluation], net: str) -> str:
 
 def _subsets(evaluations: list[Evaluation]) -> str:
     kid = next(value for item in evaluations if (value := item.get("metrics", "inception", "kid_test")))
-    known = kid.get("subsets") and kid.get("subset_size")
-    return f" over {kid['subsets']} subsets of {kid['subset_size']:,} images" if known else ""
+    if not kid.get("subset_size") or kid.get("subsets", 1) < 2:
+        return ""
+    size = f"{kid['subset_size']:,}"
+    return f", the mean over {kid['subsets']} subsets of {size} images (their standard deviation is in report.json)"
 
 
 def _reconstruction(evaluations: list[Evaluation]) -> str:

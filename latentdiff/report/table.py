@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +202,13 @@ def _about(evaluation: Evaluation) -> str:
 
 
 def _floors(evaluations: list[Evaluation]) -> dict[str, Any]:
-    """The floors, which every evaluation states alike, from the first that has each."""
-    found = {
-        net: [item.get("floors", net) for item in evaluations if item.get("floors", net)]
-        for net in ("inception", "classifier", "diversity")
-    }
-    return {net: floors[0] for net, floors in found.items() if floors}
+    """The floors, each from the first evaluation that has it: an older one may lack some."""
+    found: dict[str, Any] = {}
+    for net in ("inception", "classifier", "diversity"):
+        for item in evaluations:
+            for key, value in (item.get("floors", net) or {}).items():
+                found.setdefault(net, {}).setdefault(key, value)
+    return found
 
 
 def verdict(evaluations: list[Evaluation]) -> str:
@@ -263,14 +264,17 @@ def _ranking(evaluations: list[Evaluation], decider: Decider) -> list[str]:
 
 
 def _level_pairs(evaluations: list[Evaluation], decider: Decider) -> list[str]:
-    """Which other models next to each other in rank are too close to be told apart by the samples that were drawn."""
-    # Reconstructions are no draw of samples, and latent against pixel has its own sentence.
+    """Which other models are too close to be told apart by the samples that were drawn; an error that is not known is
+    counted as none."""
+    # Reconstructions are no draw of samples, and the best latent against the best pixel has its own sentence.
     drawn = [item for item in decider.measured(evaluations) if item.role != "reconstruction"]
     ranked = sorted(drawn, key=lambda item: item.get(*decider.path))
+    judged = [next((item for item in ranked if item.role == role), None) for role in ("latent", "pixel")]
     pairs = [
         f"{first.name} and {second.name}"
-        for first, second in pairwise(ranked)
-        if {first.role, second.role} != {"latent", "pixel"} and _difference(first, second, decider) <= 0
+        for first, second in combinations(ranked, 2)
+        if not (None not in judged and first in judged and second in judged)
+        and _difference(first, second, decider) <= 0
     ]
     return [f"These cannot be told apart by their {decider.metric}: {'; '.join(pairs)}."] if pairs else []
 

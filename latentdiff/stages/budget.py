@@ -114,7 +114,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
             whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
             words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
-    return found | {BASELINES: evaluate_baselines(data, here)}
+    return found | {BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)}
 
 
 def _root(data: DataConfig) -> Path:
@@ -125,6 +125,16 @@ def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) 
     lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
     length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
     return trained("diffusion", [*flags, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}")
+
+
+def _autoencoder(budget: BudgetConfig, data: DataConfig) -> Path:
+    """The one that the latent models are trained on."""
+    from latentdiff.stages import cli
+    from latentdiff.stages.diffusion import DiffusionStage
+    from latentdiff.stages.latents import find_autoencoder
+
+    settings = cli.parse(DiffusionStage, budget.settings("latent", data))
+    return find_autoencoder(settings.autoencoder, settings.data)
 
 
 def _batch_size(flags: list[str]) -> int:

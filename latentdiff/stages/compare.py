@@ -66,7 +66,8 @@ def run(config: CompareStage) -> Path:
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if config.preset:
-        others = {name: list(map(read_evaluation, paths)) for name, paths in run_third(config.num_images).items()}
+        others = run_third(config.data, config.num_images)
+        others = {name: [read_evaluation(path) for path in paths] for name, paths in others.items()}
         text, path = results(groups, config.data, others), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")

@@ -80,7 +80,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff import processes
     from latentdiff.checkpoint import write_atomically
     from latentdiff.data import load_data
-    from latentdiff.evaluation.assessment import Against, assess, sampled
+    from latentdiff.evaluation.assessment import METHOD, Against, assess, sampled
     from latentdiff.evaluation.feature_nets import InceptionFeatures
     from latentdiff.evaluation.nets import feature_nets, lpips_net
     from latentdiff.pipeline import locate
@@ -122,6 +122,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     save_grid(images[:GRID], folder / "grid.png", columns)
     values = {
         "schema": 1,
+        "method": METHOD,
         "name": name,
         "num_images": n,
         **record(subject, path, images, seconds, train, test, found, device),

@@ -55,11 +55,14 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
 
     config = cli.parse(getattr(importlib.import_module(f"latentdiff.stages.{stage}"), STAGES[stage]), flags)
     made = checkpoint.read_header(model)["provenance"]
-    now, before = (flat(json.loads(json.dumps(values))) for values in (plain(config), made["config"]))
+    # A setting that its version did not have yet was at its default.
+    usual, now, before = (
+        flat(json.loads(json.dumps(values))) for values in (plain(type(config)()), plain(config), made["config"])
+    )
+    before = usual | before
     found = [
         f"{key} was {before[key]}, is {now[key]}"
         for key in now
-        # A setting that its version did not have yet was at its default.
         if not key.startswith("run.") and key in before and before[key] != now[key]
     ]
     if made.get("stage_one_sha256"):
@@ -113,10 +116,12 @@ class Conditions:
 
     def hold(self, evaluation: dict[str, Any]) -> bool:
         """Whether an ``evaluation.json`` was made under these."""
+        from latentdiff.evaluation.assessment import METHOD
+
         data, features = evaluation.get("data") or {}, evaluation.get("features") or {}
         nets = {key: about["weights_sha256"] for key, about in features.items() if about}
         own = (data.get("train_fingerprint"), data.get("test_fingerprint"))
-        return own == self.fingerprints and nets == self.nets
+        return own == self.fingerprints and nets == self.nets and evaluation.get("method") == METHOD
 
 
 def measured(flags: list[str], folder: Path, model: Path | None, conditions: Conditions) -> Path:

@@ -43,14 +43,13 @@ def evaluate_released(
     return [_measured(name, found.get(name), root, here, flags) for name in names]
 
 
-def evaluate_baselines(data: DataConfig, conditions: Conditions) -> list[Path]:
-    """What tells how much a figure means beside models of one's own: noise, and the released VAE baseline and
-    autoencoder of the data set where there are any."""
+def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: Conditions) -> list[Path]:
+    """What tells how much a figure means beside models of one's own: noise, the released VAE baseline of the data set
+    where there is one, and the reconstructions of the ``autoencoder`` that the latent models work with."""
     from latentdiff import shelf
 
-    found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in ("vae_baseline", "autoencoder")}
+    found = {"vae_baseline": shelf.find(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
-    root = folders.default_folder("released", data.name)
     return [_measured(name, found.get(name), root, conditions) for name in names]
 
 

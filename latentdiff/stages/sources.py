@@ -125,7 +125,7 @@ def run_sources(
     here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
     with_kid = find_inception() is not None
     mnist = "the third project's models are left out, since the one to fine-tune comes from MNIST"
-    found, runs = [], RUNS if _is_here(DataConfig(name="mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
+    found, runs = [], RUNS if _is_here(_beside(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
     for source in runs:
         own = [flag.format(root=root) for flag in source.flags]
         own += ["--quality_net=inception"] if source.kid and with_kid else []
@@ -145,19 +145,34 @@ def run_sources(
     return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
 
-def run_third(num_images: int | None = None) -> dict[str, list[Path]]:
+def run_third(like: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
     """The third project's comparison on its own data sets: noise and the released models of each that is here, with
-    FIDs in Inception's earliest layer where there is Inception; the folders of the evaluations by data set."""
+    FIDs in Inception's earliest layer where there is Inception; the folders of the evaluations by data set.
+
+    Args:
+        like: Where data lie.
+        num_images: Of each model.
+    """
+    from latentdiff.checkpoint import CheckpointError
     from latentdiff.evaluation.feature_nets import find_inception
 
     taps = ("--inception_taps=[64]",) if find_inception() else ()
     found = {}
     for name in THIRDS:
-        data = DataConfig(name=name)
-        if _is_here(data, f"the third project's comparison on {name} is left out"):
-            root = folders.default_folder("sources", name)
+        data, otherwise = _beside(like, name), f"the third project's comparison on {name} is left out"
+        if not _is_here(data, otherwise):
+            continue
+        root = folders.default_folder("sources", name)
+        try:
             found[name] = evaluate_released(data, NUM_IMAGES if num_images is None else num_images, taps, root)
+        except CheckpointError as error:  # These have no classifier: without Inception nothing measures them.
+            print(f"{otherwise}: {error}")
     return found
+
+
+def _beside(data: DataConfig, name: str) -> DataConfig:
+    """Another data set where this one's lie."""
+    return DataConfig(name=name, root=data.root, cache_folder=data.cache_folder)
 
 
 def _is_here(data: DataConfig, otherwise: str) -> bool:

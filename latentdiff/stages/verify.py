@@ -100,6 +100,7 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
     Raises ValueError for too few images or no weights.
     """
     import torch_fidelity
+    import torchmetrics
 
     from latentdiff.data import load_data
     from latentdiff.evaluation.feature_nets import find_inception
@@ -115,18 +116,19 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
     if not 20 <= config.metrics <= len(test):
         raise ValueError(f"metrics must be from 20 to the {len(test):,} test images, not {config.metrics}")
     versions["torch-fidelity"] = torch_fidelity.__version__
+    versions["torchmetrics"] = torchmetrics.__version__
     first, second = test.images[: config.metrics], train.images[: config.metrics // 2]
     few = min(config.metrics, ODD)
     # Colour images of odd sides, each pair's sides its own.
-    odd = [_odd(test.images[:few], 25), _odd(train.images[: few // 2], 21)]
+    odd = [_odd(test.images[:few], 3, 1), _odd(train.images[: few // 2], 7, 5)]
     return [lambda: check_metrics(weights, first, second), lambda: check_metrics(weights, *odd)]
 
 
-def _odd(images: torch.Tensor, width: int) -> torch.Tensor:
-    """RGB images cut to a width, made of what is there: uint8 [n, c, h, w] -> [n, 3, h, width or less]."""
+def _odd(images: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """RGB images, so much narrower and lower, made of what is there: uint8 [n, c, h, w] -> [n, 3, h', w']."""
     import torch
 
-    grey = images[:, :1, :, :width]
+    grey = images[:, :1, :-height, :-width]
     return torch.cat([grey, grey.flip(-1), 255 - grey], dim=1)
 
 

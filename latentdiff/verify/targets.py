@@ -69,6 +69,8 @@ class Findings:
         x0_error: Of the clean image that the exact output stands for, relative to sigma / alpha where that is above 1.
         at_minimum: The loss at the exact output, and its gradient there.
         no_dearer: How many perturbed outputs have no larger loss.
+        weighed: How far the loss of a perturbed output is from its weight times the error of the x0 that it stands for,
+            relative.
         tried: How many perturbed outputs there were.
         least_weight: Of a level in training.
     """
@@ -76,6 +78,7 @@ class Findings:
     x0_error: float = 0.0
     at_minimum: float = 0.0
     no_dearer: int = 0
+    weighed: float = 0.0
     tried: int = 0
     least_weight: float = math.inf
 
@@ -103,6 +106,27 @@ class Findings:
             dearer = diffusion_loss(away, x0, noise, levels, target, config) > least
             self.no_dearer, self.tried = self.no_dearer + (not dearer), self.tried + 1
 
+    def of_weight(self, x0: Tensor, noise: Tensor, levels: Levels, target: Target, config: DiffusionConfig) -> None:
+        """The loss of another output is that of its x0, weighed as the paper of the weight says."""
+        if config.loss_weight == "simple":  # which is in the target's own units
+            return
+        weight = {
+            "min_snr": levels.snr.clamp(max=config.min_snr_gamma),
+            "truncated_snr": levels.snr.clamp(min=1.0),
+            "edm": levels.snr + 1.0 / config.sigma_data**2,
+        }[config.loss_weight]
+        output = target.of(x0, noise, levels)
+        output = output + PERTURBATION * torch.randn(
+            x0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
+        guess = target.to_x0(output, add_noise(x0, noise, levels), levels)
+        # A level at a time, since the noisy ones would drown the others.
+        for image in range(len(x0)):
+            one = slice(image, image + 1)
+            loss = float(diffusion_loss(output[one], x0[one], noise[one], levels[one], target, config))
+            expected = float(weight[image] * (guess[image] - x0[image]).square().mean())
+            self.weighed = largest([self.weighed, abs(loss - expected) / expected])
+
 
 def check_targets() -> list[Check]:
     """The exact output of each target gives x0 back, and is where each of its losses has its minimum."""
@@ -121,6 +145,7 @@ def check_targets() -> list[Check]:
         own.of_output(x0, noise, every, target)
         for weighted in losses(config):
             own.of_loss(x0, noise, every, target, weighted)
+            own.of_weight(x0, noise, trained, target, weighted)
             weight = loss_weight(weighted, target, trained.snr)
             own.least_weight = min(own.least_weight, float(torch.where(weight.isfinite(), weight, -math.inf).min()))
     return [check for name, own in found.items() for check in _checks(name, own)]
@@ -144,6 +169,13 @@ def _checks(name: str, own: Findings) -> Iterator[Check]:
         value=float(own.no_dearer),
         limit=0.0,
         note=f"of {own.tried:,}",
+    )
+    yield Check(
+        section=section,
+        name=f"{name}: loss by the error of x0",
+        value=own.weighed,
+        limit=1e-3,
+        note="relative difference from the papers' weights times the squared error of x0, at every training level",
     )
     yield Check(
         section=section,

@@ -183,6 +183,8 @@ def test_files_in_folders_of_classes_are_of_those_classes(tmp_path, make_images)
     subject, count = subjects.images(tmp_path, test, None, 4)
     assert count == 4
     assert sorted(subject.labels.tolist()) == [0, 1, 1, 2]
+    few, _ = subjects.images(tmp_path, test, 3, 4)
+    assert sorted(few.labels.tolist()) == [0, 1, 2]
     (tmp_path / "three").rename(tmp_path / "other")
     assert read_images(tmp_path, (1, 12, 12), test.class_names)[1] is None
 

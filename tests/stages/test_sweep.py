@@ -53,6 +53,7 @@ def test_runs_are_made_once_ranked_and_added_to(trainings):
     [
         ({"runs": {"alone": []}}, "two at least"),
         ({"runs": {"a": [], "b/c": []}}, "'b/c' cannot be one"),
+        ({"runs": {"a": [], "": []}}, "'' cannot be one"),
         ({"runs": {"a": [], "b": []}, "jobs": 0}, "jobs must be above 0"),
         ({"runs": {"a": [], "b": []}, "seconds": 0}, "seconds must be above 0"),
     ],
@@ -60,6 +61,21 @@ def test_runs_are_made_once_ranked_and_added_to(trainings):
 def test_what_cannot_be_meant_is_refused_before_any_work(settings, said, trainings):
     with pytest.raises(ValueError, match=said):
         sweep.run(sweep.SweepStage(**settings))
+    assert not trainings
+
+
+def test_every_run_of_the_shipped_sweep_can_be_built():
+    from latentdiff.stages import cli
+
+    config = cli.parse(sweep.SweepStage, ["--config", "configs/fashion-mnist/sweep.yaml"])
+    sweep.check(config)
+    assert len(config.runs) >= 12
+
+
+def test_a_network_that_cannot_be_built_is_refused_before_any_work(trainings):
+    runs = {"base": [], "odd": ["--network.channels=[48]", "--network.attention_levels=[0]"]}
+    with pytest.raises(ValueError, match=r"the run odd: 48 channels cannot be divided"):
+        sweep.main(arguments(runs))
     assert not trainings
 
 

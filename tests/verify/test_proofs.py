@@ -166,7 +166,7 @@ def test_a_loss_that_is_least_elsewhere_is_caught(monkeypatch):
     assert failed == {
         f"{target}: {what}"
         for target in targets.TARGETS
-        for what in ("loss at the exact output", "other outputs of no larger loss")
+        for what in ("loss at the exact output", "other outputs of no larger loss", "loss by the error of x0")
     }
 
 
@@ -179,13 +179,25 @@ def test_an_error_that_is_free_is_caught(monkeypatch):
 
     monkeypatch.setattr(targets, "diffusion_loss", loss)
     failed = {check.name for check in targets.check_targets() if not check.passed}
-    assert failed == {f"{target}: other outputs of no larger loss" for target in targets.TARGETS}
+    assert failed == {
+        f"{target}: {what}"
+        for target in targets.TARGETS
+        for what in ("other outputs of no larger loss", "loss by the error of x0")
+    }
+
+
+def test_a_weight_that_is_not_the_papers_is_caught(monkeypatch):
+    monkeypatch.setattr(VTarget, "error_scale", lambda self, snr: torch.full_like(snr, 3.0))
+    assert [check.name for check in targets.check_targets() if not check.passed] == ["v: loss by the error of x0"]
 
 
 def test_a_target_that_is_not_the_output_it_asks_for_is_caught(monkeypatch):
     of = VTarget.of
     monkeypatch.setattr(VTarget, "of", lambda *args: 1.001 * of(*args))
-    assert [check.name for check in targets.check_targets() if not check.passed] == ["v: x0 from the exact output"]
+    assert [check.name for check in targets.check_targets() if not check.passed] == [
+        "v: x0 from the exact output",
+        "v: loss by the error of x0",
+    ]
 
 
 def test_noise_that_depends_on_the_place_in_the_batch_is_caught(monkeypatch):
