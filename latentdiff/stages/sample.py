@@ -16,8 +16,8 @@ class SampleStage(SamplingConfig):
     """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
 
     The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given,
-    and draw one grid. Only sample and reconstruct heed all of the sampler's settings: what another task would not heed
-    is refused.
+    and draw one grid. Only sample and reconstruct heed all of the sampler's settings; those of them that another task
+    would not heed are refused.
 
     Args:
         task: ``sample``; ``noise`` shows the forward process, a row a share; ``reconstruct`` noises images to each
