@@ -156,3 +156,12 @@ def test_the_bare_flag_means_three_budgets(monkeypatch):
     (config,) = asked
     assert (config.budget.images, config.budget.steps, config.budget.seconds) == (20480, 160, 60.0)
     assert config.data.source == "embedded"
+
+
+def test_the_released_models_samplers_come_with_them():
+    from latentdiff import shelf
+    from latentdiff.checkpoint import file_sha256
+
+    record = json.loads(shelf.find("fashion-mnist/samplers.json").read_text())
+    assert record["model"]["sha256"] == file_sha256(shelf.find("fashion-mnist/latent.safetensors"))
+    assert len({row["sampler"] for row in record["rows"]}) >= 5
