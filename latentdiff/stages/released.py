@@ -50,7 +50,7 @@ def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditio
 
     found = {"vae_baseline": shelf.find(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
-    return [_measured(name, found.get(name), root, conditions) for name in names]
+    return [_measured(name, found.get(name), root, conditions, ("--name", name)) for name in names]
 
 
 def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
