@@ -104,7 +104,6 @@ def check(config: SweepStage) -> None:
             raise ValueError(f"a run's name is its folder's: {name!r} cannot be one")
         own = cli.parse(DiffusionStage, _settings(config, name))  # Ends the program where a flag is unknown.
         try:
-            build_target(own.diffusion)
             check_loss_weight(own.diffusion, build_schedule(own.diffusion), build_target(own.diffusion))
             build_network(1, 1, own.network)
             check_settings(own.trainer)
