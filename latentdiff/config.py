@@ -238,7 +238,9 @@ class TrainerConfig(Settings):
         lr_step_factor: What a step or a plateau multiplies the rate by.
         lr_patience: Epochs without a new best that make a plateau.
         monitor: A column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
-            model is kept as best.safetensors, beside the last one, whenever it has a new best.
+            model is kept as best.safetensors, beside the last one, whenever it has a new best. ``auto``, there the
+            default, watches the quality figure where the held-out images are a validation split's, and else nothing:
+            a model that was chosen by the test images could not be judged by them.
         monitor_mode: Whether less of it is better (``min``) or more (``max``).
         stop_patience: End the run after this many epochs without a new best; none never does.
         weight_decay: Decoupled weight decay.

@@ -95,6 +95,11 @@ class QualityProbe:
             return cls(inception, extract(inception, held_out.images), num_images)
         return cls(inception, cached(inception, held_out.images, folder, held_out.fingerprint), num_images)
 
+    @property
+    def metric(self) -> str:
+        """The name of the measure: ``kid`` or ``distance``."""
+        return "kid" if self.net.metric == "fid" else "distance"
+
     @cached_property
     def reference_moments(self) -> Moments:
         return moments(self.reference.pooled)
@@ -106,7 +111,7 @@ class QualityProbe:
         steps = min(STEPS, model.schedule.num_train_steps or STEPS)
         images = model.sample(self.num_images, steps=steps, batch_size=100)
         features = extract(self.net, images, progress=False)
-        if self.net.metric == "fid":
+        if self.metric == "kid":
             values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
         else:
             values = {"distance": frechet_distance(moments(features.pooled), self.reference_moments)}

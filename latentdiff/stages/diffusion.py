@@ -42,7 +42,7 @@ class DiffusionStage(Settings):
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(monitor="auto"))
     sample_every: int = 1
     quality_images: int = 500
     quality_net: Literal["auto", "classifier", "inception"] = "auto"
@@ -58,6 +58,15 @@ def shown_classes(count: int) -> list[int] | None:
     if not count:
         return None
     return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID
+
+
+def _watching(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
+    """The settings with what ``monitor`` auto stands for in this run: the column of its quality figure, or nothing."""
+    if settings.monitor != "auto":
+        return settings
+    if quality:
+        print(f"the best model by {quality} on the validation images will be kept as best.safetensors")
+    return replace(settings, monitor=quality)
 
 
 def run(config: DiffusionStage, command: str = "") -> Path:
@@ -102,16 +111,17 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
     device = check_settings(config.trainer)
     codec.to(device)
-    lightning.seed_everything(config.trainer.seed, verbose=False)
-    module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, config.trainer)
-    parameters = sum(p.numel() for p in module.network.parameters())
-    print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
-    class_names = train.class_names if config.network.class_conditional else ()
-    model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
     with processes.first_before_others():
         probe = QualityProbe.build(
             held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
         )
+    trainer = _watching(config.trainer, probe.metric if probe and held_out.split == "val" else None)
+    lightning.seed_everything(config.trainer.seed, verbose=False)
+    module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, trainer)
+    parameters = sum(p.numel() for p in module.network.parameters())
+    print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
+    class_names = train.class_names if config.network.class_conditional else ()
+    model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
     name = f"{config.data.name}-{config.name}"
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
     if config.init and not folders.goes_on(config.run, "diffusion", name):

@@ -391,7 +391,25 @@ def test_the_best_model_is_kept_beside_the_last(workbench):
     kept = checkpoint.read_header(folder / "best.safetensors")["provenance"]
     assert kept["images_seen"] == int(best["images_seen"])
     assert load(folder / "best.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
+    # Its held-out images are the test split's, by which nothing is chosen unasked.
     assert not (workbench / "stages/diffusion/fashion-mnist-latent/best.safetensors").exists()
+
+
+def test_the_best_model_by_quality_is_kept_unasked_where_there_is_a_validation_split(workbench, capsys):
+    split = ["--data.split=fractions", "--data.fractions=[0.8,0.1,0.1]", "--trainer.max_images=48"]
+    looks = ["--trainer.images_per_epoch=16", "--quality_images=10", "--name=chosen"]
+    diffusion.main([*TRAINER, *UNET, *split, *looks])
+    assert "the best model by distance on the validation images" in capsys.readouterr().out
+    folder = workbench / "stages/diffusion/fashion-mnist-chosen"
+    rows = read_rows(folder / "metrics.csv")
+    best = min(rows, key=lambda row: float(row["distance"]))
+    assert checkpoint.read_header(folder / "best.safetensors")["provenance"]["images_seen"] == int(best["images_seen"])
+    none = ["--name=unwatched", "--trainer.monitor=null"]
+    diffusion.main([*TRAINER, *UNET, *split, *looks, *none])
+    assert not (workbench / "stages/diffusion/fashion-mnist-unwatched/best.safetensors").exists()
+    # Where there is nothing to watch, a rule that needs it is refused.
+    with pytest.raises(ValueError, match="stop_patience needs --trainer.monitor"):
+        diffusion.main([*TRAINER, *UNET, "--name=blind", "--quality_images=0", "--trainer.stop_patience=2"])
 
 
 def test_held_out_images_are_measured_each_epoch_and_costly_looks_are_rarer(workbench):
