@@ -25,6 +25,8 @@ DEFAULT_SIZE = 64
 # Those that are pooled and split by us unless the official split is asked for: 1,020 training flowers are too few.
 POOLED = ("flowers-102",)
 LABELS = ("labels", "none")
+# Those that can lie anywhere. Of several in a mix a path is the folder's.
+TAKE_PATH = ("celeba", "oxford-iiit-pet", "folder")
 
 
 class NoSplitError(DataError):
@@ -44,19 +46,31 @@ def load_data(config: DataConfig, split: Split) -> ImageSet:
     """
     _check(config)
     if config.name == "mixed":
-        return _mixed(config, split)
+        return _limited(_mixed(config, split), config)
+    data = _load(config, split)
+    if tuple(config.fractions) != DataConfig.fractions and not data.parts:
+        raise ValueError(
+            f"data.fractions {_percent(config)} would go unused: {config.name} comes in its official split here; add "
+            "--data.split fractions"
+        )
+    return _limited(data, config)
+
+
+def _load(config: DataConfig, split: Split) -> ImageSet:
+    """One split of one data set, as :func:`load_data` but for the limit."""
     found = _open(config, split)
     if isinstance(found, ImageSet):
         found = _split_anew(config, split) if config.split == "fractions" else found
-        return _limited(_unlabelled(_shaped(found, config), config), config)
+        return _unlabelled(_shaped(found, config), config)
     square = Square(
         config.size or SIZES.get(config.name, DEFAULT_SIZE), config.colour == "grey", config.crop, config.split_seed
     )
-    images, kept = cached_images(found, square, Path(config.cache_folder), config.on_bad_image == "skip")
+    folder = Path(config.cache_folder).expanduser()
+    images, kept = cached_images(found, square, folder, config.on_bad_image == "skip")
     indices, parts = _split(found, kept, config, split)
     names = tuple(found.members[index] for index in kept.tolist())
     whole = ImageSet(images, found.labels[kept], found.name, split, "full", found.class_names, parts, names)
-    return _limited(_unlabelled(whole.take(indices), config), config)
+    return _unlabelled(whole.take(indices), config)
 
 
 def load_held_out(config: DataConfig) -> ImageSet:
@@ -86,10 +100,23 @@ def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
 
 def _sources(config: DataConfig) -> dict[str, ImageSet | Listing]:
     """The data set, or all of a mixed one, as they come."""
-    members = {name: replace(config, name=name, mix=()) for name in config.mix or (config.name,)}
-    for member in members.values():
-        _check(member)
+    _check(config)
+    members = {name: _member(config, name) for name in config.mix} or {config.name: config}
     return {name: _open(member, "train") for name, member in members.items()}
+
+
+def _member(config: DataConfig, name: str) -> DataConfig:
+    """The settings of one data set of a mixed one: what is for another is left out."""
+    taker = next((taker for taker in reversed(TAKE_PATH) if taker in config.mix), None)
+    own = name == ("celeba" if "celeba" in config.mix else "folder")
+    return replace(
+        config,
+        name=name,
+        mix=(),
+        path=config.path if name == taker else None,
+        table=config.table if name == "folder" else None,
+        classes=config.classes if own or config.classes in LABELS else "labels",
+    )
 
 
 def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
@@ -112,14 +139,21 @@ def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
 
 
 def _check(config: DataConfig) -> None:
-    takes_path = ("celeba", "oxford-iiit-pet", "folder")
-    if config.path and config.name not in takes_path:
-        raise ValueError(f"data.path is for {', '.join(takes_path)}; {config.name} is looked for under data.root")
-    if config.name == "folder" and not config.path:
+    members = config.mix or (config.name,)
+    takers = [name for name in TAKE_PATH if name in members]
+    if config.path and not takers:
+        raise ValueError(f"data.path is for {', '.join(TAKE_PATH)}; {config.name} is looked for under data.root")
+    if config.path and len(takers) > 1 and "folder" not in takers:
+        raise ValueError(f"data.path could be {' or '.join(takers)}: put both under data.root")
+    if "folder" in members and not config.path:
         raise ValueError("data.name folder needs --data.path, a directory or a zip of images")
-    if config.table and config.name != "folder":
+    if config.table and "folder" not in members:
         raise ValueError(f"data.table is for data.name folder, not {config.name}")
-    if config.classes not in LABELS and config.name != "celeba" and not config.table:
+    if config.source != "auto" and "fashion-mnist" not in members:
+        raise ValueError(f"data.source is for data.name fashion-mnist, not {config.name}")
+    if config.mix_share != "balanced" and config.name != "mixed":
+        raise ValueError(f"data.mix_share is for data.name mixed, not {config.name}")
+    if config.classes not in LABELS and "celeba" not in members and not config.table:
         raise ValueError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
@@ -164,7 +198,13 @@ def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> 
         place = torch.full((len(listing.members),), -1, dtype=torch.int64)
         place[kept] = torch.arange(len(kept))
         indices = place[listing.official[split]]
-        return indices[indices >= 0], ""
+        indices = indices[indices >= 0]
+        if not len(indices):  # as of the first ten thousand faces, which are all for training
+            raise NoSplitError(
+                f"none of the usable images of {listing.name} is in its official {split} split; use --data.split "
+                "fractions"
+            )
+        return indices, ""
     # A file that cannot be used moves no other from one split to another.
     of_members = split_indices(listing.labels, tuple(config.fractions), config.split_seed)[split]
     chosen = torch.zeros(len(listing.members), dtype=torch.bool)
@@ -213,7 +253,7 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         raise ValueError(f"data.mix must name different data sets, and not itself: {', '.join(config.mix)}")
     if config.size is None or config.colour == "auto":
         raise ValueError("a mixed data set needs one shape: set data.size and data.colour")
-    members = [load_data(replace(config, name=name, mix=(), max_images=None), split) for name in config.mix]
+    members = [_load(_member(config, name), split) for name in config.mix]
     if config.mix_share == "balanced":
         fewest = min(len(member) for member in members)
         generator = torch.Generator().manual_seed(config.split_seed)
@@ -227,7 +267,7 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         files += [f"{member.name}/{file}" if file else "" for file in member.files or [""] * len(member)]
     if names and not all(member.class_names for member in members):
         raise ValueError("some of data.mix have classes and some have none: use --data.classes none")
-    whole = ImageSet(
+    return ImageSet(
         torch.cat([member.images for member in members]),
         torch.cat(labels),
         "mixed",
@@ -237,4 +277,3 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         f"{config.mix_share} mix of {', '.join(config.mix)}",
         tuple(files) if any(files) else (),
     )
-    return _limited(whole, config)

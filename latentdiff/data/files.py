@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -41,12 +43,13 @@ class Files(ABC):
 
 
 class DirectoryFiles(Files):
+    """Folders that are links are followed, as files that are links are."""
+
     def __init__(self, path: Path):
         self.path = path
-        every = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir())
-        found = sorted(file.relative_to(path).as_posix() for file in every if not _hidden(file.relative_to(path).parts))
-        self.images = tuple(name for name in found if (path / name).is_file())
-        self.refused = tuple((name, "it is a link to nowhere") for name in found if not (path / name).is_file())
+        found = sorted(_below(path, "", (os.path.realpath(path),)))
+        self.images = tuple(name for name, reason in found if not reason)
+        self.refused = tuple(pair for pair in found if pair[1])
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -72,10 +75,13 @@ class ZipFiles(Files):
         refused = []
         for entry in self._zip.infolist():
             parts = PurePosixPath(entry.filename).parts
-            if entry.is_dir() or PurePosixPath(entry.filename).suffix.lower() not in IMAGE_SUFFIXES or _hidden(parts):
+            if entry.is_dir() or PurePosixPath(entry.filename).suffix.lower() not in IMAGE_SUFFIXES:
                 continue
+            # First of all: what points out with backslashes begins with dots, as what is hidden does.
             if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
                 refused.append((entry.filename, "its path points out of the archive"))
+            elif _hidden(parts):
+                continue
             elif entry.filename in self._entries:
                 refused.append((entry.filename, "the archive holds this name twice; the first is taken"))
             elif entry.flag_bits & 1:
@@ -138,6 +144,29 @@ def open_files(path: Path) -> Files:
             + refused
         )
     return files
+
+
+def _below(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The images in ``folder`` and below, each with why it cannot be read, empty where it can; not in order.
+
+    Args:
+        prefix: What their names begin with.
+        above: The real paths of ``folder`` and of those that it was reached through: a link to one would go on forever.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not _hidden((entry.name,))]
+    except OSError as error:
+        yield prefix.rstrip("/") or ".", f"the folder cannot be read: {error.strerror}"
+        return
+    for entry in found:
+        if entry.is_dir():
+            real = os.path.realpath(entry.path)
+            if real not in above:
+                yield from _below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            lost = "it is a link to nowhere" if entry.is_symlink() else "it is no ordinary file"
+            yield prefix + entry.name, "" if entry.is_file() else lost
 
 
 def _hidden(parts: tuple[str, ...]) -> bool:

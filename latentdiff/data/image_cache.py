@@ -13,6 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from tqdm import tqdm
 from latentdiff.data.decode import BadImageError, Square, decode
 from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing
+from latentdiff.data.notes import printable, tell
 
 FORMAT = 1
 SHOWN = 20
 CHUNK = 1 << 24
+UNREADABLE = "it cannot be read"
 
 
 def cached_images(listing: Listing, square: Square, folder: Path, skip_bad: bool = False) -> tuple[Tensor, Tensor]:
@@ -43,26 +46,31 @@ def cached_images(listing: Listing, square: Square, folder: Path, skip_bad: bool
             been looked at.
 
     Returns: uint8 [n, c, size, size], mapped from the file (pages are read when they are used), and int64 [n], which
-    members of ``listing`` they are. Raises :class:`DataError`.
+    members of ``listing`` they are. Raises :class:`DataError`, also where ``folder`` cannot be written to.
     """
     key = _key(listing, square)
     path = folder / f"{listing.name}-{square.size}{'-grey' if square.grey else ''}-{key}"
     found = _read(path, key)
-    if found is None:
-        _write(path, key, listing, square)
+    if found is None or _mended(listing, found[2]):
+        try:
+            _write(path, key, listing, square)
+        except OSError as error:  # no permission, or a full disk; nothing half-written is left
+            raise DataError(
+                f"decoded images cannot be kept in {folder}: {error}. Name another folder with --data.cache_folder."
+            ) from error
         found = _read(path, key)
         if found is None:
             raise DataError(f"{path} was written and cannot be read back: is the disk full or failing?")
     images, kept, bad = found
     if bad:
         where = listing.files.path
-        lines = [f"  {name}: {reason}" for name, reason in bad[:SHOWN]]
+        lines = [f"  {printable(name)}: {reason}" for name, reason in bad[:SHOWN]]
         lines += [f"  and {len(bad) - SHOWN:,} more, listed in {path / 'meta.json'}"] if len(bad) > SHOWN else []
         every = len(listing.members) + len(listing.files.refused)
         summary = f"{len(bad):,} of {every:,} files in {where} cannot be used:\n" + "\n".join(lines)
         if not skip_bad:
             raise DataError(f"{summary}\nMend or remove them, or leave them out with --data.on_bad_image skip.")
-        print(summary, flush=True)
+        tell(summary)
     if not len(images):
         raise DataError(f"none of the {len(listing.members):,} files in {listing.files.path} can be used")
     return images, kept
@@ -113,7 +121,7 @@ def _decoded(listing: Listing, square: Square) -> Iterator[np.ndarray | str]:
         except BadImageError as error:
             return str(error)
         except Exception as error:
-            return f"it cannot be read: {error}"
+            return f"{UNREADABLE}: {error}"
 
     workers = os.cpu_count() or 1
     waiting: deque[Future] = deque()
@@ -150,6 +158,17 @@ def _read(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
         return None
     images = _mapped(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
     return images, torch.from_numpy(kept), meta["bad"]
+
+
+def _mended(listing: Listing, bad: list[Any]) -> bool:
+    """Whether a file can be read now that could not be when the cache was made: rights, unlike content, leave the times
+    alone by which a cache is named."""
+    for name, reason in bad:
+        if reason.startswith(UNREADABLE):
+            with suppress(Exception):
+                listing.files.read(name)
+                return True
+    return False
 
 
 def _mapped(path: Path) -> Tensor:

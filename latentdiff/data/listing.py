@@ -60,17 +60,20 @@ def read_table(path: Path, key: str | None, column: str | None) -> dict[str, str
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV: {error}") from error
-    columns = list(rows[0]) if rows else []
-    if len(columns) < 2:
-        raise DataError(f"{path} must have a header and two columns, the file's name and its class")
+    columns, *rows = [[cell.strip() for cell in row] for row in rows if any(row)] or [[]]
+    if len(columns) < 2 or not rows:
+        raise DataError(
+            f"{path} must have a header, rows, and two columns separated by a comma, the file's name and its class"
+        )
     key, column = key or columns[0], column or columns[1]
     if column not in columns:
-        raise DataError(f"{path} has no column {column!r}; it has {', '.join(map(str, columns))}")
+        raise DataError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
     table: dict[str, str] = {}
     for row in rows:
-        if table.setdefault(row[key], row[column]) != row[column]:
-            raise DataError(f"{path} gives {row[key]} two classes: {table[row[key]]} and {row[column]}")
+        name, value = (dict(zip(columns, row, strict=False)).get(heading, "") for heading in (key, column))
+        if table.setdefault(name, value) != value:
+            raise DataError(f"{path} gives {name} two classes: {table[name]} and {value}")
     return table

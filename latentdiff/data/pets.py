@@ -43,7 +43,7 @@ def listing(root: Path, path: Path | None) -> Listing:
             missing = [stem for stem in wanted if stem not in number]
             if missing:
                 raise DataError(f"{table} names {missing[0]}, which is not in {images} ({len(missing):,} are not)")
-            official[split] = torch.tensor(sorted(number[stem] for stem in wanted))
+            official[split] = torch.tensor(sorted(number[stem] for stem in wanted), dtype=torch.int64)
     return Listing("oxford-iiit-pet", files, files.images, labels, class_names, official)
 
 

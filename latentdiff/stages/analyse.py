@@ -64,9 +64,9 @@ def run(config: AnalyseStage, command: str = "") -> Path:
     splits: dict[str, ImageSet] = {}
     for split in SPLITS:
         with suppress(NoSplitError):
-            data = load_data(config.data, split)
-            # Where bad files are skipped, an official split can be left with nothing.
-            splits |= {split: data} if len(data) else {}
+            splits[split] = load_data(config.data, split)
+    if not splits:
+        load_data(config.data, "train")  # says why there is none
     first = next(iter(splits.values()))
     files, arrays = open_files(config.data), array_shapes(config.data)
     folder = folders.prepare(config.run, "analyse", first.name)
@@ -151,6 +151,8 @@ def _describe(data: ImageSet) -> dict[str, Any]:
 
 def _duplicates(found: Duplicates, splits: dict[str, ImageSet]) -> dict[str, Any]:
     """What was found, with names for numbers."""
+    from latentdiff.data.notes import printable
+
     names = list(splits)
     places = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
 
@@ -161,7 +163,7 @@ def _duplicates(found: Duplicates, splits: dict[str, ImageSet]) -> dict[str, Any
     def image(place: int) -> dict[str, Any]:
         data, _, index = _at(splits, place)
         label = data.class_names[int(data.labels[index])] if data.class_names else None
-        name = (data.files[index] if data.files else "") or f"#{index}"
+        name = printable(data.files[index] if data.files else "") or f"#{index}"
         return {"split": data.split, "index": index, "file": name, "class": label}
 
     return {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -210,12 +212,80 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
         assert f"{name}: its path points out of the archive" in str(error.value)
     assert "ok/a.png: the archive holds this name twice" in str(error.value)
     assert "4 of 6 files" in str(error.value)
+    backslashes = zipped(tmp_path / "w.zip", [("a.png", good), (r"..\..\evil.png", good)])
+    with pytest.raises(DataError, match=r"1 of 2 files(.|\n)*evil\.png: its path points out of the archive"):
+        load_data(DataConfig(name="folder", path=str(backslashes), fractions=(1.0, 0.0, 0.0)), "train")
     only = zipped(tmp_path / "only.zip", [("../evil.png", good)])
     with pytest.raises(DataError, match=r"holds no image that can be used(.|\n)*\.\./evil\.png: its path points out"):
         load_data(DataConfig(name="folder", path=str(only)), "train")
     config = DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0), on_bad_image="skip")
     assert len(load_data(config, "train")) == 2
     assert not list(tmp_path.parent.rglob("evil.png"))
+
+
+def test_an_encrypted_entry_of_a_zip_is_listed(tmp_path):
+    path = zipped(tmp_path / "z.zip", [("a.png", content(plain())), ("b.png", content(plain()))])
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\1\2") + 8] |= 1  # the first entry's flags in the directory at the end
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"1 of 2 files(.|\n)*a\.png: it is encrypted"):
+        load_data(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
+
+
+def test_the_summary_is_printed_once_though_every_split_is_loaded(tmp_path, capsys):
+    fill(tmp_path / "images")
+    settings = {"name": "folder", "path": str(tmp_path / "images"), "size": 16, "fractions": (0.4, 0.3, 0.3)}
+    for split in ("train", "val", "test"):
+        load_data(DataConfig(on_bad_image="skip", **settings), split)
+    assert capsys.readouterr().out.count("files in") == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names here are Unicode")
+def test_a_name_that_is_not_utf8_is_read_and_can_be_printed(tmp_path, capsys):
+    for label in (b"caf\xe9", b"bar"):
+        folder = os.fsencode(tmp_path / "images") + b"/" + label
+        os.makedirs(folder)
+        for name, data in ((b"\xe4.png", content(plain())), (b"b.png", content(plain())), (b"\xe5.png", b"junk")):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+    config = DataConfig(
+        name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16, on_bad_image="skip"
+    )
+    data = load_data(config, "train")
+    assert data.labels.tolist() == [0, 0, 1, 1]
+    assert data.class_names == ("bar", r"caf\udce9")
+    printed = capsys.readouterr().out
+    assert r"bar/\udce5.png: it is not an image" in printed
+    printed.encode()
+
+
+def test_a_file_that_can_be_read_again_is_no_longer_bad(tmp_path, monkeypatch):
+    """Rights, and a drive that failed, leave no trace in the times by which the cache is named."""
+    fill(tmp_path / "images", bad=False)
+    config = DataConfig(
+        name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16, on_bad_image="skip"
+    )
+
+    def read(self, name):
+        if name == "good3.png":
+            raise PermissionError("Permission denied")
+        return (self.path / name).read_bytes()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("latentdiff.data.files.DirectoryFiles.read", read)
+        assert len(load_data(config, "train")) == 9
+        assert len(load_data(config, "train")) == 9
+    assert len(load_data(config, "train")) == 10
+
+
+def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path):
+    fill(tmp_path / "elsewhere", bad=False)
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "0.png").write_bytes(content(plain()))
+    (tmp_path / "images" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "b" / "up").symlink_to(tmp_path / "images")
+    config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16)
+    assert load_data(config, "train").labels.tolist() == [0] + [1] * 10
 
 
 def test_a_link_to_nowhere_is_listed(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out
+from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out, open_files
 from latentdiff.data.splits import split_indices
 
 REAL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
@@ -166,6 +166,55 @@ def test_celeba_with_its_tables(faces):
         load_data(config(faces, "celeba"), "train")
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_celebas_tables_as_text_or_csv_beside_or_within_a_zip(faces, tmp_path, suffix, inside):
+    texts = {name: (faces / f"celeba/{name}.txt").read_text() for name in ("list_attr_celeba", "list_eval_partition")}
+    if suffix == ".csv":  # as Kaggle's mirror has them
+        rows = {name: [line.split() for line in text.splitlines()] for name, text in texts.items()}
+        rows["list_attr_celeba"] = [["image_id", *rows["list_attr_celeba"][1]], *rows["list_attr_celeba"][2:]]
+        rows["list_eval_partition"].insert(0, ["image_id", "partition"])
+        texts = {name: "\n".join(map(",".join, lines)) for name, lines in rows.items()}
+    (tmp_path / "z").mkdir()
+    with zipfile.ZipFile(tmp_path / "z/faces.zip", "w") as archive:
+        for path in (faces / "celeba/img_align_celeba").iterdir():
+            archive.write(path, f"img_align_celeba/{path.name}")
+        for name, text in texts.items():
+            archive.writestr(name + suffix, text) if inside else (tmp_path / "z" / (name + suffix)).write_text(text)
+    train = load_data(
+        config(tmp_path / "none", "celeba", path=str(tmp_path / "z/faces.zip"), classes="Smiling"), "train"
+    )
+    assert train.labels.tolist() == [1, 0, 1, 0]
+    assert train.parts == ""
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "message"),
+    [
+        ("list_eval_partition.txt", "000001.jpg zero\n", "a line is not a name and one of 0, 1, 2: 000001.jpg zero"),
+        ("list_eval_partition.txt", "000001.jpg 3\n", "a line is not a name"),
+        ("list_eval_partition.txt", "", "says nothing of 000001.jpg"),
+        ("list_attr_celeba.txt", "8\n", "has no attribute 'Smiling'; it has none at all"),
+        ("list_attr_celeba.txt", "", "has no attribute 'Smiling'; it has none at all"),
+        ("list_attr_celeba.txt", "8\nMale Smiling\n000001.jpg 1\n", "is truncated: a line ends before Smiling"),
+    ],
+)
+def test_damaged_tables_of_celeba_are_named(faces, table, text, message):
+    (faces / "celeba" / table).write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        load_data(config(faces, "celeba", classes="Smiling"), "train")
+    assert table in str(error.value)
+
+
+def test_an_official_split_of_no_image_is_no_split(faces):
+    """The first ten thousand faces are all for training."""
+    table = faces / "celeba/list_eval_partition.txt"
+    table.write_text("\n".join(f"{index:06d}.jpg 0" for index in range(1, 9)))
+    assert len(load_data(config(faces, "celeba"), "train")) == 8
+    with pytest.raises(NoSplitError, match=r"is in its official test split; use --data\.split fractions"):
+        load_held_out(config(faces, "celeba"))
+
+
 def test_celeba_from_any_directory_or_zip_without_tables(faces, tmp_path):
     images = sorted((faces / "celeba/img_align_celeba").iterdir())
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
@@ -201,6 +250,9 @@ def test_pets_with_and_without_annotations(tmp_path):
         load_data(config(tmp_path, "oxford-iiit-pet"), "val")
     elsewhere = load_data(config(tmp_path / "x", "oxford-iiit-pet", path=str(folder / "images")), "train")
     assert elsewhere.num_classes == 2
+    (folder / "annotations/test.txt").write_text("#Image CLASS-ID SPECIES BREED-ID\n")
+    with pytest.raises(NoSplitError, match="official test split"):
+        load_data(config(tmp_path, "oxford-iiit-pet"), "test")
     draw(folder / "images" / "nameless.jpg")
     with pytest.raises(DataError, match="does not say its breed"):
         load_data(config(tmp_path, "oxford-iiit-pet"), "train")
@@ -240,6 +292,33 @@ def test_folder_classes_from_sub_folders_and_splits_from_their_names(tmp_path):
     assert load_data(pooled, "train").labels.tolist() == [0, 1] * 3
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
+@pytest.mark.parametrize("prefix", ["", "./", "archive/dataset/"])
+def test_folder_in_a_zip_of_a_zip_of_folders(tmp_path, names, prefix):
+    draw(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for split in names:
+            for label in ("cats", "dogs"):
+                archive.write(tmp_path / "a.png", f"{prefix}{split}/{label}/0.png")
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own.zip")), "test")
+    assert (data.class_names, data.labels.tolist(), data.parts) == (("cats", "dogs"), [0, 1], "")
+
+
+def test_folder_of_training_images_alone_has_their_classes(tmp_path):
+    for label in ("cats", "dogs"):
+        draw(tmp_path / "own" / "train" / label / "0.png")
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert data.class_names == ("cats", "dogs")
+
+
+def test_folder_with_an_image_beside_its_folders_says_that_these_are_no_classes(tmp_path, capsys):
+    for name in ("cats/0.png", "dogs/0.png", "cover.png"):
+        draw(tmp_path / "own" / name)
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert data.num_classes == 0
+    assert "no classes: 1 of 3 images in" in capsys.readouterr().out
+
+
 def test_folder_without_folders_has_no_classes(tmp_path):
     for index in range(4):
         draw(tmp_path / "own" / f"{index}.png", index)
@@ -262,10 +341,35 @@ def test_folder_classes_from_a_table(tmp_path):
         ("file,kind\n0.png,a\n", r"no row for 1\.png"),
         ("file,kind\n0.png,a\n0.png,b\n", "two classes"),
         ("file\n0.png\n", "two columns"),
+        ("", "two columns"),
+        ("file,kind\n", "two columns"),
+        ("file;kind\n0.png;a\n", "separated by a comma"),
+        ("file,kind\n0.png\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
+        ("file,kind\n0.png,\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
             load_data(config(tmp_path, "folder", **settings), "train")
+
+
+def test_spaces_and_empty_lines_of_a_table_are_no_classes(tmp_path):
+    for index in range(2):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    (tmp_path / "table.csv").write_text("file, kind\n0.png, a\n\n1.png,a\n,\n")
+    settings = {"table": str(tmp_path / "table.csv"), "classes": "kind", "fractions": (1.0, 0.0, 0.0)}
+    data = load_data(config(tmp_path, "folder", path=str(tmp_path / "own"), **settings), "train")
+    assert data.class_names == ("a",)
+
+
+def test_a_row_of_a_table_that_two_files_share_is_refused(tmp_path):
+    for name in ("a/0.png", "b/0.png"):
+        draw(tmp_path / "own" / name)
+    settings = {"path": str(tmp_path / "own"), "table": str(tmp_path / "table.csv"), "fractions": (1.0, 0.0, 0.0)}
+    (tmp_path / "table.csv").write_text("file,kind\n0.png,a\n")
+    with pytest.raises(DataError, match=r"says 0\.png, which is a/0\.png and b/0\.png: name each of them in full"):
+        load_data(config(tmp_path, "folder", **settings), "train")
+    (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\nb/0.png,y\n")
+    assert load_data(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1]
 
 
 # mixed, and the settings
@@ -284,6 +388,20 @@ def test_mixed_offsets_classes_and_balances(tmp_path):
     assert len(whole) == 10_006
     with pytest.raises(ValueError, match=r"set data\.size and data\.colour"):
         load_data(config(tmp_path, "mixed", mix=("fashion-mnist",)), "train")
+
+
+def test_mixed_with_a_folder_and_with_an_attribute(faces):
+    for label in ("cats", "dogs"):
+        draw(faces / "own" / label / "0.png")
+    own = {"path": str(faces / "own"), "size": 16, "colour": "grey", "fractions": (1.0, 0.0, 0.0)}
+    three = ("celeba", "folder", "fashion-mnist")
+    mix = config(faces, "mixed", mix=three, classes="Smiling", source="embedded", **own)
+    data = load_data(mix, "train")
+    assert data.class_names[:4] == ("celeba not Smiling", "celeba Smiling", "folder cats", "folder dogs")
+    assert (data.num_classes, data.labels[2:4].tolist()) == (14, [2, 3])
+    files = open_files(mix)
+    assert files.path.name == "mixed"
+    assert "folder/cats/0.png" in files.images
 
 
 def test_arrays_can_be_pooled_and_split_anew():
@@ -322,6 +440,11 @@ def test_arrays_are_resized_coloured_and_thinned():
         ({"classes": "Smiling"}, "an attribute is CelebA's"),
         ({"size": 2}, "at least 4 pixels"),
         ({"max_images": 0}, "at least 1"),
+        ({"name": "mnist", "source": "embedded"}, "data.source is for data.name fashion-mnist"),
+        ({"mix_share": "proportional"}, "data.mix_share is for data.name mixed"),
+        ({"source": "embedded", "fractions": (0.5, 0.5, 0.0)}, "would go unused: fashion-mnist comes in its official"),
+        ({"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"}, "could be celeba or oxford-iiit-pet"),
+        ({"name": "mixed", "mix": ("folder", "mnist")}, r"needs --data\.path"),
         ({"mix": ("mnist",)}, "goes with it alone"),
         ({"name": "mixed"}, "goes with it alone"),
         ({"name": "mixed", "mix": ("mixed",)}, "not itself"),

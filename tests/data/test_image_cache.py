@@ -152,6 +152,19 @@ def test_mapped_images_are_an_ordinary_data_set(folder):
     assert len({data.fingerprint for data in splits.values()}) == 3
 
 
+def test_a_cache_that_cannot_be_written_is_one_sentence(folder):
+    place = folder.parent / "cache"
+    place.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"cannot be kept in .*cache: .*--data\.cache_folder"):
+        cached(folder)
+
+
+def test_the_cache_folder_may_begin_with_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent / "home"))
+    load_data(DataConfig(name="folder", path=str(folder), size=8, cache_folder="~/cache"), "train")
+    assert list((folder.parent / "home" / "cache").iterdir())
+
+
 def test_unreadable_cache_folder_is_an_error_not_a_loss(folder, monkeypatch):
     monkeypatch.setattr(image_cache, "_read", lambda *_: None)
     with pytest.raises(DataError, match="cannot be read back"):
