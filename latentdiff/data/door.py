@@ -247,6 +247,10 @@ def _shaped(data: ImageSet, config: DataConfig) -> ImageSet:
     return replace(data, images=images.contiguous())
 
 
+def _with_parts(member: ImageSet) -> str:
+    return f"{member.name} ({member.parts})" if member.parts else member.name
+
+
 def _mixed(config: DataConfig, split: Split) -> ImageSet:
     """Several data sets as one: classes one after the other, images of one shape."""
     if len(set(config.mix)) != len(config.mix) or "mixed" in config.mix:
@@ -274,6 +278,6 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         split,
         "embedded" if any(member.source == "embedded" for member in members) else "full",
         tuple(names),
-        f"{config.mix_share} mix of {', '.join(config.mix)}",
+        f"{config.mix_share} mix of {', '.join(map(_with_parts, members))}",
         tuple(files) if any(files) else (),
     )
