@@ -106,7 +106,8 @@ def shown_size(file: BinaryIO) -> tuple[int, int]:
             image = Image.open(file)
             # PIL looks for a PNG's EXIF behind its pixels too, which would decode them.
             exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-            return (image.height, image.width) if exif.get(ExifTags.Base.Orientation, 1) >= 5 else image.size
+            turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
     except Exception as error:  # as in open_image
         raise BadImageError(f"its size cannot be read: {error}") from error
 
@@ -118,6 +119,10 @@ def _eight_bits(image: Image.Image, sixteen: bool) -> Image.Image:
         # PIL holds 16-bit greyscale in wider types too, and 8-bit values there as well: their size must tell.
         sixteen = sixteen or image.mode.startswith("I;16") or array.max(initial=0.0) > 255.0
         top = 65535.0 if sixteen else 255.0
+        if image.mode == "F":
+            if not np.isfinite(array).all():
+                raise BadImageError("it holds values that are no numbers")
+            top = 1.0 if array.max(initial=0.0) <= 1.0 else top  # as floats are mostly stored
         return Image.fromarray(np.clip(np.rint(array * (255.0 / top)), 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

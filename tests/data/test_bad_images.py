@@ -91,6 +91,13 @@ def png_of_sixteen_bits(rgb):
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
+def test_floats_are_of_one_or_of_as_many_levels_as_they_reach():
+    for value, level in ((0.5, 128), (128.0, 128), (32_768.0, 128)):
+        assert pixel(content(Image.fromarray(np.full((20, 20), value, np.float32)), "tiff")) == [level] * 3
+    with pytest.raises(BadImageError, match="no numbers"):
+        decode(content(Image.fromarray(np.full((20, 20), np.nan, np.float32)), "tiff"), SQUARE)
+
+
 def test_greyscale_becomes_three_channels_and_colour_one():
     assert pixel(content(plain(77, mode="L"))) == [77, 77, 77]
     assert pixel(content(plain((77, 77, 77))), Square(16, grey=True)) == [77]
@@ -100,9 +107,11 @@ def test_one_bit_images_are_black_and_white():
     assert pixel(content(Image.new("1", (20, 20), 1))) == [255, 255, 255]
 
 
-def test_an_animation_is_its_first_frame():
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])
+def test_an_animation_is_its_first_frame(kind):
     frames = [plain((255, 0, 0)), plain((0, 0, 255))]
-    assert pixel(content(frames[0], "gif", save_all=True, append_images=frames[1:])) == [255, 0, 0]
+    options = {"lossless": True} if kind == "webp" else {}
+    assert pixel(content(frames[0], kind, save_all=True, append_images=frames[1:], **options)) == [255, 0, 0]
 
 
 def test_exif_rotation_is_undone():

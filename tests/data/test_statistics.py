@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from latentdiff.data import DataError, ImageSet
+from latentdiff.data.decode import open_image
 from latentdiff.data.files import JoinedFiles, open_files
 from latentdiff.data.statistics import class_counts, describe_sizes, mean_image, read_sizes
 
@@ -44,6 +45,15 @@ def test_only_the_header_is_decoded(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"a\.png"):
         read_sizes(open_files(tmp_path), ["a.png"])
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, [40, 20]), (4, [40, 20]), (8, [20, 40]), (99, [40, 20])])
+def test_sizes_are_turned_as_the_pixels_are(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_sizes(open_files(tmp_path), ["a.jpg"]).tolist() == [size]
+    assert list(open_image((tmp_path / "a.jpg").read_bytes()).size) == size
 
 
 def test_sizes_of_joined_data_sets_are_found_by_their_names(tmp_path):
