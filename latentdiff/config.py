@@ -22,7 +22,8 @@ class DataConfig(Settings):
         name: The data set. ``folder`` is a directory or zip of one's own images, ``mixed`` several data sets as one.
         root: Folder that holds it in torchvision's layout, or where it is downloaded to. Default: the environment
             variable LATENTDIFF_DATA, else ``data``.
-        path: A directory or zip of images: of a ``folder``, or of CelebA or the pets where they lie elsewhere.
+        path: A directory or zip of images: of a ``folder``, or of CelebA or the pets where they lie elsewhere. Of a
+            ``mix`` with a folder it is the folder's.
         source: Of Fashion-MNIST: ``full`` needs the whole set, ``embedded`` takes the slice inside the package (10,000
             training and 2,000 test images), ``auto`` takes the whole set where it is present or can be downloaded,
             else the slice.
@@ -32,7 +33,8 @@ class DataConfig(Settings):
         hflip: Mirror training images at random. Right for photographs, wrong for shoes that all point left.
         split: ``official`` is that of the data set's authors, ``fractions`` pools all images; ``default`` is the
             official one where there is one, but pools Flowers-102, whose own training split has 1,020 images.
-        fractions: Shares of training, validation and test images, the same in every class.
+        fractions: Shares of training, validation and test images, the same in every class; refused where the official
+            split is taken.
         split_seed: Seed of the split, of random crops and of ``max_images``.
         max_images: Train on no more than this many images.
         classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.
