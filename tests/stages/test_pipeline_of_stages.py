@@ -408,7 +408,7 @@ def test_the_best_model_by_quality_is_kept_unasked_where_there_is_a_validation_s
     diffusion.main([*TRAINER, *UNET, *split, *looks, *none])
     assert not (workbench / "stages/diffusion/fashion-mnist-unwatched/best.safetensors").exists()
     # Where there is nothing to watch, a rule that needs it is refused.
-    with pytest.raises(ValueError, match="stop_patience needs --trainer.monitor"):
+    with pytest.raises(ValueError, match=r"stop_patience needs --trainer\.monitor"):
         diffusion.main([*TRAINER, *UNET, "--name=blind", "--quality_images=0", "--trainer.stop_patience=2"])
 
 
