@@ -291,7 +291,7 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     if named := header.get("codec_file"):
-        parts["codec"] = _codec_beside(Path(path), named)
+        parts["codec"] = codec_beside(Path(path), named)
     codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
     config = rebuild(NetworkConfig, header["network"])
     diffusion = rebuild(DiffusionConfig, header["diffusion"])
@@ -302,7 +302,7 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
 
 
-def _codec_beside(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
+def codec_beside(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
     """The weights of the autoencoder that a model shares with others, from the very file that its header names."""
     beside = path.parent / named["name"]
     if not beside.is_file():

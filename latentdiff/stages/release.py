@@ -15,7 +15,7 @@ class ReleaseStage:
     """Write a trained model as bf16 with a model card beside it.
 
     Args:
-        model: The run's model.safetensors.
+        model: The run's model.safetensors, or a released file, which is then released anew.
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
         autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
             since the model was; its encoder must be the model's own.
@@ -54,11 +54,7 @@ def run(config: ReleaseStage) -> Path:
         raise ValueError(
             f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
         )
-    if "codec_file" in header:
-        raise ValueError(
-            f"{source} is a released file, which decodes with {header['codec_file']['name']} beside it: release the "
-            "run's own model.safetensors"
-        )
+    header, tensors = with_codec(source, header, tensors)
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     if config.codec_beside:
@@ -83,7 +79,7 @@ def run(config: ReleaseStage) -> Path:
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
     for name in sharing:
-        print(f"{name} decodes with the file that was replaced: release it again")
+        print(f"{name} decodes with the file that was replaced: release it again from its run, or from copies of both")
     return target
 
 
@@ -102,6 +98,22 @@ def dependants(autoencoder: Path) -> list[Path]:
         if named == {"name": autoencoder.name, "sha256": digest}:
             found.append(path)
     return found
+
+
+def with_codec(
+    source: Path, header: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A released model's header and tensors with those of the autoencoder that it shares; any other's as they are.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where the file beside it is missing or another.
+    """
+    from latentdiff.pipeline import codec_beside
+
+    named = header.get("codec_file")
+    if named is None:
+        return header, tensors
+    own = {f"codec.{name}": tensor for name, tensor in codec_beside(source, named).items()}
+    return {key: value for key, value in header.items() if key != "codec_file"}, {**tensors, **own}
 
 
 def with_decoder(

@@ -313,8 +313,14 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
     with pytest.raises(checkpoint.CheckpointError, match="this one has no autoencoder"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
-    with pytest.raises(ValueError, match="release the run's own"):
-        release.main(["--model", "pair/latent.safetensors", "--to", "pair/again.safetensors"])
+    # A released file can be released anew, whole or as it was, without the run that it came from.
+    again = ["--model", "pair/latent.safetensors", "--to"]
+    release.main([*again, "pair/whole.safetensors"])
+    assert "codec_file" not in checkpoint.read_header("pair/whole.safetensors")
+    assert torch.equal(load("pair/whole.safetensors").sample(3, steps=2), load(whole).sample(3, steps=2))
+    release.main([*again, "pair/again.safetensors", "--codec_beside=true"])
+    assert Path("pair/again.safetensors").read_bytes() == pair.read_bytes()
+    Path("pair/again.safetensors").unlink()
     capsys.readouterr()
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
     assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
