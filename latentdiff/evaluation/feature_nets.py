@@ -157,6 +157,7 @@ class ClassifierFeatures:
 
 
 ENVIRONMENT = "LATENTDIFF_INCEPTION"
+MOST_REASON = 160  # Letters of an error that lists every layer.
 DOWNLOAD = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 
@@ -207,7 +208,10 @@ def _build_inception(path: Path, layer: str):
         buffer.seek(0)
         return FeatureExtractorInceptionV3("inception-v3-compat", [layer], feature_extractor_weights_path=buffer)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torch's advice there, to read the file in spite of it, would run whatever code it holds.
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = "it does not hold tensors alone" if unsafe else " ".join(lines[:2])[:MOST_REASON]
         raise CheckpointError(
             f"{path} (SHA-256 {checkpoint.file_sha256(path)[:12]}) is damaged or not the FID Inception in "
             f"torch-fidelity's names: {reason}"

@@ -92,21 +92,31 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
     count = num_images or len(found)
     if count > len(found):
         raise ValueError(f"{path} holds {len(found):,} images, not {count:,}")
-    if labels is not None and (not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes):
-        raise ValueError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
     if count < 2:
         raise ValueError(f"{path} holds {count} image; a distance needs at least 2")
     if labels is not None:
+        _check_classes(path, labels, test)
+        if count < test.num_classes:
+            raise ValueError(
+                f"{count} images cannot be of all {test.num_classes} classes of {path}: ask for more of them, or leave "
+                "the labels out"
+            )
         # Files lie class by class: the first of them would be of few classes.
         chosen = drawn(labels, len(found), count, REFERENCE_SEED)
         found, labels = found[chosen], labels[chosen]
-    if labels is not None and (missing := sorted(set(range(test.num_classes)) - set(labels.tolist()))):
+    return Subject("images", iter(found[:count].split(batch_size)), labels), count
+
+
+def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
+    """Raise ValueError for a label that is no class of ``test``, or a class without a label."""
+    if not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes:
+        raise ValueError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
+    if missing := sorted(set(range(test.num_classes)) - set(labels.tolist())):
         names = ", ".join(test.class_names[k] for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
             f"{path} has no image of {len(missing)} of the {test.num_classes} classes ({names}): figures by class "
             "would silently be of fewer. Add some, or leave the labels out"
         )
-    return Subject("images", iter(found[:count].split(batch_size)), labels), count
 
 
 def autoencoder(

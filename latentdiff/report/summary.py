@@ -15,9 +15,9 @@ def summary(values: dict[str, Any]) -> list[str]:
         lines += _inception(metrics["inception"], floors["inception"], values["features"]["inception"])
     if pixels := metrics.get("pixels"):
         lines.append(
-            f"pixel by pixel {pixels['share_closer']:.1%} are, of all {pixels['train_images']:,} training images; the "
-            f"nearest pair differs by {pixels['least']:.1f} grey levels (rms), the median {pixels['median']:.1f}, that "
-            f"of test images {pixels['test_median']:.1f}"
+            f"pixel by pixel {pixels['share_closer']:.1%} are closer to one of all {pixels['train_images']:,} training "
+            f"images than 99 % of the test images are; the nearest pair differs by {pixels['least']:.1f} grey levels "
+            f"(rms), the median {pixels['median']:.1f}, that of test images {pixels['test_median']:.1f}"
         )
     if metrics["classifier"]:
         lines.append(

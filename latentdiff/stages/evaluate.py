@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,11 +100,13 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         nets = feature_nets(test, device, config.inception, config.inception_weights)
     processes.agree("the images or the nets to measure with", [test.fingerprint, *nets])
     lpips = lpips_net(device) if config.lpips == "auto" and processes.first() else None
-    check_extras(config, nets, n)
+    check_extras(config, nets, n, subject)
     if processes.first():
-        folder = folders.prepare(config.run, "evaluate", name)
+        folder = folders.prepare(config.run, "evaluate", name, inputs=[path])
         folders.record_config(config, folder)
     print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
+    if unheeded := _unheeded(config, subject):
+        print(f"of no effect on these images: {', '.join(f'--{key}' for key in unheeded)}")
 
     start = time.perf_counter()
     images = sampled(subject, n, test.image_shape)
@@ -154,6 +156,16 @@ def build_subject(
         raise ValueError(f"a distance needs at least 2 images, not {config.num_images}")
     if config.real_images is not None and config.real_images < 2:
         raise ValueError(f"a distance needs at least 2 real images, not {config.real_images}")
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {config.batch_size}")
+    if config.name and not (config.name.strip() and config.name.isprintable()):
+        # Such an evaluation would be refused by every comparison.
+        raise ValueError(f"--name {config.name!r}: a row's name is one line of text")
+    if config.name and not config.run.folder and "/" in config.name:
+        raise ValueError(f"--name {config.name} is the folder's name too: leave the / out, or name a --run.folder")
+    of_codec = path is not None and not is_images(path) and checkpoint.read_header(path)["kind"] == "autoencoder"
+    if config.mode == "prior" and not of_codec:
+        raise ValueError(f"--mode prior is for autoencoders, which {config.checkpoint} is not")
     if path is not None and is_images(path):
         return subjects.images(path, test, config.num_images, config.batch_size)
     n = config.num_images or min(10_000, len(test))
@@ -161,20 +173,34 @@ def build_subject(
         random = {"noise": (subjects.noise, test), "gaussian": (subjects.gaussian, train)}
         make, data = random[config.checkpoint]
         return make(data, n, config.seed, config.batch_size), n
-    if checkpoint.read_header(path)["kind"] == "autoencoder":
+    if of_codec:
         return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device), n
     return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
 
 
-def check_extras(config: EvaluateStage, nets: dict[str, Any], num_images: int) -> None:
+def check_extras(config: EvaluateStage, nets: dict[str, Any], num_images: int, subject: Subject) -> None:
     """Raise ValueError, before any work, for extras that cannot be had."""
     from latentdiff.evaluation.infinity import LEAST
 
     asked = ["fid_infinity"] * bool(config.fid_infinity) + ["inception_taps"] * bool(config.inception_taps)
     if asked and "inception" not in nets:
-        raise ValueError(f"{' and '.join(asked)} need the FID Inception, which is off or not here")
+        raise ValueError(f"the FID Inception is off or not here, which {' and '.join(asked)} cannot do without")
+    if config.inception == "off" and config.inception_weights:
+        raise ValueError("inception_weights names what --inception off leaves out")
     if config.fid_infinity and num_images < LEAST:
         raise ValueError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
+    if config.fid_infinity and subject.originals is not None:
+        raise ValueError("fid_infinity is of samples: reconstructions of the test images are no draw to continue")
+
+
+def _unheeded(config: EvaluateStage, subject: Subject) -> list[str]:
+    """Settings of the sampler that were given although no sampler makes these images: all rows of a comparison may be
+    made with the same flags, but nobody should think that they counted."""
+    if subject.kind == "diffusion":
+        return []
+    usual = SamplingConfig()
+    names = {own.name for own in fields(SamplingConfig)} - {"seed", "batch_size"}
+    return sorted(name for name in names if getattr(config, name) != getattr(usual, name))
 
 
 def draw(

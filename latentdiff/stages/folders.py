@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,16 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
     return folder
 
 
-def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False, inputs: Sequence[Path | None] = ()) -> Path:
     """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
 
-    Raises :class:`FolderError` rather than touch an earlier run unasked, or a folder that is not a run's at all.
+    Raises :class:`FolderError` rather than touch an earlier run unasked, a folder that is not a run's at all, or one
+    that holds any of ``inputs``, which the run is made from.
     """
     folder = check(run, stage, name, resumable)
+    for path in inputs:
+        if run.overwrite and path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise FolderError(f"{path} is what is read, and {folder} would be overwritten: name another --run.folder")
     if run.overwrite and folder.is_dir():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,8 @@ def test_missing_damaged_and_foreign_inception_files_are_named(tmp_path, incepti
             CheckpointError, match=rf"{path.name} \(SHA-256 [0-9a-f]{{12}}\) is damaged or not the FID Inception"
         ):
             InceptionFeatures(path)
+    with pytest.raises(CheckpointError, match="Missing key"):
+        InceptionFeatures(other)
 
 
 def test_an_inception_file_that_would_run_code_is_refused(tmp_path):

@@ -161,6 +161,12 @@ def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(t
     np.savez(tmp_path / "b.npz", images=test.images[:1, 0].numpy())
     with pytest.raises(ValueError, match="at least 2"):
         subjects.images(tmp_path / "b.npz", test, None, 4)
+    np.savez(tmp_path / "c.npz", images=test.images[:0, 0].numpy(), labels=np.arange(0))
+    with pytest.raises(ValueError, match="holds 0 image"):
+        subjects.images(tmp_path / "c.npz", test, None, 4)
+    np.savez(tmp_path / "d.npz", images=test.images[:, 0].numpy(), labels=np.arange(9) % 3)
+    with pytest.raises(ValueError, match="2 images cannot be of all 3 classes"):
+        subjects.images(tmp_path / "d.npz", test, 2, 4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
         subjects.images(tmp_path / "empty", test, None, 4)

@@ -169,7 +169,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert values["floors"]["diversity"]["mean"] > 0
     with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
         evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
-    with pytest.raises(ValueError, match="fid_infinity need the FID Inception"):
+    with pytest.raises(ValueError, match="the FID Inception is off or not here, which fid_infinity"):
         evaluate.main([*common, "--checkpoint=noise", "--fid_infinity=true", "--run.folder=never"])
     assert not Path("never").exists()
     capsys.readouterr()

@@ -1,0 +1,77 @@
+"""What the evaluate stage refuses before any work, and what it says is of no effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentdiff import shelf
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.stages import evaluate
+from latentdiff.stages.folders import FolderError
+
+USUAL = ["--data.source=embedded", "--lpips=off", "--inception=off", "--run.folder=made"]
+FEW = "--real_images=20"  # else each evaluation takes the features of all
+NOISE = ["--checkpoint=noise", "--num_images=20"]
+
+
+@pytest.fixture(autouse=True)
+def theirs():
+    np.savez("theirs.npz", images=np.zeros((20, 28, 28), np.uint8))
+    return "theirs.npz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint=theirs.npz", "--batch_size=0"], "batch_size must be at least 1, not 0"),
+        ([*NOISE, "--batch_size=-1"], "batch_size must be at least 1, not -1"),
+        ([*NOISE, "--num_images=1"], "at least 2 images"),
+        ([*NOISE, "--real_images=1"], "at least 2 real images"),
+        ([*NOISE, "--name=two\nlines"], "one line of text"),
+        ([*NOISE, "--name= "], "one line of text"),
+        ([*NOISE, "--name=in/side", "--run.folder=null"], "leave the / out"),
+        ([*NOISE, "--mode=prior"], "for autoencoders, which noise is not"),
+        (["--checkpoint=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
+        ([*NOISE, "--inception_weights=absent.pth"], "what --inception off leaves out"),
+        ([*NOISE, "--inception_taps=[64]"], "the FID Inception is off or not here, which inception_taps"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_folder_is_touched(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.main([*USUAL, *arguments])
+    assert not Path("made").exists()
+
+
+def test_a_prior_is_not_asked_of_a_diffusion_model():
+    latent = shelf.find("fashion-mnist/latent.safetensors")
+    if latent is None:
+        pytest.skip("the released model is not installed")
+    with pytest.raises(ValueError, match="for autoencoders"):
+        evaluate.main([*USUAL, f"--checkpoint={latent}", "--mode=prior", "--num_images=20"])
+    with pytest.raises(CheckpointError, match="absent"):
+        evaluate.main([*USUAL, "--checkpoint=absent.safetensors", "--mode=prior"])
+
+
+def test_settings_of_the_sampler_that_do_not_count_are_named(capsys):
+    evaluate.main([*USUAL, *NOISE, FEW, "--steps=5", "--guidance_scale=2", "--seed=3", "--batch_size=7"])
+    said = capsys.readouterr().out
+    assert "of no effect on these images: --guidance_scale, --steps\n" in said
+    # Without Inception's line before it, this one must say of itself what it is about.
+    assert "images than 99 % of the test images are" not in said  # noise repeats nothing
+    evaluate.main([*USUAL, FEW, "--checkpoint=theirs.npz", "--run.overwrite"])
+    said = capsys.readouterr().out
+    assert "are closer to one of all 10,000 training images than 99 % of the test images are" in said
+    assert "of no effect" not in said
+
+
+def test_the_images_that_are_measured_are_never_overwritten(theirs):
+    folder = Path("made")
+    evaluate.main([*USUAL, *NOISE, FEW])
+    (folder / theirs).write_bytes(Path(theirs).read_bytes())
+    with pytest.raises(FolderError, match="is what is read"):
+        evaluate.main([*USUAL, f"--checkpoint={folder / theirs}", "--run.overwrite"])
+    assert (folder / theirs).is_file()
+    assert (folder / "evaluation.json").is_file()
