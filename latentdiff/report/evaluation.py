@@ -98,6 +98,7 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         (("data", "train_fingerprint"), "the training images", "evaluate both on the same copy of the data set"),
         (("data", "test_fingerprint"), "the test images", "evaluate both on the same copy of the data set"),
         (("num_images",), "the number of images", "evaluate again with the same number"),
+        (("method",), "the method of measuring", "evaluate again with this version"),
         (("features", "lpips", "weights_sha256"), "LPIPS's network", "evaluate again with the same weights"),
         (("features", "inception", "weights_sha256"), "the Inception network", "evaluate again with the same weights"),
         (("features", "inception", "resize"), "Inception's resize rule", "evaluate again with this version"),
@@ -120,15 +121,24 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
 
 
 def in_order(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """The rows from noise to the ceiling; rows of the same name have their folder's name added."""
+    """The rows from noise to the ceiling; rows of the same name have their folder's name added, or as much of its path
+    as tells them apart."""
     named = Counter(evaluation.name for evaluation in evaluations)
-    distinct = [
-        replace(evaluation, name=f"{evaluation.name} ({evaluation.folder.name})")
-        if named[evaluation.name] > 1
-        else evaluation
-        for evaluation in evaluations
-    ]
+    distinct = []
+    for evaluation in evaluations:
+        if named[evaluation.name] > 1:
+            paths = [other.folder for other in evaluations if other.name == evaluation.name]
+            evaluation = replace(evaluation, name=f"{evaluation.name} ({_ending(evaluation.folder, paths)})")
+        distinct.append(evaluation)
     return sorted(distinct, key=lambda evaluation: ORDER.index(evaluation.role))
+
+
+def _ending(path: Path, among: list[Path]) -> str:
+    """The last parts of ``path``, as many as no other of ``among`` ends with."""
+    parts = path.absolute().parts
+    others = [other.absolute().parts for other in among if other != path]
+    shared = max((depth for depth in range(len(parts)) if any(o[-depth:] == parts[-depth:] for o in others)), default=0)
+    return "/".join(parts[-shared - 1 :])
 
 
 def _refuse_constant(constant: str) -> None:

@@ -371,6 +371,13 @@ def _budget(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
     devices = [item.get("training", "device") for item in (first, second)]
     if None not in devices and devices[0] != devices[1]:
         sentences.append(f"Trained on different devices ({devices[0]}; {devices[1]}), so the times do not compare.")
+    for item in (first, second):
+        before, own = item.get("training", "stage_one_device"), item.get("training", "device")
+        if None not in (before, own) and before != own:
+            sentences.append(
+                f"The autoencoder of {item.name} was trained on another device ({before}) than it ({own}), so the time "
+                "that counts both is of neither."
+            )
     return sentences
 
 

@@ -57,17 +57,20 @@ def run(config: CompareStage) -> Path:
     evaluations = list(read.values())
     check_comparable(evaluations)
     groups = {words: [read[path] for path in group] for words, group in found.items()}
+    samplers = sampler_records(evaluations)
+    # Before the page's folder, so that the same command goes on where this was interrupted.
+    thirds = run_third(config.data, config.num_images) if config.preset else {}
+    others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if config.preset else {key: groups[key] for key in groups if key != BASELINES}
     data_name = evaluations[0].values["data"]["name"]
-    folder = folders.prepare(config.run, "compare", f"{data_name}-{config.preset}" if config.preset else data_name)
-    page = write_report(evaluations, folder, config.title, judged, sampler_records(evaluations))
+    name = f"{data_name}-{config.preset}" if config.preset else data_name
+    folder = folders.prepare(config.run, "compare", name, inputs=list(read))
+    page = write_report(evaluations, folder, config.title, judged, samplers)
     print(f"\n{build_table(evaluations).text()}\n")
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if config.preset:
-        others = run_third(config.data, config.num_images)
-        others = {name: [read_evaluation(path) for path in paths] for name, paths in others.items()}
         text, path = results(groups, config.data, others), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
@@ -82,7 +85,8 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
     from latentdiff.stages.released import evaluate_released
     from latentdiff.stages.sources import run_sources
 
-    named = [Path(folder) for folder in config.evaluations]
+    # A folder that is named twice is one row.
+    named = list(dict.fromkeys(Path(folder) for folder in config.evaluations))
     if named and (config.preset or config.budget.asked):
         raise ValueError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
     if config.preset and config.budget != BudgetConfig(seconds=config.budget.seconds, flags=config.budget.flags):
@@ -113,9 +117,14 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     released = shelf.find(f"{evaluations[0].get('data', 'name')}/samplers.json")
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
     for path in [*([released] if released else []), *own]:
-        record = json.loads(path.read_text())
-        if record["rows"] and record["model"]["sha256"] in names:
-            found[names[record["model"]["sha256"]]] = record
+        try:
+            record = json.loads(path.read_text())
+            rows, model = record["rows"], record["model"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            print(f"{path} is no table of samplers and left out; remove it, or measure again")
+            continue
+        if rows and model in names:
+            found[names[model]] = record
     return found
 
 

@@ -107,7 +107,11 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         if codec.image_shape != train.image_shape:
             raise ValueError(f"{path} is for images of {codec.image_shape}, the data set has {train.image_shape}")
         before = checkpoint.read_header(path)["provenance"]
-        stage_one = {"stage_one_seconds": before["seconds"], "stage_one_sha256": checkpoint.file_sha256(path)}
+        stage_one = {
+            "stage_one_seconds": before["seconds"],
+            "stage_one_device": before.get("device"),
+            "stage_one_sha256": checkpoint.file_sha256(path),
+        }
         print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
     device = check_settings(config.trainer)
     codec.to(device)

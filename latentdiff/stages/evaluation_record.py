@@ -87,6 +87,7 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
         "energy_joules": provenance.get("energy_joules"),
         "config": provenance.get("config"),
         "stage_one_seconds": provenance.get("stage_one_seconds"),
+        "stage_one_device": provenance.get("stage_one_device"),
         "encode_seconds": provenance.get("encode_seconds"),
         # What watching the samples' quality cost beside the training.
         "quality_seconds": sum(quality) if quality else None,

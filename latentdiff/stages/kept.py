@@ -99,6 +99,8 @@ class Conditions:
         from latentdiff.evaluation.nets import feature_nets, lpips_net
         from latentdiff.precision import resolve_device
 
+        if num_images is not None and num_images < 2:
+            raise ValueError(f"num_images must be at least 2, a distance's least, not {num_images}")
         device = resolve_device("auto")
         train, test = load_data(data, "train"), load_data(data, "test")
         nets = feature_nets(test, device)

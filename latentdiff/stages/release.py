@@ -145,6 +145,7 @@ def with_decoder(
     provenance = {
         **header["provenance"],
         "stage_one_seconds": made["seconds"],
+        "stage_one_device": made.get("device"),
         "stage_one_sha256": checkpoint.file_sha256(autoencoder),
         "decoder": {"images_seen": made["images_seen"], "command": made["command"]},
     }

@@ -155,6 +155,7 @@ def run_third(like: DataConfig, num_images: int | None = None) -> dict[str, list
     """
     from latentdiff.checkpoint import CheckpointError
     from latentdiff.evaluation.feature_nets import find_inception
+    from latentdiff.report import ReportError
 
     taps = ("--inception_taps=[64]",) if find_inception() else ()
     found = {}
@@ -165,7 +166,8 @@ def run_third(like: DataConfig, num_images: int | None = None) -> dict[str, list
         root = folders.default_folder("sources", name)
         try:
             found[name] = evaluate_released(data, NUM_IMAGES if num_images is None else num_images, taps, root)
-        except CheckpointError as error:  # These have no classifier: without Inception nothing measures them.
+        # These have no classifier: without Inception nothing measures them. Nor need their models be here.
+        except (CheckpointError, ReportError) as error:
             print(f"{otherwise}: {error}")
     return found
 

@@ -94,7 +94,7 @@ def write(tmp_path: Path):
         if change:
             change(values)
         path = tmp_path / (folder or name)
-        path.mkdir()
+        path.mkdir(parents=True)
         Image.new("L", (30, 20)).save(path / "grid.png")
         (path / "evaluation.json").write_text(json.dumps(values))
         return path

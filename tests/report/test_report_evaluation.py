@@ -82,10 +82,14 @@ def test_incomplete_evaluations_are_named(write, change, message):
         ),
         (lambda values: values["features"]["classifier"].update(weights_sha256="other"), "the classifier differs"),
         (lambda values: values["features"]["inception"].update(resize="area"), "Inception's resize rule differs"),
+        (lambda values: values.update(method=1), "the method of measuring differs: 2 against 1"),
     ],
 )
 def test_what_does_not_compare_is_refused_with_both_folders(write, change, message):
-    folders = [write("pixel", "diffusion", 9.0), write("latent", "diffusion", 8.0, change=change)]
+    folders = [
+        write("pixel", "diffusion", 9.0, change=lambda values: values.update(method=2)),
+        write("latent", "diffusion", 8.0, change=change),
+    ]
     with pytest.raises(ReportError, match=f"pixel and .*latent do not compare, {message}.*; evaluate"):
         check_comparable([read_evaluation(folder) for folder in folders])
 
@@ -112,3 +116,12 @@ def test_rows_of_one_name_are_told_apart_by_folder(write):
     assert [item.name for item in ordered] == ["latent (steps-20)", "latent (steps-50)"]
     assert in_order(ordered) == ordered
     assert json.loads((folders[0] / "evaluation.json").read_text())["name"] == "latent"
+
+
+def test_rows_of_one_name_in_folders_of_one_name_are_told_apart_by_path(write):
+    folders = [
+        write("latent", "diffusion", 9.0, folder="here/steps-20"),
+        write("latent", "diffusion", 8.0, folder="there/steps-20"),
+    ]
+    ordered = in_order([read_evaluation(folder) for folder in folders])
+    assert [item.name for item in ordered] == ["latent (here/steps-20)", "latent (there/steps-20)"]

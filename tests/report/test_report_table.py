@@ -152,6 +152,19 @@ def test_unknown_times_are_said(write):
     assert "The autoencoder's own training time is not known and not counted." in verdict(pair)
 
 
+def test_an_autoencoder_of_another_device_is_said(write):
+    def change(values):
+        values["training"]["stage_one_device"] = "a GPU"
+
+    pair = read(
+        write("pixel", "diffusion", 9.0, 1000.0), write("latent", "diffusion", 8.0, 1000.0, 900.0, change=change)
+    )
+    said = "The autoencoder of latent was trained on another device (a GPU) than it (a CPU, 2 threads)"
+    assert said in verdict(pair)
+    pair[1].values["training"]["stage_one_device"] = "a CPU, 2 threads"
+    assert "another device" not in verdict(pair)
+
+
 def test_different_devices_samplers_and_the_slice_are_said(write):
     def change(values):
         values["training"]["device"] = "a GPU"

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from latentdiff.report import ReportError
-from latentdiff.stages import autoencoder, budget, compare, sources
+from latentdiff.stages import autoencoder, budget, compare, evaluate, sources
 from latentdiff.stages.folders import FolderError
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
@@ -127,6 +127,23 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
     assert len(trainings) == 4
 
 
+def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
+    usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
+    evaluate.main([*usual, "--checkpoint=noise"])
+    noise = "stages/evaluate/noise"
+    with pytest.raises(FolderError, match="is what is read"):
+        compare.main([noise, f"--run.folder={noise}", "--run.overwrite"])
+    assert Path(noise, "evaluation.json").is_file()
+    for number, damaged in enumerate(("no JSON", "{}")):
+        Path("stages/samplers/mine").mkdir(parents=True, exist_ok=True)
+        Path("stages/samplers/mine/samplers.json").write_text(damaged)
+        capsys.readouterr()
+        compare.main([noise, f"./{noise}/", f"--run.folder=twice-{number}"])
+        assert "mine/samplers.json is no table of samplers" in capsys.readouterr().out
+        rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
+        assert [row["name"] for row in rows] == ["noise", "real images"]
+
+
 def test_amounts_are_whole_numbers_where_they_are():
     amounts = (64, 1_234_567, 10_000_000, 600.0, 0.2)
     assert [budget.Spending("images", amount).text for amount in amounts] == ["64", "1234567", "10000000", "600", "0.2"]
@@ -142,6 +159,8 @@ def test_amounts_are_whole_numbers_where_they_are():
         (["--budget.stage_one_too=true"], "no amount"),
         (["--preset=sources", "--budget.images=64"], "takes budget.seconds"),
         (["--preset=sources", "--budget.seconds=0"], "above 0"),
+        (["--data.source=embedded", "--budget.images=64", "--num_images=1"], "num_images must be at least 2"),
+        (["--data.source=embedded", "--num_images=0"], "num_images must be at least 2"),
     ],
 )
 def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
