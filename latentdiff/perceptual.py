@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import CheckpointError, load_weights
+from latentdiff.checkpoint import CheckpointError, file_sha256, load_weights
 from latentdiff.data.network import answers
 
 LPIPS_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
@@ -104,11 +104,17 @@ def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as the weights of {net}: {error}") from error
+        # The first line says what is wrong; torch's further ones advise to read an unsafe file in spite of it.
+        reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{_named(path)} cannot be read as the weights of {net}: {reason}") from error
     state = _convolutions(state)
     if not state:
-        raise CheckpointError(f"{path} has no tensors named features.N.weight as torchvision's {net} has")
+        raise CheckpointError(f"{_named(path)} has no tensors named features.N.weight as torchvision's {net} has")
     return state
+
+
+def _named(path: Path) -> str:
+    return f"{path} (SHA-256 {file_sha256(path)[:12]})"
 
 
 def _convolutions(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff import checkpoint, processes
 from latentdiff.codec import Codec, load_codec
@@ -136,6 +136,7 @@ def autoencoder(
     """
     codec = load_codec(path).to(device)
     _check_shape(path, codec, test)
+    _check_finite(path, codec.model)
     parameters = sum(p.numel() for p in codec.model.parameters())
     about = {"model": _about(codec, parameters), "provenance": checkpoint.read_header(path)["provenance"]}
     ranges = _ranges(num_images, batch_size)
@@ -158,15 +159,23 @@ def autoencoder(
 def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:
     """A diffusion model's samples.
 
-    Raises :class:`~latentdiff.checkpoint.CheckpointError`, and ValueError for an impossible request.
+    Raises :class:`~latentdiff.checkpoint.CheckpointError`, and ValueError for an impossible request; ``batches`` raises
+    FloatingPointError for samples that are no numbers.
     """
     model = load_diffusion(path).to(device)
     _check_shape(path, model.codec, test)
+    _check_finite(path, model.network)
     model.check(request)
 
     def batches() -> Iterator[Tensor]:
         for _, states in model.batches(request, processes.share(request.num_images)):
             *_, last = states
+            # As pixels they would be black, and have a distance like any other images.
+            if not last.x.isfinite().all():
+                raise FloatingPointError(
+                    f"samples of {path} hold NaN or infinity: {request.sampler} in {request.steps} steps diverges; "
+                    "take more steps, less guidance or another sampler"
+                )
             yield model.codec.decode(last.x)
 
     def denoising() -> list[Tensor]:
@@ -199,3 +208,10 @@ def _about(codec: Codec, parameters: int) -> dict[str, Any]:
 def _check_shape(path: Path, codec: Codec, test: ImageSet) -> None:
     if codec.image_shape != test.image_shape:
         raise ValueError(f"{path} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}")
+
+
+def _check_finite(path: Path, module: nn.Module) -> None:
+    """Raise :class:`~latentdiff.checkpoint.CheckpointError` for weights that no image can come of."""
+    bad = [name for name, tensor in module.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        raise checkpoint.CheckpointError(f"{path} holds NaN or infinity in {len(bad)} of its tensors, such as {bad[0]}")

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 
-from latentdiff.evaluation.lpips_scores import PAIRS, diversity, lpips_between
+from latentdiff.checkpoint import CheckpointError
+from latentdiff.evaluation.lpips_scores import PAIRS, diversity, find_lpips, lpips_between
 from latentdiff.perceptual import Perceptual
 
 
@@ -44,3 +46,10 @@ def test_diversity_of_too_few_images_is_none_and_pairs_are_capped(net, monkeypat
     monkeypatch.setattr("latentdiff.evaluation.lpips_scores.PAIRS", 3)
     assert diversity(net, images, None)["pairs"] == 3
     assert PAIRS >= 100
+
+
+def test_a_trunk_of_another_net_is_named_with_its_folder(tmp_path, monkeypatch):
+    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "alexnet_features.safetensors")
+    monkeypatch.setenv("LATENTDIFF_LPIPS", str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"do not fit .*LATENTDIFF_LPIPS is {tmp_path}"):
+        find_lpips(torch.device("cpu"))

@@ -20,6 +20,7 @@ from latentdiff.evaluation import subjects
 from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
 from latentdiff.evaluation.given_images import is_images, read_images
 from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.pipeline import DiffusionModel, Request, load_diffusion
 
 SHAPE = (3, 12, 12)
 RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
@@ -199,3 +200,26 @@ def test_files_need_not_be_square(tmp_path):
     images = some(3, shape=(3, 9, 7))
     found, _ = read_images(write_folder(tmp_path / "folder", images), (3, 9, 7))
     assert torch.equal(found, images)
+
+
+def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeypatch):
+    """Cast to pixels they would be black images with a distance like any other."""
+    released = shelf.find("fashion-mnist/pixel.safetensors")
+    if released is None:
+        pytest.skip("the released model is not installed")
+    test, cpu = load_data(DataConfig(source="embedded"), "test"), torch.device("cpu")
+    request = Request(num_images=2, steps=1)
+    one_step = DiffusionModel.batches
+
+    def diverging(self, *arguments):
+        for indices, states in one_step(self, *arguments):
+            yield indices, [replace(state, x=state.x / 0.0) for state in states]
+
+    monkeypatch.setattr(DiffusionModel, "batches", diverging)
+    with pytest.raises(FloatingPointError, match="dpmpp_2m in 1 steps diverges"):
+        list(subjects.diffusion(released, request, test, cpu).batches)
+    model = load_diffusion(released)
+    next(iter(model.network.parameters())).data.fill_(torch.nan)
+    model.save(tmp_path / "nan.safetensors", {})
+    with pytest.raises(checkpoint.CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
+        subjects.diffusion(tmp_path / "nan.safetensors", request, test, cpu)

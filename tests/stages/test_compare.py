@@ -139,7 +139,10 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         Path("stages/samplers/mine/samplers.json").write_text(damaged)
         capsys.readouterr()
         compare.main([noise, f"./{noise}/", f"--run.folder=twice-{number}"])
-        assert "mine/samplers.json is no table of samplers" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "mine/samplers.json is no table of samplers" in said
+        assert "not here, the scale's far end: python -m latentdiff.stages.evaluate --checkpoint gaussian" in said
+        assert "--checkpoint noise" not in said
         rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
         assert [row["name"] for row in rows] == ["noise", "real images"]
 
