@@ -357,7 +357,7 @@ def _budget(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
         longer, shorter = (first, second) if times[0] > times[1] else (second, first)
         ratio = f"{max(times) / min(times):.1f} times" if min(times) else "far"
         own = [item.get("training", "seconds") for item in (first, second)]
-        sentence = f"Not the same budget: {longer.name} trained {ratio} as long as {shorter.name}"
+        sentence = f"Not the same time: {longer.name} trained {ratio} as long as {shorter.name}"
         if max(own) <= SAME_BUDGET * min(own):
             sentence = (
                 f"The two diffusion models trained equally long; counting the autoencoder's training, {longer.name} "

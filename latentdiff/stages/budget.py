@@ -89,6 +89,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
         subprocess.CalledProcessError: A training run ended with an error, which it has printed.
     """
     budget.check()
+    _check_settings(budget, data)
     here = Conditions.here(data, num_images)
 
     def result(path: str, spending: Spending) -> Path:
@@ -115,6 +116,22 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
             words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
     return found | {BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)}
+
+
+def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
+    """End the program, or raise ValueError, for settings of either path that cannot be meant: before the other's
+    training, not after it."""
+    from latentdiff.stages import cli
+    from latentdiff.stages.diffusion import DiffusionStage
+
+    for path in PATHS:
+        own = cli.parse(DiffusionStage, budget.settings(path, data))
+        if (own.autoencoder == "none") != (path == "pixel"):
+            raise ValueError(f"budget.{path} is of a model with --autoencoder {own.autoencoder}: not the {path} path")
+        if own.data.name != data.name:
+            raise ValueError(
+                f"budget.{path} is for {own.data.name}, and {data.name} is compared: name it by --data.name"
+            )
 
 
 def _root(data: DataConfig) -> Path:

@@ -103,25 +103,25 @@ def test_pixel_better_but_trained_longer(write):
     pair = read(write("pixel", "diffusion", 8.0, 3600.0), write("latent", "diffusion", 9.0, 600.0, 900.0))
     sentence = verdict(pair)
     assert sentence.startswith("Pixel beat latent: FID to the test images 8.00 against 9.00")
-    assert "Not the same budget: pixel trained 2.4 times as long as latent, which may be all of its lead." in sentence
+    assert "Not the same time: pixel trained 2.4 times as long as latent, which may be all of its lead." in sentence
 
 
 def test_latent_better_with_less_time(write):
     pair = read(write("pixel", "diffusion", 9.0, 3600.0), write("latent", "diffusion", 8.0, 600.0, 900.0))
-    assert "Not the same budget: pixel trained 2.4 times as long as latent and was still beaten." in verdict(pair)
+    assert "Not the same time: pixel trained 2.4 times as long as latent and was still beaten." in verdict(pair)
 
 
 def test_equal_diffusion_times_are_read_both_ways(write):
     pair = read(write("pixel", "diffusion", 9.0, 1000.0), write("latent", "diffusion", 8.0, 1000.0, 1500.0))
     expected = "trained equally long; counting the autoencoder's training, latent took 2.5 times as long as pixel."
     assert expected in verdict(pair)
-    assert "Not the same budget" not in verdict(pair)
+    assert "Not the same time" not in verdict(pair)
 
 
 @pytest.mark.parametrize(("seconds", "same"), [(1099.0, True), (1101.0, False)])
 def test_ten_per_cent_is_the_same_budget(write, seconds, same):
     pair = read(write("pixel", "diffusion", 9.0, 1000.0), write("latent", "diffusion", 8.0, seconds - 500, 500.0))
-    assert ("Not the same budget" not in verdict(pair)) is same
+    assert ("Not the same time" not in verdict(pair)) is same
 
 
 def test_a_tiny_lead_is_none(write):

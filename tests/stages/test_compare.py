@@ -171,6 +171,23 @@ def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
         compare.main(arguments)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--budget.pixel=nowhere.yaml"], "nowhere.yaml"),
+        (["--budget.flags=[--nonsense=3]"], "nonsense"),
+        (["--budget.pixel=fashion-mnist/latent.yaml"], "not the pixel path"),
+        (["--budget.latent=fashion-mnist/pixel.yaml"], "not the latent path"),
+        (["--budget.pixel=flowers-102/pixel.yaml"], "is for flowers-102, and fashion-mnist is compared"),
+    ],
+)
+def test_settings_of_either_path_are_refused_before_the_other_is_trained(settings, message, trainings, capsys):
+    with pytest.raises((SystemExit, ValueError)) as caught:
+        compare.main(["--data.source=embedded", "--num_images=20", "--budget.images=64", *settings])
+    assert message in str(caught.value) + capsys.readouterr().err
+    assert not trainings
+
+
 def test_the_bare_flag_means_three_budgets(monkeypatch):
     asked = []
     monkeypatch.setattr(compare, "run", asked.append)
