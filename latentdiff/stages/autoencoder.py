@@ -68,6 +68,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     processes.agree("the images or the LPIPS trunk", (train.fingerprint, held_out.fingerprint, perceptual is None))
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = AutoencoderModule(train.image_shape, config.model, config.loss, config.trainer, perceptual)
+    module.commands = [command] if command else []
     parameters = sum(p.numel() for p in module.network.parameters())
     print(
         f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
@@ -97,7 +98,7 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
     path = folder / "model.safetensors"
     header = {
         "codec": codec.header(),
-        "provenance": provenance(module, train, command, plain(config), perceptual=perceptual is not None),
+        "provenance": provenance(module, train, plain(config), perceptual=perceptual is not None),
     }
     if processes.first():
         checkpoint.save(path, "autoencoder", codec.state(), header)

@@ -64,6 +64,8 @@ def card(
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    if resumed := made.get("resumed_by"):
+        lines += ["and resumed by", "", *(f"    {command}" for command in resumed), ""]
     if averaged := made.get("averaged"):
         lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]
         lines += [f"    {one['command']}" for one in averaged] + [""]

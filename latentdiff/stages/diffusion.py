@@ -122,6 +122,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
     trainer = _watching(config.trainer, probe.metric if probe and held_out.split == "val" else None)
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, trainer)
+    module.commands = [command] if command else []
     parameters = sum(p.numel() for p in module.network.parameters())
     print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
     class_names = train.class_names if config.network.class_conditional else ()
@@ -143,7 +144,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
         return {} if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)}
 
     def record() -> dict[str, Any]:
-        return provenance(module, train, command, plain(config), **stage_one)
+        return provenance(module, train, plain(config), **stage_one)
 
     def draw(path: Path) -> None:
         images = model.sample(GRID * GRID, labels=shown_classes(len(class_names)), batch_size=GRID * GRID, steps=steps)

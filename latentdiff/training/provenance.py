@@ -15,10 +15,10 @@ def several(device: str) -> str:
     return device if processes.count() == 1 else f"{processes.count()} x {device}"
 
 
-def provenance(
-    module: StageModule, data: ImageSet, command: str, config: dict[str, Any], **more: Any
-) -> dict[str, Any]:
-    """Data, budget spent, device, versions, the command and every setting, as plain values.
+def provenance(module: StageModule, data: ImageSet, config: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Data, budget spent, device, versions, the commands and every setting, as plain values.
+
+    ``command`` is the one that began the run, ``resumed_by`` are those that went on with it.
 
     Images and seconds are those of the run and of the one that its weights come from, which ``started_from`` holds; the
     energy is the run's own, None where the device does not tell.
@@ -42,7 +42,8 @@ def provenance(
         "device": several(device_name(module.device)),
         "history": module.history,
         "environment": environment(),
-        "command": command,
+        "command": module.commands[0] if module.commands else "",
+        "resumed_by": module.commands[1:],
         "config": config,
         **more,
     }

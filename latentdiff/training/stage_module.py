@@ -44,6 +44,8 @@ class StageModule(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         # What the run that this one's weights come from had cost, where there is one (see warm_start).
         self.started_from: dict[str, Any] | None = None
+        # Those that this run was trained by: the one that began it, then those that went on with it.
+        self.commands: list[str] = []
         self.data: tuple[Tensor, ...] = ()
         self.batches: Batches | None = None
         self._seconds_before = 0.0
@@ -207,6 +209,7 @@ class StageModule(lightning.LightningModule):
             "energy": self.energy,
             "history": self.history,
             "started_from": self.started_from,
+            "commands": self.commands,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -214,6 +217,8 @@ class StageModule(lightning.LightningModule):
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")
+        earlier = state.get("commands", [])
+        self.commands = [*earlier, *(command for command in self.commands if command not in earlier)]
 
 
 def peak_memory_of_process() -> int:

@@ -69,4 +69,5 @@ def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
     load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
-    return {key: own[key] + before[key] for key in ("images_seen", "seconds")}
+    spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}
+    return {**spent, "command": next(iter(own.get("commands", [])), None)}

@@ -43,7 +43,7 @@ def cost(own):
         def __len__(self):
             return 20
 
-    return provenance(own, Data(), "command", {})
+    return provenance(own, Data(), {})
 
 
 def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_path):
@@ -51,16 +51,21 @@ def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_pa
     second = module(seed=1)
     warm_start(second, tmp_path / "a", "diffusion")
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+    second.commands = ["train b"]
     second = train(second, tmp_path / "b")
     assert second.images_seen == 64
     assert cost(second)["images_seen"] == 128
     assert cost(second)["seconds"] == pytest.approx(first.seconds + second.seconds)
     # ... also after being resumed, and when a third starts from it.
-    resumed = train(module(), tmp_path / "b", resume=True)
+    resumed = module()
+    resumed.commands = ["resume b"]
+    resumed = train(resumed, tmp_path / "b", resume=True)
     assert resumed.started_from == second.started_from
+    # ... and its record begins with the command that it was begun by.
+    assert (cost(resumed)["command"], cost(resumed)["resumed_by"]) == ("train b", ["resume b"])
     third = module()
     warm_start(third, tmp_path / "b" / "last.ckpt", "diffusion")
-    assert third.started_from["images_seen"] == 128
+    assert (third.started_from["images_seen"], third.started_from["command"]) == (128, "train b")
 
 
 def test_the_average_goes_on_where_it_was(tmp_path):
