@@ -55,6 +55,7 @@ def run(config: ReleaseStage) -> Path:
             f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
         )
     header, tensors = with_codec(source, header, tensors)
+    header = {**header, "provenance": thinned(header["provenance"])}
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     if config.codec_beside:
@@ -98,6 +99,19 @@ def dependants(autoencoder: Path) -> list[Path]:
         if named == {"name": autoencoder.name, "sha256": digest}:
             found.append(path)
     return found
+
+
+def thinned(provenance: dict[str, Any]) -> dict[str, Any]:
+    """A record with a history for curves alone: five digits, and none of each latent channel's statistics."""
+    rows = [
+        {
+            name: float(f"{value:.5g}") if isinstance(value, float) else value
+            for name, value in row.items()
+            if not name.startswith("latent_")
+        }
+        for row in provenance.get("history", [])
+    ]
+    return {**provenance, "history": rows} if rows else provenance
 
 
 def with_codec(

@@ -333,6 +333,13 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
         load(pair)
 
 
+def test_a_released_history_is_short_and_still_a_curve():
+    row = {"images_seen": 123456, "loss": 0.123456789, "seconds": 1234567.8, "latent_std_0": 1.0}
+    short = release.thinned({"seconds": 1.23456789, "history": [row]})
+    assert short == {"seconds": 1.23456789, "history": [{"images_seen": 123456, "loss": 0.12346, "seconds": 1234600.0}]}
+    assert release.thinned({"seconds": 1.0}) == {"seconds": 1.0}
+
+
 def test_release_halves_the_file_and_writes_a_card(workbench):
     source = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     arguments = ["--model", source, "--to", "shelf/latent.safetensors"]
