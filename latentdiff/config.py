@@ -114,8 +114,8 @@ class AutoencoderLossConfig(Settings):
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
-        discriminator_gain: What its logits are multiplied by: more lets it tell similar images apart, and makes
-            ``adversarial_weight`` count as much more.
+        discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
+            makes ``adversarial_weight`` count as much more.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
         degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
             denoising autoencoder): Gaussian ``noise``, a ``blur``, a ``mask`` of square holes, or ``none``.

@@ -120,6 +120,7 @@ def run(config: DiffusionStage, command: str = "") -> Path:
             held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
         )
     trainer = _watching(config.trainer, probe.metric if probe and held_out.split == "val" else None)
+    check_settings(trainer)  # again, before a folder is touched: auto may have come to nothing
     lightning.seed_everything(config.trainer.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, trainer)
     module.commands = [command] if command else []

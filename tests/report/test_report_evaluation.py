@@ -107,21 +107,10 @@ def test_nothing_to_compare_is_an_error():
         check_comparable([])
 
 
-def test_rows_of_one_name_are_told_apart_by_folder(write):
-    folders = [
-        write("latent", "diffusion", 9.0, folder="steps-20"),
-        write("latent", "diffusion", 8.0, folder="steps-50"),
-    ]
+@pytest.mark.parametrize("names", [("steps-20", "steps-50"), ("here/steps-20", "there/steps-20")])
+def test_rows_of_one_name_are_told_apart_by_as_much_of_their_path_as_it_takes(write, names):
+    folders = [write("latent", "diffusion", fid, folder=name) for name, fid in zip(names, (9.0, 8.0), strict=True)]
     ordered = in_order([read_evaluation(folder) for folder in folders])
-    assert [item.name for item in ordered] == ["latent (steps-20)", "latent (steps-50)"]
+    assert [item.name for item in ordered] == [f"latent ({name})" for name in names]
     assert in_order(ordered) == ordered
     assert json.loads((folders[0] / "evaluation.json").read_text())["name"] == "latent"
-
-
-def test_rows_of_one_name_in_folders_of_one_name_are_told_apart_by_path(write):
-    folders = [
-        write("latent", "diffusion", 9.0, folder="here/steps-20"),
-        write("latent", "diffusion", 8.0, folder="there/steps-20"),
-    ]
-    ordered = in_order([read_evaluation(folder) for folder in folders])
-    assert [item.name for item in ordered] == ["latent (here/steps-20)", "latent (there/steps-20)"]

@@ -423,6 +423,7 @@ def test_the_best_model_by_quality_is_kept_unasked_where_there_is_a_validation_s
     # Where there is nothing to watch, a rule that needs it is refused.
     with pytest.raises(ValueError, match=r"stop_patience needs --trainer\.monitor"):
         diffusion.main([*TRAINER, *UNET, "--name=blind", "--quality_images=0", "--trainer.stop_patience=2"])
+    assert not (workbench / "stages/diffusion/fashion-mnist-blind").exists()
 
 
 def test_held_out_images_are_measured_each_epoch_and_costly_looks_are_rarer(workbench):
