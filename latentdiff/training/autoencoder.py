@@ -48,7 +48,7 @@ class AutoencoderModule(StageModule):
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
         self.kept_statistics: tuple[Tensor, Tensor] | None = None
         self.discriminator = (
-            PatchDiscriminator(image_shape[0], loss.discriminator_channels, loss.discriminator_gain)
+            PatchDiscriminator(image_shape[0], loss.discriminator_channels, loss.discriminator, loss.discriminator_gain)
             if loss.adversarial_weight
             else None
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from latentdiff.checkpoint import CheckpointError, file_sha256, load_weights, read
 from latentdiff.training.stage_module import StageModule
@@ -59,6 +60,19 @@ def _keep_encoder(module: StageModule, path: Path) -> None:
         module.kept_statistics = (state["latent_mean"], state["latent_std"])
 
 
+def _with_fitting_discriminator(module: StageModule, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights with the module's own discriminator, untrained, where the run had none or one of another kind."""
+    theirs, ours = (
+        {name: tensor for name, tensor in weights.items() if name.startswith("discriminator.")}
+        for weights in (state, module.state_dict())
+    )
+    if {name: tensor.shape for name, tensor in theirs.items()} == {name: tensor.shape for name, tensor in ours.items()}:
+        return state
+    if ours:
+        print(f"the discriminator begins untrained: {path} has none of this kind")
+    return {name: tensor for name, tensor in state.items() if name not in theirs} | ours
+
+
 def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no {path} to start from")
@@ -67,7 +81,7 @@ def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
         state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
-    load_weights(module, state, str(path))
+    load_weights(module, _with_fitting_discriminator(module, state, path), str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
     spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}
     return {**spent, "command": next(iter(own.get("commands", [])), None)}

@@ -8,7 +8,13 @@ from torch.distributions import Normal, kl_divergence
 
 from latentdiff.config import AutoencoderConfig
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
-from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.models.discriminator import (
+    BAND_SCALE,
+    PatchDiscriminator,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    with_bands,
+)
 
 SMALL = {"channels": (8, 16, 32), "encoder_blocks": 1, "decoder_blocks": 1}
 
@@ -74,14 +80,56 @@ def test_nonsense_is_refused():
         Autoencoder((1, 8, 8), AutoencoderConfig(channels=(8, 40)))
 
 
-def test_discriminator_judges_patches_and_each_image_alone():
-    net = PatchDiscriminator(1, 8).eval()
+@pytest.mark.parametrize("kind", ["spectral", "bands"])
+def test_discriminator_judges_patches_and_each_image_alone(kind):
+    net = PatchDiscriminator(1, 8, kind).eval()
     x = torch.randn(4, 1, 28, 28)
     assert net(x).shape == (4, 1, 7, 7)
     torch.testing.assert_close(net(x)[:1], net(x[:1]))
-    louder = PatchDiscriminator(1, 8, gain=10.0).eval()
+    louder = PatchDiscriminator(1, 8, kind, gain=10.0).eval()
     louder.load_state_dict(net.state_dict())
     torch.testing.assert_close(louder(x), 10.0 * net(x))
+
+
+def test_bands_are_an_images_detail_at_unit_scale():
+    x = torch.randn(2, 3, 20, 23, dtype=torch.float64)
+    image, finest, fine = with_bands(x).chunk(3, dim=1)
+    assert torch.equal(image, x)
+    # What is left below the two bands is the image blurred twice.
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64) / 16.0
+    rest = x
+    for _ in range(2):
+        padded = torch.nn.functional.pad(rest, (2, 2, 2, 2), mode="reflect")
+        rest = torch.einsum("bchwij,i,j->bchw", padded.unfold(2, 5, 1).unfold(3, 5, 1), taps, taps)
+    torch.testing.assert_close(image - BAND_SCALE * (finest + fine), rest)
+    flat = with_bands(torch.full((1, 1, 8, 8), 0.7))
+    torch.testing.assert_close(flat[:, 1:], torch.zeros(1, 2, 8, 8), atol=1e-5, rtol=0.0)
+    # A checkerboard, the finest that there is, is all in the finest band.
+    board = 0.01 * (1.0 - 2.0 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2))
+    _, finest, fine = with_bands(board.expand(1, 1, 16, 16)).chunk(3, dim=1)
+    torch.testing.assert_close(finest, board.expand(1, 1, 16, 16) / BAND_SCALE)
+    assert fine.abs().max() < 1e-6
+
+
+def test_bands_let_a_discriminator_find_faint_detail():
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+
+    def hinge(kind: str) -> float:
+        net = PatchDiscriminator(1, 8, kind)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.5, 0.9), weight_decay=0.0)
+        for _ in range(100):
+            smooth = torch.rand(8, 1, 4, 4, generator=generator).mul(2).sub(1)
+            real = torch.nn.functional.interpolate(smooth, size=16, mode="bilinear")
+            fake = real + 0.02 * torch.randn(real.shape, generator=generator)
+            loss = hinge_discriminator_loss(*net(torch.cat([real, fake])).chunk(2))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    assert hinge("bands") < 0.3
+    assert hinge("spectral") > 0.9
 
 
 def test_hinge_losses():

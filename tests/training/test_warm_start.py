@@ -7,9 +7,17 @@ import torch
 
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import IdentityCodec
-from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig
+from latentdiff.config import (
+    AutoencoderConfig,
+    AutoencoderLossConfig,
+    DiffusionConfig,
+    NetworkConfig,
+    RunConfig,
+    TrainerConfig,
+)
 from latentdiff.pipeline import DiffusionModel
 from latentdiff.stages import folders
+from latentdiff.training.autoencoder import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion import DiffusionModule
 from latentdiff.training.fit import fit
@@ -111,3 +119,32 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
     (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="cannot be read"):
         warm_start(module(), tmp_path / "broken.ckpt", "diffusion")
+
+
+def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
+    def autoencoder(seed, weight=0.1, kind="spectral"):
+        torch.manual_seed(seed)
+        loss = AutoencoderLossConfig(
+            perceptual_weight=0, adversarial_weight=weight, discriminator=kind, discriminator_channels=8
+        )
+        return AutoencoderModule((1, 8, 8), AutoencoderConfig(channels=(32,)), loss, SETTINGS, None)
+
+    def judgement(own):
+        return own.discriminator.eval()(torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8))
+
+    first, path = autoencoder(0), tmp_path / "last.ckpt"
+    torch.save({"state_dict": first.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, path)
+    same = autoencoder(1)
+    warm_start(same, path, "autoencoder")
+    torch.testing.assert_close(judgement(same), judgement(first))
+    assert "untrained" not in capsys.readouterr().out
+    other = autoencoder(1, kind="bands")
+    untrained = judgement(other)
+    warm_start(other, path, "autoencoder")
+    torch.testing.assert_close(judgement(other), untrained)
+    assert f"the discriminator begins untrained: {path}" in capsys.readouterr().out
+    without = autoencoder(1, weight=0.0)
+    warm_start(without, path, "autoencoder")
+    assert without.discriminator is None
+    for own in (same, other, without):
+        assert all(torch.equal(*pair) for pair in zip(weights(own.network), weights(first.network), strict=True))
