@@ -114,9 +114,8 @@ class AutoencoderLossConfig(Settings):
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
-        discriminator: ``spectral`` has spectral norms of one. ``bands`` has none and is shown the two finest bands of
-            detail beside the image, enlarged to unit scale: what the other never finds in reconstructions of
-            photographs it sees within two thousand.
+        discriminator_bands: Show it the two finest bands of detail beside the image, at unit scale: photographs and
+            their reconstructions differ there, and without it does not learn to tell them apart.
         discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
             makes ``adversarial_weight`` count as much more.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
@@ -138,7 +137,7 @@ class AutoencoderLossConfig(Settings):
     adversarial_adaptive: bool = False
     discriminator_channels: int = 48
     discriminator_lr: float = 1e-3
-    discriminator: Literal["spectral", "bands"] = "spectral"
+    discriminator_bands: bool = False
     discriminator_gain: float = 1.0
     frozen_encoder: bool = False
     degradation: Literal["none", "noise", "blur", "mask"] = "none"

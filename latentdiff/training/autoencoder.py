@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -48,7 +48,9 @@ class AutoencoderModule(StageModule):
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
         self.kept_statistics: tuple[Tensor, Tensor] | None = None
         self.discriminator = (
-            PatchDiscriminator(image_shape[0], loss.discriminator_channels, loss.discriminator, loss.discriminator_gain)
+            PatchDiscriminator(
+                image_shape[0], loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
+            )
             if loss.adversarial_weight
             else None
         )
@@ -92,6 +94,7 @@ class AutoencoderModule(StageModule):
         start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
         adversarial = self.discriminator is not None and self.images_seen >= start
         judged = self.discriminator is not None and self.images_seen >= start - warmup
+        dither = self._dither(draws)
         losses: dict[str, Tensor] = {}
         images: list[Tensor] = []
 
@@ -102,7 +105,9 @@ class AutoencoderModule(StageModule):
         def generator_parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
                 weight = len(x[part]) / len(x)
-                loss, image, values = self._surrogate(x[part], seen[part], noise[part], felt[part], adversarial)
+                loss, image, values = self._surrogate(
+                    x[part], seen[part], noise[part], felt[part], dither[part] if adversarial else None
+                )
                 images.append(image)
                 add(values, weight)
                 yield weight * loss
@@ -110,7 +115,8 @@ class AutoencoderModule(StageModule):
         def discriminator_parts() -> Iterator[Tensor]:
             for part, image in zip(self.parts(len(x)), images, strict=True):
                 weight = len(image) / len(x)
-                real, fake = self.discriminator(torch.cat([x[part], image])).float().chunk(2)
+                both = torch.cat([x[part] - dither[part], image + dither[part]])
+                real, fake = self.discriminator(both).float().chunk(2)
                 loss = hinge_discriminator_loss(real, fake)
                 add({"discriminator": loss}, weight)
                 yield weight * loss
@@ -124,6 +130,15 @@ class AutoencoderModule(StageModule):
         self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
+    def _dither(self, draws: Callable[..., Tensor]) -> Tensor:
+        """What is added to the images before the discriminator: up to half a grey level, where it is shown fine detail.
+
+        Else it could tell a photograph by its 256 levels, and a reconstruction by its having more.
+        """
+        if not self.loss.discriminator_bands:
+            return torch.zeros(self.settings.batch_size, 1, 1, 1, device=self.device)[self.share]
+        return (2.0 * draws(torch.rand, *self.network.image_shape) - 1.0) / 255.0
+
     def _felt(self) -> Tensor:
         """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
 
@@ -135,9 +150,10 @@ class AutoencoderModule(StageModule):
         return (felt / felt.mean())[self.share].to(self.device)
 
     def _surrogate(
-        self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, adversarial: bool
+        self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, dither: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
+        """What to go backward through for images x, their reconstructions (detached), and the losses one by one; without
+        a dither the discriminator does not count.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
@@ -148,7 +164,7 @@ class AutoencoderModule(StageModule):
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, losses = self._image_gradient(x, image, felt, adversarial)
+        gradient, losses = self._image_gradient(x, image, felt, dither)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -159,7 +175,7 @@ class AutoencoderModule(StageModule):
         return loss, image.detach(), losses
 
     def _image_gradient(
-        self, x: Tensor, image: Tensor, felt: Tensor, adversarial: bool
+        self, x: Tensor, image: Tensor, felt: Tensor, dither: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
@@ -170,8 +186,8 @@ class AutoencoderModule(StageModule):
             losses["perceptual"] = (felt[some] * each).sum() / len(x)
             total = total + self.loss.perceptual_weight * losses["perceptual"]
         (gradient,) = torch.autograd.grad(total, image)
-        if adversarial:
-            losses["adversarial"] = hinge_generator_loss(self.discriminator(image).float())
+        if dither is not None:
+            losses["adversarial"] = hinge_generator_loss(self.discriminator(image + dither).float())
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
             if self.loss.adversarial_adaptive:

@@ -55,21 +55,42 @@ def test_validation_measures_what_torchmetrics_measures(monkeypatch):
 def test_image_gradient_is_the_gradient_of_the_weighted_sum():
     net = module(adversarial_weight=0.3, adversarial_adaptive=False, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    gradient, _ = net._image_gradient(x, image, torch.ones(2), adversarial=True)
-    total = (image - x).abs().mean() - 0.3 * net.discriminator(image).mean()
+    dither = 0.1 * torch.randn(2, 1, 8, 8)
+    gradient, _ = net._image_gradient(x, image, torch.ones(2), dither)
+    total = (image - x).abs().mean() - 0.3 * net.discriminator(image + dither).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
 
 def test_adaptive_weight_is_a_ratio_of_gradient_norms():
     net = module(adversarial_weight=0.3, adversarial_adaptive=True, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    both, _ = net._image_gradient(x, image, torch.ones(2), adversarial=True)
-    alone, _ = net._image_gradient(x, image, torch.ones(2), adversarial=False)
+    both, _ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
+    alone, _ = net._image_gradient(x, image, torch.ones(2), None)
     torch.testing.assert_close((both - alone).norm() / alone.norm(), torch.tensor(0.3))
 
 
 def surrogate(net, x, adversarial):
-    return net._surrogate(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), adversarial)
+    dither = torch.zeros(len(x), 1, 1, 1) if adversarial else None
+    return net._surrogate(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), dither)
+
+
+def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(monkeypatch):
+    images = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    for bands in (False, True):
+        net = module(adversarial_weight=0.3, adversarial_start=0, discriminator_bands=bands, discriminator_channels=8)
+        net.settings = TrainerConfig(batch_size=4)
+        shown = []
+        monkeypatch.setattr(net.discriminator, "forward", lambda x, shown=shown: (shown.append(x), x)[1])
+        monkeypatch.setattr(net, "_optimizers", lambda: [None, None])
+        monkeypatch.setattr(net, "optimise", lambda optimizer, losses, parameters: list(losses))
+        net.train_batch((images,))
+        of_generator, (real, fake) = shown[0], shown[1].chunk(2)
+        # Both are moved, by less than half a level, and the decoder is judged by just what the discriminator is.
+        assert torch.equal(of_generator, fake)
+        levels = (real + 1.0) * 127.5
+        assert torch.equal(levels.round().clamp(0, 255).byte(), images)
+        off = (levels - images).abs()
+        assert (off.max() < 1e-4) if not bands else (0.4 < off.max() <= 0.5)
 
 
 @pytest.mark.parametrize(("share", "felt"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
@@ -85,7 +106,7 @@ def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(shar
     # Cut into unequal parts, weighted as a step weights them.
     found = 0.0
     for part in (slice(0, 5), slice(5, 6), slice(6, 16)):
-        _, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], False)
+        _, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], None)
         found += len(x[part]) / 16 * float(losses["perceptual"].detach())
     assert found == pytest.approx(expected, abs=1e-6)
 

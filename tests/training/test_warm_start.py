@@ -122,10 +122,10 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
 
 
 def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
-    def autoencoder(seed, weight=0.1, kind="spectral"):
+    def autoencoder(seed, weight=0.1, bands=False):
         torch.manual_seed(seed)
         loss = AutoencoderLossConfig(
-            perceptual_weight=0, adversarial_weight=weight, discriminator=kind, discriminator_channels=8
+            perceptual_weight=0, adversarial_weight=weight, discriminator_bands=bands, discriminator_channels=8
         )
         return AutoencoderModule((1, 8, 8), AutoencoderConfig(channels=(32,)), loss, SETTINGS, None)
 
@@ -138,7 +138,7 @@ def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
     warm_start(same, path, "autoencoder")
     torch.testing.assert_close(judgement(same), judgement(first))
     assert "untrained" not in capsys.readouterr().out
-    other = autoencoder(1, kind="bands")
+    other = autoencoder(1, bands=True)
     untrained = judgement(other)
     warm_start(other, path, "autoencoder")
     torch.testing.assert_close(judgement(other), untrained)
