@@ -47,13 +47,10 @@ class AutoencoderModule(StageModule):
         self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
         self.kept_statistics: tuple[Tensor, Tensor] | None = None
-        self.discriminator = (
-            PatchDiscriminator(
-                image_shape[0], loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
-            )
-            if loss.adversarial_weight
-            else None
-        )
+        self.discriminator: PatchDiscriminator | None = None
+        if loss.adversarial_weight:
+            width, gain, bands = loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
+            self.discriminator = PatchDiscriminator(image_shape[0], width, gain, bands)
         self.partial = True  # the generator's and the discriminator's backward passes
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
@@ -152,8 +149,9 @@ class AutoencoderModule(StageModule):
     def _surrogate(
         self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, dither: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What to go backward through for images x, their reconstructions (detached), and the losses one by one; without
-        a dither the discriminator does not count.
+        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
+
+        Without a dither the discriminator does not count.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
