@@ -18,6 +18,8 @@ SPLITS = {"train": "trainval.txt", "test": "test.txt"}
 def listing(root: Path, path: Path | None) -> Listing:
     """The 37 breeds by the files' own names (``Abyssinian_12.jpg``), with the official split where it is there.
 
+    ``path`` may be the folder of the data set or its ``images``: the annotations lie beside those.
+
     Raises :class:`DataError`.
     """
     folder = path or root / FOLDER
@@ -27,6 +29,7 @@ def listing(root: Path, path: Path | None) -> Listing:
             "name a directory or zip of the images with --data.path."
         )
     images = folder / "images" if (folder / "images").is_dir() else folder
+    beside = images.parent if images.name == "images" else folder
     files = open_files(images)
     stems = [PurePosixPath(name).stem for name in files.images]
     breeds = [stem.rpartition("_")[0] for stem in stems]
@@ -37,7 +40,7 @@ def listing(root: Path, path: Path | None) -> Listing:
     number = {stem: index for index, stem in enumerate(stems)}
     official = {}
     for split, name in SPLITS.items():
-        table = folder / "annotations" / name
+        table = beside / "annotations" / name
         if table.is_file():
             wanted = [line.split()[0] for line in table.read_text().splitlines() if line.strip() and line[0] != "#"]
             missing = [stem for stem in wanted if stem not in number]

@@ -79,7 +79,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
 
     from latentdiff import processes
     from latentdiff.checkpoint import write_atomically
-    from latentdiff.data import load_data
+    from latentdiff.data import load_data, load_test
     from latentdiff.evaluation.assessment import METHOD, Against, assess, sampled
     from latentdiff.evaluation.feature_nets import InceptionFeatures
     from latentdiff.evaluation.nets import feature_nets, lpips_net
@@ -92,7 +92,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
 
     device = resolve_device(config.device)
     with processes.first_before_others():
-        train, test = load_data(config.data, "train"), load_data(config.data, "test")
+        train, test = load_data(config.data, "train"), load_test(config.data)
     path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
     subject, n = build_subject(config, path, train, test, device)
     name = config.name or (folders.model_name(path) if path else config.checkpoint)

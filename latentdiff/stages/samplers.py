@@ -61,7 +61,7 @@ def run(config: SamplersStage, command: str = "") -> Path:
     from tqdm import tqdm
 
     from latentdiff.checkpoint import CheckpointError, device_name, environment, file_sha256, write_atomically
-    from latentdiff.data import load_data
+    from latentdiff.data import load_data, load_test
     from latentdiff.evaluation.extract import extract
     from latentdiff.evaluation.feature_nets import ClassifierFeatures
     from latentdiff.evaluation.measure import Reference, measure
@@ -74,7 +74,7 @@ def run(config: SamplersStage, command: str = "") -> Path:
         torch.set_num_threads(config.threads)
     device, path = resolve_device(config.device), locate(config.checkpoint)
     model = load_diffusion(path).to(device)
-    train, test = load_data(config.data, "train"), load_data(config.data, "test")
+    train, test = load_data(config.data, "train"), load_test(config.data)
     classifier = find(f"{test.name}/classifier.safetensors")
     if classifier is None:
         raise CheckpointError(f"{test.name} has no classifier to measure with")

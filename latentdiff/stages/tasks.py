@@ -14,7 +14,7 @@ from torch import Tensor
 from latentdiff import uses
 from latentdiff.checkpoint import write_atomically
 from latentdiff.config import SamplingConfig, plain
-from latentdiff.data import ImageSet, load_data
+from latentdiff.data import ImageSet, load_test
 from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.report.denoising import write_gif, write_strip
 from latentdiff.report.grids import save_grid
@@ -33,7 +33,7 @@ COMMON = {"steps", "seed", "batch_size"}
 def perform(config: SampleStage, model: DiffusionModel, labels: int | list[int] | None) -> Path:
     """Do ``config.task`` and return the folder with its pictures. Raises ValueError for what cannot be, before any."""
     _check_heeded(config)
-    test = load_data(config.data, "test")
+    test = load_test(config.data)
     n = config.num_images
     request = _check(config, model, test, labels)
     images = test.images[:n]

@@ -15,8 +15,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out, open_files
+from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out, load_test, open_files
 from latentdiff.data.splits import split_indices
+from latentdiff.stages.evaluation_record import stood_in
 
 REAL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
 real = {
@@ -157,6 +158,20 @@ def faces(tmp_path):
     return tmp_path
 
 
+def test_the_validation_images_stand_in_where_there_are_no_test_images(faces, capsys):
+    halves = config(faces, "celeba", fractions=(0.5, 0.5, 0.0), split="fractions")
+    test = load_test(halves)
+    assert test.split == "val"
+    assert test.fingerprint == load_data(halves, "val").fingerprint
+    out = capsys.readouterr().out
+    assert "no test split with the fractions 50/50/0: the validation images stand in" in out
+    assert 'what is called "test" here are the 4 val images' in stood_in(test)[0]
+    thirds = config(faces, "celeba", fractions=(0.5, 0.25, 0.25), split="fractions")
+    assert stood_in(load_test(thirds)) == []
+    with pytest.raises(NoSplitError, match="no test split"):
+        load_test(config(faces, "celeba", fractions=(1.0, 0.0, 0.0), split="fractions"))
+
+
 def test_celeba_with_its_tables(faces):
     train = load_data(config(faces, "celeba", classes="Smiling"), "train")
     assert train.class_names == ("not Smiling", "Smiling")
@@ -252,8 +267,8 @@ def test_pets_with_and_without_annotations(tmp_path):
     assert load_data(config(tmp_path, "oxford-iiit-pet"), "test").labels.tolist() == [0, 0, 1, 1, 1]
     with pytest.raises(DataError, match="no official val split"):
         load_data(config(tmp_path, "oxford-iiit-pet"), "val")
-    elsewhere = load_data(config(tmp_path / "x", "oxford-iiit-pet", path=str(folder / "images")), "train")
-    assert elsewhere.num_classes == 2
+    elsewhere = load_data(config(tmp_path / "x", "oxford-iiit-pet", path=str(folder / "images")), "test")
+    assert elsewhere.labels.tolist() == [0, 0, 1, 1, 1]
     (folder / "annotations/test.txt").write_text("#Image CLASS-ID SPECIES BREED-ID\n")
     with pytest.raises(NoSplitError, match="official test split"):
         load_data(config(tmp_path, "oxford-iiit-pet"), "test")
