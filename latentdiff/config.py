@@ -114,8 +114,8 @@ class AutoencoderLossConfig(Settings):
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
-        discriminator_bands: Show it the two finest bands of detail beside the image, at unit scale: photographs and
-            their reconstructions differ there, and without it does not learn to tell them apart.
+        discriminator_bands: Show it the two finest bands of detail beside the image, at unit scale: there photographs
+            and their reconstructions differ most. For small batches; the released decoder was trained in fp32.
         discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
             makes ``adversarial_weight`` count as much more.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
