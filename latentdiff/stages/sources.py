@@ -43,6 +43,7 @@ class Source:
 
 
 EDM = ("--sampler=heun", "--steps=18")
+# Enough for the released model (README), and networks of tens of millions of parameters are slow to sample.
 FEW = ("--sampler=dpmpp_2m", "--steps=10")
 SDE = ("--sampler=predictor_corrector", "--steps=50")
 # All are measured against the same images, those of the data set.
@@ -52,6 +53,7 @@ RUNS = (
         "ddpm_unet",
         1,
         "DDPM U-Net, linear schedule, eps",
+        FEW,
         flags=(*AS_THEY_ARE, "--quality_images=100", "--sample_every=2"),
         kid=True,
     ),
@@ -84,11 +86,12 @@ RUNS = (
         "ddpm_finetune",
         3,
         "the same, fine-tuned from it, bf16, early stopping",
+        FEW,
         flags=(*AS_THEY_ARE, "--init={root}/ddpm_cifar_shape"),
     ),
-    Source("ddpm_variance", 4, "mean and variance learned together, T = 200"),
-    Source("ddpm_attention", 4, "U-Net with attention at each level, T = 1000"),
-    Source("ddpm_attention_500", 4, "the same, T = 500"),
+    Source("ddpm_variance", 4, "mean and variance learned together, T = 200", FEW),
+    Source("ddpm_attention", 4, "U-Net with attention at each level, T = 1000", FEW),
+    Source("ddpm_attention_500", 4, "the same, T = 500", FEW),
     Source("score_ve", 5, "variance-exploding SDE, Gaussian Fourier features", SDE),
     Source("score_ve_class", 5, "the same, class-conditional, with attention", SDE),
     Source("denoising_autoencoder", 5, "restores noisy images", stage="autoencoder"),
