@@ -54,6 +54,18 @@ def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, 
     assert list(tmp_path.iterdir())  # the real features are cached
 
 
+def test_kid_in_training_is_taken_to_so_many_held_out_images_of_every_class_alike(monkeypatch):
+    monkeypatch.setattr(in_training, "find_inception", lambda _: "somewhere")
+    monkeypatch.setattr(in_training, "InceptionFeatures", lambda *_: Pixels())
+    monkeypatch.setattr(in_training, "HELD_OUT", 40)
+    # Which class an image is of can be read from its pixels.
+    labels = torch.arange(100) // 50
+    images = (labels * 255).to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+    data = ImageSet(images.contiguous(), labels, "nameless", "val", "full", ("a", "b"))
+    reference = QualityProbe.build(data, 5, torch.device("cpu")).reference.pooled
+    assert reference.mean(dim=1).tolist() == [0.0] * 20 + [1.0] * 20
+
+
 def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch, capsys):
     monkeypatch.setattr(in_training, "find_inception", lambda _: None)
     data, device = held_out(pixels(9, 0)), torch.device("cpu")
