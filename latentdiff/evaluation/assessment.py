@@ -18,6 +18,7 @@ from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFe
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.infinity import LEAST, distance_at_infinity
+from latentdiff.evaluation.kernel import SUBSETS, Subsets
 from latentdiff.evaluation.lpips_scores import diversity, lpips_between
 from latentdiff.evaluation.manifold import pixel_memorisation
 from latentdiff.evaluation.measure import Reference, measure, warnings
@@ -41,6 +42,7 @@ class Against:
         real_images: At most this many of each.
         features_folder: Where their features are cached.
         seed: Of draws and subsets.
+        subsets: What a kernel distance is averaged over.
     """
 
     train: ImageSet
@@ -48,6 +50,7 @@ class Against:
     real_images: int
     features_folder: Path
     seed: int
+    subsets: Subsets = SUBSETS
 
     def reference(self, net: FeatureNet) -> Reference:
         """The real images' features by ``net``; taken by the first process, then read by the others."""
@@ -102,7 +105,7 @@ def assess(
         ours = extract_together(net, images)
         reference = against.reference(net)
         if processes.first():
-            _by_net(found, key, ours, reference, subject, against.seed, infinity)
+            _by_net(found, key, ours, reference, subject, against, infinity)
     measured = {str(net.dim): _tap(net, images, against) for net in taps}
     if not processes.first():
         return None
@@ -124,10 +127,17 @@ def assess(
 
 
 def _by_net(
-    found: Assessment, key: str, ours: Features, reference: Reference, subject: Subject, seed: int, infinity: bool
+    found: Assessment,
+    key: str,
+    ours: Features,
+    reference: Reference,
+    subject: Subject,
+    against: Against,
+    infinity: bool,
 ) -> None:
-    paired = subject.originals is not None
-    own, floor = measure(ours, subject.labels, reference, seed, paired), reference.floor(len(ours), seed)
+    paired, seed, subsets = subject.originals is not None, against.seed, against.subsets
+    own = measure(ours, subject.labels, reference, seed, paired, subsets)
+    floor = reference.floor(len(ours), seed, subsets)
     if key == "inception" and infinity:
         # Reconstructions of the reference itself are no draw that more images would continue.
         for values, features in ((own, None if paired else ours), (floor, reference.train)):

@@ -11,6 +11,16 @@ from torch import Tensor
 ROWS = 1000  # Of a matrix of kernels at a time.
 
 
+class Subsets(NamedTuple):
+    """What a kernel distance is averaged over: ``count`` pairs of subsets of ``size`` images."""
+
+    count: int = 100
+    size: int = 1000
+
+
+SUBSETS = Subsets()
+
+
 class KernelDistance(NamedTuple):
     """Mean and standard deviation over the subsets, and how many of what size they were."""
 
@@ -21,7 +31,7 @@ class KernelDistance(NamedTuple):
 
 
 def kernel_distance(
-    x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
+    x: Tensor, y: Tensor, subsets: int = SUBSETS.count, subset_size: int = SUBSETS.size, seed: int = 2020
 ) -> KernelDistance:
     """Unbiased MMD^2 with the kernel (x.y / d + 1)^3, averaged over random subsets (Binkowski et al. 2018, section 4).
 

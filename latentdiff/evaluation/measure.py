@@ -16,7 +16,7 @@ from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
 from latentdiff.evaluation.inception_score import SPLITS, inception_score
-from latentdiff.evaluation.kernel import kernel_distance, kernel_error
+from latentdiff.evaluation.kernel import SUBSETS, Subsets, kernel_distance, kernel_error
 from latentdiff.evaluation.manifold import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
@@ -111,7 +111,7 @@ class Reference:
     def test_manifold(self) -> Manifold:
         return Manifold(self.test.pooled)
 
-    def floor(self, count: int, seed: int = 0) -> dict[str, Any]:
+    def floor(self, count: int, seed: int = 0, subsets: Subsets = SUBSETS) -> dict[str, Any]:
         """The metrics of ``count`` real training images (all, if there are fewer), drawn with ``seed``, and ``images``.
 
         A generator that gave perfect new images would score about this; 0 is out of reach. The accuracy is an
@@ -119,14 +119,19 @@ class Reference:
         """
         index = drawn(self.train_labels if self.class_names else None, len(self.train), count, seed)
         features = self.train[index]
-        result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed)
+        result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed, subsets)
         if self.judges:
             result["class_accuracy"] = _accuracy(self.test, self.test_labels)
         return result | {"images": len(index)}
 
 
 def measure(
-    features: Features, labels: Tensor | None, reference: Reference, seed: int = 0, paired: bool = False
+    features: Features,
+    labels: Tensor | None,
+    reference: Reference,
+    seed: int = 0,
+    paired: bool = False,
+    subsets: Subsets = SUBSETS,
 ) -> dict[str, Any]:
     """The metrics of one set of images, as plain values for JSON; ``reference.net`` says in whose features.
 
@@ -137,6 +142,7 @@ def measure(
         seed: Seed of the kernel distance's subsets.
         paired: The images are the test images' own reconstructions: no draw of samples, so that a standard error would
             say nothing.
+        subsets: What the kernel distance is averaged over.
 
     Returns:
         Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.frechet.standard_error` ``fid_test_error``,
@@ -158,7 +164,7 @@ def measure(
         raise ValueError(f"{len(labels)} labels were given for {len(features)} images")
     own = moments(features.pooled)
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
-    result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed) | to_train
+    result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed, subsets) | to_train
     if paired:
         for key in [key for key in result if key.endswith("_error")]:
             del result[key]
@@ -201,7 +207,7 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
 
 
 def _against_test(
-    features: Features, own: Moments, labels: Tensor | None, reference: Reference, seed: int
+    features: Features, own: Moments, labels: Tensor | None, reference: Reference, seed: int, subsets: Subsets
 ) -> dict[str, Any]:
     """The metrics that samples and the floor share; ``own`` are the moments of ``features``."""
     metric = reference.net["metric"]
@@ -210,7 +216,7 @@ def _against_test(
         f"{metric}_test_error": standard_error(features.pooled, own, reference.test_moments),
     }
     if metric == "fid":
-        result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, seed=seed)._asdict()
+        result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, *subsets, seed)._asdict()
         result["kid_test_error"] = kernel_error(features.pooled, reference.test.pooled)
         if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
             result |= precision_recall(Manifold(features.pooled), reference.test_manifold)

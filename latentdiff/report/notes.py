@@ -214,11 +214,13 @@ def _network(evaluations: list[Evaluation], net: str) -> str:
 
 
 def _subsets(evaluations: list[Evaluation]) -> str:
-    kid = next(value for item in evaluations if (value := item.get("metrics", "inception", "kid_test")))
-    if not kid.get("subset_size") or kid.get("subsets", 1) < 2:
+    """What the KIDs are means over; rows may differ in it, since their expectation does not depend on it."""
+    kids = [value for item in evaluations if (value := item.get("metrics", "inception", "kid_test"))]
+    drawn = {(kid["subsets"], kid["subset_size"]): None for kid in kids if kid.get("subsets", 1) > 1}
+    if not drawn:
         return ""
-    size = f"{kid['subset_size']:,}"
-    return f", the mean over {kid['subsets']} subsets of {size} images (their standard deviation is in report.json)"
+    texts = " or ".join(f"{count} subsets of {size:,} images" for count, size in drawn)
+    return f", the mean over {texts} (their standard deviation is in report.json)"
 
 
 def _reconstruction(evaluations: list[Evaluation]) -> str:

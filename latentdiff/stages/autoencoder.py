@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DataConfig, RunConfig, TrainerConfig, plain
+from latentdiff.stages.lock import released_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class AutoencoderStage:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+@released_after
 def run(config: AutoencoderStage, command: str = "") -> Path:
     """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
     import lightning

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 from latentdiff.settings import Settings
+from latentdiff.stages.lock import released_after
 
 # Rows, and columns, of a run's sample grid.
 GRID = 10
@@ -69,6 +70,7 @@ def _watching(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
     return replace(settings, monitor=quality)
 
 
+@released_after
 def run(config: DiffusionStage, command: str = "") -> Path:
     """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
     import lightning

@@ -46,6 +46,8 @@ class EvaluateStage(SamplingConfig):
             them; none does where there are Inception and 100 images.
         inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
             less, are far smaller numbers, and compare only with others of the same layer.
+        kid_subsets: KID is the mean over so many pairs of random subsets, drawn with ``seed``.
+        kid_subset_size: Images in each; none takes 1,000, or as many as there are of either side where that is less.
         lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
             AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
         device: ``auto`` takes a GPU where there is one.
@@ -65,6 +67,8 @@ class EvaluateStage(SamplingConfig):
     inception_weights: str | None = None
     fid_infinity: bool | None = None
     inception_taps: tuple[Literal[64, 192, 768], ...] = ()
+    kid_subsets: int = 100
+    kid_subset_size: int | None = None
     lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
@@ -82,6 +86,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.data import load_data, load_test
     from latentdiff.evaluation.assessment import METHOD, Against, assess, sampled
     from latentdiff.evaluation.feature_nets import InceptionFeatures
+    from latentdiff.evaluation.kernel import SUBSETS, Subsets
     from latentdiff.evaluation.nets import feature_nets, lpips_net
     from latentdiff.pipeline import locate
     from latentdiff.precision import resolve_device
@@ -100,7 +105,9 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         nets = feature_nets(test, device, config.inception, config.inception_weights)
     processes.agree("the images or the nets to measure with", [test.fingerprint, *nets])
     lpips = lpips_net(device) if config.lpips == "auto" and processes.first() else None
-    check_extras(config, nets, n, subject)
+    # As many real training as test images, since a Fréchet distance falls with the number on either side.
+    reals = config.real_images or max(n, len(test))
+    check_extras(config, nets, n, min(reals, len(test)), subject)
     if processes.first():
         folder = folders.prepare(config.run, "evaluate", name, inputs=[path])
         folders.record_config(config, folder)
@@ -111,10 +118,13 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     start = time.perf_counter()
     images = sampled(subject, n, test.image_shape)
     seconds = time.perf_counter() - start
-    # As many real training as test images, since a Fréchet distance falls with the number on either side.
-    reals = config.real_images or max(n, len(test))
     against = Against(
-        train=train, test=test, real_images=reals, features_folder=Path(config.features_folder), seed=config.seed
+        train=train,
+        test=test,
+        real_images=reals,
+        features_folder=Path(config.features_folder),
+        seed=config.seed,
+        subsets=Subsets(config.kid_subsets, config.kid_subset_size or SUBSETS.size),
     )
     taps = [InceptionFeatures(config.inception_weights, device, str(tap)) for tap in config.inception_taps]
     found = assess(images, subject, against, nets, lpips, config.fid_infinity is not False, taps)
@@ -156,6 +166,10 @@ def build_subject(
         raise ValueError(f"a distance needs at least 2 images, not {config.num_images}")
     if config.real_images is not None and config.real_images < 2:
         raise ValueError(f"a distance needs at least 2 real images, not {config.real_images}")
+    if config.kid_subsets < 1:
+        raise ValueError(f"kid_subsets must be at least 1, not {config.kid_subsets}")
+    if config.kid_subset_size is not None and config.kid_subset_size < 2:
+        raise ValueError(f"a kernel distance needs at least 2 images, not --kid_subset_size {config.kid_subset_size}")
     if config.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {config.batch_size}")
     if config.name and not (config.name.strip() and config.name.isprintable()):
@@ -178,15 +192,23 @@ def build_subject(
     return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
 
 
-def check_extras(config: EvaluateStage, nets: dict[str, Any], num_images: int, subject: Subject) -> None:
-    """Raise ValueError, before any work, for extras that cannot be had."""
+def check_extras(
+    config: EvaluateStage, nets: dict[str, Any], num_images: int, test_images: int, subject: Subject
+) -> None:
+    """Raise ValueError, before any work, for extras that cannot be had of so many images and real test images."""
     from latentdiff.evaluation.infinity import LEAST
 
-    asked = ["fid_infinity"] * bool(config.fid_infinity) + ["inception_taps"] * bool(config.inception_taps)
+    extras = ("fid_infinity", "inception_taps", "kid_subsets", "kid_subset_size")
+    asked = [name for name in extras if (value := getattr(config, name)) and value != getattr(EvaluateStage, name)]
     if asked and "inception" not in nets:
         raise ValueError(f"the FID Inception is off or not here, which {' and '.join(asked)} cannot do without")
     if config.inception == "off" and config.inception_weights:
         raise ValueError("inception_weights names what --inception off leaves out")
+    if config.kid_subset_size and config.kid_subset_size > min(num_images, test_images):
+        raise ValueError(
+            f"a subset of {config.kid_subset_size:,} cannot be drawn from {num_images:,} images and {test_images:,} "
+            "real ones: lower --kid_subset_size, or leave it out to take as many as there are"
+        )
     if config.fid_infinity and num_images < LEAST:
         raise ValueError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
     if config.fid_infinity and subject.originals is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.config import RunConfig, plain
+from latentdiff.stages import lock
 
 WORKBENCH = Path("stages")
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
@@ -74,6 +75,8 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
         raise FolderError(
             f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
         )
+    if folder.is_dir() and lock.taken(folder):
+        raise FolderError(f"a run is writing into {folder} just now: let it end, or end it, and try again")
     return folder
 
 
@@ -115,11 +118,15 @@ def record_config(config: Any, folder: Path) -> None:
 
 
 def prepare_once(config: Any, stage: str, name: str) -> Path:
-    """:func:`prepare` and :func:`record_config` for a training run, by the first of its processes alone."""
+    """:func:`prepare` and :func:`record_config` for a training run, by the first of its processes alone.
+
+    The folder is this run's until what :func:`~latentdiff.stages.lock.released_after` wraps has ended.
+    """
     from latentdiff import processes
 
     if processes.first():
         folder = prepare(config.run, stage, name, resumable=True)
+        lock.take(folder)
         record_config(config, folder)
     processes.wait()
     return path_of(config.run, stage, name)

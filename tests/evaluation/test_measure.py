@@ -9,6 +9,7 @@ import torch
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures
 from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.kernel import Subsets, kernel_distance
 from latentdiff.evaluation.measure import Reference, measure, warnings
 
 
@@ -125,6 +126,10 @@ def test_inception_metrics_and_warning(inception_file, make_images):
     assert reference.floor(20).keys() == {*shared, "images"}
     assert result["kid_test"].keys() == {"mean", "std", "subsets", "subset_size"}
     assert result["kid_test"]["subset_size"] == 20
+    few = Subsets(7, 10)
+    own = kernel_distance(features.pooled, reference.test.pooled, 7, 10, seed=3)
+    assert measure(features, None, reference, seed=3, subsets=few)["kid_test"] == own._asdict()
+    assert reference.floor(20, subsets=few)["kid_test"]["subset_size"] == 10
     found = warnings(features, samples.labels, reference, result)
     assert found[0].startswith("20 images are fewer than the 64 features of inception-v3 layer 64")
     assert found[1].startswith("24 real training images")

@@ -127,6 +127,17 @@ def test_warnings_copies_and_every_setting_are_on_the_page(write, tmp_path):
     assert "secret" not in html
 
 
+def test_what_the_kids_are_means_over_is_said_also_where_it_differs(write, tmp_path):
+    def few(values):
+        values["metrics"]["inception"]["kid_test"] |= {"subsets": 10, "subset_size": 50}
+
+    folders = [write("latent", "diffusion", 9.0, 600.0), write("pixel", "diffusion", 9.9, 600.0, change=few)]
+    write_report([read_evaluation(folder) for folder in folders], tmp_path / "out")
+    text = " ".join((tmp_path / "out" / "report.md").read_text().split())
+    # In the order of the rows: pixel before latent.
+    assert "the mean over 10 subsets of 50 images or 100 subsets of 1,000 images" in text
+
+
 def test_what_samplers_reach_is_drawn(evaluations, tmp_path):
     rows = [
         {"sampler": name, "passes": n, "distance_test": 1 + 1 / n} for name in ("ddim", "heun") for n in (5, 10, 20)

@@ -10,7 +10,7 @@ import yaml
 
 from latentdiff import shelf
 from latentdiff.config import RunConfig, plain
-from latentdiff.stages import cli, folders
+from latentdiff.stages import cli, folders, lock
 from latentdiff.stages.diffusion import DiffusionStage
 from latentdiff.stages.folders import FolderError
 
@@ -173,6 +173,28 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     with pytest.raises(FolderError, match="no run to resume"):
         folders.prepare(absent, "stage", "name", resumable=True)
     assert str(folders.prepare(RunConfig(), "stage", "name")) == "stages/stage/name"
+
+
+def test_a_folder_that_a_run_is_writing_into_is_left_to_it(tmp_path):
+    run, asked = RunConfig(folder=str(tmp_path / "run")), RunConfig(folder=str(tmp_path / "run"), overwrite=True)
+    folder = folders.prepare(run, "stage", "name")
+    (folder / "last.ckpt").write_text("half-way")
+
+    @lock.released_after
+    def training():
+        lock.take(folder)
+        with pytest.raises(FolderError, match=r"a run is writing into .*run just now"):
+            folders.prepare(asked, "stage", "name")
+        with pytest.raises(BlockingIOError):
+            lock.take(folder)
+        assert (folder / "last.ckpt").is_file()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training()
+    assert not lock.taken(folder)
+    folders.prepare(asked, "stage", "name")
+    assert not (folder / "last.ckpt").exists()
 
 
 def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):

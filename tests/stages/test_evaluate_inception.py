@@ -40,6 +40,20 @@ def test_every_figure_of_inception_is_there(measured):
     assert (folder / "gaussian" / "config.yaml").is_file()
 
 
+def test_kids_subsets_are_a_setting(measured, inception_file):
+    _, folder = measured
+    usual = ["--checkpoint=gaussian", "--data.source=embedded", "--num_images=100", "--real_images=100", "--lpips=off"]
+    usual += [f"--inception_weights={inception_file}", f"--features_folder={folder / 'features'}"]
+    usual += ["--fid_infinity=false", f"--run.folder={folder / 'subsets'}"]
+    with pytest.raises(ValueError, match="a subset of 101 cannot be drawn from 100 images and 100 real ones"):
+        evaluate.main([*usual, "--kid_subset_size=101"])
+    assert not (folder / "subsets").exists()
+    evaluate.main([*usual, "--kid_subset_size=50", "--kid_subsets=10"])
+    found = json.loads((folder / "subsets" / "evaluation.json").read_text())
+    for values in (found["metrics"], found["floors"]):
+        assert (values["inception"]["kid_test"]["subsets"], values["inception"]["kid_test"]["subset_size"]) == (10, 50)
+
+
 def test_the_report_of_it_follows_the_schema(measured, tmp_path):
     _, folder = measured
     compare.main([str(folder / "gaussian"), f"--run.folder={tmp_path / 'report'}"])

@@ -37,6 +37,10 @@ def theirs():
         (["--checkpoint=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
         ([*NOISE, "--inception_weights=absent.pth"], "what --inception off leaves out"),
         ([*NOISE, "--inception_taps=[64]"], "the FID Inception is off or not here, which inception_taps"),
+        ([*NOISE, "--kid_subsets=0"], "kid_subsets must be at least 1, not 0"),
+        ([*NOISE, "--kid_subset_size=1"], "at least 2 images, not --kid_subset_size 1"),
+        ([*NOISE, "--kid_subset_size=10"], "the FID Inception is off or not here, which kid_subset_size"),
+        ([*NOISE, "--kid_subsets=10"], "the FID Inception is off or not here, which kid_subsets"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_a_folder_is_touched(arguments, message):

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
 from latentdiff.checkpoint import CheckpointError
+from latentdiff.config import RunConfig
 from latentdiff.evaluation import feature_nets
 from latentdiff.evaluation.nets import lpips_net
-from latentdiff.stages import autoencoder, average, compare, diffusion, evaluate, latents, release, sample
+from latentdiff.stages import autoencoder, average, compare, diffusion, evaluate, folders, latents, release, sample
 from latentdiff.stages.folders import FolderError
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
@@ -212,6 +213,9 @@ def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench):
     limit = time.monotonic() + 60
     while not Path("killed/last.ckpt").exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
+    for asked in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(FolderError, match="a run is writing into killed just now"):
+            folders.prepare(RunConfig(folder="killed", **asked), "diffusion", "name", resumable=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not Path("killed/model.safetensors").exists()
