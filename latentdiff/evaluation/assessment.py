@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from latentdiff import processes
 from latentdiff.data import ImageSet
+from latentdiff.evaluation.draw import drawn
 from latentdiff.evaluation.extract import extract_together
 from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.evaluation.frechet import frechet_distance, moments
-from latentdiff.evaluation.infinity import LEAST, distance_at_infinity
+from latentdiff.evaluation.infinity import LEAST, distance_at_infinity, trusted
 from latentdiff.evaluation.kernel import SUBSETS, Subsets
 from latentdiff.evaluation.lpips_scores import diversity, lpips_between
 from latentdiff.evaluation.manifold import pixel_memorisation
@@ -28,7 +29,7 @@ from latentdiff.perceptual import Perceptual
 # What may repeat its training images.
 GENERATED = ("diffusion", "images", "prior")
 # Raised whenever the same command measures something else than before: older evaluations are then made anew.
-METHOD = 2
+METHOD = 3
 COPIED = 0.01  # A share of copies, pixel by pixel, above which a reader is warned.
 
 
@@ -68,6 +69,7 @@ class Assessment:
         features: What each net is.
         notes: What a reader must know before comparing.
         last: The images' features by the last net, which is Inception where it is there, and the real images'.
+        pixels: How far each image is from the training image that is nearest by pixels, of all, and which that is.
     """
 
     metrics: dict[str, Any] = field(
@@ -77,6 +79,7 @@ class Assessment:
     features: dict[str, Any] = field(default_factory=lambda: {"inception": None, "classifier": None})
     notes: list[str] = field(default_factory=list)
     last: tuple[Features, Reference] | None = None
+    pixels: tuple[Tensor, Tensor] | None = None
 
 
 def assess(
@@ -85,7 +88,7 @@ def assess(
     against: Against,
     nets: dict[str, FeatureNet],
     lpips: Perceptual | None,
-    infinity: bool,
+    infinity: bool | None,
     taps: Sequence[InceptionFeatures] = (),
 ) -> Assessment | None:
     """Measure ``images``, uint8 [n, c, h, w], of ``subject``; all processes together, None for all but the first.
@@ -96,7 +99,7 @@ def assess(
         against: The real images.
         nets: By their keys; the order of :func:`~latentdiff.evaluation.nets.feature_nets`.
         lpips: Or none.
-        infinity: Extrapolate the FID, where there are images enough.
+        infinity: Extrapolate the FID; None does where there are images enough for the result to be trusted.
         taps: Earlier layers of Inception to take further FIDs in.
     """
     found = Assessment()
@@ -114,10 +117,14 @@ def assess(
         found.floors["inception"]["taps"] = {layer: {"fid_test": tap["floor"]} for layer, tap in measured.items()}
     if subject.kind in GENERATED:
         print("nearest training images, by pixels")
-        real = against.test.images[: max(len(images), 2)]
-        found.metrics["pixels"] = pixel_memorisation(images, against.train.images, real)
+        few = drawn(against.test.labels, len(against.test), max(len(images), 2), against.seed)
+        real = against.test.images[few]
+        found.metrics["pixels"], *found.pixels = pixel_memorisation(
+            images, against.train.images, real, subject.reconstruct
+        )
         if (copied := found.metrics["pixels"]["copied"]) > COPIED:
-            found.notes.append(f"{copied:.0%} of the images are copies of training images, pixel by pixel.")
+            through = " as the autoencoder gives them" if subject.reconstruct else ""
+            found.notes.append(f"{copied:.0%} of the images are copies of training images{through}, pixel by pixel.")
     if subject.originals is not None:
         found.metrics["reconstruction"] = fidelity(images, subject.originals)
     if lpips is not None:
@@ -133,15 +140,16 @@ def _by_net(
     reference: Reference,
     subject: Subject,
     against: Against,
-    infinity: bool,
+    infinity: bool | None,
 ) -> None:
     paired, seed, subsets = subject.originals is not None, against.seed, against.subsets
     own = measure(ours, subject.labels, reference, seed, paired, subsets)
     floor = reference.floor(len(ours), seed, subsets)
-    if key == "inception" and infinity:
+    if key == "inception" and infinity is not False:
+        least = LEAST if infinity else trusted(reference.net["dim"])
         # Reconstructions of the reference itself are no draw that more images would continue.
         for values, features in ((own, None if paired else ours), (floor, reference.train)):
-            if features is not None and len(features) >= LEAST:
+            if features is not None and len(features) >= least:
                 values["fid_infinity"] = distance_at_infinity(features.pooled, reference.test_moments, seed=seed)
     if key == "inception" and ours.logits is None:
         print("no Inception Score: these weights have no classification head, and zeros in its place would score 1.0")

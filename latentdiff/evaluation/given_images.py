@@ -84,7 +84,7 @@ def _decoded(
     if files.refused:
         name, reason = files.refused[0]
         raise DataError(f"{path}: {name} cannot be used: {reason} ({len(files.refused):,} such files)")
-    mode, images = "L" if channels == 1 else "RGB", []
+    images = []
     for name in files.images:
         try:
             image = open_image(files.read(name))
@@ -92,15 +92,31 @@ def _decoded(
             raise DataError(f"{path / name} cannot be used: {error}") from error
         if image.size != (width, height):
             raise DataError(f"{path / name} is {image.width}x{image.height}; {width}x{height} are needed")
-        pixels = torch.from_numpy(np.array(image.convert(mode)))
-        images.append(pixels[None] if channels == 1 else pixels.movedim(-1, 0))
-    return torch.stack(images), _classes([str(name) for name in files.images], class_names)
+        pixels = np.array(image.convert("RGB") if image.mode not in ("L", "RGB") else image)
+        if channels == 1 and pixels.ndim == 3:
+            if (pixels != pixels[..., :1]).any():
+                raise DataError(f"{path / name} has colours; the data set is grey, and to turn it grey would change it")
+            pixels = pixels[..., 0]
+        elif channels == 3 and pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        images.append(torch.from_numpy(pixels)[None] if channels == 1 else torch.from_numpy(pixels).movedim(-1, 0))
+    return torch.stack(images), _classes(path, [str(name) for name in files.images], class_names)
 
 
-def _classes(names: list[str], class_names: tuple[str, ...]) -> Tensor | None:
-    """int64 [n] where every file lies in a folder that is named after a class, else None."""
+def _classes(path: Path, names: list[str], class_names: tuple[str, ...]) -> Tensor | None:
+    """int64 [n] where every file lies in a folder that is named after a class, None where none does.
+
+    Raises DataError where some do: all labels would be lost for one folder's name.
+    """
     known = {name.lower(): index for index, name in enumerate(class_names)}
-    folders = [PurePosixPath(name).parent.name.lower() for name in names]
-    if not known or not all(folder in known for folder in folders):
+    folders = [PurePosixPath(name).parent.name for name in names]
+    strange = sorted({folder for folder in folders if folder.lower() not in known})
+    if not any(folder.lower() in known for folder in folders):
         return None
-    return torch.tensor([known[folder] for folder in folders])
+    if strange:
+        named = ", ".join(folder or "(none)" for folder in strange[:5]) + (", ..." if len(strange) > 5 else "")
+        raise DataError(
+            f"{path} has images in folders named after classes and in others ({named}): name all of them after "
+            "classes, or none"
+        )
+    return torch.tensor([known[folder.lower()] for folder in folders])

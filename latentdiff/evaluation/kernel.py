@@ -22,10 +22,10 @@ SUBSETS = Subsets()
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over the subsets, and how many of what size they were."""
+    """Mean and standard deviation over the subsets (None of one alone), and how many of what size they were."""
 
     mean: float
-    std: float
+    std: float | None
     subsets: int
     subset_size: int
 
@@ -60,7 +60,7 @@ def kernel_distance(
     for _ in range(subsets):
         first, second = (torch.from_numpy(random.choice(len(z), size, replace=False)) for z in (x, y))
         values.append(_mmd2(x[first].float(), y[second].float()))
-    return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+    return KernelDistance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else None, subsets, size)
 
 
 def kernel_error(x: Tensor, y: Tensor) -> float:

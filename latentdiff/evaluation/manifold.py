@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -63,55 +63,62 @@ def nearest(samples: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
-def closest(samples: Tensor, train: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples that most resemble a training image: where a model that repeats its data would be caught.
-
-    Args:
-        samples: Features [n, d].
-        train: Features [m, d].
-        count: How many samples.
-        neighbours: How many training images of each.
-
-    Returns: which samples, int64 [count], the closest first; their nearest training images, int64 [count, neighbours];
-    and the distance to the nearest, fp32 [count].
-    """
+def closest(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The samples that most resemble a training image, where a model that repeats its data would be caught: which of
+    ``samples`` [n, d], int64 [count], the closest to one of ``train`` [m, d] first; and the distance of each of all
+    samples to the nearest, fp32 [n]."""
     distances, _ = nearest(samples, train)
-    which = distances.argsort()[:count]
-    ranked = torch.cdist(samples[which].float(), train.float()).topk(min(neighbours, len(train)), largest=False)
-    return which, ranked.indices, distances[which]
+    return distances.argsort()[:count], distances
 
 
-def pixel_differences(samples: Tensor, train: Tensor) -> Tensor:
-    """How much each image differs from the training image that is nearest to it pixel by pixel.
+def neighbours_of(samples: Tensor, train: Tensor, count: int) -> Tensor:
+    """int64 [n, count]: which of ``train`` [m, d] are nearest to each of ``samples`` [n, d], the nearest first."""
+    return torch.cdist(samples.float(), train.float()).topk(min(count, len(train)), largest=False).indices
+
+
+def nearest_by_pixels(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """The training image that is nearest to each image pixel by pixel.
 
     Args:
         samples: uint8 [n, c, h, w].
         train: uint8 [m, c, h, w]; read a few at a time, so that it may be mapped from a file.
 
-    Returns: fp32 [n], the root mean square of the difference in grey levels, 0 to 255.
+    Returns: the root mean square of the difference in grey levels, 0 to 255, fp32 [n]; and which it is, int64 [n].
     """
     own = samples.flatten(1).float()
-    squares = torch.full((len(samples),), torch.inf)
-    for others in train.split(ROWS):
-        squares = torch.minimum(squares, torch.cdist(own, others.flatten(1).float()).square().min(dim=1).values)
-    return (squares / own.shape[1]).sqrt()
+    least, which = torch.full((len(samples),), torch.inf), torch.zeros(len(samples), dtype=torch.int64)
+    for start in range(0, len(train), ROWS):
+        found = torch.cdist(own, train[start : start + ROWS].flatten(1).float()).min(dim=1)
+        nearer = found.values < least
+        least[nearer], which[nearer] = found.values[nearer], found.indices[nearer] + start
+    return least / own.shape[1] ** 0.5, which
 
 
-def pixel_memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
+def pixel_memorisation(
+    samples: Tensor, train: Tensor, test: Tensor, reconstruct: Callable[[Tensor], Tensor] | None = None
+) -> tuple[dict[str, float], Tensor, Tensor]:
     """What :func:`memorisation` says, by pixels, uint8 [n, c, h, w] of each, in grey levels.
 
     A blurred image is nearer to all others than a sharp one, so ``share_closer`` alone accuses nobody. ``copied`` is
-    the share within :data:`COPY` of a training image.
+    the share within :data:`COPY` of a training image or, where samples come out of a codec, of what its ``reconstruct``
+    makes of the training image that is nearest: a repeated latent is off by the codec's own error, which is far more.
+
+    Returns: the figures; and of each sample its difference from the nearest training image, and which that is.
     """
-    own, real = pixel_differences(samples, train), pixel_differences(test, train)
-    return {
+    (own, which), (real, _) = nearest_by_pixels(samples, train), nearest_by_pixels(test, train)
+    least = own
+    if reconstruct is not None:
+        decoded = torch.cat([reconstruct(train[part]).cpu() for part in which.split(ROWS)])
+        least = torch.minimum(own, (samples.float() - decoded.float()).flatten(1).square().mean(dim=1).sqrt())
+    figures = {
         "median": float(own.median()),
         "test_median": float(real.median()),
         "share_closer": float((own < real.quantile(0.01)).double().mean()),
-        "copied": float((own < COPY).double().mean()),
-        "least": float(own.min()),
+        "copied": float((least < COPY).double().mean()),
+        "least": float(least.min()),
         "train_images": len(train),
     }
+    return figures, own, which
 
 
 def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:

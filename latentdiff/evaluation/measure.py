@@ -75,10 +75,11 @@ class Reference:
             seed: Seed of that draw.
             progress: Show a progress bar while extracting.
         """
-        index = drawn(None, len(train), max_images or len(train), seed)
         # As many of each class, for the distances within classes.
-        labels = test.labels if test.num_classes else None
-        test_index = drawn(labels, len(test), max_images or len(test), seed)
+        index, test_index = (
+            drawn(each.labels if each.num_classes else None, len(each), max_images or len(each), seed)
+            for each in (train, test)
+        )
         train, test = train.take(index), test.take(test_index)
 
         def features(images: ImageSet) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import checkpoint, processes
-from latentdiff.codec import Codec, load_codec
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
 from latentdiff.data import ImageSet
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
@@ -42,6 +43,7 @@ class Subject:
         shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
         originals: Of reconstructions, the real images, uint8 [n, c, h, w].
         denoising: Gives the decoded states of the first images from noise on, uint8 [b, c, h, w] each.
+        reconstruct: What the codec that the images came out of makes of others, uint8 [n, c, h, w]; None for pixels.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Subject:
     denoising: Callable[[], list[Tensor]] | None = None
     shared: bool = False
     originals: Tensor | None = None
+    reconstruct: Callable[[Tensor], Tensor] | None = None
 
 
 def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
@@ -84,11 +87,14 @@ def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Su
 
 
 def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
-    """The first ``num_images`` of somebody's images, or all, and how many.
+    """``num_images`` of somebody's images, drawn alike from every class, or all, and how many.
+
+    ``model`` of the subject holds the SHA-256 of all that are there, decoded, and their number.
 
     Raises :class:`~latentdiff.data.DataError`, and ValueError where there are fewer.
     """
     found, labels = read_images(path, test.image_shape, test.class_names)
+    about = {"pixels_sha256": hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest()}
     count = num_images or len(found)
     if count > len(found):
         raise ValueError(f"{path} holds {len(found):,} images, not {count:,}")
@@ -101,10 +107,11 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
                 f"{count} images cannot be of all {test.num_classes} classes of {path}: ask for more of them, or leave "
                 "the labels out"
             )
-        # Files lie class by class: the first of them would be of few classes.
+    if count < len(found):
+        # Files lie class by class, or in the order of their making: the first of them would be like one another.
         chosen = drawn(labels, len(found), count, REFERENCE_SEED)
-        found, labels = found[chosen], labels[chosen]
-    return Subject("images", iter(found[:count].split(batch_size)), labels), count
+        found, labels = found[chosen], None if labels is None else labels[chosen]
+    return Subject("images", iter(found.split(batch_size)), labels, about), count
 
 
 def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
@@ -145,7 +152,8 @@ def autoencoder(
         few = torch.zeros(MIN_ROWS, *codec.latent_shape, device=device)
         flops = counted(lambda: codec.decode_prior(few)) / MIN_ROWS
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
-        return Subject("prior", (codec.decode_prior(z) for z in latents), sampling=sampling, **about)
+        batches = (codec.decode_prior(z) for z in latents)
+        return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
     if num_images > len(test):
         raise ValueError(f"{num_images:,} reconstructions were asked for; the test split has {len(test):,} images")
     # A set without classes has labels, all alike, that mean nothing.
@@ -194,7 +202,12 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         model.header["provenance"],
         denoising,
         shared=True,
+        reconstruct=None if isinstance(model.codec, IdentityCodec) else _in_parts(model.codec),
     )
+
+
+def _in_parts(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:
+    return lambda images: torch.cat([codec.reconstruct(part).cpu() for part in images.split(ENCODE_BATCH)])
 
 
 def _ranges(num_images: int, batch_size: int) -> list[range]:

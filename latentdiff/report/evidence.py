@@ -47,18 +47,21 @@ def write_originals(folder: Path, images: Tensor, originals: Tensor) -> dict[str
     return {"file": "originals.png"}
 
 
-def write_neighbours(folder: Path, samples: Tensor, neighbours: Tensor, distances: list[float]) -> dict[str, Any]:
+def write_neighbours(
+    folder: Path, samples: Tensor, neighbours: Tensor, distances: list[float], differences: list[float]
+) -> dict[str, Any]:
     """neighbours.png: a column for each sample, over its nearest training images.
 
     Args:
         folder: Where to.
         samples: uint8 [n, c, h, w].
-        neighbours: uint8 [n, k, c, h, w], the nearest first.
-        distances: Of each sample to its nearest.
+        neighbours: uint8 [n, 1 + k, c, h, w], the nearest by pixels, then the nearest by features.
+        distances: Of each sample to its nearest by features.
+        differences: Of each to its nearest by pixels, rms in grey levels.
     """
     rows = torch.cat([samples[:, None], neighbours], dim=1).transpose(0, 1).flatten(0, 1)
     save_grid(rows, folder / "neighbours.png", len(samples))
-    return {"file": "neighbours.png", "distances": distances}
+    return {"file": "neighbours.png", "distances": distances, "differences": differences}
 
 
 def write_denoising(folder: Path, frames: list[Tensor]) -> dict[str, dict[str, Any]]:

@@ -49,7 +49,7 @@ def galleries(evaluations: list[Evaluation]) -> list[Gallery]:
         Gallery(
             "Nearest training images",
             "Of all samples those that most resemble a training image (top row), over the training images nearest to "
-            "them. A column of equals would be a copied image.",
+            "them. Equals in a column would be a copied image.",
             _pictures(evaluations, "neighbours", lambda item: item.picture("neighbours"), _among),
         ),
     ]
@@ -82,10 +82,19 @@ def _pictures(
 
 
 def _among(evaluation: Evaluation) -> str:
-    """Among how many training images, in whose features."""
+    """What the rows are: among how many training images, by pixels and in whose features."""
     net = "inception" if evaluation.get("features", "inception") else "classifier"
     count = evaluation.get("features", net, "train_images")
     named = "Inception's" if net == "inception" else "the classifier's"
-    text = f"Nearest in {named} features" + (f", among {count:,} training images" if count else "")
-    distances = evaluation.get("pictures", "neighbours", "distances")
-    return text + (f", at distances of {min(distances):.2f} to {max(distances):.2f}." if distances else ".")
+    whole = evaluation.get("data", "train_images")
+    among = f", among {count:,} of {whole:,} training images" if count and whole else ""
+    text = f"earest in {named} features{among}"
+    if distances := evaluation.get("pictures", "neighbours", "distances"):
+        text += f", at distances of {min(distances):.2f} to {max(distances):.2f}"
+    differences = evaluation.get("pictures", "neighbours", "differences")
+    if not differences:
+        return f"N{text}."
+    return (
+        f"Second row: nearest by pixels, among all {whole:,} training images, {min(differences):.1f} to "
+        f"{max(differences):.1f} grey levels (rms) away. Below: n{text}."
+    )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from latentdiff.evaluation.subjects import Subject
 
 GRID = 100
-# Samples nearest to a training image, and how many training images of each are shown.
-CLOSEST, NEIGHBOURS = 10, 3
+# Samples nearest to a training image, by pixels and by features, and how many training images of each are shown.
+CLOSEST, NEIGHBOURS = 5, 3
 
 # What can be measured without a file.
 RANDOM = ("noise", "gaussian")
@@ -43,7 +43,8 @@ class EvaluateStage(SamplingConfig):
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
         fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), from eight parts of
-            them; none does where there are Inception and 100 images.
+            them; none does from 4,096 images on, twice Inception's features. Of fewer (100 at least, if it must be) the
+            result is off by several.
         inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
             less, are far smaller numbers, and compare only with others of the same layer.
         kid_subsets: KID is the mean over so many pairs of random subsets, drawn with ``seed``.
@@ -95,12 +96,14 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     from latentdiff.stages import folders
     from latentdiff.stages.evaluation_record import record
 
+    check_settings(config)
     device = resolve_device(config.device)
+    path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
+    name = config.name or (folders.model_name(path) if path else config.checkpoint)
+    folders.check(config.run, "evaluate", name)
     with processes.first_before_others():
         train, test = load_data(config.data, "train"), load_test(config.data)
-    path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
     subject, n = build_subject(config, path, train, test, device)
-    name = config.name or (folders.model_name(path) if path else config.checkpoint)
     with processes.first_before_others():
         nets = feature_nets(test, device, config.inception, config.inception_weights)
     processes.agree("the images or the nets to measure with", [test.fingerprint, *nets])
@@ -127,7 +130,7 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         subsets=Subsets(config.kid_subsets, config.kid_subset_size or SUBSETS.size),
     )
     taps = [InceptionFeatures(config.inception_weights, device, str(tap)) for tap in config.inception_taps]
-    found = assess(images, subject, against, nets, lpips, config.fid_infinity is not False, taps)
+    found = assess(images, subject, against, nets, lpips, config.fid_infinity, taps)
     if found is None:
         return folders.path_of(config.run, "evaluate", name)
     columns = 10 if subject.labels is None else min(10, test.num_classes)
@@ -150,18 +153,8 @@ def run(config: EvaluateStage, command: str = "") -> Path:
     return folder
 
 
-def build_subject(
-    config: EvaluateStage, path: Path | None, train: ImageSet, test: ImageSet, device: torch.device
-) -> tuple[Subject, int]:
-    """What ``config`` asks to be measured, and how many images.
-
-    Raises ValueError, CheckpointError or DataError before any long work.
-    """
-    from latentdiff import checkpoint
-    from latentdiff.evaluation import subjects
-    from latentdiff.evaluation.given_images import is_images
-    from latentdiff.pipeline import Request
-
+def check_settings(config: EvaluateStage) -> None:
+    """Raise ValueError for settings that cannot be meant, whatever the images: before any of them is read."""
     if config.num_images is not None and config.num_images < 2:
         raise ValueError(f"a distance needs at least 2 images, not {config.num_images}")
     if config.real_images is not None and config.real_images < 2:
@@ -177,6 +170,22 @@ def build_subject(
         raise ValueError(f"--name {config.name!r}: a row's name is one line of text")
     if config.name and not config.run.folder and "/" in config.name:
         raise ValueError(f"--name {config.name} is the folder's name too: leave the / out, or name a --run.folder")
+    if config.inception == "off" and config.inception_weights:
+        raise ValueError("inception_weights names what --inception off leaves out")
+
+
+def build_subject(
+    config: EvaluateStage, path: Path | None, train: ImageSet, test: ImageSet, device: torch.device
+) -> tuple[Subject, int]:
+    """What ``config`` asks to be measured, and how many images.
+
+    Raises ValueError, CheckpointError or DataError before any long work.
+    """
+    from latentdiff import checkpoint
+    from latentdiff.evaluation import subjects
+    from latentdiff.evaluation.given_images import is_images
+    from latentdiff.pipeline import Request
+
     of_codec = path is not None and not is_images(path) and checkpoint.read_header(path)["kind"] == "autoencoder"
     if config.mode == "prior" and not of_codec:
         raise ValueError(f"--mode prior is for autoencoders, which {config.checkpoint} is not")
@@ -197,17 +206,21 @@ def check_extras(
 ) -> None:
     """Raise ValueError, before any work, for extras that cannot be had of so many images and real test images."""
     from latentdiff.evaluation.infinity import LEAST
+    from latentdiff.evaluation.kernel import SUBSETS
 
     extras = ("fid_infinity", "inception_taps", "kid_subsets", "kid_subset_size")
     asked = [name for name in extras if (value := getattr(config, name)) and value != getattr(EvaluateStage, name)]
     if asked and "inception" not in nets:
         raise ValueError(f"the FID Inception is off or not here, which {' and '.join(asked)} cannot do without")
-    if config.inception == "off" and config.inception_weights:
-        raise ValueError("inception_weights names what --inception off leaves out")
     if config.kid_subset_size and config.kid_subset_size > min(num_images, test_images):
         raise ValueError(
             f"a subset of {config.kid_subset_size:,} cannot be drawn from {num_images:,} images and {test_images:,} "
             "real ones: lower --kid_subset_size, or leave it out to take as many as there are"
+        )
+    size = min(config.kid_subset_size or SUBSETS.size, num_images, test_images)
+    if "kid_subsets" in asked and size == num_images == test_images:
+        raise ValueError(
+            f"all {size:,} images of either side are one subset, not {config.kid_subsets}: lower --kid_subset_size too"
         )
     if config.fid_infinity and num_images < LEAST:
         raise ValueError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
@@ -234,8 +247,10 @@ def draw(
     found: Assessment,
 ) -> dict[str, dict[str, Any]]:
     """Write the pictures that this kind of images has something to show in; return what the report needs of each."""
+    import torch
+
     from latentdiff.evaluation.assessment import GENERATED
-    from latentdiff.evaluation.manifold import closest
+    from latentdiff.evaluation.manifold import closest, neighbours_of
     from latentdiff.report import evidence
 
     pictures = {}
@@ -245,9 +260,16 @@ def draw(
         pictures["classes"] = evidence.write_classes(folder, images, subject.labels, class_names)
     features, reference = found.last
     if subject.kind in GENERATED:
-        which, neighbours, distances = closest(features.pooled, reference.train.pooled, CLOSEST, NEIGHBOURS)
-        near = train.images[reference.train_index[neighbours.flatten()]].unflatten(0, neighbours.shape)
-        pictures["neighbours"] = evidence.write_neighbours(folder, images[which], near, distances.tolist())
+        differences, nearest = found.pixels
+        by_pixels = differences.argsort()[:CLOSEST]
+        by_features, distances = closest(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
+        shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])
+        neighbours = reference.train_index[neighbours_of(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
+        near = torch.cat([nearest[shown, None], neighbours], dim=1)
+        near = train.images[near.flatten()].unflatten(0, near.shape)
+        pictures["neighbours"] = evidence.write_neighbours(
+            folder, images[shown], near, distances[shown].tolist(), differences[shown].tolist()
+        )
     if subject.denoising is not None:
         pictures |= evidence.write_denoising(folder, subject.denoising())
     return pictures

@@ -64,16 +64,38 @@ def test_too_few_are_refused():
 
 
 def test_plain_copies_are_told_from_new_images_pixel_by_pixel():
-    from latentdiff.evaluation.manifold import pixel_differences, pixel_memorisation
+    from latentdiff.evaluation.manifold import nearest_by_pixels, pixel_memorisation
 
     generator = torch.Generator().manual_seed(0)
     train, test, new = (
         torch.randint(0, 256, (n, 1, 6, 6), dtype=torch.uint8, generator=generator) for n in (5000, 200, 100)
     )
-    assert pixel_differences(train[[4999]] // 2 * 2, train)[0] < 1.0  # the last bit apart, in the last piece
-    found = pixel_memorisation(new, train, test)
+    difference, which = nearest_by_pixels(train[[4999, 7]] // 2 * 2, train)  # the last bit apart, in the last piece
+    assert difference.max() < 1.0
+    assert which.tolist() == [4999, 7]
+    found, differences, nearest = pixel_memorisation(new, train, test)
+    expected = (new[0].float() - train[nearest[0]].float()).square().mean().sqrt()
+    assert differences[0] == pytest.approx(float(expected), rel=1e-4)
     assert (found["copied"], found["train_images"]) == (0.0, 5000)
     assert found["median"] == pytest.approx(found["test_median"], rel=0.05)
     half = torch.cat([new[:50], train[-50:]])
-    assert pixel_memorisation(half, train, test)["copied"] == 0.5
-    assert pixel_memorisation(half, train, test)["least"] == pytest.approx(0.0, abs=0.1)
+    found, *_ = pixel_memorisation(half, train, test)
+    assert found["copied"] == 0.5
+    assert found["least"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_copies_that_went_through_a_codec_are_told_by_what_it_makes_of_the_training_images():
+    generator = torch.Generator().manual_seed(0)
+    train, test, new = (
+        torch.randint(0, 256, (n, 1, 6, 6), dtype=torch.uint8, generator=generator) for n in (3000, 200, 60)
+    )
+
+    def reconstruct(images):
+        return (images // 2 + 40).to(torch.uint8)  # flat and brighter: 31 grey levels off
+
+    samples = torch.cat([reconstruct(train[-40:]), reconstruct(new)])
+    blind, *_ = manifold.pixel_memorisation(samples, train, test)
+    assert blind["copied"] == 0.0
+    found, *_ = manifold.pixel_memorisation(samples, train, test, reconstruct)
+    assert 0.36 < found["copied"] <= 0.4  # the nearest of a flattened image may be another than its own
+    assert found["least"] == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     np.savez(tmp_path / "b.npz", images=test.images[:, 0].numpy())
     subject, count = subjects.images(Path(tmp_path / "b.npz"), test, 5, 4)
     assert (count, subject.labels) == (5, None)
-    assert torch.equal(torch.cat(list(subject.batches)), test.images[:5])
+    chosen = drawn(None, len(test), 5, REFERENCE_SEED)
+    assert torch.equal(torch.cat(list(subject.batches)), test.images[chosen])
 
 
 def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_images):
@@ -193,7 +195,32 @@ def test_files_in_folders_of_classes_are_of_those_classes(tmp_path, make_images)
     few, _ = subjects.images(tmp_path, test, 3, 4)
     assert sorted(few.labels.tolist()) == [0, 1, 2]
     (tmp_path / "three").rename(tmp_path / "other")
+    with pytest.raises(DataError, match=r"in folders named after classes and in others \(other\)"):
+        read_images(tmp_path, (1, 12, 12), test.class_names)
+    for name in ("One", "two"):
+        (tmp_path / name).rename(tmp_path / f"not {name}")
     assert read_images(tmp_path, (1, 12, 12), test.class_names)[1] is None
+
+
+def test_colour_files_are_never_turned_grey_and_grey_ones_are_repeated(tmp_path):
+    grey = write_folder(tmp_path / "grey", some(3, shape=(1, 12, 12)))
+    found, _ = read_images(grey, (3, 12, 12))
+    assert torch.equal(found, read_images(grey, (1, 12, 12))[0].expand(-1, 3, -1, -1))
+    written = write_folder(tmp_path / "grey in RGB", found)
+    assert torch.equal(read_images(written, (1, 12, 12))[0], found[:, :1])
+    coloured = write_folder(tmp_path / "colour", some(3, shape=(3, 12, 12)))
+    with pytest.raises(DataError, match="has colours; the data set is grey"):
+        read_images(coloured, (1, 12, 12))
+
+
+def test_fewer_of_unlabelled_images_are_drawn_and_all_are_named_by_a_hash(tmp_path, make_images):
+    stripes = torch.arange(200).to(torch.uint8)[:, None, None, None].expand(-1, 1, 12, 12)
+    np.savez(tmp_path / "theirs.npz", images=stripes.numpy().transpose(0, 2, 3, 1))
+    subject, _ = subjects.images(tmp_path / "theirs.npz", make_images(9, 0), 50, 20)
+    levels = torch.cat(list(subject.batches))[:, 0, 0, 0]
+    assert len(levels) == 50 < levels.max()  # not the first fifty
+    expected = hashlib.sha256(stripes.contiguous().numpy().tobytes()).hexdigest()
+    assert subject.model["pixels_sha256"] == expected
 
 
 def test_files_need_not_be_square(tmp_path):

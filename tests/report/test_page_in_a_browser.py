@@ -27,7 +27,7 @@ def page_file(write, tmp_path):
     for name in ("pixel", "latent"):
         pictures = {"classes": write_classes(folders[name], images, torch.arange(40) % 2, names)}
         near = images[:30].unflatten(0, (10, 3))
-        pictures["neighbours"] = write_neighbours(folders[name], images[:10], near, [0.5] * 10)
+        pictures["neighbours"] = write_neighbours(folders[name], images[:10], near, [0.5] * 10, [9.5] * 10)
         pictures |= write_denoising(folders[name], list(images[:8].expand(5, -1, -1, -1, -1)))
         evaluations[name].values["pictures"] = pictures
     originals = write_originals(folders["autoencoder"], images, images)
