@@ -111,12 +111,14 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         for split in ("train", "test")
     )
     for keys, what, advice in (*must_agree, *of_reals):
-        having = [evaluation for evaluation in evaluations if evaluation.get(*keys) is not None]
-        for other in having[1:]:
-            if other.get(*keys) != having[0].get(*keys):
+        # What was measured before methods had numbers was measured by the first.
+        values = [(item, item.get(*keys) or (1 if keys == ("method",) else None)) for item in evaluations]
+        having = [(item, value) for item, value in values if value is not None]
+        for other, value in having[1:]:
+            first, its = having[0]
+            if value != its:
                 raise ReportError(
-                    f"{having[0].folder} and {other.folder} do not compare, {what} differs: "
-                    f"{having[0].get(*keys)} against {other.get(*keys)}; {advice}"
+                    f"{first.folder} and {other.folder} do not compare, {what} differs: {its} against {value}; {advice}"
                 )
 
 

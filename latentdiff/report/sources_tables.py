@@ -9,6 +9,7 @@ UNKNOWN = "–"
 # The second project's figures on Fashion-MNIST: of all samples, and the mean of those within each class.
 PUBLISHED = {"karras_base": ("FID", "107"), "karras_class": ("mean of the FIDs within each class", "87.8")}
 ROWS = 12  # Of a training's course, at most.
+COURSE = {"loss": "Loss", "val_loss": "Held out", "kid": "KID × 1000", "distance": "Distance"}
 
 
 def trainings(evaluations: list[Evaluation], projects: dict[str, tuple[int, str]]) -> str:
@@ -102,11 +103,7 @@ def over_epochs(evaluations: list[Evaluation]) -> str:
     sections = []
     for item in evaluations:
         history = _history(item)
-        columns = [
-            (key, title)
-            for key, title in (("loss", "Loss"), ("val_loss", "Held out"), ("kid", "KID"), ("distance", "Distance"))
-            if any(row.get(key) is not None for row in history)
-        ]
+        columns = [(key, title) for key, title in COURSE.items() if any(row.get(key) is not None for row in history)]
         if len(history) < 2 or not columns:
             continue
         step = -(-len(history) // ROWS)
@@ -115,7 +112,7 @@ def over_epochs(evaluations: list[Evaluation]) -> str:
             [
                 amount(row["images_seen"]),
                 duration(row["seconds"]),
-                *(UNKNOWN if row.get(key) is None else f"{row[key]:.3g}" for key, _ in columns),
+                *(_figure(row.get(key), 1e3 if key == "kid" else 1) for key, _ in columns),
             ]
             for row in kept
         ]
@@ -142,6 +139,10 @@ def _metric(item: Evaluation, net: str, key: str) -> str:
 def _kid(item: Evaluation) -> str:
     value = item.get("metrics", "inception", "kid_test")
     return kid(value, item.get("metrics", "inception", "kid_test_error")) if value else UNKNOWN
+
+
+def _figure(value: float | None, times: float = 1) -> str:
+    return UNKNOWN if value is None else f"{times * value:.3g}"
 
 
 def _text(value: float | None) -> str:

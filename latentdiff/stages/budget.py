@@ -81,8 +81,8 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
 
     Noise, and the data set's released VAE baseline and autoencoder, are measured beside them.
 
-    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation; under ``baselines``
-    those of the rest.
+    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation, those that the same
+    runs answer as one; under ``baselines`` those of the rest.
 
     Raises:
         ValueError: see :meth:`BudgetConfig.check`.
@@ -95,7 +95,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
     def result(path: str, spending: Spending) -> Path:
         model = _trained(path, spending, budget.settings(path, data), data)
         name = model.parent.name
-        folder = _root(data) / "evaluate" / f"{here.num_images}-images" / name
+        folder = _root(data) / "evaluate" / here.folder / name
         return measured(["--checkpoint", str(model), "--name", name], folder, model, here)
 
     found: dict[str, list[Path]] = {}
@@ -115,7 +115,17 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
             whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
             words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
-    return found | {BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)}
+    return _merged(found) | {
+        BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)
+    }
+
+
+def _merged(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """Budgets that come to the same runs under one heading: 160 steps of 128 are 20,480 images."""
+    words: dict[tuple[Path, ...], list[str]] = {}
+    for heading, folders_ in found.items():
+        words.setdefault(tuple(folders_), []).append(heading)
+    return {", which are ".join(headings): list(folders_) for folders_, headings in words.items()}
 
 
 def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:

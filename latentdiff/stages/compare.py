@@ -59,7 +59,9 @@ def run(config: CompareStage) -> Path:
     groups = {words: [read[path] for path in group] for words, group in found.items()}
     samplers = sampler_records(evaluations)
     # Before the page's folder, so that the same command goes on where this was interrupted.
-    thirds = run_third(config.data, config.num_images) if config.preset else {}
+    thirds = (
+        run_third(config.data, config.budget.seconds, config.num_images, config.budget.flags) if config.preset else {}
+    )
     others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if config.preset else {key: groups[key] for key in groups if key != BASELINES}
@@ -96,7 +98,9 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
         raise ValueError(f"the preset {config.preset} takes budget.seconds and budget.flags alone")
     if config.budget.asked:
         config.budget.check(amount_needed=not config.preset)
-    found = named or evaluated(config.data.name)
+    if named and config.data != DataConfig(name=config.data.name):
+        raise ValueError("the evaluations that are named say which images they were measured against: leave out --data")
+    found = named or evaluated(config.data)
     if found and not config.preset and not config.budget.asked:
         if config.num_images is not None:
             raise ValueError("num_images is of what is made now; those under stages/evaluate are there already")
@@ -131,12 +135,35 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def evaluated(data_name: str) -> list[Path]:
-    """The folders under stages/evaluate whose evaluation is on this data set."""
-    from latentdiff.report import read_evaluation
+def evaluated(data: DataConfig) -> list[Path]:
+    """The folders under stages/evaluate whose evaluation is on this data set, and on its ``source`` where one is asked
+    for.
 
-    folders = sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json"))
-    return [folder for folder in folders if read_evaluation(folder).values["data"]["name"] == data_name]
+    Raises :class:`~latentdiff.report.ReportError` for one of them that cannot be read; one of another data set, or of
+    none that is known, is left out with a line.
+    """
+    from latentdiff.report import ReportError, read_evaluation
+
+    found = []
+    for folder in sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json")):
+        try:
+            about = read_evaluation(folder).values["data"]
+        except ReportError as error:
+            if _data_name(folder) == data.name:
+                raise
+            print(f"left out: {error}")
+            continue
+        if about["name"] == data.name and data.source in ("auto", about["source"]):
+            found.append(folder)
+    return found
+
+
+def _data_name(folder: Path) -> str | None:
+    """The data set of an evaluation that is not whole."""
+    try:
+        return json.loads((folder / "evaluation.json").read_text())["data"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -48,12 +48,17 @@ def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None)
     return model
 
 
+def check_settings(stage: str, flags: list[str]) -> Any:
+    """What ``flags`` set of a training stage; ends the program where one is unknown or cannot be read."""
+    return cli.parse(getattr(importlib.import_module(f"latentdiff.stages.{stage}"), STAGES[stage]), flags)
+
+
 def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     """What a finished run was trained with that ``flags`` would have otherwise."""
     from latentdiff import checkpoint
     from latentdiff.stages.latents import find_autoencoder
 
-    config = cli.parse(getattr(importlib.import_module(f"latentdiff.stages.{stage}"), STAGES[stage]), flags)
+    config = check_settings(stage, flags)
     made = checkpoint.read_header(model)["provenance"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
@@ -115,6 +120,11 @@ class Conditions:
         less += ["--inception", "off"] if quick and not inception else []
         flags = ["--num_images", str(count), *real, *less, *data_flags(data)]
         return cls(flags, count, (train.fingerprint, test.fingerprint), hashes)
+
+    @property
+    def folder(self) -> str:
+        """Of the evaluations made under these: where Inception is not at hand this time, others than where it was."""
+        return f"{self.num_images}-images" + ("" if "inception" in self.nets else "-without-inception")
 
     def hold(self, evaluation: dict[str, Any]) -> bool:
         """Whether an ``evaluation.json`` was made under these."""

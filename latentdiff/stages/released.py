@@ -56,7 +56,7 @@ def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditio
 def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
     mode = ["--mode", "prior"] if name == "vae_baseline" else []
     asked = ["--checkpoint", _shown(model) if model else name, *mode, *flags]
-    return measured(asked, root / f"{conditions.num_images}-images" / name, model, conditions)
+    return measured(asked, root / conditions.folder / name, model, conditions)
 
 
 def _shown(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.kept import Conditions, data_flags, measured, trained
+from latentdiff.stages.kept import Conditions, check_settings, data_flags, measured, trained
 from latentdiff.stages.released import evaluate_released
 
 if TYPE_CHECKING:
@@ -80,7 +80,13 @@ RUNS = (
         3,
         "DDPM U-Net of the CIFAR-10 shape, from scratch, on MNIST",
         config="ddpm_finetune",
-        flags=(*AS_THEY_ARE, "--data.name=mnist", "--trainer.monitor=null", "--trainer.stop_patience=null"),
+        flags=(
+            *AS_THEY_ARE,
+            "--data.name=mnist",
+            "--data.source=auto",
+            "--trainer.monitor=null",
+            "--trainer.stop_patience=null",
+        ),
     ),
     Source(
         "ddpm_finetune",
@@ -125,42 +131,56 @@ def run_sources(
     # Of another length they are other runs: one must not go on with another's latents.
     length = f"{SECONDS if seconds is None else seconds:g}"
     root = folders.default_folder("sources", data.name) / f"{length}-seconds"
-    here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
     with_kid = find_inception() is not None
     mnist = "the third project's models are left out, since the one to fine-tune comes from MNIST"
-    found, runs = [], RUNS if _is_here(_beside(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
-    for source in runs:
-        own = [flag.format(root=root) for flag in source.flags]
-        own += ["--quality_net=inception"] if source.kid and with_kid else []
-        budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}"]
-        # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
-        config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]
-        quiet = (
-            ["--quality_images=0", "--sample_every=1000", "--validation_images=200"]
-            if source.stage == "diffusion"
-            else []
-        )
-        arguments = [*config, *data_flags(data), *quiet, *budget, *flags, *own]
-        model = trained(source.stage, arguments, root / source.name)
+    runs = RUNS if _is_here(_beside(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
+    arguments = {source: _arguments(source, data, root, length, flags, with_kid) for source in runs}
+    for source, own in arguments.items():
+        check_settings(source.stage, own)  # of all, before the first is trained
+    here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+    found = []
+    for source, own in arguments.items():
+        model = trained(source.stage, own, root / source.name)
         if source.name != START:
             asked = ["--checkpoint", str(model), "--name", source.name, *source.sampling]
-            found.append(measured(asked, root / "evaluate" / f"{here.num_images}-images" / source.name, model, here))
+            found.append(measured(asked, root / "evaluate" / here.folder / source.name, model, here))
     return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
 
-def run_third(like: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
-    """The third project's comparison on its own data sets: noise and the released models of each that is here, with
-    FIDs in Inception's earliest layer where there is Inception; the folders of the evaluations by data set.
+def _arguments(
+    source: Source, data: DataConfig, root: Path, length: str, flags: tuple[str, ...], with_kid: bool
+) -> list[str]:
+    """The settings of a source's training run."""
+    # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
+    config = ["--config", f"sources/{source.config or source.name}.yaml", "--trainer.images_per_epoch=1500"]
+    diffusion = source.stage == "diffusion"
+    quiet = ["--quality_images=0", "--sample_every=1000", "--validation_images=200"] if diffusion else []
+    budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}"]
+    own = [flag.format(root=root) for flag in source.flags]
+    own += ["--quality_net=inception"] if source.kid and with_kid else []
+    return [*config, *data_flags(data), *quiet, *budget, *flags, *own]
+
+
+def run_third(
+    like: DataConfig, seconds: float | None = None, num_images: int | None = None, flags: tuple[str, ...] = ()
+) -> dict[str, list[Path]]:
+    """The third project's comparison on its own data sets: noise, a VAE trained for ``seconds`` where none is released,
+    and the released models of each that is here, with FIDs in Inception's earliest layer where there is Inception; the
+    folders of the evaluations by data set.
 
     Args:
         like: Where data lie.
+        seconds: Of the VAE's training.
         num_images: Of each model.
+        flags: Further settings of that training.
     """
+    from latentdiff import shelf
     from latentdiff.checkpoint import CheckpointError
     from latentdiff.evaluation.feature_nets import find_inception
     from latentdiff.report import ReportError
 
     taps = ("--inception_taps=[64]",) if find_inception() else ()
+    length = f"{SECONDS if seconds is None else seconds:g}"
     found = {}
     for name in THIRDS:
         data, otherwise = _beside(like, name), f"the third project's comparison on {name} is left out"
@@ -168,7 +188,15 @@ def run_third(like: DataConfig, num_images: int | None = None) -> dict[str, list
             continue
         root = folders.default_folder("sources", name)
         try:
-            found[name] = evaluate_released(data, NUM_IMAGES if num_images is None else num_images, taps, root)
+            here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+            models = evaluate_released(data, here.num_images, taps, root)
+            if shelf.find(f"{name}/vae_baseline.safetensors") is None:
+                budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}", *flags]
+                settings = ["--config", f"{name}/vae_baseline.yaml", *data_flags(data), *budget]
+                vae = trained("autoencoder", settings, root / f"vae_baseline-{length}-seconds")
+                asked = ["--checkpoint", str(vae), "--mode", "prior", "--name", "vae_baseline", *taps]
+                models.append(measured(asked, root / here.folder / vae.parent.name, vae, here))
+            found[name] = models
         # These have no classifier: without Inception nothing measures them. Nor need their models be here.
         except (CheckpointError, ReportError) as error:
             print(f"{otherwise}: {error}")

@@ -67,14 +67,14 @@ def run(config: SweepStage) -> Path:
     models = _train(config, folder)
     rows = []
     for name, model in models.items():
-        found = _measure(name, model, folder / "evaluate" / f"{here.num_images}-images", here)
+        found = _measure(name, model, folder / "evaluate" / here.folder, here)
         rows.append(row(name, config.runs[name], found, ranking=True))
     rows.sort(key=lambda row: row["distance"])
     if config.finalists:
         final = Conditions.here(config.data, config.finalist_images)
         for best in rows[: config.finalists]:
             name = best["name"]
-            found = _measure(name, models[name], folder / "evaluate" / f"finalists-{final.num_images}-images", final)
+            found = _measure(name, models[name], folder / "evaluate" / f"finalists-{final.folder}", final)
             best["finalist"] = row(name, config.runs[name], found, ranking=False)
     record = {"schema": 1, "seconds": config.seconds, "num_images": here.num_images, "rows": rows}
     text = table(record)
