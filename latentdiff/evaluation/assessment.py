@@ -108,6 +108,7 @@ def assess(
         ours = extract_together(net, images)
         reference = against.reference(net)
         if processes.first():
+            found.notes += net.caveats
             _by_net(found, key, ours, reference, subject, against, infinity)
     measured = {str(net.dim): _tap(net, images, against) for net in taps}
     if not processes.first():

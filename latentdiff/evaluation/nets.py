@@ -39,7 +39,9 @@ def feature_nets(
     if inception != "off":
         file = find_inception(weights)
         if file is not None:
-            nets["inception"] = InceptionFeatures(file, device)
+            nets["inception"] = net = InceptionFeatures(file, device)
+            for caveat in net.caveats:
+                print(f"note: {caveat}")
         elif inception == "require":
             raise CheckpointError(
                 "the FID Inception's weights are not here and could not be downloaded: name a file "

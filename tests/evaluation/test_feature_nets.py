@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import time
 
@@ -20,6 +21,9 @@ from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.evaluation.manifold import Manifold, precision_recall
 from latentdiff.verify.against_torch_fidelity import against_torchmetrics, check_metrics
+
+# Read before a test's environment is cleared.
+REAL = os.environ.get("LATENTDIFF_INCEPTION")
 
 
 def write_pngs(folder, images: torch.Tensor) -> str:
@@ -95,6 +99,23 @@ def test_features_are_torch_fidelitys(inception_file):
     torch.testing.assert_close(own.pooled, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert (net.dim, own.pooled.shape, own.logits.shape) == (2048, (3, 2048), (3, 1008))
     assert net.weights_sha256 == checkpoint.file_sha256(inception_file)
+
+
+def test_weights_that_fit_but_are_not_the_published_ones_are_known_by_what_they_compute(inception_file):
+    net = InceptionFeatures(inception_file, layer="64")
+    assert "caveats" not in vars(net)  # who only builds a net does not wait for it
+    (caveat,) = net.caveats
+    assert f"(SHA-256 {checkpoint.file_sha256(inception_file)[:12]}) are not those that published FIDs use" in caveat
+    assert net(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).pooled.shape == (1, 64)
+
+
+@pytest.mark.skipif(not REAL, reason="needs the FID Inception's weights, which LATENTDIFF_INCEPTION names")
+def test_the_published_weights_are_known_and_a_rounded_copy_is_not_taken_for_them(tmp_path):
+    assert InceptionFeatures(REAL).caveats == ()
+    assert InceptionFeatures(REAL, layer="64").caveats == ()
+    state = torch.load(REAL, weights_only=True)
+    torch.save({name: tensor.half().to(tensor.dtype) for name, tensor in state.items()}, tmp_path / "rounded.pth")
+    assert len(InceptionFeatures(tmp_path / "rounded.pth").caveats) == 1
 
 
 def test_an_inception_without_its_head_gives_no_logits(tmp_path, inception_file):

@@ -36,6 +36,7 @@ def test_every_figure_of_inception_is_there(measured):
     assert found["inception_score"]["mean"] >= 1  # the random weights have a head
     assert values["features"]["inception"]["weights_sha256"]
     assert any("fewer than the 2,048 features" in warning for warning in values["warnings"])
+    assert any("not those that published FIDs use" in warning for warning in values["warnings"])
     assert len(list((folder / "features").iterdir())) == 6  # both splits for Inception, its tap and the classifier
     assert (folder / "gaussian" / "config.yaml").is_file()
 
@@ -60,4 +61,6 @@ def test_the_report_of_it_follows_the_schema(measured, tmp_path):
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     schema = json.loads((resources.files("latentdiff.report") / "report.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(report)
-    assert "fewer than the 2,048 features" in Path(tmp_path / "report" / "report.md").read_text()
+    text = Path(tmp_path / "report" / "report.md").read_text()
+    assert "fewer than the 2,048 features" in text
+    assert "not those that published FIDs use" in text
