@@ -82,7 +82,7 @@ def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:
     folder = os.environ.get("LATENTDIFF_LPIPS")
     path = Path(weights) if weights else Path(folder) / f"{net}_features.safetensors" if folder else None
     if path is not None:
-        return _read_trunk(path, net)
+        return _read_trunk(path.expanduser(), net)
     try:
         from torchvision.models import AlexNet_Weights, VGG16_Weights
 
@@ -99,7 +99,7 @@ def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
             f"there is no LPIPS trunk {path}, which --loss.perceptual_weights or LATENTDIFF_LPIPS names: name another, "
-            "or do without (--loss.perceptual_weight 0 in training, --lpips off in measuring)"
+            "name none, or do without (--loss.perceptual_weight 0 in training, --lpips off in measuring)"
         )
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
@@ -107,10 +107,29 @@ def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
         # The first line says what is wrong; torch's further ones advise to read an unsafe file in spite of it.
         reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{_named(path)} cannot be read as the weights of {net}: {reason}") from error
-    state = _convolutions(state)
+    state = _convolutions(state) if isinstance(state, dict) else {}
     if not state:
         raise CheckpointError(f"{_named(path)} has no tensors named features.N.weight as torchvision's {net} has")
+    if misfit := _misfit(state, net):
+        raise CheckpointError(f"the weights in {_named(path)} do not fit {net}: {misfit}")
     return state
+
+
+def _misfit(state: dict[str, Tensor], net: str) -> str:
+    """The first tensor that differs from those of torchvision's ``net`` in name or shape, in words; empty if none."""
+    import torchvision
+
+    with torch.device("meta"):  # shapes alone: VGG's own random weights would take seconds
+        own = getattr(torchvision.models, net)(weights=None).features.state_dict(prefix="features.")
+    for name in [*own, *state]:
+        given, needed = (_shape(tensors.get(name)) for tensors in (state, own))
+        if given != needed:
+            return f"{name} is {given}, and should be {needed}"
+    return ""
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else "x".join(map(str, tensor.shape))
 
 
 def _named(path: Path) -> str:
@@ -118,4 +137,6 @@ def _named(path: Path) -> str:
 
 
 def _convolutions(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+    return {
+        name: value for name, value in state.items() if str(name).startswith("features.") and torch.is_tensor(value)
+    }

@@ -44,6 +44,24 @@ def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_pat
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"other\.safetensors \(SHA-256 [0-9a-f]{12}\) has no tensors named"):
         find_trunk("vgg16", str(tmp_path / "other.safetensors"))
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="has no tensors named"):
+        find_trunk("vgg16", str(tmp_path / "list.pth"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, "0.weight is 64x3x3x3, and should be 64x3x11x11"),
+        ({"features.3.bias": None}, "3.bias is absent, and should be 192"),
+        ({"features.13.bias": torch.zeros(1)}, "13.bias is 1, and should be absent"),
+    ],
+)
+def test_a_trunk_that_does_not_fit_is_named_with_what_is_wrong(tmp_path, change, reason):
+    weights = {name: tensor for name, tensor in (trunk("alexnet") | change).items() if tensor is not None}
+    save_file(weights, tmp_path / "misfit.safetensors")
+    with pytest.raises(CheckpointError, match=rf"misfit\.safetensors \(SHA-256 [0-9a-f]{{12}}\) do not fit.*{reason}"):
+        find_trunk("alexnet", str(tmp_path / "misfit.safetensors"))
 
 
 def test_each_pair_has_its_own_distance(tmp_path):

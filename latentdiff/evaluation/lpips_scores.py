@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentdiff.checkpoint import CheckpointError
 from latentdiff.perceptual import Perceptual, find_trunk
 
 # The trunk that the metric's authors recommend for measuring; VGG is for training. Smaller images are enlarged.
@@ -22,12 +20,7 @@ def find_lpips(device: torch.device) -> Perceptual | None:
     Raises :class:`~latentdiff.checkpoint.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve.
     """
     trunk = find_trunk(TRUNK, None)
-    if trunk is None:
-        return None
-    try:
-        return Perceptual(trunk, TRUNK, MIN_SIDE).to(device)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error} (LATENTDIFF_LPIPS is {os.environ.get('LATENTDIFF_LPIPS')})") from error
+    return None if trunk is None else Perceptual(trunk, TRUNK, MIN_SIDE).to(device)
 
 
 def lpips_between(net: Perceptual, x: Tensor, y: Tensor, batch_size: int = 100) -> Tensor:

@@ -55,12 +55,12 @@ def feature_nets(
 
 
 def lpips_net(device: torch.device) -> Perceptual | None:
-    """LPIPS where its trunk can be had; else one line says why not."""
-    try:
-        net = find_lpips(device)
-    except CheckpointError as error:
-        print(f"no LPIPS: {error}")
-        return None
+    """LPIPS where its trunk can be had; where nothing was named and nothing can be downloaded, one line says so.
+
+    Raises :class:`~latentdiff.checkpoint.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve:
+    whoever named it would look for the figures in vain.
+    """
+    net = find_lpips(device)
     if net is None:
         print("no LPIPS: AlexNet's convolutions are not here and could not be downloaded")
     return net

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save
 
 from latentdiff import shelf
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.checkpoint import CheckpointError, file_sha256
 from latentdiff.stages import evaluate
 from latentdiff.stages.folders import FolderError
 
@@ -46,6 +48,20 @@ def theirs():
 def test_what_cannot_be_meant_is_refused_before_a_folder_is_touched(arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate.main([*USUAL, *arguments])
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"damaged", save({"features.0.weight": torch.zeros(64, 3, 3, 3)})])
+def test_an_lpips_trunk_that_was_named_and_cannot_serve_is_refused_before_a_folder_is_touched(monkeypatch, content):
+    file = Path("trunks/alexnet_features.safetensors")
+    named = "there is no LPIPS trunk trunks/alexnet"
+    if content is not None:
+        file.parent.mkdir()
+        file.write_bytes(content)
+        named = rf"{file} \(SHA-256 {file_sha256(file)[:12]}\)"
+    monkeypatch.setenv("LATENTDIFF_LPIPS", str(file.parent))
+    with pytest.raises(CheckpointError, match=named):
+        evaluate.main([*USUAL, *NOISE, "--lpips=auto"])
     assert not Path("made").exists()
 
 
