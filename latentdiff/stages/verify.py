@@ -27,7 +27,8 @@ class VerifyStage:
     Ends with an error where anything is out of its limit.
 
     Args:
-        folder: Where verify.json goes; it replaces an earlier one.
+        folder: Where verify.json or metrics.json goes. It replaces an earlier one, which the same command makes again,
+            and touches nothing else there.
         threads: CPU threads: the core's tensors are tiny, and more than one is slower.
         metrics: Compare the metrics with torch-fidelity's instead, on so many real test images against half as many
             training images, which needs the FID Inception's weights; 0 leaves them out and proves the core.
@@ -104,7 +105,7 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
 
     from latentdiff.data import load_data
     from latentdiff.evaluation.feature_nets import find_inception
-    from latentdiff.verify.against_torch_fidelity import check_metrics
+    from latentdiff.verify.against_torch_fidelity import check_features, check_metrics
 
     weights = find_inception(config.inception_weights)
     if weights is None:
@@ -121,7 +122,11 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
     few = min(config.metrics, ODD)
     # Colour images of odd sides, each pair's sides its own.
     odd = [_odd(test.images[:few], 3, 1), _odd(train.images[: few // 2], 7, 5)]
-    return [lambda: check_metrics(weights, first, second), lambda: check_metrics(weights, *odd)]
+    return [
+        lambda: check_features(weights, first),
+        lambda: check_metrics(weights, first, second),
+        lambda: check_metrics(weights, *odd),
+    ]
 
 
 def _odd(images: torch.Tensor, width: int, height: int) -> torch.Tensor:

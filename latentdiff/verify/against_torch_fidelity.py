@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,82 +19,115 @@ from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.evaluation.manifold import Manifold, precision_recall
+from latentdiff.precision import full_precision
 from latentdiff.report.grids import save_image
 from latentdiff.verify import Check
 
-SECTION = "metrics against torch-fidelity, real weights"
+SECTION = "metrics against torch-fidelity"
 KID_SUBSETS = 10
+FEATURES_LIMIT = 1e-4  # Of the largest: fp32 in another order of adding differs by some 1e-6.
+THEIR_NET, THEIR_BATCH = "inception-v3-compat", 64  # The latter is torch-fidelity's default.
 
 
-def check_metrics(weights: Path, first: Tensor, second: Tensor) -> list[Check]:
-    """FID, KID, precision and recall of two sets of images, as torch-fidelity finds them in PNG files and as we do;
-    FID and KID of the same features by torchmetrics; and how fast each is.
+def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "2048") -> list[Check]:
+    """FID, KID, precision and recall of two sets of images, as torch-fidelity finds them in PNG files and as we do in
+    the same files, and FID and KID of the same features by torchmetrics.
 
     Args:
         weights: The FID Inception's file.
         first, second: uint8 images [n, c, h, w] and [m, c, h, w]; grey or colour, of any size, of any number.
-    """
-    import torch_fidelity
+        layer: Which of Inception's pooled layers.
 
+    Returns: The four metrics first, each with ours as its note.
+    """
     size = min(len(first), len(second)) // 2
+    # Ours first: it refuses a file that would run code, which torch-fidelity would run.
+    net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
     with tempfile.TemporaryDirectory() as folder:
         folders = [_written(Path(folder) / name, images) for name, images in (("first", first), ("second", second))]
-        start = time.perf_counter()
-        theirs = torch_fidelity.calculate_metrics(
-            input1=str(folders[0]),
-            input2=str(folders[1]),
-            feature_extractor="inception-v3-compat",
-            feature_extractor_weights_path=str(weights),
-            **{"fid": True, "kid": True, "kid_subsets": KID_SUBSETS, "kid_subset_size": size, "rng_seed": 2020},
-            **{"prc": True, "prc_neighborhood": 3, "feature_layer_prc": "2048"},
-            **{"cuda": torch.cuda.is_available(), "cache": False, "verbose": False, "save_cpu_ram": True},
-        )
-        their_seconds = time.perf_counter() - start
+        theirs = _their_metrics(weights, folders, size, layer)
+        # As a user's folder is read.
         files = [
             read_images(own, tuple(images.shape[1:]))[0] for own, images in zip(folders, (first, second), strict=True)
         ]
-    net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu")
-    start = time.perf_counter()
     x, y = (extract(net, images, progress=False).pooled for images in files)
-    between = time.perf_counter()
+    start = time.perf_counter()
     fid = frechet_distance(moments(x), moments(y))
-    frechet_seconds = time.perf_counter() - between
+    frechet_seconds = time.perf_counter() - start
     kid = kernel_distance(x, y, subsets=KID_SUBSETS, subset_size=size)
     # torch-fidelity takes its first input for the generated images.
     shares = precision_recall(Manifold(x), Manifold(y))
-    our_seconds = time.perf_counter() - start
-    total = len(first) + len(second)
     what = f"{len(first):,} images of {_by(first)} against {len(second):,} of {_by(second)}"
-    frechet_time = f"{frechet_seconds:.1f} s"
-    rates = f"{total / our_seconds:.1f} images/s against {total / their_seconds:.1f}, one after the other in this run"
-    return (
-        [
-            Check(
-                section=SECTION, name=f"{name}, {what}", value=abs(ours - theirs[key]), limit=limit, note=f"{ours:.6g}"
-            )
-            for name, ours, key, limit in (
-                ("FID", fid, "frechet_inception_distance", 0.01),
-                ("KID", kid.mean, "kernel_inception_distance_mean", 1e-4),
-                ("precision", shares["precision"], "precision", 1e-3),
-                ("recall", shares["recall"], "recall", 1e-3),
-            )
-        ]
-        + [
-            Check(section=SECTION, name=f"{name} by torchmetrics, {what}", value=value, limit=limit)
-            for name, value, limit in against_torchmetrics(x, y, fid)
-        ]
-        + [
-            # Times are told, not judged.
-            Check(section=SECTION, name=f"speed, {what}", value=None, limit=0.0, note=rates),
-            Check(
-                section=SECTION,
-                name="Fréchet distance of 2,048 features",
-                value=None,
-                limit=0.0,
-                note=frechet_time,
-            ),
-        ]
+    found = [
+        ("FID", fid, "frechet_inception_distance", 0.01),
+        ("KID", kid.mean, "kernel_inception_distance_mean", 1e-4),
+        ("precision", shares["precision"], "precision", 1e-3),
+        ("recall", shares["recall"], "recall", 1e-3),
+    ]
+    by_torchmetrics = [
+        (f"{name} by torchmetrics", value, limit) for name, value, limit in against_torchmetrics(x, y, fid)
+    ]
+    return [
+        *(
+            Check(section=SECTION, name=f"{name}, {what}", value=abs(own - theirs[key]), limit=limit, note=f"{own:.6g}")
+            for name, own, key, limit in found
+        ),
+        *(
+            Check(section=SECTION, name=f"{name}, {what}", value=value, limit=limit)
+            for name, value, limit in by_torchmetrics
+        ),
+        _told(f"Fréchet distance of {net.dim:,} features", f"{frechet_seconds:.1f} s"),
+        *(_told("weights", caveat) for caveat in net.caveats),
+    ]
+
+
+def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[Check]:
+    """How far our features of ``images``, uint8 [n, c, h, w], are from torch-fidelity's, and the speed of both: of the
+    same images in memory, each net built and warm, in batches of its own, in true fp32."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
+    peer = FeatureExtractorInceptionV3(THEIR_NET, [layer], feature_extractor_weights_path=str(weights))
+    peer = peer.to(net.device)
+
+    @torch.inference_mode()
+    def their_features(batch: Tensor) -> Tensor:
+        batches = batch.expand(-1, 3, -1, -1).split(THEIR_BATCH)
+        with full_precision():
+            return torch.cat([peer(few.to(net.device))[0].cpu() for few in batches])
+
+    ours, our_seconds = _timed(lambda batch: extract(net, batch, progress=False).pooled, images)
+    theirs, their_seconds = _timed(their_features, images)
+    value = float((ours - theirs).abs().max() / theirs.abs().max())
+    what, note = f"{len(images):,} images of {_by(images)}", "largest difference, of the largest feature"
+    rates = f"{len(images) / our_seconds:.1f} images/s against {len(images) / their_seconds:.1f}"
+    return [
+        Check(section=SECTION, name=f"features, {what}", value=value, limit=FEATURES_LIMIT, note=note),
+        # Times are told, not judged.
+        _told(f"speed of the features, {what}", f"{rates}, nets built, one after the other in this run"),
+    ]
+
+
+def _their_metrics(weights: Path, folders: Sequence[Path], kid_subset_size: int, layer: str) -> dict[str, float]:
+    import torch_fidelity
+
+    return torch_fidelity.calculate_metrics(
+        input1=str(folders[0]),
+        input2=str(folders[1]),
+        feature_extractor=THEIR_NET,
+        feature_extractor_weights_path=str(weights),
+        **{f"feature_layer_{metric}": layer for metric in ("fid", "kid", "prc")},
+        **{"fid": True, "kid": True, "kid_subsets": KID_SUBSETS, "kid_subset_size": kid_subset_size, "rng_seed": 2020},
+        **{"prc": True, "prc_neighborhood": 3},
+        **{"cuda": torch.cuda.is_available(), "cache": False, "verbose": False, "save_cpu_ram": True},
     )
+
+
+def _timed(features_of: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, float]:
+    """The features of ``images``, on the CPU, and the seconds that they took; those of a first image do not count."""
+    features_of(images[:1])
+    start = time.perf_counter()
+    return features_of(images), time.perf_counter() - start
 
 
 def against_torchmetrics(x: Tensor, y: Tensor, fid: float) -> list[tuple[str, float, float]]:
@@ -132,6 +166,11 @@ def _written(folder: Path, images: Tensor) -> Path:
     for index, image in enumerate(images):
         save_image(image, folder / f"{index:06d}.png")
     return folder
+
+
+def _told(name: str, note: str) -> Check:
+    """What is said and not judged."""
+    return Check(section=SECTION, name=name, value=None, limit=0.0, note=note)
 
 
 def _by(images: Tensor) -> str:

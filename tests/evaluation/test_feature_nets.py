@@ -16,10 +16,11 @@ from latentdiff import checkpoint
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.evaluation import feature_nets
 from latentdiff.evaluation.extract import extract
-from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
+from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures, find_inception
 from latentdiff.evaluation.frechet import frechet_distance, moments
 from latentdiff.evaluation.kernel import kernel_distance
 from latentdiff.evaluation.manifold import Manifold, precision_recall
+from latentdiff.verify import against_torch_fidelity
 from latentdiff.verify.against_torch_fidelity import against_torchmetrics, check_metrics
 
 # Read before a test's environment is cleared.
@@ -88,6 +89,19 @@ def test_the_published_layer_agrees_too(inception_file):
     assert all(check.passed for check in found)
     assert all(check.value is not None for check in found[:6])
     assert [check.name.split(",")[0] for check in found[4:6]] == ["FID by torchmetrics", "KID by torchmetrics"]
+
+
+def test_the_check_of_the_features_passes_and_can_fail(inception_file, monkeypatch):
+    images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
+    features, speed = against_torch_fidelity.check_features(inception_file, images, layer="64")
+    assert features.passed
+    assert "images/s against" in speed.note
+    monkeypatch.setattr(
+        against_torch_fidelity,
+        "extract",
+        lambda *args, **options: Features(1.001 * extract(*args, **options).pooled, None),
+    )
+    assert not against_torch_fidelity.check_features(inception_file, images, layer="64")[0].passed
 
 
 def test_features_are_torch_fidelitys(inception_file):

@@ -78,8 +78,11 @@ def test_another_schedule_is_caught(monkeypatch):
 def test_without_diffusers_the_record_says_that_nothing_was_compared(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     monkeypatch.setattr(proofs, "PROOFS", (invariants.check_guidance,))
+    (tmp_path / "verify.json").write_text("an earlier record")
+    (tmp_path / "notes.txt").write_text("of somebody")
     threads = torch.get_num_threads()
     assert stage.run(stage.VerifyStage(folder=str(tmp_path)))
+    assert {path.name for path in tmp_path.iterdir()} == {"verify.json", "notes.txt"}
     torch.set_num_threads(threads)
     (left_out,) = [
         check
