@@ -58,7 +58,7 @@ def write_report(
         "title": title,
         "verdicts": verdicts,
         "data": data_line(evaluations[0]),
-        "table": table,
+        "tables": table.parts(),
         "notes": how_to_read(evaluations, table),
         "plots": plots,
         "galleries": shown,

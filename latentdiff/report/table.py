@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from latentdiff.report.evaluation import Evaluation, in_order
 from latentdiff.report.formats import (
@@ -30,6 +30,10 @@ SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
 LEVEL = 1.02  # A lead below this ratio is none, whatever the standard errors say.
 ERRORS = 2.0  # Nor is one below so many standard errors of the difference.
 FEWEST_FOR_FID = 2048  # Inception's feature dimensions: with fewer images the covariance is singular.
+MOST_COLUMNS = 10  # Of quality in one table: more of them, with their errors, are wider than a sheet of A4.
+
+# What a column tells: how far the images are from real ones, how good and various they are, or what they took.
+Group = Literal["distance", "fidelity", "cost"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Column:
 
     Args:
         key: Its name in ``report.json``.
+        group: Which of a page's tables it stands in, see :meth:`Table.parts`.
         title: Its heading, in two lines.
         path: Where ``evaluation.json`` holds it.
         show: Its value as text, given its standard error if it has one.
@@ -45,6 +50,7 @@ class Column:
     """
 
     key: str
+    group: Group
     title: tuple[str, str]
     path: tuple[str, ...]
     show: Callable[..., str]
@@ -90,6 +96,35 @@ class Table:
         ]
         return "\n".join(line.rstrip() for line in lines)
 
+    def parts(self) -> list[tuple[str, Table]]:
+        """The tables that a page draws, by their headings, none wider than a sheet: quality, and cost.
+
+        Quality is in two where it has more than ``MOST_COLUMNS``. The first has every row, the others those that have
+        a value in it. A table that would have no column is left out.
+        """
+        quality: list[tuple[str, tuple[Group, ...]]] = [("Quality", ("distance", "fidelity"))]
+        if sum(column.group != "cost" for column in self.columns) > MOST_COLUMNS:
+            quality = [
+                ("Quality: distances to real images", ("distance",)),
+                ("Quality: fidelity and variety", ("fidelity",)),
+            ]
+        found: list[tuple[str, Table]] = []
+        for heading, groups in (*quality, ("Cost", ("cost",))):
+            part = self.of([index for index, column in enumerate(self.columns) if column.group in groups])
+            if found:
+                known = (row for row in part.rows if any(cell.value is not None for cell in row.cells))
+                part = replace(part, rows=tuple(known))
+            if part.columns:
+                found.append((heading, part))
+        return found
+
+    def of(self, kept: list[int]) -> Table:
+        """The table with these columns alone."""
+        return Table(
+            tuple(self.columns[index] for index in kept),
+            tuple(replace(row, cells=tuple(row.cells[index] for index in kept)) for row in self.rows),
+        )
+
     def plain(self) -> list[dict[str, Any]]:
         """The rows as ``report.json`` holds them, with values and texts by the columns' keys."""
         return [
@@ -117,43 +152,52 @@ DISTANCE_ERROR = ("metrics", "classifier", "distance_test_error")
 DIVERSITY_ERROR = ("metrics", "diversity", "error")
 _TAPS = ("metrics", "inception", "taps")
 COLUMNS = (
-    Column("fid_test", ("FID", "test"), ("metrics", "inception", "fid_test"), with_error, FID_ERROR),
-    Column("fid_train", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
-    Column("fid_infinity", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
-    Column("fid_class", ("Intra-class", "FID"), ("metrics", "inception", "per_class_mean"), distance),
-    Column("kid_test", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid, KID_ERROR),
+    Column("fid_test", "distance", ("FID", "test"), ("metrics", "inception", "fid_test"), with_error, FID_ERROR),
+    Column("fid_train", "distance", ("FID", "train"), ("metrics", "inception", "fid_train"), distance),
+    Column("fid_infinity", "distance", ("FID", "n → ∞"), ("metrics", "inception", "fid_infinity", "value"), distance),
+    Column("fid_class", "distance", ("Intra-class", "FID"), ("metrics", "inception", "per_class_mean"), distance),
+    Column("kid_test", "distance", ("KID", "× 1000"), ("metrics", "inception", "kid_test"), kid, KID_ERROR),
     *(
-        Column(f"fid_{layer}", ("FID of", f"{layer} features"), (*_TAPS, layer, "fid_test"), distance)
+        Column(f"fid_{layer}", "distance", ("FID of", f"{layer} features"), (*_TAPS, layer, "fid_test"), distance)
         for layer in ("64", "192", "768")
     ),
-    Column("precision", ("", "Precision"), ("metrics", "inception", "precision"), percent),
-    Column("recall", ("", "Recall"), ("metrics", "inception", "recall"), percent),
-    Column("density", ("", "Density"), ("metrics", "inception", "density"), distance),
-    Column("coverage", ("", "Coverage"), ("metrics", "inception", "coverage"), percent),
-    Column("memorised", ("Closer", "than new"), ("metrics", "inception", "memorisation", "share_closer"), percent),
-    Column("inception_score", ("Inception", "Score"), ("metrics", "inception", "inception_score"), score),
+    Column("precision", "fidelity", ("", "Precision"), ("metrics", "inception", "precision"), percent),
+    Column("recall", "fidelity", ("", "Recall"), ("metrics", "inception", "recall"), percent),
+    Column("density", "fidelity", ("", "Density"), ("metrics", "inception", "density"), distance),
+    Column("coverage", "fidelity", ("", "Coverage"), ("metrics", "inception", "coverage"), percent),
+    Column(
+        "memorised",
+        "fidelity",
+        ("Closer", "than new"),
+        ("metrics", "inception", "memorisation", "share_closer"),
+        percent,
+    ),
+    Column("inception_score", "fidelity", ("Inception", "Score"), ("metrics", "inception", "inception_score"), score),
     Column(
         "distance_test",
+        "distance",
         ("Classifier", "distance"),
         ("metrics", "classifier", "distance_test"),
         with_error,
         DISTANCE_ERROR,
     ),
-    Column("diversity", ("Intra-class", "LPIPS"), ("metrics", "diversity", "mean"), with_error, DIVERSITY_ERROR),
-    Column("class_accuracy", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
-    Column("parameters", ("", "Parameters"), ("model", "parameters"), amount),
-    Column("train_flops", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
-    Column("train_rate", ("Training", "images/s"), ("training", "images_per_second"), amount),
-    Column("images_seen", ("Images", "seen"), ("training", "images_seen"), amount),
-    Column("optimiser_steps", ("Optimiser", "steps"), ("training", "optimiser_steps"), amount),
-    Column("train_seconds", ("Training", "time"), ("training", "seconds"), duration),
-    Column("stage_one_seconds", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
-    Column("encode_seconds", ("Encoding", "before it"), ("training", "encode_seconds"), duration),
-    Column("peak_memory", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
-    Column("train_energy", ("Training", "energy"), ("training", "energy_joules"), energy),
-    Column("sample_flops", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),
-    Column("sample_rate", ("Sampling", "images/s"), ("sampling", "images_per_second"), amount),
-    Column("steps", ("", "Steps"), ("sampling", "steps"), lambda steps: f"{steps:d}"),
+    Column(
+        "diversity", "fidelity", ("Intra-class", "LPIPS"), ("metrics", "diversity", "mean"), with_error, DIVERSITY_ERROR
+    ),
+    Column("class_accuracy", "fidelity", ("Class", "accuracy"), ("metrics", "classifier", "class_accuracy"), percent),
+    Column("parameters", "cost", ("", "Parameters"), ("model", "parameters"), amount),
+    Column("train_flops", "cost", ("Training", "FLOPs/image"), ("model", "training_flops"), scientific),
+    Column("train_rate", "cost", ("Training", "images/s"), ("training", "images_per_second"), amount),
+    Column("images_seen", "cost", ("Images", "seen"), ("training", "images_seen"), amount),
+    Column("optimiser_steps", "cost", ("Optimiser", "steps"), ("training", "optimiser_steps"), amount),
+    Column("train_seconds", "cost", ("Training", "time"), ("training", "seconds"), duration),
+    Column("stage_one_seconds", "cost", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
+    Column("encode_seconds", "cost", ("Encoding", "before it"), ("training", "encode_seconds"), duration),
+    Column("peak_memory", "cost", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
+    Column("train_energy", "cost", ("Training", "energy"), ("training", "energy_joules"), energy),
+    Column("sample_flops", "cost", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),
+    Column("sample_rate", "cost", ("Sampling", "images/s"), ("sampling", "images_per_second"), amount),
+    Column("steps", "cost", ("", "Steps"), ("sampling", "steps"), lambda steps: f"{steps:d}"),
 )
 _SUFFIX = {"reconstruction": " (ceiling)", "floor": " (floor)"}
 
@@ -169,10 +213,7 @@ def build_table(evaluations: list[Evaluation]) -> Table:
         floor = Evaluation(Path(), "real images", {"metrics": floors})
         rows.append(Row(floor.name, "floor", "floor: train against test", _cells(floor)))
     kept = [index for index in range(len(COLUMNS)) if any(row.cells[index].value is not None for row in rows)]
-    return Table(
-        tuple(COLUMNS[index] for index in kept),
-        tuple(Row(row.name, row.role, row.about, tuple(row.cells[index] for index in kept)) for row in rows),
-    )
+    return Table(COLUMNS, tuple(rows)).of(kept)
 
 
 def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:

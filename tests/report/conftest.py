@@ -85,6 +85,29 @@ def evaluation(name: str, kind: str, fid: float, seconds: float | None = None, s
     }
 
 
+def everything(values: dict) -> None:
+    """Give a made-up evaluation a value in every column of the table, with the errors that make cells wide."""
+    fid = values["metrics"]["inception"]["fid_test"]
+    values["metrics"]["inception"] |= {
+        "fid_test_error": 0.314,
+        "kid_test_error": 0.000314,
+        "fid_infinity": {"value": fid - 0.5, "residual": 0.1},
+        "per_class_mean": 3 * fid,
+        "taps": {layer: {"fid_test": fid / 9, "fid_train": fid / 8, "floor": 0.1} for layer in ("64", "192", "768")},
+        **dict.fromkeys(("precision", "recall", "density", "coverage"), 0.787),
+        "memorisation": {"median": 9.0, "test_median": 8.0, "share_closer": 0.011},
+        "inception_score": {"mean": 4.19, "std": 0.12},
+    }
+    values["metrics"]["classifier"]["distance_test_error"] = 0.0314
+    values["metrics"]["diversity"] = {"mean": 0.213, "error": 0.0012}
+    if values["kind"] in ("noise", "gaussian"):  # Of no model, and drawn by no sampler.
+        values.update(model=None, sampling=None)
+        return
+    values["model"]["training_flops"] = 1.2e9
+    values["sampling"]["flops"] = 2.4e10
+    values["training"] |= {"optimiser_steps": 156_000, "encode_seconds": 61.0, "energy_joules": 4.2e5}
+
+
 @pytest.fixture
 def write(tmp_path: Path):
     """Writes a made-up evaluation, changed by ``change``, into a folder of its own and returns the folder."""
@@ -100,6 +123,20 @@ def write(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def full(write) -> list[Path]:
+    """An evaluation of every role, with a value in every column."""
+    return [
+        write("noise", "noise", 412.31, change=everything),
+        write("gaussian", "gaussian", 309.44, change=everything),
+        write("vae_baseline", "prior", 61.9, 1500.0, change=everything),
+        write("pixel", "diffusion", 14.21, 2700.0, change=everything),
+        write("latent", "diffusion", 9.87, 1200.0, 1500.0, change=everything),
+        write("latent-20480-images", "diffusion", 13.1, 1200.0, 1500.0, change=everything),
+        write("autoencoder", "reconstruction", 7.9, 1500.0, change=everything),
+    ]
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ def test_page_is_whole_and_fetches_nothing(evaluations, tmp_path):
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
     assert not re.search(r"@import|url\(|<link[^>]+stylesheet|https?://", text)
-    assert [row[:2] for row in page.rows[1:]] == [
+    assert [row[:2] for row in page.rows[:7]] == [
+        ["Model", "FIDtest"],
         ["noiseindependent random pixels", "412.00"],
         ["vae_baselinedecoded random latents", "61.90"],
         ["pixeldiffusion on 1×28×28 pixels", "14.21"],
@@ -96,15 +97,18 @@ def test_json_follows_the_published_schema(evaluations, tmp_path):
     assert len(list(validator.iter_errors(report))) == 2
 
 
-def test_markdown_has_the_table_and_its_pictures_exist(evaluations, tmp_path):
+def test_markdown_has_the_tables_and_its_pictures_exist(evaluations, tmp_path):
     write_report(evaluations, tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "| latent, diffusion on 2×7×7 latents | 9.87 | 10.87 | 9.87 |" in text
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert len(pictures) == 4 + 5
     assert all((tmp_path / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in table}) == 1
+    tables = {part.split("\n")[0]: part for part in text.split("\n## ") if "|--:|" in part}
+    assert list(tables) == ["Quality", "Cost"]
+    assert "| latent | 4.40 M |" in tables["Cost"]
+    for table in tables.values():
+        assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
 
 def test_warnings_copies_and_every_setting_are_on_the_page(write, tmp_path):

@@ -2,6 +2,7 @@ import pytest
 
 from latentdiff.report import build_table, read_evaluation, verdict
 from latentdiff.report.formats import amount, distance, duration, kid, plus_minus
+from latentdiff.report.table import MOST_COLUMNS
 
 
 def read(*folders):
@@ -71,6 +72,39 @@ def test_columns_without_a_value_and_an_unknown_floor_are_dropped(write):
     table = build_table(read(write("latent", "diffusion", 9.0, change=bare)))
     assert [column.key for column in table.columns] == ["distance_test", "parameters"]
     assert [row.name for row in table.rows] == ["latent"]
+
+
+def test_a_page_has_quality_and_cost_apart(five):
+    parts = dict(build_table(read(*five)).parts())
+    assert list(parts) == ["Quality", "Cost"]
+    keys = [column.key for column in parts["Quality"].columns]
+    assert keys == ["fid_test", "fid_train", "kid_test", "distance_test", "class_accuracy"]
+    latent = next(row for row in parts["Cost"].rows if row.name == "latent")
+    assert [latent.cells[0].text, latent.cells[-1].text] == ["4.40 M", "20"]
+
+
+def test_much_quality_is_in_two_tables(full):
+    table = build_table(read(*full))
+    parts = dict(table.parts())
+    assert list(parts) == ["Quality: distances to real images", "Quality: fidelity and variety", "Cost"]
+    distances, fidelity, cost = parts.values()
+    assert max(len(part.columns) for part in (distances, fidelity)) <= MOST_COLUMNS
+    assert {column.key for part in parts.values() for column in part.columns} == {c.key for c in table.columns}
+    # All rows are in the first; the floor has no more than its distances, and noise costs nothing.
+    names = [row.name for row in table.rows]
+    assert [[row.name for row in part.rows] for part in (distances, fidelity, cost)] == [names, names[:-1], names[2:-1]]
+
+
+def test_a_row_of_which_nothing_is_known_is_in_the_first_table(write):
+    def bare(values):
+        values.update(metrics=None, sampling=None, model={"path": "model.safetensors"})
+
+    folders = [write("bare pixel", "diffusion", 1.0, change=bare), write("latent", "diffusion", 9.0, 60.0)]
+    parts = build_table(read(*folders)).parts()
+    assert [[row.name for row in part.rows] for _, part in parts] == [
+        ["bare pixel", "latent", "real images"],
+        ["latent"],
+    ]
 
 
 def test_terminal_table_is_aligned_and_fits(five):
