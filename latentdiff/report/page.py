@@ -17,6 +17,7 @@ from latentdiff.report.canvas import Format, Theme
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.galleries import class_sheets, galleries
+from latentdiff.report.lacking import lacking_baselines
 from latentdiff.report.notes import commands, data_line, facts, how_to_read, settings
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
@@ -57,6 +58,7 @@ def write_report(
     content = {
         "title": title,
         "verdicts": verdicts,
+        "lacking": lacking_baselines(evaluations),
         "data": data_line(evaluations[0]),
         "tables": table.parts(),
         "notes": how_to_read(evaluations, table),
@@ -108,12 +110,19 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["markdown"] = _markdown
+    environment.filters["code"] = _code
     return environment
 
 
 def _markdown(text: str) -> str:
     """Text on one line with Markdown's and HTML's own characters escaped; underscores inside words need none."""
     return re.sub(r"([\\`*\[\]<>|&#])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    """Text as Markdown's code within a line, between more backticks than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
 
 
 def _plots(evaluations: list[Evaluation]) -> list[Picture]:

@@ -49,7 +49,8 @@ def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
     from latentdiff.checkpoint import write_atomically
     from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
-    from latentdiff.stages import evaluate, folders
+    from latentdiff.report.lacking import lacking_baselines
+    from latentdiff.stages import folders
     from latentdiff.stages.sources import results, run_third
 
     found = gather(config)
@@ -70,9 +71,8 @@ def run(config: CompareStage) -> Path:
     folder = folders.prepare(config.run, "compare", name, inputs=list(read))
     page = write_report(evaluations, folder, config.title, judged, samplers)
     print(f"\n{build_table(evaluations).text()}\n")
-    for kind in sorted(set(evaluate.RANDOM) - {item.role for item in evaluations}):
-        images = evaluations[0].values["num_images"]
-        print(f"not here, the scale's far end: python -m {evaluate.__name__} --checkpoint {kind} --num_images {images}")
+    for lack in lacking_baselines(evaluations):
+        print(lack)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if config.preset:

@@ -209,7 +209,9 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         compare.main([noise, f"./{noise}/", f"--run.folder=twice-{number}"])
         said = capsys.readouterr().out
         assert "mine/samplers.json is no table of samplers" in said
-        assert "not here, the scale's far end: python -m latentdiff.stages.evaluate --checkpoint gaussian" in said
+        for missing in ("gaussian", "FILE --mode prior"):
+            command = f"python -m latentdiff.stages.evaluate --checkpoint {missing} --num_images 20 "
+            assert command + "--real_images 20 --data.source embedded" in said
         assert "--checkpoint noise" not in said
         rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
         assert [row["name"] for row in rows] == ["noise", "real images"]
