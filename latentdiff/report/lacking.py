@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from itertools import pairwise
 from typing import NamedTuple
 
 from latentdiff.report.evaluation import Evaluation
 
+SAMPLERS = ("python", "-m", "latentdiff.stages.samplers", "--checkpoint")
 EVALUATE = ("python", "-m", "latentdiff.stages.evaluate", "--checkpoint")
 # What stands for a file that is not known here.
 FILE = "FILE"
@@ -41,15 +43,50 @@ def lacking_baselines(evaluations: list[Evaluation]) -> list[Lack]:
     reconstructions have no row. The commands measure as many images against the same real ones."""
     roles = {item.role for item in evaluations}
     needed = [role for role in BASELINES if role != "reconstruction" or "latent" in roles]
-    same = ["--num_images", str(evaluations[0].values["num_images"])]
-    for name, value in _options(evaluations[0]).items():
-        if name.startswith("data.") or name == "real_images":
-            same += [f"--{name}", value]
+    same = ["--num_images", str(evaluations[0].values["num_images"]), *_real_images(evaluations[0], "real_images")]
     return [
         Lack(BASELINES[role][0], shlex.join([*EVALUATE, *BASELINES[role][1], *same]))
         for role in needed
         if role not in roles
     ]
+
+
+def lacking_samplers(evaluations: list[Evaluation], measured: Collection[str]) -> Lack | None:
+    """Which diffusion models' samplers have not been measured against their steps, all in one; None where none is left.
+
+    Args:
+        evaluations: Of the report.
+        measured: SHA-256 of the model files that have been.
+
+    The measure is the classifier's distance, so models whose evaluation has no classifier are not named: of their data
+    set the command would end with an error.
+    """
+    left = [
+        item
+        for item in evaluations
+        if item.role in ("pixel", "latent")
+        and item.get("model", "sha256") not in measured
+        and item.get("features", "classifier")
+    ]
+    if not left:
+        return None
+    files = [_file(item) for item in left]
+    same = _real_images(left[0])
+    if len(left) == 1:
+        return Lack(f"Not measured for {left[0].name}:", shlex.join([*SAMPLERS, files[0], *same]))
+    named = (f"{item.name} ({file})" if file != FILE else item.name for item, file in zip(left, files, strict=True))
+    return Lack(f"Not measured for {', '.join(named)}, each as FILE:", shlex.join([*SAMPLERS, FILE, *same]))
+
+
+def _file(evaluation: Evaluation) -> str:
+    """The model's file as it was typed, else by its bare name, else what stands for it."""
+    return _options(evaluation).get("checkpoint") or evaluation.get("model", "path") or FILE
+
+
+def _real_images(evaluation: Evaluation, *more: str) -> list[str]:
+    """The flags that chose the real images it was measured against, and those named ``more``."""
+    chosen = ((name, value) for name, value in _options(evaluation).items() if name.startswith("data.") or name in more)
+    return [word for name, value in chosen for word in (f"--{name}", value)]
 
 
 def _options(evaluation: Evaluation) -> dict[str, str]:

@@ -17,12 +17,14 @@ from latentdiff.report.canvas import Format, Theme
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.galleries import class_sheets, galleries
-from latentdiff.report.lacking import lacking_baselines
+from latentdiff.report.lacking import lacking_baselines, lacking_samplers
 from latentdiff.report.notes import commands, data_line, facts, how_to_read, settings
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.report.table import build_table, judge
+
+SAMPLING_STEPS = "Quality against sampling steps"
 
 
 def write_report(
@@ -63,6 +65,10 @@ def write_report(
         "tables": table.parts(),
         "notes": how_to_read(evaluations, table),
         "plots": plots,
+        "sampling_steps": SAMPLING_STEPS,
+        "unmeasured": lacking_samplers(
+            evaluations, [record["model"]["sha256"] for record in (samplers or {}).values()]
+        ),
         "galleries": shown,
         "sheets": class_sheets(evaluations),
         "num_classes": len(evaluations[0].get("data", "class_names") or ()),
@@ -186,7 +192,7 @@ def _sampler_plots(samplers: dict[str, dict[str, Any]]) -> list[Picture]:
     )
     pictures = []
     for index, (name, record) in enumerate(samplers.items(), 1):
-        title = f"Quality against sampling steps, {name}"
+        title = f"{SAMPLING_STEPS}, {name}"
         pictures.append(plot(title, text, partial(sampler_figure, record), f"samplers-{index}.png"))
     return [picture for picture in pictures if picture]
 

@@ -118,8 +118,10 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     """What stages.samplers has measured of the very models that are compared, by their names: what came with them, or
     what lies under stages/samplers."""
     from latentdiff import shelf
+    from latentdiff.report.evaluation import in_order
 
-    names = {item.get("model", "sha256"): item.name for item in evaluations if item.get("model", "sha256")}
+    # By the names that the report gives them, so that two of one name are two figures.
+    names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
     found = {}
     released = shelf.find(f"{evaluations[0].get('data', 'name')}/samplers.json")
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))

@@ -4,9 +4,10 @@ import re
 import shlex
 
 from latentdiff.report import read_evaluation, write_report
-from latentdiff.report.lacking import lacking_baselines
+from latentdiff.report.lacking import lacking_baselines, lacking_samplers
 from latentdiff.stages import cli
 from latentdiff.stages.evaluate import EvaluateStage
+from latentdiff.stages.samplers import SamplersStage
 
 
 def read(*folders):
@@ -15,6 +16,14 @@ def read(*folders):
 
 def from_command(command):
     def change(values):
+        values["command"] = command
+
+    return change
+
+
+def of_file(sha, command=""):
+    def change(values):
+        values["model"]["sha256"] = sha
         values["command"] = command
 
     return change
@@ -64,3 +73,47 @@ def test_page_and_markdown_say_what_is_lacking_once_and_the_json_is_as_it_was(wr
         assert page.count(f"<li>{lack}</li>") == 1
         assert markdown.count(f"{lack.text} `{lack.command}`") == 1
     assert "is not in this report" not in json.loads((tmp_path / "report.json").read_text())["verdict"]
+
+
+def test_models_whose_samplers_are_not_measured_are_named_in_one_sentence(write):
+    samplers = "python -m latentdiff.stages.samplers --checkpoint"
+    typed = "python -m latentdiff.stages.evaluate --checkpoint runs/a/model.safetensors --data.source=embedded"
+    latent = write("latent", "diffusion", 9.0, change=of_file("a", typed))
+    pixel = write("pixel", "diffusion", 14.0, change=of_file("b"))
+    nobody = write("autoencoder", "reconstruction", 7.9, change=of_file("c"))
+    rows = read(pixel, latent, nobody)
+    one = lacking_samplers(rows, ["b"])
+    assert one == ("Not measured for latent:", f"{samplers} runs/a/model.safetensors --data.source embedded")
+    assert cli.parse(SamplersStage, shlex.split(one.command)[3:]).data.source == "embedded"
+    assert lacking_samplers(rows, ["a"]) == ("Not measured for pixel:", f"{samplers} pixel.safetensors")
+    both = lacking_samplers(rows, [])
+    assert both.text == "Not measured for pixel (pixel.safetensors), latent (runs/a/model.safetensors), each as FILE:"
+    assert both.command.startswith(f"{samplers} FILE")
+    assert lacking_samplers(rows, ["a", "b"]) is None
+    del rows[0].values["model"]["path"]
+    assert lacking_samplers(rows, ["a"]).command == f"{samplers} FILE"
+
+
+def test_where_no_classifier_can_measure_samplers_none_are_asked_for(write):
+    def without(values):
+        values["features"]["classifier"] = values["metrics"]["classifier"] = None
+
+    assert lacking_samplers(read(write("latent", "diffusion", 9.0, change=without)), []) is None
+
+
+def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_path):
+    rows = read(
+        write("pixel", "diffusion", 14.0, 2700.0, change=of_file("b")),
+        write("latent", "diffusion", 9.0, 1200.0, 1500.0, change=of_file("a")),
+    )
+    record = {"num_images": 300, "floor": 0.9, "model": {"sha256": "a"}}
+    record["rows"] = [{"sampler": "ddim", "passes": n, "distance_test": 1 + 1 / n} for n in (5, 10, 20)]
+    page = re.sub("</?(span|code)>", "", write_report(rows, tmp_path, samplers={"latent": record}).read_text())
+    markdown = (tmp_path / "report.md").read_text()
+    lack = lacking_samplers(rows, ["a"])
+    assert lack.text == "Not measured for pixel:"
+    assert page.index("Quality against sampling steps, latent") < page.index(str(lack)) < page.index("<h2>Images")
+    assert f"## Quality against sampling steps\n\n{lack.text} `{lack.command}`\n" in markdown
+    record["model"]["sha256"] = "b"
+    page = write_report(rows[:1], tmp_path, samplers={"pixel": record}).read_text()
+    assert "Not measured for" not in page

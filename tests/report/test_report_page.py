@@ -146,7 +146,7 @@ def test_what_samplers_reach_is_drawn(evaluations, tmp_path):
     rows = [
         {"sampler": name, "passes": n, "distance_test": 1 + 1 / n} for name in ("ddim", "heun") for n in (5, 10, 20)
     ]
-    record = {"rows": rows, "num_images": 300, "floor": 0.9}
+    record = {"rows": rows, "num_images": 300, "floor": 0.9, "model": {"sha256": "0123456789abcdef"}}
     text = write_report(evaluations, tmp_path, samplers={"latent": record}).read_text()
     assert "Quality against sampling steps, latent" in text
     assert (tmp_path / "samplers-1.png").read_bytes().startswith(b"\x89PNG")

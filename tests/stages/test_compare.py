@@ -13,7 +13,7 @@ import pytest
 from latentdiff import shelf
 from latentdiff.config import DataConfig
 from latentdiff.data.door import _check
-from latentdiff.report import ReportError
+from latentdiff.report import Evaluation, ReportError
 from latentdiff.stages import autoencoder, budget, compare, evaluate, kept, sources
 from latentdiff.stages.folders import FolderError
 from latentdiff.stages.kept import Conditions
@@ -215,6 +215,18 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         assert "--checkpoint noise" not in said
         rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
         assert [row["name"] for row in rows] == ["noise", "real images"]
+
+
+def test_samplers_of_two_models_of_one_name_are_both_found():
+    evaluations = []
+    for key in ("a", "b"):
+        record = {"rows": [{"sampler": "ddim"}], "model": {"sha256": key}}
+        Path("stages/samplers", key).mkdir(parents=True)
+        Path("stages/samplers", key, "samplers.json").write_text(json.dumps(record))
+        values = {"kind": "diffusion", "data": {"name": "somewhere"}, "model": {"sha256": key}}
+        evaluations.append(Evaluation(Path(key), "latent", values))
+    found = compare.sampler_records(evaluations)
+    assert {name: record["model"]["sha256"] for name, record in found.items()} == {"latent (a)": "a", "latent (b)": "b"}
 
 
 def test_amounts_are_whole_numbers_where_they_are():
