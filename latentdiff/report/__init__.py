@@ -2,7 +2,8 @@
 
 from latentdiff.report.evaluation import Evaluation, ReportError, check_comparable, read_evaluation
 from latentdiff.report.page import write_report
-from latentdiff.report.table import Table, build_table, verdict
+from latentdiff.report.table import Table, build_table
+from latentdiff.report.verdict import verdict
 
 __all__ = [
     "Evaluation",

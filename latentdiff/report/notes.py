@@ -32,12 +32,14 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         notes["FID"] = (
             "Fréchet distance between generated and real images in Inception's features; lower is better. It shrinks "
             f"as images are added, so it compares only with an FID from {images}. One to the training images far below "
-            f"the one to the test images would mean copied training images. {_network(evaluations, 'inception')}"
+            "the one to the test images would mean copied training images. From 4,096 images on, what infinitely many "
+            f"would have stands beside it. {_network(evaluations, 'inception')}"
         )
     if any(item.get("metrics", net, f"{metric}_test_error") for item in evaluations for net, metric in METRICS):
         notes["±"] = (
-            "Behind an FID, a KID or a classifier distance: its standard error, how far it scatters from one draw of "
-            "as many samples of the same model to another. How far another training run would move it is not in it."
+            "Behind an FID, a KID, a classifier distance or LPIPS: its standard error, how far it scatters from one "
+            "draw of as many samples of the same model to another. How far another training run would move it is not "
+            "in it."
         )
     if "fid_class" in columns:
         notes["Intra-class FID"] = (
@@ -93,7 +95,7 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
     if "floor" in roles:
         notes["Floor"] = (
             f"Real training images against the test images, {_floor_images(evaluations)}: what a perfect model would "
-            "score."
+            "score. Its class accuracy and its LPIPS are those of the test images, which the classifier has not learnt."
         )
     if "reconstruction" in roles:
         notes["Ceiling"] = (
@@ -103,7 +105,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
     if "train_seconds" in columns:
         notes["Time, memory"] = (
             "Training time is that of training steps alone. Stage one is the autoencoder's, which a latent model needs "
-            "first and several can share. Times and memory compare on one device only; each row's is named below."
+            "first and several can share; what is counted in all has it and the encoding, as far as they are known. "
+            "Times and memory compare on one device only; each row's is named below."
         )
     if columns & {"train_flops", "sample_flops"}:
         notes["FLOPs"] = (
@@ -216,11 +219,11 @@ def _network(evaluations: list[Evaluation], net: str) -> str:
 def _subsets(evaluations: list[Evaluation]) -> str:
     """What the KIDs are means over; rows may differ in it, since their expectation does not depend on it."""
     kids = [value for item in evaluations if (value := item.get("metrics", "inception", "kid_test"))]
-    drawn = {(kid["subsets"], kid["subset_size"]): None for kid in kids if kid.get("subsets", 1) > 1}
-    if not drawn:
-        return ""
-    texts = " or ".join(f"{count} subsets of {size:,} images" for count, size in drawn)
-    return f", the mean over {texts} (their standard deviation is in report.json)"
+    drawn = {(kid["subsets"], kid["subset_size"]): None for kid in kids if kid.get("subset_size")}
+    texts = [f"{count} subsets of {size:,} images" for count, size in drawn if count > 1]
+    whole = [f"of all {size:,} images at once" for count, size in drawn if count == 1]
+    means = [f"the mean over {' or '.join(texts)} (their standard deviation is in report.json)"] if texts else []
+    return "".join(f", {text}" for text in [*means, *whole])
 
 
 def _reconstruction(evaluations: list[Evaluation]) -> str:

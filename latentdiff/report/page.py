@@ -22,7 +22,8 @@ from latentdiff.report.notes import commands, data_line, facts, how_to_read, set
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
-from latentdiff.report.table import build_table, judge
+from latentdiff.report.table import build_table
+from latentdiff.report.verdict import judge
 
 SAMPLING_STEPS = "Quality against sampling steps"
 

@@ -42,6 +42,7 @@ def evaluation(name: str, kind: str, fid: float, seconds: float | None = None, s
             "test_fingerprint": "bb",
         },
         "num_images": 10_000,
+        "method": 2,
         "sampling": {
             "sampler": "dpmpp_2m",
             "steps": 20,

@@ -82,12 +82,13 @@ def test_incomplete_evaluations_are_named(write, change, message):
         ),
         (lambda values: values["features"]["classifier"].update(weights_sha256="other"), "the classifier differs"),
         (lambda values: values["features"]["inception"].update(resize="area"), "Inception's resize rule differs"),
-        (lambda values: values.update(method=1), "the method of measuring differs: 2 against 1"),
+        (lambda values: values.update(method=3), "the method of measuring differs: 2 against 3"),
+        (lambda values: values.pop("method"), "the method of measuring differs: 2 against 1"),
     ],
 )
 def test_what_does_not_compare_is_refused_with_both_folders(write, change, message):
     folders = [
-        write("pixel", "diffusion", 9.0, change=lambda values: values.update(method=2)),
+        write("pixel", "diffusion", 9.0),
         write("latent", "diffusion", 8.0, change=change),
     ]
     with pytest.raises(ReportError, match=f"pixel and .*latent do not compare, {message}.*; evaluate"):

@@ -53,6 +53,7 @@ def test_order_values_and_floor(five):
         "images_seen": "500 k",
         "train_seconds": "20 min",
         "stage_one_seconds": "25 min",
+        "all_seconds": "45 min",
         "peak_memory": "1.20 GB",
         "sample_rate": "61.7",
         "steps": "20",
@@ -184,6 +185,12 @@ def test_unknown_times_are_said(write):
     assert "after 8 min of training against an unrecorded time." in verdict(pair)
     assert "Whether the budget was the same cannot be said: pixel has no training time." in verdict(pair)
     assert "The autoencoder's own training time is not known and not counted." in verdict(pair)
+    encoded = write("latent", "diffusion", 8.0, 500.0, 100.0, folder="encoded")
+    (unknown,) = read(encoded)
+    said = "How long its latents took to encode is not known and not counted."
+    assert said in verdict([pair[0], unknown])
+    unknown.values["training"]["encode_seconds"] = 20.0
+    assert said not in verdict([pair[0], unknown])
 
 
 def test_an_autoencoder_of_another_device_is_said(write):
