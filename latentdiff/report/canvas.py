@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -61,6 +62,13 @@ def panels(height: float, rows: int, columns: int, **shared: bool) -> tuple[Figu
     # A Figure of its own, not pyplot's: nothing global to clean up, and no display is looked for.
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def legend_columns(names: Iterable[str]) -> int:
+    """How many names fit beside each other above a figure."""
+    letter = 0.6 * LETTERS / 72  # Inches, of a wide one.
+    longest = max(map(len, names), default=0)
+    return max(1, int(WIDTH / (3 * letter + longest * letter)))
 
 
 def label_ends(axes: Axes, ends: list[tuple[str, str, float, float]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib
 
-from latentdiff.report.canvas import SMALL, Format, Theme, canvas, rendered, style
+from latentdiff.report.canvas import SMALL, Format, Theme, canvas, legend_columns, rendered, style
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.report.formats import distance
 from latentdiff.report.hues import hued
@@ -32,7 +32,8 @@ def per_class(
     thickness = 0.8 / len(models)
 
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(0.6 + len(shown) * (0.1 + 0.17 * len(models)))
+        columns = legend_columns(name for name, *_ in models)
+        figure, axes = canvas(0.4 + 0.2 * -(-len(models) // columns) + len(shown) * (0.1 + 0.17 * len(models)))
         for index, (name, hue, distances) in enumerate(models):
             rows = [row + (index - (len(models) - 1) / 2) * thickness for row in range(len(shown))]
             lengths = [distances.get(label) for label in shown]
@@ -45,7 +46,7 @@ def per_class(
         axes.set_xlim(0, 1.12 * max(worst.values()) or 1)
         axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
         if len(worst) > MOST_CLASSES:
             axes.set_title(f"the worst {MOST_CLASSES} of {len(worst)} classes", loc="right")
         return rendered(figure, format)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from latentdiff.report.canvas import FAINT, LINES, Format, Theme, panels, rendered, style
+from latentdiff.report.canvas import FAINT, LINES, Format, Theme, legend_columns, panels, rendered, style
 
 if TYPE_CHECKING:  # the page is drawn without waiting for torch
     from torch import Tensor
@@ -17,7 +17,6 @@ CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 CHUNK = 1000  # Images that are counted at a time.
 # A peak this many times higher than nine tenths of the curve leaves nothing of it to be seen but on a log scale.
 PEAK = 10
-NAMES_A_ROW = 4  # In the legend.
 
 
 def pixel_density(images: Tensor) -> np.ndarray:
@@ -49,7 +48,8 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
     curves = np.stack(list(densities.values()))
     log = curves.max() > PEAK * np.quantile(curves, 0.9)
     with matplotlib.rc_context(style(theme)):
-        rows = -(-len(densities) // NAMES_A_ROW)
+        columns = legend_columns(densities)
+        rows = -(-len(densities) // columns)
         figure, axes = panels(0.7 + 0.2 * rows + 1.35 * channels, channels, 1, sharex=True)
         for channel, (panel, name) in enumerate(zip(axes, names, strict=True)):
             for index, (label, density) in enumerate(densities.items()):
@@ -68,5 +68,5 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
             panel.grid(axis="y", color=FAINT[theme])
             panel.set_title(f"{name}, share of the pixels{', log scale' if log else ''}", loc="left")
         axes[-1].set_xlabel("value")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=NAMES_A_ROW)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=columns)
         return rendered(figure, format)

@@ -12,6 +12,10 @@ from latentdiff.stages.kept import Conditions, data_flags, measured, trained
 from latentdiff.stages.released import evaluate_baselines
 
 PATHS = ("latent", "pixel")
+# Looks at the samples on the way, for the curves: so many of a run of so many images, and of one of so many seconds
+# after so many images each (a tenth of what five minutes of a CPU core do). Of fewer samples than usual: what they cost
+# is not training.
+LOOKS, IMAGES_A_LOOK, SAMPLES = 8, {"latent": 16_384, "pixel": 4_096}, 200
 # What is no comparison of its own.
 BASELINES = "baselines"
 # What --budget alone means: minutes on a GPU, about half an hour on two CPU cores.
@@ -151,7 +155,12 @@ def _root(data: DataConfig) -> Path:
 def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
     lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
     length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
-    return trained("diffusion", [*flags, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}")
+    images = max(1, int(spending.amount) // LOOKS) if spending.unit == "images" else IMAGES_A_LOOK[path]
+    looks = [f"--trainer.images_per_epoch={images}", f"--quality_images={SAMPLES}"]
+    config, others = flags[:2], flags[2:]  # After the config, before what was asked for.
+    return trained(
+        "diffusion", [*config, *looks, *others, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}"
+    )
 
 
 def _autoencoder(budget: BudgetConfig, data: DataConfig) -> Path:

@@ -7,6 +7,7 @@ from PIL import Image
 from latentdiff.report import read_evaluation
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.curves import losses, quality_over_images, quality_over_time
+from latentdiff.report.pixel_density import draw_pixel_density
 
 
 @pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
@@ -19,6 +20,22 @@ def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     assert (pixels[0] == 255).all()
     assert pixels.min() < 64
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("latent-20480-images", "pixel-300-seconds-a", "latent-300-seconds")])
+def test_no_name_of_a_legend_is_cut_off(write, monkeypatch, names):
+    figures = []
+    for module in ("class_figure", "pixel_density"):
+        monkeypatch.setattr(f"latentdiff.report.{module}.rendered", lambda figure, _: figures.append(figure) or b"")
+    per_class([read_evaluation(write(name, "diffusion", 9.0)) for name in names])
+    draw_pixel_density({name: np.full((1, 256), 1 / 256) for name in ("test images", "real", "noise", *names)})
+    for figure in figures:
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box, whole = legend.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+    assert len(figures) == 2
 
 
 @pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
