@@ -37,6 +37,14 @@ def join() -> None:
     dist.init_process_group(backend, timeout=PATIENCE)
 
 
+def leave() -> None:
+    """Part from the others, when all are done: a process that ends with its connections open may be aborted in its very
+    last moment, and the whole job would have failed with its work done."""
+    if dist.is_initialized():
+        wait()
+        dist.destroy_process_group()
+
+
 def _from_slurm() -> None:
     """Say in torchrun's variables what srun says in its own."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))

@@ -97,6 +97,8 @@ def run_stage(main: Callable[[], Any], several: bool = False) -> None:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         main()
+        if _one_of_several():
+            processes.leave()
     except KeyboardInterrupt:
         sys.exit("interrupted; what was finished is kept: a training run goes on with --run.resume true")
     except Exception as error:

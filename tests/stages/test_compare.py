@@ -51,9 +51,8 @@ def test_compare_alone_measures_the_released_models_once(capsys):
     assert evaluations_made(capsys) == 6
     with pytest.raises(FolderError, match="already holds a run"):
         compare.main(arguments)
-    Path(
-        "stages/released/fashion-mnist/20-images/latent/evaluation.json"
-    ).unlink()  # as if it had been interrupted there
+    folder = Path("stages/released/fashion-mnist/20-images-without-inception/latent")
+    (folder / "evaluation.json").unlink()  # as if it had been interrupted there
     compare.main([*arguments, "--run.overwrite"])
     assert evaluations_made(capsys) == 1
     with pytest.raises(ReportError, match="no released model of mnist"):
