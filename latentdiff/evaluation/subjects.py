@@ -89,7 +89,7 @@ def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Su
 def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
     """``num_images`` of somebody's images, drawn alike from every class, or all, and how many.
 
-    ``model`` of the subject holds the SHA-256 of all that are there, decoded, and their number.
+    ``model`` of the subject holds the SHA-256 of all that are there, decoded.
 
     Raises :class:`~latentdiff.data.DataError`, and ValueError where there are fewer.
     """

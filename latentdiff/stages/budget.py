@@ -18,7 +18,7 @@ PATHS = ("latent", "pixel")
 LOOKS, IMAGES_A_LOOK, SAMPLES = 8, {"latent": 16_384, "pixel": 4_096}, 200
 # What is no comparison of its own.
 BASELINES = "baselines"
-# What --budget alone means: minutes on a GPU, about half an hour on two CPU cores.
+# What --budget alone means: 49 minutes, measured on one thread of two busy CPU cores.
 USUAL = ("--budget.images=20480", "--budget.steps=160", "--budget.seconds=300")
 
 
