@@ -67,10 +67,13 @@ def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format
     """
     lines = []
     for evaluation, hue in hued(evaluations):
-        for key, name, dashed in (("loss", evaluation.name, False), ("val_loss", "held out", True)):
+        name = evaluation.name
+        for key, dashed in (("loss", False), ("val_loss", True)):
             if points := _points(evaluation, "images_seen", key):
                 lines.append(Line(name, hue, points, dashed=dashed))
-    return _drawn(lines, *_images(lines), "loss", theme, format) if lines else None
+                name = ""  # The two end close to one another: one of them names both.
+    what = "loss (dashed: held out)" if any(line.dashed for line in lines) else "loss"
+    return _drawn(lines, *_images(lines), what, theme, format) if lines else None
 
 
 def reconstruction(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -120,7 +123,8 @@ def _drawn(lines: list[Line], x_label: str, size: float, what: str, theme: Theme
         axes.grid(axis="y")
         axes.set_xlabel(x_label)
         axes.set_title(f"{what}, {scale} scale", loc="left")
-        label_ends(axes, [(line.name, line.hue, line.points[-1][0] / size, line.points[-1][1]) for line in lines])
+        ends = [(line.name, line.hue, line.points[-1][0] / size, line.points[-1][1]) for line in lines if line.name]
+        label_ends(axes, ends)
         return rendered(figure, format)
 
 

@@ -6,8 +6,8 @@ from latentdiff.report.evaluation import Evaluation
 from latentdiff.report.formats import amount, distance, duration, kid, percent, plus_minus
 
 UNKNOWN = "–"
-# The second project's figures on Fashion-MNIST: of all samples, and the mean of those within each class.
-PUBLISHED = {"karras_base": ("FID", "107"), "karras_class": ("mean of the FIDs within each class", "87.8")}
+# The second project's figures on Fashion-MNIST, of all samples and within each class, and the keys of ours.
+PUBLISHED = {"FID": ("107", "fid_test"), "mean of the FIDs within each class": ("87.8", "per_class_mean")}
 ROWS = 12  # Of a training's course, at most.
 COURSE = {"loss": "Loss", "val_loss": "Held out", "kid": "KID × 1000", "distance": "Distance"}
 
@@ -43,20 +43,18 @@ def trainings(evaluations: list[Evaluation], projects: dict[str, tuple[int, str]
     )
 
 
-def published(evaluations: list[Evaluation]) -> str:
-    """The figures that the projects published on this data set, ours beside them."""
-    rows = []
-    for item in evaluations:
-        if item.name in PUBLISHED:
-            what, theirs = PUBLISHED[item.name]
-            ours = (
-                _metric(item, "inception", "fid_test")
-                if what == "FID"
-                else _text(item.get("metrics", "inception", "per_class_mean"))
-            )
-            rows.append([f"`{item.name}`", what, theirs, ours])
+def published(found: dict[str, list[Evaluation]], projects: dict[str, tuple[int, str]]) -> str:
+    """The figures that the second project published, beside them those of its models and of the released ones."""
+    second = [item for item in found.get("sources", []) if projects.get(item.name, (0, ""))[0] == 2]
+    released = [item for item in found.get("released", []) if item.role in ("pixel", "latent")]
+    rows = [
+        [f"`{item.name}`", figure, theirs, ours]
+        for figure, (theirs, key) in PUBLISHED.items()
+        for item in (*second, *released)
+        if (ours := _metric(item, "inception", key)) != UNKNOWN
+    ]
     text = "How many images theirs are of, and what training they took, is not known to us."
-    return _section("Published figures beside ours", text, ["Config", "Figure", "Published", "Ours"], rows, left=2)
+    return _section("Published figures beside ours", text, ["Model", "Figure", "Published", "Ours"], rows, left=2)
 
 
 def by_class(found: dict[str, list[Evaluation]]) -> str:

@@ -234,7 +234,7 @@ def results(
     projects = {source.name: (source.project, source.about) for source in RUNS}
     sections = [
         tables.trainings(found["sources"], projects),
-        tables.published(found["sources"]) if data.name == "fashion-mnist" else "",
+        tables.published(found, projects) if data.name == "fashion-mnist" else "",
         tables.by_class(found),
         *(tables.baselines(items, name) for name, items in {data.name: found["released"], **(thirds or {})}.items()),
         tables.over_epochs(found["sources"]),

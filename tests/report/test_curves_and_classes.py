@@ -62,6 +62,19 @@ def test_a_history_of_kid_serves_where_there_is_no_classifier(write):
     assert losses(evaluations) is None
 
 
+def test_a_model_is_named_once_beside_its_two_losses(write, monkeypatch):
+    def change(values):
+        values["training"]["history"] = [{"images_seen": k, "loss": 1 / k, "val_loss": 2 / k} for k in range(1, 5)]
+
+    figures = []
+    monkeypatch.setattr("latentdiff.report.curves.rendered", lambda figure, _: figures.append(figure) or b"")
+    losses([read_evaluation(write(name, "diffusion", 9.0, 60.0, change=change)) for name in ("a", "b")])
+    (axes,) = figures[0].axes
+    assert sorted(text.get_text() for text in axes.texts) == ["a", "b"]
+    assert len([line for line in axes.lines if len(line.get_xdata()) == 4]) == 4
+    assert "dashed: held out" in axes.get_title(loc="left")
+
+
 def test_a_hundred_classes_and_any_name(write):
     def change(values):
         values["metrics"]["classifier"]["per_class_distance"] = {f"$x_{k}$ & <b>": float(k) for k in range(102)}

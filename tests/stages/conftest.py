@@ -2,9 +2,59 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from latentdiff.stages import autoencoder, diffusion, kept
+from latentdiff.stages import autoencoder, diffusion, kept, latents
+
+TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
+TRAINER += ["--trainer.batch_size=16", "--trainer.accelerator=cpu"]
+CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
+UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
+UNET += ["--network.head_channels=8", "--quality_images=20"]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of models that train in a moment: flags of both trainers, of the autoencoder and of the U-Net."""
+    return SimpleNamespace(trainer=TRAINER, codec=CODEC, unet=UNET)
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory, tiny):
+    """A folder where both stages have been run, on latents and on pixels; a file's tests leave more in it."""
+    folder, before = tmp_path_factory.mktemp("workbench"), Path.cwd()
+    os.chdir(folder)
+    try:
+        autoencoder.main([*tiny.trainer, *tiny.codec])
+        latents.main(["--data.source=embedded"])
+        diffusion.main([*tiny.trainer, *tiny.unet])
+        diffusion.main([*tiny.trainer, *tiny.unet, "--name=pixel", "--autoencoder=none"])
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def inside(workbench, isolated, monkeypatch):
+    """The test runs in the workbench."""
+    monkeypatch.chdir(workbench)
+
+
+@pytest.fixture(scope="session")
+def read_rows():
+    """Reads a CSV file: a dictionary for each row."""
+
+    def read(path):
+        with open(path) as file:
+            return list(csv.DictReader(file))
+
+    return read
 
 
 @pytest.fixture

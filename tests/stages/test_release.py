@@ -1,0 +1,148 @@
+"""Models on the shelf: rounded, with a card, a shared or a swapped decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from latentdiff import checkpoint, load
+from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
+from latentdiff.stages.folders import FolderError
+
+pytestmark = pytest.mark.usefixtures("inside")
+
+
+def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trained_before(workbench, tiny):
+    codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
+    model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    frozen = [*tiny.trainer, *tiny.codec, "--loss.frozen_encoder=true", "--name=decoder"]
+    with pytest.raises(ValueError, match="name that one with --init"):
+        autoencoder.main(frozen)
+    autoencoder.main([*frozen, "--init", codec])
+    after = "stages/autoencoder/fashion-mnist-decoder/model.safetensors"
+    # The same from the run, whose running encoder is not the averaged one that its model holds.
+    autoencoder.main([*frozen[:-1], "--name=decoder_of_run", "--init", str(Path(codec).parent)])
+    for path in (after, "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"):
+        (_, before), (_, trained) = checkpoint.read(codec), checkpoint.read(path)
+        changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
+        assert changed == {"decoder"}
+
+    other = "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"
+    models = f"--models=[{after}, {other}]"
+    average.main([models, "--to=averaged/model.safetensors"])
+    (_, one), (_, two), (header, mean) = (
+        checkpoint.read(path) for path in (after, other, "averaged/model.safetensors")
+    )
+    assert all(torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-6) for name in mean)
+    assert [found["images_seen"] for found in header["provenance"]["averaged"]] == [128, 128]
+    release.main(["--model=averaged/model.safetensors", "--to=averaged/autoencoder.safetensors"])
+    assert "It is the mean of 2 models" in Path("averaged/autoencoder.md").read_text()
+    with pytest.raises(FolderError, match="there already"):
+        average.main([models, "--to=averaged/model.safetensors"])
+    autoencoder.main([*tiny.trainer, *tiny.codec, "--name=unrelated", "--trainer.seed=3"])
+    with pytest.raises(checkpoint.CheckpointError, match="have other latents"):
+        average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
+    with pytest.raises(checkpoint.CheckpointError, match="another kind or shape"):
+        average.main([f"--models=[{after}, {model}]", "--to=no"])
+
+    # A model written before a setting existed has not got it in its header.
+    header, tensors = checkpoint.read(model)
+    header["codec"]["autoencoder"].pop("patch")
+    content = {key: value for key, value in header.items() if key not in ("format", "kind")}
+    checkpoint.save(Path("older.safetensors"), "diffusion", tensors, content)
+    release.main(["--model", "older.safetensors", "--autoencoder", after, "--to", "shelf/swapped.safetensors"])
+    noise = load("shelf/swapped.safetensors").codec
+    assert noise.same_space(load(model).codec)
+    z = torch.randn(4, *noise.latent_shape)
+    assert (noise.decode(z).int() - load(after).decode(z).int()).abs().max() <= 4  # bf16
+    assert checkpoint.read_header("shelf/swapped.safetensors")["provenance"]["decoder"]["images_seen"] == 128
+    card = Path("shelf/swapped.md").read_text()
+    assert "trained on, behind the same encoder, to 128 images" in card
+    assert "--loss.frozen_encoder=true" in card
+
+    autoencoder.main([*tiny.trainer, *tiny.codec, "--name=other", "--trainer.seed=1"])
+    other = "stages/autoencoder/fashion-mnist-other/model.safetensors"
+    with pytest.raises(checkpoint.CheckpointError, match="is not the one that the model was trained with"):
+        release.main(["--model", model, "--autoencoder", other, "--to", "shelf/wrong.safetensors"])
+    assert not Path("shelf/wrong.safetensors").exists()
+
+
+def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys):
+    codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
+    model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    release.main(["--model", model, "--to", "whole/latent.safetensors"])
+    arguments = ["--model", model, "--to", "pair/latent.safetensors", "--codec_beside=true"]
+    with pytest.raises(checkpoint.CheckpointError, match="no model file pair/autoencoder"):
+        release.main(arguments)
+    release.main(["--model", codec, "--to", "pair/autoencoder.safetensors"])
+    release.main(arguments)
+    whole, pair = Path("whole/latent.safetensors"), Path("pair/latent.safetensors")
+    assert pair.stat().st_size < whole.stat().st_size - 0.8 * Path("pair/autoencoder.safetensors").stat().st_size
+    assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
+    assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
+    pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
+    with pytest.raises(checkpoint.CheckpointError, match="this one has no autoencoder"):
+        release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
+    # A released file can be released anew, whole or as it was, without the run that it came from.
+    again = ["--model", "pair/latent.safetensors", "--to"]
+    release.main([*again, "pair/whole.safetensors"])
+    assert "codec_file" not in checkpoint.read_header("pair/whole.safetensors")
+    assert torch.equal(load("pair/whole.safetensors").sample(3, steps=2), load(whole).sample(3, steps=2))
+    release.main([*again, "pair/again.safetensors", "--codec_beside=true"])
+    assert Path("pair/again.safetensors").read_bytes() == pair.read_bytes()
+    Path("pair/again.safetensors").unlink()
+    capsys.readouterr()
+    release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
+    assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
+    content = Path("pair/autoencoder.safetensors").read_bytes()
+    Path("pair/autoencoder.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(checkpoint.CheckpointError, match="is not the autoencoder that pair/latent"):
+        load(pair)
+    Path("pair/autoencoder.safetensors").unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="which is not beside it: copy both"):
+        load(pair)
+
+
+def test_a_released_history_is_short_and_still_a_curve():
+    row = {"images_seen": 123456, "loss": 0.123456789, "seconds": 1234567.8, "latent_std_0": 1.0}
+    short = release.thinned({"seconds": 1.23456789, "history": [row]})
+    assert short == {"seconds": 1.23456789, "history": [{"images_seen": 123456, "loss": 0.12346, "seconds": 1234600.0}]}
+    assert release.thinned({"seconds": 1.0}) == {"seconds": 1.0}
+
+
+def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
+    source = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    arguments = ["--model", source, "--to", "shelf/latent.safetensors"]
+    release.main(arguments)
+    assert Path("shelf/latent.safetensors").stat().st_size < 0.7 * Path(source).stat().st_size
+    card = Path("shelf/latent.md").read_text()
+    assert "--trainer.max_images=64" in card
+    assert "embedded set" in card
+    assert load("shelf/latent.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
+    with pytest.raises(FolderError, match="is there already"):
+        release.main(arguments)
+    evaluate.main(
+        [
+            "--data.source=embedded",
+            "--num_images=40",
+            "--steps=2",
+            "--inception=off",
+            "--lpips=off",
+            "--checkpoint=shelf/latent.safetensors",
+            "--run.folder=measured",
+        ]
+    )
+    release.main([*arguments, "--overwrite", "--evaluation=measured"])
+    card = Path("shelf/latent.md").read_text()
+    assert "classifier distance to test" in card
+    assert "![Samples](latent.jpg)" in card
+    assert "MIT licence" in card
+    assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
+    release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
+    diffusion.main([*tiny.trainer, *tiny.unet, "--name=other", "--trainer.seed=1"])
+    other = "stages/diffusion/fashion-mnist-other/model.safetensors"
+    with pytest.raises(ValueError, match="measured another file"):
+        release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
