@@ -29,12 +29,10 @@ def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None)
         FolderError: The model there was trained with other settings, or on another autoencoder's latents.
         subprocess.CalledProcessError: The run ended with an error, which it has printed.
     """
+    if model := finished(stage, flags, folder):
+        return model
     command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
     model = folder / "model.safetensors"
-    if model.is_file():  # it is written at a run's end
-        if differences := _differences(stage, flags, model):
-            raise FolderError(f"{folder} holds a run of other settings: {'; '.join(differences)}. Rename or remove it")
-        return model
     if folder.is_dir() and any(folder.iterdir()):
         command += ["--run.resume", "true"]
     print(f"\n$ python {shlex.join(command)}", flush=True)
@@ -45,6 +43,20 @@ def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None)
     with log.open("a") as lines:
         if subprocess.run([sys.executable, *command], stdout=lines, stderr=subprocess.STDOUT).returncode:
             raise ValueError(f"the run in {folder} ended with an error, the last lines of {log}: mended, it goes on")
+    return model
+
+
+def finished(stage: str, flags: list[str], folder: Path) -> Path | None:
+    """``folder``'s model file where it is there already; raises as :func:`trained` does for one that ``flags`` would
+    not make.
+
+    For one thread at a time: reading settings changes the working directory for a moment, which all threads share.
+    """
+    model = folder / "model.safetensors"
+    if not model.is_file():  # it is written at a run's end
+        return None
+    if differences := _differences(stage, flags, model):
+        raise FolderError(f"{folder} holds a run of other settings: {'; '.join(differences)}. Rename or remove it")
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from latentdiff.config import DataConfig
 from latentdiff.stages import folders
-from latentdiff.stages.kept import Conditions, data_flags, measured, trained
+from latentdiff.stages.kept import Conditions, data_flags, finished, measured, trained
 
 # A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
 QUIET = ("--quality_images=0", "--sample_every=1000000")
@@ -126,9 +126,13 @@ def _settings(config: SweepStage, name: str) -> list[str]:
 def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
     """The models by the names of their runs, ``jobs`` trained at a time."""
 
+    settings = {name: _settings(config, name) for name in config.runs}
+    # All of those that are there before any is made: see :func:`finished`.
+    there = {name: finished("diffusion", flags, folder / name) for name, flags in settings.items()}
+
     def make(name: str) -> Path:
         log = folder / f"{name}.log" if config.jobs > 1 else None  # Bars of several runs would mix.
-        return trained("diffusion", _settings(config, name), folder / name, log)
+        return there[name] or trained("diffusion", settings[name], folder / name, log)
 
     with ThreadPoolExecutor(config.jobs) as pool:
         return dict(zip(config.runs, pool.map(make, config.runs), strict=True))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def test_runs_are_made_once_ranked_and_added_to(trainings):
     assert len(json.loads((folder / "sweep.json").read_text())["rows"]) == 3
     with pytest.raises(FolderError, match=r"other settings: diffusion\.target was v, is x0"):
         sweep.main(arguments({"base": ["--diffusion.target=x0"], "wide": ["--network.channels=[16]"]}))
+
+
+def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
+    """Whoever reads a settings file changes the working directory meanwhile, which all threads share."""
+    autoencoder.main([*DATA, *CODEC])
+    runs = {"base": [], "wide": ["--network.channels=[16]"]}
+    sweep.main(arguments(runs))
+    read = kept.check_settings
+
+    def watched(*args):
+        assert threading.current_thread() is threading.main_thread()
+        return read(*args)
+
+    monkeypatch.setattr(kept, "check_settings", watched)
+    sweep.main([*arguments(runs), "--jobs=2"])
+    assert len(trainings) == 2
 
 
 @pytest.mark.parametrize(
