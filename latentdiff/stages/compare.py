@@ -115,17 +115,18 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
 
 
 def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
-    """What stages.samplers has measured of the very models that are compared, by their names: what came with them, or
-    what lies under stages/samplers."""
+    """What stages.samplers has measured of the very models that are compared, by their names: what came with them
+    (``latent.samplers.json`` beside ``latent.safetensors``), or what lies under stages/samplers."""
     from latentdiff import shelf
     from latentdiff.report.evaluation import in_order
 
     # By the names that the report gives them, so that two of one name are two figures.
     names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
     found = {}
-    released = shelf.find(f"{evaluations[0].get('data', 'name')}/samplers.json")
+    files = {(item.get("data", "name"), Path(item.get("model", "path") or "").stem) for item in evaluations}
+    released = (shelf.find(f"{data}/{model}.samplers.json") for data, model in sorted(files))
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
-    for path in [*([released] if released else []), *own]:
+    for path in [*(path for path in released if path), *own]:
         try:
             record = json.loads(path.read_text())
             rows, model = record["rows"], record["model"]["sha256"]

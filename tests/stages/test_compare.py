@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from latentdiff import shelf
+from latentdiff.checkpoint import file_sha256
 from latentdiff.config import DataConfig
 from latentdiff.data.door import _check
 from latentdiff.report import Evaluation, ReportError
@@ -278,10 +279,11 @@ def test_the_bare_flag_means_three_budgets(monkeypatch):
     assert config.data.source == "embedded"
 
 
-def test_the_released_models_samplers_come_with_them():
-    from latentdiff import shelf
-    from latentdiff.checkpoint import file_sha256
-
-    record = json.loads(shelf.find("fashion-mnist/samplers.json").read_text())
-    assert record["model"]["sha256"] == file_sha256(shelf.find("fashion-mnist/latent.safetensors"))
-    assert len({row["sampler"] for row in record["rows"]}) >= 5
+@pytest.mark.parametrize(("model", "samplers"), [("latent", 5), ("pixel", 1)])
+def test_the_released_models_samplers_come_with_them(model, samplers):
+    path = shelf.find(f"fashion-mnist/{model}.safetensors")
+    values = {"model": {"sha256": file_sha256(path), "path": str(path)}, "data": {"name": "fashion-mnist"}}
+    evaluation = Evaluation(Path(model), "mine", values | {"kind": "diffusion"})
+    record = compare.sampler_records([evaluation])["mine"]
+    assert len({row["sampler"] for row in record["rows"]}) >= samplers
+    assert len({row["steps"] for row in record["rows"]}) >= 4
