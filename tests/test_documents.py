@@ -1,0 +1,49 @@
+"""What the README and the documents promise can be typed and followed."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
+    """Every command line of a stage, whole: in indented blocks, its continued lines joined, without comments."""
+    found = {}
+    for path in DOCUMENTS:
+        text = path.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^    python -m (latentdiff\.stages\.\w+.*)$", text, flags=re.M):
+            found.setdefault(tuple(shlex.split(line, comments=True)), path.name)
+    return [pytest.param(module, flags, id=f"{where}: {module} {flags}") for (module, *flags), where in found.items()]
+
+
+@pytest.mark.parametrize(("module", "flags"), commands())
+def test_a_command_of_the_documents_has_only_settings_that_there_are(module, flags, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main([*flags, "--print_config"])
+    assert ended.value.code in (0, None), capsys.readouterr().err
+
+
+def anchors(path):
+    """The headings' anchors, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
