@@ -279,7 +279,7 @@ def test_the_bare_flag_means_three_budgets(monkeypatch):
     assert config.data.source == "embedded"
 
 
-@pytest.mark.parametrize(("model", "samplers"), [("latent", 5), ("pixel", 1)])
+@pytest.mark.parametrize(("model", "samplers"), [("latent", 5)])
 def test_the_released_models_samplers_come_with_them(model, samplers):
     path = shelf.find(f"fashion-mnist/{model}.safetensors")
     values = {"model": {"sha256": file_sha256(path), "path": str(path)}, "data": {"name": "fashion-mnist"}}
