@@ -125,7 +125,6 @@ def _settings(config: SweepStage, name: str) -> list[str]:
 
 def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
     """The models by the names of their runs, ``jobs`` trained at a time."""
-
     settings = {name: _settings(config, name) for name in config.runs}
     # All of those that are there before any is made: see :func:`finished`.
     there = {name: finished("diffusion", flags, folder / name) for name, flags in settings.items()}
