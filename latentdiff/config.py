@@ -81,6 +81,8 @@ class AutoencoderConfig(Settings):
         encoder_blocks: Residual blocks at each resolution of the encoder.
         decoder_blocks: Residual blocks at each resolution of the decoder.
         attention: Self-attention at the coarsest resolution, in the encoder and the decoder.
+        refine_channels: Width of a residual network on the decoded pixels, after the patches are unfolded; 0 is none.
+            Layers on patches alone leave the patches' grid in the finest detail.
     """
 
     latent_channels: int = 2
@@ -89,6 +91,7 @@ class AutoencoderConfig(Settings):
     encoder_blocks: int = 1
     decoder_blocks: int = 2
     attention: bool = True
+    refine_channels: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +117,9 @@ class AutoencoderLossConfig(Settings):
             that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
-        discriminator_bands: Show it the two finest bands of detail beside the image, at unit scale: there photographs
-            and their reconstructions differ most. For small batches; the released decoder was trained in fp32.
+        discriminator_bands: Show it the two finest bands of the luma's detail beside the image, at unit scale: there
+            photographs and their reconstructions differ most. For small batches; the released decoder was trained in
+            fp32.
         discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
             makes ``adversarial_weight`` count as much more.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.

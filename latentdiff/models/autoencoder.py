@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
-from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, half
+from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, half, zero_init
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
 LOGVAR_RANGE = (-30.0, 10.0)
@@ -67,13 +67,42 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(Upsample(widths[i + 1], widths[i]) for i in range(len(widths) - 1))
         self.norm = group_norm(widths[0])
         self.head = nn.Conv2d(widths[0], image_channels * config.patch**2, 3, padding=1)
+        self.refine = None
+        if config.refine_channels:
+            self.refine = Refine(image_channels, widths[0], config.patch, config.refine_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.blocks[-1](self.middle(self.stem(z)))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
         height, width = self.image_size
-        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)[..., :height, :width]
+        x = F.silu(self.norm(x))
+        image = F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
+        return image if self.refine is None else image + self.refine(image, x)
+
+
+class Refine(nn.Module):
+    """What is added to the decoded image [b, c, h, w], from it and the last features [b, f, h / patch, w / patch].
+
+    Zero at first: a decoder that gains it stays the function that it was.
+    """
+
+    def __init__(self, image_channels: int, features: int, patch: int, channels: int):
+        super().__init__()
+        self.patch = patch
+        self.unfold = nn.Conv2d(features, channels * patch**2, 3, padding=1)
+        self.layers = nn.Sequential(
+            nn.Conv2d(image_channels + channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(channels, image_channels, 3, padding=1)),
+        )
+
+    def forward(self, image: Tensor, x: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        own = F.pixel_shuffle(self.unfold(x), self.patch)[..., :height, :width]
+        return self.layers(torch.cat([image, own], dim=1))
 
 
 class Autoencoder(nn.Module):

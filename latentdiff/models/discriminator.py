@@ -22,8 +22,10 @@ class PatchDiscriminator(nn.Module):
         channels: Width of the first layer.
         gain: What the logits are multiplied by. The norms of one bound how far two similar images' logits can be apart:
             where that is far within the hinge's margins, the loss stays at 1 and no patch is ever done with.
-        bands: Show it the two finest bands of the image's Laplacian pyramid (Burt and Adelson 1983, not decimated)
-            beside the image, at unit scale: reconstructions are wrong there, in a thousandth of the image's power.
+        bands: Show it the two finest bands of the Laplacian pyramid (Burt and Adelson 1983, not decimated) of the
+            image's luma beside the image, at unit scale: reconstructions are wrong there, in a thousandth of the
+            image's power. Not of its colours: in a JPEG they have next to no fine detail, which nobody sees, but which
+            gives every reconstruction away, and a discriminator that has found that looks for nothing else.
     """
 
     def __init__(self, image_channels: int, channels: int, gain: float = 1.0, bands: bool = False):
@@ -33,7 +35,7 @@ class PatchDiscriminator(nn.Module):
             return spectral_norm(nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, 1))
 
         self.layers = nn.Sequential(
-            convolution(image_channels * (3 if bands else 1), channels),
+            convolution(image_channels + (2 if bands else 0), channels),
             nn.LeakyReLU(0.2),
             convolution(channels, 2 * channels, 2),
             nn.LeakyReLU(0.2),
@@ -50,13 +52,22 @@ class PatchDiscriminator(nn.Module):
 
 
 def with_bands(x: Tensor) -> Tensor:
-    """Images [b, c, h, w] -> [b, 3c, h, w]: the image, what a blur takes from it, and a second, both enlarged.
+    """Images [b, c, h, w] -> [b, c + 2, h, w]: the image, what a blur takes from its luma, and a second, both enlarged.
 
     In the images' own precision also under autocast: in bf16 the bands would be rounding errors.
     """
     with torch.autocast(x.device.type, enabled=False):
-        low = _blur(x)
-        return torch.cat([x, (x - low) / BAND_SCALE, (low - _blur(low)) / BAND_SCALE], dim=1)
+        grey = _luma(x)
+        low = _blur(grey)
+        return torch.cat([x, (grey - low) / BAND_SCALE, (low - _blur(low)) / BAND_SCALE], dim=1)
+
+
+def _luma(x: Tensor) -> Tensor:
+    """[b, c, h, w] -> [b, 1, h, w]: of RGB as JPEG has it (ITU-R BT.601), of other channels their mean."""
+    if x.shape[1] != 3:
+        return x.mean(dim=1, keepdim=True)
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device, dtype=x.dtype)
+    return (x * weights[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _blur(x: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# The settings that leave an encoder and its latents as they are.
+OF_A_DECODER = {"decoder_blocks": 0, "refine_channels": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +146,16 @@ def with_decoder(
     theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
 
-    same = own.keys() == weights.keys() and all(
-        _equal_when_released(tensor, weights[name]) for name, tensor in own.items() if not name.startswith("decoder.")
+    encoders = [
+        {name: tensor for name, tensor in codec.items() if not name.startswith("decoder.")} for codec in (own, weights)
+    ]
+    same = encoders[0].keys() == encoders[1].keys() and all(
+        _equal_when_released(tensor, encoders[1][name]) for name, tensor in encoders[0].items()
     )
-    # Rebuilt, since a setting that did not exist yet when a file was written was at its default.
+    # Rebuilt, since a setting that did not exist yet when a file was written was at its default. What a decoder alone
+    # is made by may differ.
     codecs = [
-        (codec["image_shape"], rebuild(AutoencoderConfig, codec["autoencoder"]))
+        (codec["image_shape"], replace(rebuild(AutoencoderConfig, codec["autoencoder"]), **OF_A_DECODER))
         for codec in (header["codec"], theirs["codec"])
     ]
     if not same or codecs[0] != codecs[1]:
@@ -163,8 +170,9 @@ def with_decoder(
         "stage_one_sha256": checkpoint.file_sha256(autoencoder),
         "decoder": {"images_seen": made["images_seen"], "command": made["command"]},
     }
-    tensors = {**tensors, **{f"codec.{name}": tensor for name, tensor in weights.items()}}
-    return {**header, "provenance": provenance}, tensors
+    network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
+    tensors = {**network, **{f"codec.{name}": tensor for name, tensor in weights.items()}}
+    return {**header, "codec": theirs["codec"], "provenance": provenance}, tensors
 
 
 def without_codec(

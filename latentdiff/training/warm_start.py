@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff.checkpoint import CheckpointError, file_sha256, load_weights, read
 from latentdiff.training.stage_module import StageModule
@@ -39,7 +39,7 @@ def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
             if name.startswith(prefix) and name not in ("latent_mean", "latent_std")
         }
         for target in (module.network, module.ema.network):
-            load_weights(target, network, str(path))
+            load_weights(target, _with_refinement(target, network), str(path))
         if kind == "autoencoder" and module.loss.frozen_encoder:
             module.kept_statistics = (state["latent_mean"], state["latent_std"])
         spent = header["provenance"]
@@ -73,6 +73,12 @@ def _with_fitting_discriminator(module: StageModule, state: dict[str, Tensor], p
     return {name: tensor for name, tensor in state.items() if name not in theirs} | ours
 
 
+def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the module's own untrained refinement, which adds nothing yet, where they have none."""
+    ours = {name: tensor for name, tensor in module.state_dict().items() if "decoder.refine." in name}
+    return state if ours.keys() & state.keys() else state | ours
+
+
 def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no {path} to start from")
@@ -81,7 +87,8 @@ def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
         state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
-    load_weights(module, _with_fitting_discriminator(module, state, path), str(path))
+    state = _with_refinement(module, _with_fitting_discriminator(module, state, path))
+    load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
     spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}
     return {**spent, "command": next(iter(own.get("commands", [])), None)}

@@ -55,6 +55,23 @@ def test_every_pixel_of_a_patch_is_seen_and_drawn():
     assert image[:4, :4].unique().numel() == 16  # no pixel copies its neighbour
 
 
+@pytest.mark.parametrize("image_shape", [(3, 16, 16), (1, 13, 10)])
+def test_refinement_adds_nothing_at_first_and_then_looks_beyond_a_patch(image_shape):
+    config = AutoencoderConfig(patch=2, refine_channels=4, **SMALL)
+    model = Autoencoder(image_shape, config)
+    refine = model.decoder.refine
+    image = torch.randn(1, *image_shape)
+    features = torch.randn(1, SMALL["channels"][0], *(-(-side // 2) for side in image_shape[1:]))
+    assert refine(image, features).shape == image.shape
+    assert not refine(image, features).any()
+    torch.nn.init.normal_(refine.layers[-1].weight)
+    image.requires_grad_()
+    refine(image, features)[0, 0, 4, 4].backward()
+    reached = image.grad.abs().sum(dim=(0, 1)) > 0
+    assert reached[1:8, 1:8].all()  # three pixels to each side, across the borders of the patches
+    assert reached.sum() == 49
+
+
 def test_default_compresses_fashion_mnist_eightfold():
     assert Autoencoder((1, 28, 28), AutoencoderConfig()).compression == 8.0
 
@@ -93,15 +110,19 @@ def test_discriminator_judges_patches_and_each_image_alone(bands):
 
 def test_bands_are_an_images_detail_at_unit_scale():
     x = torch.randn(2, 3, 20, 23, dtype=torch.float64)
-    image, finest, fine = with_bands(x).chunk(3, dim=1)
+    image, finest, fine = with_bands(x).split([3, 1, 1], dim=1)
     assert torch.equal(image, x)
-    # What is left below the two bands is the image blurred twice.
+    # What is left below the two bands is the image's luma blurred twice.
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64) / 16.0
-    rest = x
+    luma = torch.einsum("bchw,c->bhw", x, torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64))[:, None]
+    rest = luma
     for _ in range(2):
         padded = torch.nn.functional.pad(rest, (2, 2, 2, 2), mode="reflect")
         rest = torch.einsum("bchwij,i,j->bchw", padded.unfold(2, 5, 1).unfold(3, 5, 1), taps, taps)
-    torch.testing.assert_close(image - BAND_SCALE * (finest + fine), rest)
+    torch.testing.assert_close(luma - BAND_SCALE * (finest + fine), rest)
+    # Colours alone have no place in them.
+    coloured = x + torch.randn_like(x[:, :1]) * torch.tensor([0.587, -0.299, 0.0], dtype=x.dtype)[:, None, None]
+    torch.testing.assert_close(with_bands(coloured)[:, 3:], with_bands(x)[:, 3:])
     flat = with_bands(torch.full((1, 1, 8, 8), 0.7))
     torch.testing.assert_close(flat[:, 1:], torch.zeros(1, 2, 8, 8), atol=1e-5, rtol=0.0)
     # A checkerboard, the finest that there is, is all in the finest band.

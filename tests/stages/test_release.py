@@ -18,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("inside")
 def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trained_before(workbench, tiny):
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
-    frozen = [*tiny.trainer, *tiny.codec, "--loss.frozen_encoder=true", "--name=decoder"]
+    # A decoder may gain what it had not got, such as a refinement.
+    grown = ["--model.refine_channels=4", "--loss.frozen_encoder=true"]
+    frozen = [*tiny.trainer, *tiny.codec, *grown, "--name=decoder"]
     with pytest.raises(ValueError, match="name that one with --init"):
         autoencoder.main(frozen)
     autoencoder.main([*frozen, "--init", codec])
@@ -28,7 +30,8 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     for path in (after, "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"):
         (_, before), (_, trained) = checkpoint.read(codec), checkpoint.read(path)
         changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
-        assert changed == {"decoder"}
+        gained = {".".join(name.split(".")[:2]) for name in trained.keys() - before.keys()}
+        assert (changed, gained) == ({"decoder"}, {"decoder.refine"})
 
     other = "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"
     models = f"--models=[{after}, {other}]"
@@ -42,7 +45,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     assert "It is the mean of 2 models" in Path("averaged/autoencoder.md").read_text()
     with pytest.raises(FolderError, match="there already"):
         average.main([models, "--to=averaged/model.safetensors"])
-    autoencoder.main([*tiny.trainer, *tiny.codec, "--name=unrelated", "--trainer.seed=3"])
+    autoencoder.main([*tiny.trainer, *tiny.codec, grown[0], "--name=unrelated", "--trainer.seed=3"])
     with pytest.raises(checkpoint.CheckpointError, match="have other latents"):
         average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
     with pytest.raises(checkpoint.CheckpointError, match="another kind or shape"):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from latentdiff import checkpoint
 from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import (
@@ -148,3 +149,36 @@ def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
     assert without.discriminator is None
     for own in (same, other, without):
         assert all(torch.equal(*pair) for pair in zip(weights(own.network), weights(first.network), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_a_decoder_that_gains_a_refinement_starts_as_the_function_that_it_was(tmp_path, kind):
+    def autoencoder(seed, refine_channels):
+        torch.manual_seed(seed)
+        config = AutoencoderConfig(patch=2, channels=(32,), refine_channels=refine_channels)
+        loss = AutoencoderLossConfig(perceptual_weight=0, adversarial_weight=0, frozen_encoder=True)
+        return AutoencoderModule((1, 9, 8), config, loss, SETTINGS, None)
+
+    first = autoencoder(0, 0)
+    if kind == "run":
+        path = tmp_path / "last.ckpt"
+        torch.save({"state_dict": first.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, path)
+    else:
+        path, codec = tmp_path / "model.safetensors", first.codec(torch.zeros(2, 1, 9, 8, dtype=torch.uint8))
+        header = {"codec": codec.header(), "provenance": {"images_seen": 4, "seconds": 1.0}}
+        checkpoint.save(path, "autoencoder", codec.state(), header)
+    z = torch.randn(3, *first.network.latent_shape)
+    second = autoencoder(1, 8)
+    assert not torch.allclose(second.network.decode(z), first.network.decode(z))
+    warm_start(second, path, "autoencoder")
+    for network in (second.network, second.ema.network):
+        assert torch.equal(network.decode(z), first.network.decode(z))
+    # Going on from such a one takes its refinement along.
+    torch.nn.init.normal_(second.network.decoder.refine.layers[-1].weight)
+    torch.save(
+        {"state_dict": second.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, tmp_path / "b.ckpt"
+    )
+    third = autoencoder(2, 8)
+    warm_start(third, tmp_path / "b.ckpt", "autoencoder")
+    weight = third.network.decoder.refine.layers[-1].weight
+    assert torch.equal(weight, second.network.decoder.refine.layers[-1].weight)
