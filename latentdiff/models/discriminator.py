@@ -47,8 +47,14 @@ class PatchDiscriminator(nn.Module):
         )
         self.gain, self.bands = gain, bands
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gain * self.layers(with_bands(x) if self.bands else x)
+    def forward(self, x: Tensor, offset: tuple[int, int] | None = None) -> Tensor:
+        """Logits of images, whose first row and column lie where ``offset`` (each of 0 to 3) says on the grid of four
+        pixels that the strides make; three rows and three columns of zeros then surround them."""
+        x = with_bands(x) if self.bands else x
+        if offset is not None:
+            top, left = offset
+            x = F.pad(x, (left, 3 - left, top, 3 - top))
+        return self.gain * self.layers(x)
 
 
 def with_bands(x: Tensor) -> Tensor:

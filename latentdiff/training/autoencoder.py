@@ -113,7 +113,7 @@ class AutoencoderModule(StageModule):
             for part, image in zip(self.parts(len(x)), images, strict=True):
                 weight = len(image) / len(x)
                 both = torch.cat([x[part] - dither[part], image + dither[part]])
-                real, fake = self.discriminator(both).float().chunk(2)
+                real, fake = self._judge(both).chunk(2)
                 loss = hinge_discriminator_loss(real, fake)
                 add({"discriminator": loss}, weight)
                 yield weight * loss
@@ -135,6 +135,14 @@ class AutoencoderModule(StageModule):
         if not self.loss.discriminator_bands:
             return torch.zeros(self.settings.batch_size, 1, 1, 1, device=self.device)[self.share]
         return (2.0 * draws(torch.rand, *self.network.image_shape) - 1.0) / 255.0
+
+    def _judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits, its strides' grid at another of sixteen places in each step where it sees bands.
+
+        Else its gradient would draw that grid into their fine detail.
+        """
+        step = self.images_seen // self.settings.batch_size
+        return self.discriminator(images, (step % 4, step // 4 % 4) if self.loss.discriminator_bands else None).float()
 
     def _felt(self) -> Tensor:
         """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
@@ -185,7 +193,7 @@ class AutoencoderModule(StageModule):
             total = total + self.loss.perceptual_weight * losses["perceptual"]
         (gradient,) = torch.autograd.grad(total, image)
         if dither is not None:
-            losses["adversarial"] = hinge_generator_loss(self.discriminator(image + dither).float())
+            losses["adversarial"] = hinge_generator_loss(self._judge(image + dither))
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
             if self.loss.adversarial_adaptive:

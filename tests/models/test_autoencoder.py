@@ -161,6 +161,16 @@ def test_bands_let_a_discriminator_find_faint_detail():
     assert hinge(bands=False) > 0.9
 
 
+def test_an_offset_moves_the_image_on_the_grid_of_strides():
+    net = PatchDiscriminator(1, 8, bands=True).eval()
+    x = torch.randn(2, 1, 32, 32)
+    logits = net(x, (1, 3))
+    assert logits.shape == (2, 1, 8, 8)
+    assert not torch.allclose(logits, net(x, (2, 3)))
+    # By its own zeros around it, inside those of the convolutions: the bands at its edges are those of the image alone.
+    torch.testing.assert_close(logits, net.layers(torch.nn.functional.pad(with_bands(x), (3, 0, 1, 2))))
+
+
 def test_hinge_losses():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.0])
     assert hinge_discriminator_loss(real, fake) == 0.5 * (0.25 + 0.5)

@@ -80,7 +80,7 @@ def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(m
         net = module(adversarial_weight=0.3, adversarial_start=0, discriminator_bands=bands, discriminator_channels=8)
         net.settings = TrainerConfig(batch_size=4)
         shown = []
-        monkeypatch.setattr(net.discriminator, "forward", lambda x, shown=shown: (shown.append(x), x)[1])
+        monkeypatch.setattr(net.discriminator, "forward", lambda x, offset, shown=shown: (shown.append(x), x)[1])
         monkeypatch.setattr(net, "_optimizers", lambda: [None, None])
         monkeypatch.setattr(net, "optimise", lambda optimizer, losses, parameters: list(losses))
         net.train_batch((images,))
@@ -91,6 +91,18 @@ def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(m
         assert torch.equal(levels.round().clamp(0, 255).byte(), images)
         off = (levels - images).abs()
         assert (off.max() < 1e-4) if not bands else (0.4 < off.max() <= 0.5)
+
+
+def test_a_discriminator_of_fine_detail_has_its_grid_at_every_place_in_turn(monkeypatch):
+    for bands, places in ((True, 16), (False, 1)):
+        net = module(adversarial_weight=0.3, discriminator_bands=bands, discriminator_channels=8)
+        net.settings = TrainerConfig(batch_size=4)
+        asked = []
+        monkeypatch.setattr(net.discriminator, "forward", lambda x, offset, asked=asked: (asked.append(offset), x)[1])
+        for net.images_seen in range(0, 64, 4):
+            net._judge(torch.zeros(1, 1, 8, 8))
+        assert len(set(asked)) == places
+        assert bands or asked[0] is None
 
 
 @pytest.mark.parametrize(("share", "felt"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
