@@ -83,6 +83,8 @@ class AutoencoderConfig(Settings):
         attention: Self-attention at the coarsest resolution, in the encoder and the decoder.
         refine_channels: Width of a residual network on the decoded pixels, after the patches are unfolded; 0 is none.
             Layers on patches alone leave the patches' grid in the finest detail.
+        smooth_colours: Decode RGB with the finest detail in its luma alone, about as JPEG stores photographs (4:2:0).
+            It has no weights: a trained decoder can be given it.
     """
 
     latent_channels: int = 2
@@ -92,6 +94,7 @@ class AutoencoderConfig(Settings):
     decoder_blocks: int = 2
     attention: bool = True
     refine_channels: int = 0
+    smooth_colours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
+from latentdiff.models.filters import smooth_colours
 from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, half, zero_init
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
@@ -58,6 +59,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = config.channels
         self.image_size, self.patch, self.sizes = image_size, config.patch, sizes
+        self.smooth_colours = config.smooth_colours
         self.stem = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
         middle = [ResBlock(widths[-1], widths[-1]), SelfAttention(widths[-1])] if config.attention else []
         self.middle = nn.Sequential(*middle)
@@ -78,7 +80,8 @@ class Decoder(nn.Module):
         height, width = self.image_size
         x = F.silu(self.norm(x))
         image = F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
-        return image if self.refine is None else image + self.refine(image, x)
+        image = image if self.refine is None else image + self.refine(image, x)
+        return smooth_colours(image.float()) if self.smooth_colours else image
 
 
 class Refine(nn.Module):
@@ -117,6 +120,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         if not config.channels or config.latent_channels < 1:
             raise ValueError("an autoencoder needs at least one resolution and one latent channel")
+        if config.smooth_colours and (image_shape[0] != 3 or min(image_shape[1:]) < 3):
+            raise ValueError(
+                f"smooth_colours is for RGB images of at least 3x3 pixels, not {'x'.join(map(str, image_shape))}"
+            )
         if config.patch < 1:
             raise ValueError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
         self.image_shape = tuple(image_shape)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from latentdiff.models.filters import blur, luma
+
 # Standard deviation, in [-1, 1], that the two finest bands of a photograph's detail have about.
 BAND_SCALE = 0.05
 
@@ -63,24 +65,9 @@ def with_bands(x: Tensor) -> Tensor:
     In the images' own precision also under autocast: in bf16 the bands would be rounding errors.
     """
     with torch.autocast(x.device.type, enabled=False):
-        grey = _luma(x)
-        low = _blur(grey)
-        return torch.cat([x, (grey - low) / BAND_SCALE, (low - _blur(low)) / BAND_SCALE], dim=1)
-
-
-def _luma(x: Tensor) -> Tensor:
-    """[b, c, h, w] -> [b, 1, h, w]: of RGB as JPEG has it (ITU-R BT.601), of other channels their mean."""
-    if x.shape[1] != 3:
-        return x.mean(dim=1, keepdim=True)
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device, dtype=x.dtype)
-    return (x * weights[:, None, None]).sum(dim=1, keepdim=True)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """By the binomial of five taps, along each side."""
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16.0
-    kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=x.shape[1])
+        grey = luma(x)
+        low = blur(grey)
+        return torch.cat([x, (grey - low) / BAND_SCALE, (low - blur(low)) / BAND_SCALE], dim=1)
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

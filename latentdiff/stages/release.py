@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The settings that leave an encoder and its latents as they are.
-OF_A_DECODER = {"decoder_blocks": 0, "refine_channels": 0}
+OF_A_DECODER = {"decoder_blocks": 0, "refine_channels": 0, "smooth_colours": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class ReleaseStage:
             since the model was; its encoder must be the model's own.
         codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
             autoencoder.safetensors in the same folder: the two files then go together.
+        smooth_colours: Of an autoencoder of RGB images: let it decode as ``model.smooth_colours`` says, which needs no
+            training.
         evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
             it shows.
         licence: What the card says about the data and its licence. Default: what is known of the data set.
@@ -34,6 +36,7 @@ class ReleaseStage:
     to: str
     autoencoder: str | None = None
     codec_beside: bool = False
+    smooth_colours: bool = False
     evaluation: str | None = None
     licence: str | None = None
     overwrite: bool = False
@@ -59,6 +62,8 @@ def run(config: ReleaseStage) -> Path:
         )
     header, tensors = with_codec(source, header, tensors)
     header = {**header, "provenance": thinned(header["provenance"])}
+    if config.smooth_colours:
+        header = with_smooth_colours(header)
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     if config.codec_beside:
@@ -131,6 +136,19 @@ def with_codec(
         return header, tensors
     own = {f"codec.{name}": tensor for name, tensor in codec_beside(source, named).items()}
     return {key: value for key, value in header.items() if key != "codec_file"}, {**tensors, **own}
+
+
+def with_smooth_colours(header: dict[str, Any]) -> dict[str, Any]:
+    """An autoencoder's header that says so. Raises ValueError for another model, or for other images than RGB."""
+    if header["kind"] != "autoencoder":
+        raise ValueError(
+            f"smooth_colours is a setting of an autoencoder, not of a {header['kind']}: release that one with it, and "
+            "the models that decode with it by --autoencoder"
+        )
+    if header["codec"]["image_shape"][0] != 3:
+        raise ValueError(f"smooth_colours is for RGB images, not for {header['codec']['image_shape'][0]} channel(s)")
+    codec = header["codec"]
+    return {**header, "codec": {**codec, "autoencoder": {**codec["autoencoder"], "smooth_colours": True}}}
 
 
 def with_decoder(

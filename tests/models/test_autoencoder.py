@@ -15,6 +15,7 @@ from latentdiff.models.discriminator import (
     hinge_generator_loss,
     with_bands,
 )
+from latentdiff.models.filters import blur, luma, smooth_colours
 
 SMALL = {"channels": (8, 16, 32), "encoder_blocks": 1, "decoder_blocks": 1}
 
@@ -70,6 +71,21 @@ def test_refinement_adds_nothing_at_first_and_then_looks_beyond_a_patch(image_sh
     reached = image.grad.abs().sum(dim=(0, 1)) > 0
     assert reached[1:8, 1:8].all()  # three pixels to each side, across the borders of the patches
     assert reached.sum() == 49
+
+
+def test_smooth_colours_leave_the_luma_and_take_the_finest_detail_from_the_rest():
+    torch.manual_seed(0)
+    rough = Autoencoder((3, 15, 16), AutoencoderConfig(**SMALL))
+    smooth = Autoencoder((3, 15, 16), AutoencoderConfig(smooth_colours=True, **SMALL))
+    smooth.load_state_dict(rough.state_dict())
+    z = torch.randn(2, *rough.latent_shape)
+    a, b = rough.decode(z), smooth.decode(z)
+    torch.testing.assert_close(luma(b), luma(a), atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(b - luma(b), blur(a - luma(a)), atol=1e-5, rtol=0.0)
+    grey = torch.rand(1, 1, 6, 6).expand(1, 3, 6, 6)
+    torch.testing.assert_close(smooth_colours(grey), grey)
+    with pytest.raises(ValueError, match="RGB images of at least 3x3 pixels, not 1x8x8"):
+        Autoencoder((1, 8, 8), AutoencoderConfig(smooth_colours=True, **SMALL))
 
 
 def test_default_compresses_fashion_mnist_eightfold():

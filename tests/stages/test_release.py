@@ -149,3 +149,22 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
     with pytest.raises(ValueError, match="measured another file"):
         release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
+
+
+def test_only_an_autoencoder_of_colours_can_be_given_smooth_ones(workbench):
+    header = {"kind": "autoencoder", "codec": {"image_shape": [3, 8, 8], "autoencoder": {"latent_channels": 2}}}
+    smooth = release.with_smooth_colours(header)
+    assert smooth["codec"] == {
+        "image_shape": [3, 8, 8],
+        "autoencoder": {"latent_channels": 2, "smooth_colours": True},
+    }
+    for kind, path in (
+        ("autoencoder", "autoencoder/fashion-mnist-autoencoder"),
+        ("diffusion", "diffusion/fashion-mnist-latent"),
+    ):
+        message = "RGB images, not for 1 channel" if kind == "autoencoder" else "not of a diffusion"
+        with pytest.raises(ValueError, match=message):
+            release.main(
+                ["--model", f"stages/{path}/model.safetensors", "--to", "shelf/no.safetensors", "--smooth_colours=true"]
+            )
+        assert not Path("shelf/no.safetensors").exists()
