@@ -61,6 +61,11 @@ def card(
         rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
     if decoder := made.get("decoder"):
         rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
+    codec = (header.get("codec") or {}).get("autoencoder", {})
+    if codec.get("smooth_colours"):
+        rows["Colours"] = "smoothed as they are decoded (`model.smooth_colours`)"
+        if header["kind"] == "autoencoder" and not made["config"]["model"].get("smooth_colours"):
+            rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by", "", f"    {made['command']}", ""]

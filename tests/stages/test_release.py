@@ -10,6 +10,7 @@ from PIL import Image
 
 from latentdiff import checkpoint, load
 from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
+from latentdiff.stages.card import card
 from latentdiff.stages.folders import FolderError
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -168,3 +169,26 @@ def test_only_an_autoencoder_of_colours_can_be_given_smooth_ones(workbench):
                 ["--model", f"stages/{path}/model.safetensors", "--to", "shelf/no.safetensors", "--smooth_colours=true"]
             )
         assert not Path("shelf/no.safetensors").exists()
+
+
+def test_a_card_says_whether_smooth_colours_were_trained_or_given():
+    made = {
+        "data": {"name": "celeba", "images": 10, "source": "full"},
+        "images_seen": 20,
+        "seconds": 60.0,
+        "images_per_second": 1.0,
+        "device": "a CPU",
+        "peak_memory_bytes": 1,
+        "environment": {},
+        "command": "python -m latentdiff.stages.autoencoder",
+    }
+
+    def text(smooth: bool, trained: bool) -> str:
+        codec = {"image_shape": [3, 8, 8], "autoencoder": {"smooth_colours": smooth}}
+        model = {"smooth_colours": trained}
+        header = {"kind": "autoencoder", "codec": codec, "provenance": {**made, "config": {"model": model}}}
+        return card(Path("shelf/autoencoder.safetensors"), header, 5, None, None, None)
+
+    assert "smooth" not in text(False, False)
+    assert "given to it when it was released" in text(True, False)
+    assert "smoothed as they are decoded (`model.smooth_colours`) |" in text(True, True)
