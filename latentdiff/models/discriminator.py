@@ -26,8 +26,8 @@ class PatchDiscriminator(nn.Module):
             where that is far within the hinge's margins, the loss stays at 1 and no patch is ever done with.
         bands: Show it the two finest bands of the Laplacian pyramid (Burt and Adelson 1983, not decimated) of the
             image's luma beside the image, at unit scale: reconstructions are wrong there, in a thousandth of the
-            image's power. Not of its colours: in a JPEG they have next to no fine detail, which nobody sees, but which
-            gives every reconstruction away, and a discriminator that has found that looks for nothing else.
+            image's power. Not of its colours: JPEG keeps little of their fine detail, and one that was shown it told
+            photographs of faces from reconstructions by that alone.
     """
 
     def __init__(self, image_channels: int, channels: int, gain: float = 1.0, bands: bool = False):

@@ -279,10 +279,11 @@ def test_the_bare_flag_means_three_budgets(monkeypatch):
     assert config.data.source == "embedded"
 
 
-def test_the_released_latent_models_samplers_come_with_it():
-    path = shelf.find("fashion-mnist/latent.safetensors")
+@pytest.mark.parametrize(("model", "samplers"), [("latent", 5), ("pixel", 1)])
+def test_the_released_models_samplers_come_with_them(model, samplers):
+    path = shelf.find(f"fashion-mnist/{model}.safetensors")
     values = {"model": {"sha256": file_sha256(path), "path": str(path)}, "data": {"name": "fashion-mnist"}}
-    evaluation = Evaluation(Path("latent"), "mine", values | {"kind": "diffusion"})
+    evaluation = Evaluation(Path(model), "mine", values | {"kind": "diffusion"})
     record = compare.sampler_records([evaluation])["mine"]
-    assert len({row["sampler"] for row in record["rows"]}) >= 5
+    assert len({row["sampler"] for row in record["rows"]}) >= samplers
     assert len({row["steps"] for row in record["rows"]}) >= 4
