@@ -125,6 +125,10 @@ class AutoencoderLossConfig(Settings):
             fp32.
         discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
             makes ``adversarial_weight`` count as much more.
+        feature_adversarial_weight: Weight of a second discriminator, which judges by the LPIPS trunk's features: the
+            ratio of its gradient's norm to that of LPIPS, at the features of each layer. It enters when the first one
+            does; 0 turns it off. It costs little beside LPIPS, which finds the features, and is off where that is.
+        feature_discriminator_channels: Width of its heads.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
         degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
             denoising autoencoder): Gaussian ``noise``, a ``blur``, a ``mask`` of square holes, or ``none``.
@@ -146,6 +150,8 @@ class AutoencoderLossConfig(Settings):
     discriminator_lr: float = 1e-3
     discriminator_bands: bool = False
     discriminator_gain: float = 1.0
+    feature_adversarial_weight: float = 0.0
+    feature_discriminator_channels: int = 32
     frozen_encoder: bool = False
     degradation: Literal["none", "noise", "blur", "mask"] = "none"
     degradation_strength: float = 0.3
@@ -266,6 +272,8 @@ class TrainerConfig(Settings):
         devices: GPUs to train on at once, or processes on a CPU, which share ``batch_size``. More than one are begun by
             torchrun; under torchrun or srun their number is that of the processes that were begun.
         num_nodes: Machines, each of ``devices``; on each of them torchrun or srun must begin the command.
+        strategy: What several processes share. ``ddp``: the images, each with the whole network. ``fsdp``: the weights,
+            gradients and optimiser's state of it too, for a network too large for one device; slower for a small one.
         num_threads: CPU threads; none leaves torch's choice.
     """
 
@@ -295,6 +303,7 @@ class TrainerConfig(Settings):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     num_threads: int | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -66,12 +67,36 @@ class Perceptual(nn.Module):
 
     def each(self, x: Tensor, y: Tensor) -> Tensor:
         """LPIPS of each pair of images [b, 1 or 3, h, w] in [-1, 1]: fp32 [b]."""
-        return self.distance(self._prepare(x), self._prepare(y)).float().flatten()
+        return self.between(self.features(x), self.features(y))
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each layer of :meth:`features`."""
+        return list(self.distance.chns)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The trunk's activations [b, c_l, h_l, w_l], layer by layer, for images [b, 1 or 3, h, w] in [-1, 1]."""
+        return list(self.distance.net(self.distance.scaling_layer(self._prepare(x))))
+
+    def between(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+        """LPIPS of each pair of images, from their :meth:`features`: fp32 [b]."""
+        total: Tensor | float = 0.0
+        for x, y, weigh in zip(ours, theirs, self.distance.lins, strict=True):
+            squares = (_unit(x) - _unit(y)).square()
+            total = total + weigh(squares).mean(dim=(2, 3))
+        return total.float().flatten()
 
     def _prepare(self, x: Tensor) -> Tensor:
         factor = -(-self.min_side // min(x.shape[-2:]))
         x = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
         return x.expand(-1, 3, -1, -1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Features at each position divided by their norm over the channels, as the lpips package does it."""
+    from lpips import normalize_tensor
+
+    return normalize_tensor(x)
 
 
 def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:

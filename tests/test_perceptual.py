@@ -71,3 +71,12 @@ def test_each_pair_has_its_own_distance(tmp_path):
     assert each.shape == (3,)
     torch.testing.assert_close(each[1], net(x[1:2], y[1:2]))
     torch.testing.assert_close(each.mean(), net(x, y))
+
+
+@pytest.mark.parametrize("net", ["alexnet", "vgg16"])
+def test_the_distance_between_features_is_that_of_the_lpips_package(net):
+    own = Perceptual(trunk(net), net, min_side=32)
+    x, y = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
+    features = own.features(x)
+    assert [maps.shape[1] for maps in features] == own.widths
+    torch.testing.assert_close(own.between(features, own.features(y)), own.distance(x, y).flatten())

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from latentdiff import processes
 from latentdiff.stages import launch
@@ -27,6 +27,7 @@ NETWORK += ["--autoencoder", str(RELEASED / "autoencoder.safetensors")]
 VAE = ["--model.channels", "[8,16]", "--model.attention", "false", "--validation_images", "10"]
 VAE += ["--loss.adversarial_start", "0", "--loss.discriminator_warmup", "0", "--loss.discriminator_channels", "8"]
 VAE += ["--loss.perceptual_net", "alexnet", "--loss.degradation", "noise", "--loss.adversarial_adaptive", "true"]
+VAE += ["--loss.feature_adversarial_weight", "0.5", "--loss.feature_discriminator_channels", "4"]
 
 
 @pytest.fixture
@@ -68,8 +69,25 @@ def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     assert [path.name for path in one] == [path.name for path in two]
 
 
+def test_a_run_goes_on_sharded_and_whole_again_as_if_it_had_never_been_cut(stage, tmp_path):
+    """Weights, their average and Adam's state pass through ``last.ckpt`` from one process to two and back."""
+    arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--trainer.lr_schedule", "constant"]
+    stage("diffusion", *arguments, "--trainer.max_images", "72", "--run.folder", "whole")
+    fsdp = ["--trainer.devices", "2", "--trainer.strategy", "fsdp"]
+    for images, more in ((24, []), (48, fsdp), (72, [])):
+        more = [*more, "--trainer.max_images", str(images), "--run.folder", "cut"]
+        more += ["--run.resume", "true"] if images > 24 else []
+        stage("diffusion", *arguments, *more)
+    for ours, theirs in zip(losses(tmp_path / "cut"), losses(tmp_path / "whole"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
-def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path, strategy):
     import torchvision
 
     trunk = torchvision.models.alexnet(weights=None).features.state_dict()
@@ -85,9 +103,11 @@ def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path):
         "trunk.safetensors",
     ]
     stage("autoencoder", *arguments, "--run.folder", "one")
-    stage("autoencoder", *arguments, "--trainer.devices", "3", "--run.folder", "three")
+    three = ["--trainer.devices", "3", "--trainer.strategy", strategy, "--run.folder", "three"]
+    stage("autoencoder", *arguments, *three)
     ours, theirs = losses(tmp_path / "three"), losses(tmp_path / "one")
-    assert {"reconstruction", "perceptual", "adversarial", "discriminator"} <= set(theirs[-1])
+    judged = {"adversarial", "discriminator", "feature_adversarial", "feature_discriminator"}
+    assert {"reconstruction", "perceptual", *judged} <= set(theirs[-1])
     assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
     for row, other in zip(ours, theirs, strict=True):
         # The gradient of the discriminator's last bias is zero but for rounding, which Adam makes whole steps of.

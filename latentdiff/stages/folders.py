@@ -22,6 +22,7 @@ BUDGET = (
     "trainer.num_threads",
     "trainer.devices",
     "trainer.num_nodes",
+    "trainer.strategy",
     "trainer.monitor",
     "trainer.monitor_mode",
     "trainer.stop_patience",

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from latentdiff import processes
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.evaluation.fidelity import fidelity
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.models.feature_discriminator import FeatureDiscriminator
 from latentdiff.perceptual import Perceptual
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
+from latentdiff.training.felt import Felt, discriminator_loss, felt_gradient, norm_ratios, observe
 from latentdiff.training.stage_module import StageModule, adamw
 
 
@@ -51,9 +53,18 @@ class AutoencoderModule(StageModule):
         if loss.adversarial_weight:
             width, gain, bands = loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
             self.discriminator = PatchDiscriminator(image_shape[0], width, gain, bands)
+        self.feature_discriminator: FeatureDiscriminator | None = None
+        if loss.feature_adversarial_weight and not loss.perceptual_weight:
+            raise ValueError("feature_adversarial_weight is for features that LPIPS finds: set perceptual_weight too")
+        if loss.feature_adversarial_weight and perceptual is not None:
+            self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
         self.partial = True  # the generator's and the discriminator's backward passes
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        return [self.network.encoder, self.network.decoder]
 
     def on_fit_start(self) -> None:
         if self._perceptual[0] is not None:
@@ -77,23 +88,29 @@ class AutoencoderModule(StageModule):
         settings = self.settings
         own = [*self.network.parameters(), self.log_variance]
         optimizers = [adamw(own, settings.lr, settings.betas, settings.weight_decay)]
-        if self.discriminator is not None:
+        if judges := self._judges_parameters():
             # Low momentum is what adversarial training is stable with (Radford et al. 2016; LDM uses the same).
-            optimizers.append(adamw(self.discriminator.parameters(), self.loss.discriminator_lr, (0.5, 0.9), 0.0))
+            optimizers.append(adamw(judges, self.loss.discriminator_lr, (0.5, 0.9), 0.0))
         return optimizers
+
+    def _judges_parameters(self) -> list[nn.Parameter]:
+        judges = [judge for judge in (self.discriminator, self.feature_discriminator) if judge is not None]
+        return [parameter for judge in judges for parameter in judge.parameters()]
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         optimizer, *others = self._optimizers()
         x, draws = to_float(batch[0]), self.draws()
         noise = draws(torch.randn, *self.network.latent_shape)
         seen = degrade(x, self.loss.degradation, self.loss.degradation_strength, draws)
-        felt = self._felt()
+        felt = self._felt_weights()
+        judges = self._judges_parameters()
         start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
-        adversarial = self.discriminator is not None and self.images_seen >= start
-        judged = self.discriminator is not None and self.images_seen >= start - warmup
+        adversarial = bool(judges) and self.images_seen >= start
+        judged = bool(judges) and self.images_seen >= start - warmup
         dither = self._dither(draws)
         losses: dict[str, Tensor] = {}
         images: list[Tensor] = []
+        features: list[Felt | None] = []
 
         def add(values: dict[str, Tensor], weight: float) -> None:
             for name, value in values.items():
@@ -102,10 +119,11 @@ class AutoencoderModule(StageModule):
         def generator_parts() -> Iterator[Tensor]:
             for part in self.parts(len(x)):
                 weight = len(x[part]) / len(x)
-                loss, image, values = self._surrogate(
+                loss, image, found, values = self._surrogate(
                     x[part], seen[part], noise[part], felt[part], dither[part] if adversarial else None
                 )
                 images.append(image)
+                features.append(found)
                 add(values, weight)
                 yield weight * loss
 
@@ -118,12 +136,22 @@ class AutoencoderModule(StageModule):
                 add({"discriminator": loss}, weight)
                 yield weight * loss
 
+        def feature_discriminator_parts() -> Iterator[Tensor]:
+            observe(self.feature_discriminator, features)
+            for part, found in zip(self.parts(len(x)), features, strict=True):
+                weight = len(x[part]) / len(x)
+                loss = discriminator_loss(self.feature_discriminator, found)
+                add({"feature_discriminator": loss}, weight)
+                yield weight * loss
+
         trained = self.network.decoder if self.loss.frozen_encoder else self.network
         own = list(trained.parameters())
         own += [self.log_variance] if self.log_variance.requires_grad else []
         self.optimise(optimizer, generator_parts(), own)
         if judged:
-            self.optimise(others[0], discriminator_parts(), self.discriminator.parameters())
+            own_parts = discriminator_parts() if self.discriminator is not None else ()
+            feature_parts = feature_discriminator_parts() if self.feature_discriminator is not None else ()
+            self.optimise(others[0], chain(own_parts, feature_parts), judges)
         self.ema.update(self.network, self.weights_age, self.settings.batch_size)
         return losses
 
@@ -144,7 +172,7 @@ class AutoencoderModule(StageModule):
         step = self.images_seen // self.settings.batch_size
         return self.discriminator(images, (step % 4, step // 4 % 4) if self.loss.discriminator_bands else None).float()
 
-    def _felt(self) -> Tensor:
+    def _felt_weights(self) -> Tensor:
         """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
 
         Those that are not are spread evenly over it, so that every process and every part has its share.
@@ -156,8 +184,9 @@ class AutoencoderModule(StageModule):
 
     def _surrogate(
         self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, dither: Tensor | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What to go backward through for images x, their reconstructions (detached), and the losses one by one.
+    ) -> tuple[Tensor, Tensor, Felt | None, dict[str, Tensor]]:
+        """What to go backward through for images x, their reconstructions (detached), what the LPIPS trunk found in
+        some of both, and the losses one by one.
 
         Without a dither the discriminator does not count.
 
@@ -170,7 +199,7 @@ class AutoencoderModule(StageModule):
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, losses = self._image_gradient(x, image, felt, dither)
+        gradient, found, losses = self._image_gradient(x, image, felt, dither)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -178,29 +207,28 @@ class AutoencoderModule(StageModule):
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:
             loss = loss + self.reconstruction_loss(x, image.detach())
-        return loss, image.detach(), losses
+        return loss, image.detach(), found, losses
 
     def _image_gradient(
         self, x: Tensor, image: Tensor, felt: Tensor, dither: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradient of the weighted image losses with respect to the reconstruction, and the losses one by one."""
+    ) -> tuple[Tensor, Felt | None, dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, what the LPIPS trunk found, and the
+        losses one by one."""
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
-        total = losses["reconstruction"]
+        (gradient,) = torch.autograd.grad(losses["reconstruction"], image)
+        found = None
         if self._perceptual[0] is not None:
-            some = felt.nonzero().flatten()  # of a small part perhaps none
-            each = self._perceptual[0].each(image[some], x[some]) if len(some) else 0.0 * image.sum()
-            losses["perceptual"] = (felt[some] * each).sum() / len(x)
-            total = total + self.loss.perceptual_weight * losses["perceptual"]
-        (gradient,) = torch.autograd.grad(total, image)
-        if dither is not None:
+            judge = None if dither is None else self.feature_discriminator
+            pull, found, more = felt_gradient(self._perceptual[0], judge, self.loss, x, image, felt)
+            gradient, losses = gradient + pull, losses | more
+        if dither is not None and self.discriminator is not None:
             losses["adversarial"] = hinge_generator_loss(self._judge(image + dither))
             (pull,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
             if self.loss.adversarial_adaptive:
-                squares = processes.mean(torch.stack([gradient.square().sum(), pull.square().sum()]))
-                weight = weight * (squares[0].sqrt() / (squares[1].sqrt() + 1e-12)).clamp(max=1e4)
+                weight = weight * norm_ratios([gradient], [pull])
             gradient = gradient + weight * pull
-        return gradient, losses
+        return gradient, found, losses
 
     def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""

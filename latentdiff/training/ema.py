@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from latentdiff.training.sharding import is_sharded, own_share, sharded_like, together
 
 
 class Ema(nn.Module):
@@ -20,12 +22,29 @@ class Ema(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.half_life, self.warmup = half_life, warmup
+        # Where the network is sharded, this process's shares of the average; the whole is put together for use.
+        self._shares: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module) -> None:
+        """Begin, or go on after a checkpoint was loaded, to trail behind ``network``, sharded or not."""
+        pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
+        if any(is_sharded(theirs) for _, theirs in pairs):
+            self._shares = [own_share(sharded_like(ours.detach(), theirs)).clone() for ours, theirs in pairs]
+
+    @torch.no_grad()
+    def gather(self, network: nn.Module) -> None:
+        """Make ``self.network`` whole and current. All processes must do it; without shards it always is."""
+        if self._shares is not None:
+            for ours, theirs, share in zip(self.network.parameters(), network.parameters(), self._shares, strict=True):
+                ours.copy_(together(share, theirs))
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, num_images: int) -> None:
         """Move towards ``network`` after a step of ``num_images`` that brought the total to ``images_seen``."""
         half_life = min(self.half_life, self.warmup * images_seen)
         decay = 0.5 ** (num_images / max(half_life, 1e-8))
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1.0 - decay)
+        ours = list(self.network.parameters()) if self._shares is None else self._shares
+        torch._foreach_lerp_(ours, [own_share(theirs) for theirs in network.parameters()], 1.0 - decay)
         for ours, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             ours.copy_(theirs)

@@ -72,6 +72,8 @@ def fit(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
+    # That a decoder returns a view of its image: nothing writes into it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     trainer = lightning.Trainer(
         accelerator="cuda" if device.type == "cuda" else "cpu",
         devices=processes.on_each_node(),
@@ -112,7 +114,10 @@ def _several(module: StageModule) -> dict[str, Any]:
     from lightning.pytorch.plugins.environments import TorchElasticEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
-    return {
-        "strategy": DDPStrategy(find_unused_parameters=module.partial, gradient_as_bucket_view=False),
-        "plugins": [TorchElasticEnvironment()],
-    }
+    from latentdiff.training.sharded_strategy import ShardedStrategy
+
+    if module.sharded:
+        strategy = ShardedStrategy(processes.count())
+    else:
+        strategy = DDPStrategy(find_unused_parameters=module.partial, gradient_as_bucket_view=False)
+    return {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}

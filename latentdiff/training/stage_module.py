@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from latentdiff import processes
 from latentdiff.config import TrainerConfig
 from latentdiff.data.resident import Batches, mix_seed
+from latentdiff.training import sharding
+from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 
@@ -35,6 +37,8 @@ class StageModule(lightning.LightningModule):
     """
 
     partial = False
+    network: nn.Module
+    ema: Ema
 
     def __init__(self, trainer_config: TrainerConfig):
         super().__init__()
@@ -58,9 +62,28 @@ class StageModule(lightning.LightningModule):
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
 
+    # --- several processes ----------------------------------------------------------------------------------------
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds its share of the network alone."""
+        return self.settings.strategy == "fsdp" and processes.count() > 1
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """The parts of the network that are called as modules, each to be sharded by itself."""
+        return [self.network]
+
+    def configure_model(self) -> None:
+        """Called by Lightning once the processes have met, before the optimisers are made."""
+        if self.sharded:
+            for part in self.shards:
+                sharding.shard(part, self.device)
+
     # --- one step -------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
+        self.ema.follow(self.network)
         # Here, since only a started trainer knows this process's rank and device.
         self.batches = Batches(
             *(tensor.to(self.device) for tensor in self.data),
@@ -120,10 +143,14 @@ class StageModule(lightning.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         for loss in losses:
             self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
+        if self.sharded:
+            sharding.average_gradients(parameters)
+            norm = sharding.clip_gradients(parameters, self.settings.grad_clip)
+        else:
+            norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"the gradient is {norm.item()} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
+                f"the gradient is {float(norm)} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
                 "--trainer.precision fp32; the last checkpoint is from before this step."
             )
         optimizer.step()
@@ -176,7 +203,7 @@ class StageModule(lightning.LightningModule):
         self.agree()
 
     def stop_clock(self) -> dict[str, float]:
-        """End an epoch's training time; the epoch's mean losses and its speed."""
+        """End an epoch's training time and put its averaged network together; its mean losses and its speed."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - self._clock
@@ -188,6 +215,7 @@ class StageModule(lightning.LightningModule):
             used = None if math.isnan(total) else total
         self.energy = None if used is None or self.energy is None else self.energy + used
         self.agree()
+        self.ema.gather(self.network)
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
         together = processes.mean(torch.tensor([*means.values()], dtype=torch.float64))
         means = dict(zip(means, together.tolist(), strict=True))

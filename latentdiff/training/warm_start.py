@@ -60,17 +60,19 @@ def _keep_encoder(module: StageModule, path: Path) -> None:
         module.kept_statistics = (state["latent_mean"], state["latent_std"])
 
 
-def _with_fitting_discriminator(module: StageModule, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights with the module's own discriminator, untrained, where the run had none or one of another kind."""
-    theirs, ours = (
-        {name: tensor for name, tensor in weights.items() if name.startswith("discriminator.")}
-        for weights in (state, module.state_dict())
-    )
-    if {name: tensor.shape for name, tensor in theirs.items()} == {name: tensor.shape for name, tensor in ours.items()}:
-        return state
-    if ours:
-        print(f"the discriminator begins untrained: {path} has none of this kind")
-    return {name: tensor for name, tensor in state.items() if name not in theirs} | ours
+def _with_fitting_discriminators(module: StageModule, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights with the module's own discriminators, untrained, where the run had none or ones of another kind."""
+    for kind in ("discriminator.", "feature_discriminator."):
+        theirs, ours = (
+            {name: tensor for name, tensor in weights.items() if name.startswith(kind)}
+            for weights in (state, module.state_dict())
+        )
+        if {name: x.shape for name, x in theirs.items()} == {name: x.shape for name, x in ours.items()}:
+            continue
+        if ours:
+            print(f"the {kind[:-1].replace('_', ' ')} begins untrained: {path} has none of this kind")
+        state = {name: tensor for name, tensor in state.items() if name not in theirs} | ours
+    return state
 
 
 def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +89,7 @@ def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
         state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
-    state = _with_refinement(module, _with_fitting_discriminator(module, state, path))
+    state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
     load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
     spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}

@@ -56,7 +56,7 @@ def test_image_gradient_is_the_gradient_of_the_weighted_sum():
     net = module(adversarial_weight=0.3, adversarial_adaptive=False, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
     dither = 0.1 * torch.randn(2, 1, 8, 8)
-    gradient, _ = net._image_gradient(x, image, torch.ones(2), dither)
+    gradient, *_ = net._image_gradient(x, image, torch.ones(2), dither)
     total = (image - x).abs().mean() - 0.3 * net.discriminator(image + dither).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
@@ -64,9 +64,77 @@ def test_image_gradient_is_the_gradient_of_the_weighted_sum():
 def test_adaptive_weight_is_a_ratio_of_gradient_norms():
     net = module(adversarial_weight=0.3, adversarial_adaptive=True, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    both, _ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
-    alone, _ = net._image_gradient(x, image, torch.ones(2), None)
+    both, *_ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
+    alone, *_ = net._image_gradient(x, image, torch.ones(2), None)
     torch.testing.assert_close((both - alone).norm() / alone.norm(), torch.tensor(0.3))
+
+
+class Trunk(torch.nn.Module):
+    """Stands for LPIPS: two layers of features, the mean square of their differences."""
+
+    widths = (1, 1)
+
+    def features(self, x):
+        return [x, torch.nn.functional.avg_pool2d(x.square(), 2)]
+
+    def between(self, ours, theirs):
+        return sum((x - y).square().flatten(1).mean(1) for x, y in zip(ours, theirs, strict=True))
+
+
+def judged_by_features(**loss):
+    loss = {"adversarial_weight": 0, "feature_adversarial_weight": 0.5, "adversarial_start": 0, **loss}
+    return AutoencoderModule((1, 8, 8), CONFIG, AutoencoderLossConfig(**loss), TrainerConfig(batch_size=4), Trunk())
+
+
+def test_the_pull_of_features_is_a_ratio_to_that_of_lpips_at_each_layer():
+    torch.manual_seed(0)
+    net = judged_by_features(perceptual_weight=2.0)
+    trunk, x, image = Trunk(), torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
+    found = [maps.detach().requires_grad_() for maps in trunk.features(image)]
+    own = torch.autograd.grad(2.0 * trunk.between(found, trunk.features(x)).mean(), found)
+    net.eval()  # or each look of the spectral norms would change them
+    logits = net.feature_discriminator(found)
+    others = torch.autograd.grad(-torch.stack([layer.mean() for layer in logits]).mean(), found)
+    pulls = [a + 0.5 * a.norm() / b.norm() * b for a, b in zip(own, others, strict=True)]
+    expected = torch.autograd.grad(trunk.features(image), image, pulls)[0]
+    expected = expected + torch.autograd.grad((image - x).abs().mean(), image)[0]
+    gradient, *_ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
+    torch.testing.assert_close(gradient, expected)
+    # Before it enters, LPIPS alone.
+    gradient, *_ = net._image_gradient(x, image, torch.ones(2), None)
+    total = (image - x).abs().mean() + 2.0 * trunk.between(trunk.features(image), trunk.features(x)).mean()
+    torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
+
+
+def test_features_without_lpips_are_refused_and_without_a_trunk_are_off():
+    with pytest.raises(ValueError, match="perceptual_weight"):
+        judged_by_features(perceptual_weight=0)
+    loss = AutoencoderLossConfig(adversarial_weight=0, feature_adversarial_weight=0.5)
+    net = AutoencoderModule((1, 8, 8), CONFIG, loss, TrainerConfig(), None)
+    assert net.feature_discriminator is None
+    assert len(net.configure_optimizers()) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_discriminator_of_features_is_shown_both_and_learns_to_tell_them(accumulate, monkeypatch):
+    """By the steps of the trainer, with the decoder held still; also cut into parts, of which three have no image."""
+    torch.manual_seed(0)
+    net = judged_by_features(discriminator_lr=0.02, perceptual_share=0.25)
+    net.settings = TrainerConfig(batch_size=4, accumulate=accumulate)
+    monkeypatch.setattr(net, "_optimizers", lambda: optimizers)
+    monkeypatch.setattr(net, "manual_backward", lambda loss: loss.backward())
+    optimizers = net.configure_optimizers()
+    optimizers[0].step = lambda: None
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    before = None
+    for net.images_seen in range(0, 240, 4):
+        losses = net.train_batch((images,))
+        before = before if before is not None else losses["feature_discriminator"].item()
+    assert losses["feature_discriminator"].item() < 0.6 < 0.8 < before
+    if accumulate == 1:  # else a part without any shows its first, of weight 0, as well
+        photograph = Trunk().features(images[3:].float() / 127.5 - 1.0)
+        for power, maps in zip(net.feature_discriminator.powers, photograph, strict=True):
+            torch.testing.assert_close(power, maps.square().mean(dim=(0, 2, 3)))
 
 
 def surrogate(net, x, adversarial):
@@ -109,16 +177,17 @@ def test_a_discriminator_of_fine_detail_has_its_grid_at_every_place_in_turn(monk
 def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(share, felt, monkeypatch):
     net = module(perceptual_share=share)
     net.settings = TrainerConfig(batch_size=16)
-    weights = net._felt()
+    weights = net._felt_weights()
     assert (weights.nonzero().flatten() + 1).tolist() == list(felt)
     assert weights.mean().item() == pytest.approx(1.0)
-    net._perceptual[0] = type("Net", (), {"each": lambda _, x, y: x.flatten(1).mean(1)})()
+    net._perceptual[0] = Trunk()
     x, image = torch.zeros(16, 1, 8, 8), torch.randn(16, 1, 8, 8, requires_grad=True)
-    expected = image[[i - 1 for i in felt]].mean().item()
+    some = [i - 1 for i in felt]
+    expected = Trunk().between(Trunk().features(image[some]), Trunk().features(x[some])).mean().item()
     # Cut into unequal parts, weighted as a step weights them.
     found = 0.0
     for part in (slice(0, 5), slice(5, 6), slice(6, 16)):
-        _, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], None)
+        *_, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], None)
         found += len(x[part]) / 16 * float(losses["perceptual"].detach())
     assert found == pytest.approx(expected, abs=1e-6)
 
@@ -129,7 +198,7 @@ def test_a_value_beyond_black_is_pulled_back_where_that_helps_and_pushed_no_furt
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, image, losses = surrogate(net, target, adversarial=False)
+    loss, image, _, losses = surrogate(net, target, adversarial=False)
     loss.backward()
     assert image.min() == -1.0
     assert losses["reconstruction"].item() == pytest.approx(0.75)  # half of it exactly black, half 1.5 too dark
@@ -143,7 +212,7 @@ def test_a_pixel_that_is_exactly_right_is_left_alone_whatever_the_discriminator_
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, _, _ = surrogate(net, target, adversarial=True)
+    loss, *_ = surrogate(net, target, adversarial=True)
     loss.backward()
     assert (shown.grad[..., :4] == 0).all()
     assert (shown.grad[..., 4:] != 0).any()

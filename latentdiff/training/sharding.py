@@ -1,0 +1,81 @@
+"""Fully sharded training: each process keeps a share of the weights, their gradients and the optimiser's state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from latentdiff import processes
+from latentdiff.models.layers import ResBlock
+
+
+def shard(network: nn.Module, device: torch.device) -> None:
+    """Shard a network's parameters over all processes, in place, block by block (FSDP2, torch's ``fully_shard``).
+
+    Its submodules are to be called as modules: their weights are whole only while their ``forward`` runs.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (processes.count(),))
+    for module in network.modules():
+        if isinstance(module, ResBlock) and module is not network:
+            fully_shard(module, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a share of the tensor alone."""
+    return hasattr(tensor, "full_tensor")
+
+
+def own_share(tensor: Tensor) -> Tensor:
+    """What this process holds of it: of a tensor that is not sharded, all."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
+def sharded_like(whole: Tensor, sharded: Tensor) -> Tensor:
+    """``whole``, cut as ``sharded`` is and on its device; as it is where that is not cut."""
+    if not is_sharded(sharded):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    # Without a source, each process cuts what it has, and nothing is sent.
+    own = whole.to(sharded.device)
+    return distribute_tensor(own, sharded.device_mesh, sharded.placements, src_data_rank=None)
+
+
+def together(share: Tensor, sharded: Tensor) -> Tensor:
+    """The whole tensor of all processes' shares, cut as ``sharded`` is. All processes must ask for it."""
+    if not is_sharded(sharded):
+        return share
+    from torch.distributed.tensor import DTensor
+
+    whole = DTensor.from_local(
+        share, sharded.device_mesh, sharded.placements, run_check=False, shape=sharded.shape, stride=sharded.stride()
+    )
+    return whole.full_tensor()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Of those that are whole on every process: nobody else does, where DDP does not wrap them."""
+    for parameter in parameters:
+        if not is_sharded(parameter) and parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= processes.count()
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
+    """``clip_grad_norm_`` over all processes, for parameters of which some are sharded; the norm before."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = {False: 0.0, True: 0.0}
+    for gradient in gradients:
+        squares[is_sharded(gradient)] += own_share(gradient).double().square().sum()
+    of_shares = torch.as_tensor(squares[True], device=own_share(gradients[0]).device, dtype=torch.float64)
+    norm = math.sqrt(float(squares[False]) + processes.count() * float(processes.mean(of_shares)))
+    torch._foreach_mul_([own_share(gradient) for gradient in gradients], min(1.0, largest / (norm + 1e-6)))
+    return norm
