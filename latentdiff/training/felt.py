@@ -52,14 +52,20 @@ def felt_gradient(
     reached = net.features(image[some])
     leaves = [maps.detach().requires_grad_() for maps in reached]
     losses = {"perceptual": (weights * net.between(leaves, photographs)).sum()}
-    pulls = torch.autograd.grad(loss.perceptual_weight * losses["perceptual"], leaves)
+    pulls = _live(torch.autograd.grad(loss.perceptual_weight * losses["perceptual"], leaves), leaves)
     if judge is not None:
         losses["feature_adversarial"] = (weights * each_generator_loss(judge(leaves))).sum()
-        others = torch.autograd.grad(losses["feature_adversarial"], leaves)
+        others = _live(torch.autograd.grad(losses["feature_adversarial"], leaves), leaves)
         ratios = loss.feature_adversarial_weight * norm_ratios(pulls, others)
         pulls = [own + ratio * other for own, ratio, other in zip(pulls, ratios, others, strict=True)]
     (gradient,) = torch.autograd.grad(reached, image, pulls)
     return gradient, Felt(weights, [maps.detach() for maps in leaves], photographs), losses
+
+
+def _live(gradients: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients without what the trunk's ReLUs let through nowhere: where a feature is 0, and LPIPS's gradient is no
+    number where all of a position are."""
+    return [torch.where(maps == 0.0, 0.0, own) for own, maps in zip(gradients, features, strict=True)]
 
 
 def observe(judge: FeatureDiscriminator, parts: Sequence[Felt]) -> None:

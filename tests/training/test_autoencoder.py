@@ -106,6 +106,22 @@ def test_the_pull_of_features_is_a_ratio_to_that_of_lpips_at_each_layer():
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
 
+def test_a_position_without_any_feature_makes_no_gradient_that_is_no_number():
+    """LPIPS divides by the norm of a position's features, whose own gradient at zero is 0 / 0."""
+    net = judged_by_features()
+    trunk = net._perceptual[0]
+    trunk.features = lambda x: [torch.relu(x), torch.relu(x).mean((2, 3), keepdim=True)]
+    trunk.between = lambda ours, theirs: sum(
+        (x.square().sum(1).sqrt() - y.square().sum(1).sqrt()).square().mean((1, 2))
+        for x, y in zip(ours, theirs, strict=True)
+    )
+    x, image = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
+    image[..., :4] = -1.0
+    gradient, *_ = net._image_gradient(x, image.requires_grad_(), torch.ones(2), torch.zeros(2, 1, 1, 1))
+    assert gradient.isfinite().all()
+    assert gradient[..., 4:].abs().min() > 0
+
+
 def test_features_without_lpips_are_refused_and_without_a_trunk_are_off():
     with pytest.raises(ValueError, match="perceptual_weight"):
         judged_by_features(perceptual_weight=0)
