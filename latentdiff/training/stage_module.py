@@ -78,7 +78,7 @@ class StageModule(lightning.LightningModule):
         """Called by Lightning once the processes have met, before the optimisers are made."""
         if self.sharded:
             for part in self.shards:
-                sharding.shard(part, self.device)
+                sharding.shard(part, self.trainer.strategy.root_device)  # where the module itself is not yet
 
     # --- one step -------------------------------------------------------------------------------------------------
 
