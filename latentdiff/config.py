@@ -127,7 +127,8 @@ class AutoencoderLossConfig(Settings):
             makes ``adversarial_weight`` count as much more.
         feature_adversarial_weight: Weight of a second discriminator, which judges by the LPIPS trunk's features: the
             ratio of its gradient's norm to that of LPIPS, at the features of each layer. It enters when the first one
-            does; 0 turns it off. It costs little beside LPIPS, which finds the features, and is off where that is.
+            does; 0 turns it off. It costs little beside LPIPS, which finds the features, and needs perceptual_weight;
+            without a trunk both are off. The features of a whole batch are kept, also where that is accumulated.
         feature_discriminator_channels: Width of its heads.
         frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
         degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
@@ -273,7 +274,7 @@ class TrainerConfig(Settings):
             torchrun; under torchrun or srun their number is that of the processes that were begun.
         num_nodes: Machines, each of ``devices``; on each of them torchrun or srun must begin the command.
         strategy: What several processes share. ``ddp``: the images, each with the whole network. ``fsdp``: the weights,
-            gradients and optimiser's state of it too, for a network too large for one device; slower for a small one.
+            gradients and optimiser's state of it too, which leaves its average alone whole; slower for a small one.
         num_threads: CPU threads; none leaves torch's choice.
     """
 

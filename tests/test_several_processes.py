@@ -85,6 +85,19 @@ def test_a_run_goes_on_sharded_and_whole_again_as_if_it_had_never_been_cut(stage
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+def test_a_decoder_behind_a_frozen_encoder_trains_sharded_as_whole(stage, tmp_path):
+    """Its encoder has no backward pass; the learned variance is a scalar, which cannot be sharded."""
+    arguments = [*SMALL, *VAE, "--trainer.batch_size", "12", "--loss.perceptual_weight", "0"]
+    arguments += ["--loss.feature_adversarial_weight", "0", "--loss.adversarial_weight", "0"]
+    stage("autoencoder", *arguments, "--trainer.max_images", "24", "--run.folder", "before")
+    arguments += ["--init", "before", "--loss.frozen_encoder", "true", "--loss.reconstruction", "gaussian"]
+    arguments += ["--trainer.accumulate", "2", "--trainer.grad_clip", "0.1"]
+    stage("autoencoder", *arguments, "--run.folder", "one")
+    stage("autoencoder", *arguments, "--trainer.devices", "2", "--trainer.strategy", "fsdp", "--run.folder", "two")
+    for ours, theirs in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path, strategy):

@@ -64,7 +64,8 @@ def run(config: AutoencoderStage, command: str = "") -> Path:
         with processes.first_before_others():
             trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
         if trunk is None:
-            print("perceptual loss off: the LPIPS trunk is not here and could not be downloaded")
+            more = ", and with it the discriminator of its features" if config.loss.feature_adversarial_weight else ""
+            print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")
         else:
             perceptual = Perceptual(trunk, config.loss.perceptual_net, config.loss.perceptual_min_side)
     processes.agree("the images or the LPIPS trunk", (train.fingerprint, held_out.fingerprint, perceptual is None))

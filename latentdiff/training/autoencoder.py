@@ -110,7 +110,7 @@ class AutoencoderModule(StageModule):
         dither = self._dither(draws)
         losses: dict[str, Tensor] = {}
         images: list[Tensor] = []
-        features: list[Felt | None] = []
+        features: list[Felt] = []
 
         def add(values: dict[str, Tensor], weight: float) -> None:
             for name, value in values.items():
@@ -123,7 +123,8 @@ class AutoencoderModule(StageModule):
                     x[part], seen[part], noise[part], felt[part], dither[part] if adversarial else None
                 )
                 images.append(image)
-                features.append(found)
+                if judged and self.feature_discriminator is not None:
+                    features.append(found)
                 add(values, weight)
                 yield weight * loss
 
@@ -188,7 +189,7 @@ class AutoencoderModule(StageModule):
         """What to go backward through for images x, their reconstructions (detached), what the LPIPS trunk found in
         some of both, and the losses one by one.
 
-        Without a dither the discriminator does not count.
+        Without a dither no discriminator counts.
 
         The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
         the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.

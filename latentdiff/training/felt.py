@@ -69,7 +69,10 @@ def _live(gradients: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tenso
 
 
 def observe(judge: FeatureDiscriminator, parts: Sequence[Felt]) -> None:
-    """Show the discriminator how large photographs' features are, over all parts and processes."""
+    """Show the discriminator how large photographs' features are: the mean over all parts and processes.
+
+    One that has no image of any weight shows its first.
+    """
     layers = zip(*(found.photographs for found in parts), strict=True)
     powers = [torch.stack([x.float().square().mean(dim=(0, 2, 3)) for x in layer]).mean(dim=0) for layer in layers]
     together = processes.mean(torch.cat(powers))

@@ -25,7 +25,8 @@ def shard(network: nn.Module, device: torch.device) -> None:
     for module in network.modules():
         if isinstance(module, ResBlock) and module is not network:
             fully_shard(module, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    # The outermost part too: a frozen encoder has no backward pass, after which it would be cut again.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def is_sharded(tensor: Tensor) -> bool:

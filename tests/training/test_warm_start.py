@@ -122,6 +122,34 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
         warm_start(module(), tmp_path / "broken.ckpt", "diffusion")
 
 
+def test_a_discriminator_of_features_begins_untrained_where_there_was_none(tmp_path, capsys):
+    trunk = type("Trunk", (torch.nn.Module,), {"widths": (3,)})()
+
+    def autoencoder(weight, channels=4):
+        loss = AutoencoderLossConfig(
+            adversarial_weight=0, feature_adversarial_weight=weight, feature_discriminator_channels=channels
+        )
+        return AutoencoderModule((1, 8, 8), AutoencoderConfig(channels=(32,)), loss, SETTINGS, trunk)
+
+    def save(own, path):
+        torch.save({"state_dict": own.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, path)
+        return path
+
+    without, first = autoencoder(0.0), autoencoder(0.5)
+    first.feature_discriminator.observe([torch.ones(3)])
+    bare, path = save(without, tmp_path / "bare.ckpt"), save(first, tmp_path / "last.ckpt")
+    same, other = autoencoder(0.5), autoencoder(0.5, channels=6)
+    warm_start(same, path, "autoencoder")
+    assert torch.equal(same.feature_discriminator.powers[0], torch.ones(3))
+    assert "untrained" not in capsys.readouterr().out
+    for own, source in ((other, path), (autoencoder(0.5), bare)):
+        warm_start(own, source, "autoencoder")
+        assert not own.feature_discriminator.powers[0].any()
+        assert f"the feature discriminator begins untrained: {source}" in capsys.readouterr().out
+    warm_start(without, path, "autoencoder")
+    assert without.feature_discriminator is None
+
+
 def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
     def autoencoder(seed, weight=0.1, bands=False):
         torch.manual_seed(seed)
