@@ -128,6 +128,11 @@ def assess(
             found.notes.append(f"{copied:.0%} of the images are copies of training images{through}, pixel by pixel.")
     if subject.originals is not None:
         found.metrics["reconstruction"] = fidelity(images, subject.originals)
+        if subject.originals_split == "train":
+            found.notes.append(
+                f"these are {len(images):,} training images' reconstructions: their FID to train is the one to their "
+                "originals."
+            )
     if lpips is not None:
         print("LPIPS")
         _by_lpips(found, lpips, images, subject, against)
@@ -154,6 +159,8 @@ def _by_net(
                 values["fid_infinity"] = distance_at_infinity(features.pooled, reference.test_moments, seed=seed)
     if key == "inception" and ours.logits is None:
         print("no Inception Score: these weights have no classification head, and zeros in its place would score 1.0")
+    if subject.originals_split == "train":
+        own.pop("memorisation", None)  # All of them are near to a training image, and should be.
     found.metrics[key] = own
     found.features[key] = {
         **reference.net,

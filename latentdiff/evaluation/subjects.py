@@ -42,6 +42,7 @@ class Subject:
         provenance: How the model was trained.
         shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
         originals: Of reconstructions, the real images, uint8 [n, c, h, w].
+        originals_split: Which split they are of.
         denoising: Gives the decoded states of the first images from noise on, uint8 [b, c, h, w] each.
         reconstruct: What the codec that the images came out of makes of others, uint8 [n, c, h, w]; None for pixels.
     """
@@ -55,6 +56,7 @@ class Subject:
     denoising: Callable[[], list[Tensor]] | None = None
     shared: bool = False
     originals: Tensor | None = None
+    originals_split: Literal["test", "train"] = "test"
     reconstruct: Callable[[Tensor], Tensor] | None = None
 
 
@@ -129,20 +131,22 @@ def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
 def autoencoder(
     path: Path,
     mode: Literal["reconstruction", "prior"],
-    test: ImageSet,
+    real: ImageSet,
+    split: Literal["test", "train"],
     num_images: int,
     seed: int,
     batch_size: int,
     device: torch.device,
 ) -> Subject:
-    """An autoencoder's reconstructions of test images, or its decoding of N(0, I), the VAE baseline.
+    """An autoencoder's reconstructions of ``real``, the images of ``split``, or its decoding of N(0, I), the VAE
+    baseline.
 
-    Of fewer than all test images, those are taken that :class:`~latentdiff.evaluation.measure.Reference` takes.
+    Of fewer than all images, those are taken that :class:`~latentdiff.evaluation.measure.Reference` takes.
 
     Raises :class:`~latentdiff.checkpoint.CheckpointError`, and ValueError for images of another shape or too many.
     """
     codec = load_codec(path).to(device)
-    _check_shape(path, codec, test)
+    _check_shape(path, codec, real)
     _check_finite(path, codec.model)
     parameters = sum(p.numel() for p in codec.model.parameters())
     about = {"model": _about(codec, parameters), "provenance": checkpoint.read_header(path)["provenance"]}
@@ -154,14 +158,15 @@ def autoencoder(
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         batches = (codec.decode_prior(z) for z in latents)
         return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
-    if num_images > len(test):
-        raise ValueError(f"{num_images:,} reconstructions were asked for; the test split has {len(test):,} images")
+    if num_images > len(real):
+        raise ValueError(f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images")
     # A set without classes has labels, all alike, that mean nothing.
-    labels = test.labels if test.num_classes else None
-    chosen = drawn(labels, len(test), num_images, REFERENCE_SEED)
-    originals = test.images[chosen]
+    labels = real.labels if real.num_classes else None
+    chosen = drawn(labels, len(real), num_images, REFERENCE_SEED)
+    originals = real.images[chosen]
     batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
-    return Subject("reconstruction", batches, None if labels is None else labels[chosen], originals=originals, **about)
+    labels = None if labels is None else labels[chosen]
+    return Subject("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
 
 
 def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:

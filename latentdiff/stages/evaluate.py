@@ -33,10 +33,13 @@ class EvaluateStage(SamplingConfig):
             or zip of files, an .npz (``images`` uint8 [n, h, w, c], perhaps ``labels``), or a .safetensors with
             ``images`` uint8 [n, c, h, w].
         name: Name of the row in a comparison. Default: the file's own name.
-        mode: What an autoencoder is asked for: ``reconstruction`` of the test images, which bounds any model on its
+        mode: What an autoencoder is asked for: ``reconstruction`` of real images, which bounds any model on its
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
+        reconstruct: The split whose images an autoencoder reconstructs. Those of ``train`` are many more where the test
+            split is small, for an FID to their originals that depends less on their number; PSNR and LPIPS beside those
+            of ``test`` show whether they were learned by heart.
         data: The real images.
-        num_images: How many images; none takes 10,000, or as many as the test split has.
+        num_images: How many images; none takes 10,000, or as many as the test split (``reconstruct``'s) has.
         real_images: At most this many real images of each split to measure against. Default: as many as the test split
             has, or ``num_images`` where that is more.
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
@@ -60,6 +63,7 @@ class EvaluateStage(SamplingConfig):
     checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
     name: str | None = None
     mode: Literal["reconstruction", "prior"] = "reconstruction"
+    reconstruct: Literal["test", "train"] = "test"
     data: DataConfig = field(default_factory=DataConfig)
     num_images: int | None = None
     real_images: int | None = None
@@ -189,15 +193,22 @@ def build_subject(
     of_codec = path is not None and not is_images(path) and checkpoint.read_header(path)["kind"] == "autoencoder"
     if config.mode == "prior" and not of_codec:
         raise ValueError(f"--mode prior is for autoencoders, which {config.checkpoint} is not")
+    if config.reconstruct == "train" and (config.mode == "prior" or not of_codec):
+        raise ValueError(
+            f"--reconstruct train is for an autoencoder's reconstructions, not for {config.checkpoint}"
+            + (" in --mode prior" if config.mode == "prior" else "")
+        )
     if path is not None and is_images(path):
         return subjects.images(path, test, config.num_images, config.batch_size)
-    n = config.num_images or min(10_000, len(test))
+    real = train if config.reconstruct == "train" else test
+    n = config.num_images or min(10_000, len(real))
     if path is None:
         random = {"noise": (subjects.noise, test), "gaussian": (subjects.gaussian, train)}
         make, data = random[config.checkpoint]
         return make(data, n, config.seed, config.batch_size), n
     if of_codec:
-        return subjects.autoencoder(path, config.mode, test, n, config.seed, config.batch_size, device), n
+        asked = (config.mode, real, config.reconstruct, n, config.seed, config.batch_size)
+        return subjects.autoencoder(path, *asked, device), n
     return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
 
 
@@ -225,7 +236,7 @@ def check_extras(
     if config.fid_infinity and num_images < LEAST:
         raise ValueError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
     if config.fid_infinity and subject.originals is not None:
-        raise ValueError("fid_infinity is of samples: reconstructions of the test images are no draw to continue")
+        raise ValueError("fid_infinity is of samples: reconstructions are no draw to continue")
 
 
 def _unheeded(config: EvaluateStage, subject: Subject) -> list[str]:

@@ -150,10 +150,10 @@ def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_
     checkpoint.save(path, "autoencoder", codec.state(), {"codec": codec.header(), "provenance": {}})
     test = make_images(6, 0)
     cpu = torch.device("cpu")
-    labelled = subjects.autoencoder(path, "reconstruction", test, 4, 0, 2, cpu)
+    labelled = subjects.autoencoder(path, "reconstruction", test, "test", 4, 0, 2, cpu)
     assert torch.equal(labelled.labels, test.labels[drawn(test.labels, 6, 4, REFERENCE_SEED)])
     without = replace(test, labels=torch.zeros(6, dtype=torch.long), class_names=())
-    assert subjects.autoencoder(path, "reconstruction", without, 4, 0, 2, cpu).labels is None
+    assert subjects.autoencoder(path, "reconstruction", without, "test", 4, 0, 2, cpu).labels is None
 
 
 def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(tmp_path, make_images):
@@ -178,11 +178,17 @@ def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(t
 @pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 def test_reconstructions_are_of_the_images_that_the_reference_holds():
     test = load_data(DataConfig(source="embedded"), "test")
-    subject = subjects.autoencoder(RELEASED, "reconstruction", test, 12, 5, 8, torch.device("cpu"))
+    subject = subjects.autoencoder(RELEASED, "reconstruction", test, "test", 12, 5, 8, torch.device("cpu"))
     chosen = drawn(test.labels, len(test), 12, REFERENCE_SEED)
     assert torch.equal(subject.originals, test.images[chosen])
     assert torch.equal(subject.labels, test.labels[chosen])
     assert torch.equal(torch.cat(list(subject.batches)), load_codec(RELEASED).reconstruct(subject.originals))
+    train = load_data(DataConfig(source="embedded"), "train")
+    learned = subjects.autoencoder(RELEASED, "reconstruction", train, "train", 12, 5, 8, torch.device("cpu"))
+    assert torch.equal(learned.originals, train.images[drawn(train.labels, len(train), 12, REFERENCE_SEED)])
+    assert (subject.originals_split, learned.originals_split) == ("test", "train")
+    with pytest.raises(ValueError, match="20,000 reconstructions were asked for; the train split has 10,000"):
+        subjects.autoencoder(RELEASED, "reconstruction", train, "train", 20_000, 5, 8, torch.device("cpu"))
 
 
 def test_files_in_folders_of_classes_are_of_those_classes(tmp_path, make_images):

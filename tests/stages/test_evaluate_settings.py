@@ -37,6 +37,8 @@ def theirs():
         ([*NOISE, "--name=in/side", "--run.folder=null"], "leave the / out"),
         ([*NOISE, "--mode=prior"], "for autoencoders, which noise is not"),
         (["--checkpoint=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
+        ([*NOISE, "--reconstruct=train"], "for an autoencoder's reconstructions, not for noise"),
+        (["--checkpoint=theirs.npz", "--reconstruct=train"], "reconstructions, not for theirs.npz"),
         ([*NOISE, "--inception_weights=absent.pth"], "what --inception off leaves out"),
         ([*NOISE, "--inception_taps=[64]"], "the FID Inception is off or not here, which inception_taps"),
         ([*NOISE, "--kid_subsets=0"], "kid_subsets must be at least 1, not 0"),

@@ -116,6 +116,12 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     reconstruction = json.loads(Path("stages/evaluate/autoencoder/evaluation.json").read_text())["metrics"]
     assert reconstruction["reconstruction"].keys() == {"psnr", "ssim", "lpips"}
     assert values["metrics"]["diversity"]["pairs"] == 20
+    with pytest.raises(ValueError, match="in --mode prior"):
+        evaluate.main([*common, f"--checkpoint={codec}", "--mode=prior", "--reconstruct=train", "--run.folder=never"])
+    evaluate.main([*common, f"--checkpoint={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
+    learned = json.loads(Path("reconstructed/evaluation.json").read_text())
+    assert any("40 training images' reconstructions" in warning for warning in learned["warnings"])
+    assert learned["metrics"]["reconstruction"] != reconstruction["reconstruction"]
     assert values["floors"]["diversity"]["mean"] > 0
     with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
         evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
