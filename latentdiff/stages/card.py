@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def card(
     path: Path,
     header: dict[str, Any],
     numbers: int,
-    evaluation: dict[str, Any] | None,
+    evaluations: Sequence[dict[str, Any]] = (),
     licence: str | None = None,
     samples: str | None = None,
 ) -> str:
@@ -34,7 +35,7 @@ def card(
         path: The released file.
         header: Its header.
         numbers: How many it holds.
-        evaluation: Of this file, or None.
+        evaluations: Of this file.
         licence: Of the data; None says what is known of the data set.
         samples: Name of the picture beside the card, or None.
     """
@@ -77,7 +78,7 @@ def card(
     if decoder:
         lines += ["its decoder by", "", f"    {decoder['command']}", ""]
     lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
-    if evaluation:
+    for evaluation in evaluations:
         lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
         lines += [f"- {line}" for line in _results(evaluation)]
         lines += ["", "by", "", f"    {evaluation['command']}", ""]

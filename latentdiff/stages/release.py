@@ -28,6 +28,8 @@ class ReleaseStage:
             training.
         evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
             it shows.
+        more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images,
+            which the card states too.
         licence: What the card says about the data and its licence. Default: what is known of the data set.
         overwrite: Replace a released file.
     """
@@ -38,6 +40,7 @@ class ReleaseStage:
     codec_beside: bool = False
     smooth_colours: bool = False
     evaluation: str | None = None
+    more_evaluations: tuple[str, ...] = ()
     licence: str | None = None
     overwrite: bool = False
 
@@ -68,7 +71,10 @@ def run(config: ReleaseStage) -> Path:
         header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
     if config.codec_beside:
         header, tensors = without_codec(header, tensors, target.parent / "autoencoder.safetensors")
-    evaluation = read_evaluation(config.evaluation).values if config.evaluation else None
+    if config.more_evaluations and not config.evaluation:
+        raise ValueError("more_evaluations come after the first, which --evaluation names")
+    measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
+    evaluations = [read_evaluation(folder).values for folder in measured]
     if target.exists() and not config.overwrite:
         raise FolderError(f"{target} is there already; --overwrite replaces it")
     content = {key: value for key, value in header.items() if key not in ("format", "kind")}
@@ -76,15 +82,16 @@ def run(config: ReleaseStage) -> Path:
     waiting = target.with_name(f".{target.name}")
     try:
         checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
-        if evaluation and (evaluation["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
-            raise ValueError(f"{config.evaluation} measured another file than {target}: evaluate the released file")
+        for folder, values in zip(measured, evaluations, strict=True):
+            if (values["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
+                raise ValueError(f"{folder} measured another file than {target}: evaluate the released file")
         sharing = dependants(target) if kind == "autoencoder" else []
         os.replace(waiting, target)
     finally:
         waiting.unlink(missing_ok=True)
-    samples = write_samples(Path(config.evaluation), target) if evaluation else None
+    samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    text = card(target, header, numbers, evaluation, config.licence, samples)
+    text = card(target, header, numbers, evaluations, config.licence, samples)
     checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
     for name in sharing:

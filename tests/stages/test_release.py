@@ -128,19 +128,17 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     assert load("shelf/latent.safetensors").sample(2, steps=2).shape == (2, 1, 28, 28)
     with pytest.raises(FolderError, match="is there already"):
         release.main(arguments)
-    evaluate.main(
-        [
-            "--data.source=embedded",
-            "--num_images=40",
-            "--steps=2",
-            "--inception=off",
-            "--lpips=off",
-            "--checkpoint=shelf/latent.safetensors",
-            "--run.folder=measured",
-        ]
-    )
-    release.main([*arguments, "--overwrite", "--evaluation=measured"])
+    measuring = ["--data.source=embedded", "--num_images=40", "--inception=off", "--lpips=off"]
+    measuring += ["--checkpoint=shelf/latent.safetensors"]
+    evaluate.main([*measuring, "--steps=2", "--run.folder=measured"])
+    evaluate.main([*measuring, "--steps=3", "--guidance_scale=1.5", "--run.folder=guided"])
+    with pytest.raises(ValueError, match="come after the first"):
+        release.main([*arguments, "--overwrite", "--more_evaluations=[guided]"])
+    release.main([*arguments, "--overwrite", "--evaluation=measured", "--more_evaluations=[guided]"])
     card = Path("shelf/latent.md").read_text()
+    first, second = card.split("Measured on this file, 40 images:")[1:]
+    assert "2 steps, guidance off" in first
+    assert "3 steps, guidance 1.5" in second
     assert "classifier distance to test" in card
     assert "![Samples](latent.jpg)" in card
     assert "MIT licence" in card
@@ -150,6 +148,11 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
     with pytest.raises(ValueError, match="measured another file"):
         release.main(["--model", other, "--to", "shelf/other.safetensors", "--evaluation=measured"])
+    anew = ["--model", other, "--to", "shelf/latent.safetensors", "--overwrite"]
+    release.main(anew)
+    evaluate.main([*measuring, "--steps=2", "--run.folder=measured", "--run.overwrite=true"])
+    with pytest.raises(ValueError, match="guided measured another file"):
+        release.main([*anew, "--evaluation=measured", "--more_evaluations=[guided]"])
 
 
 def test_only_an_autoencoder_of_colours_can_be_given_smooth_ones(workbench):
@@ -187,7 +190,7 @@ def test_a_card_says_whether_smooth_colours_were_trained_or_given():
         codec = {"image_shape": [3, 8, 8], "autoencoder": {"smooth_colours": smooth}}
         model = {"smooth_colours": trained}
         header = {"kind": "autoencoder", "codec": codec, "provenance": {**made, "config": {"model": model}}}
-        return card(Path("shelf/autoencoder.safetensors"), header, 5, None, None, None)
+        return card(Path("shelf/autoencoder.safetensors"), header, 5)
 
     assert "smooth" not in text(False, False)
     assert "given to it when it was released" in text(True, False)
