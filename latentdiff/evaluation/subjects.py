@@ -18,7 +18,7 @@ from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
-from latentdiff.pipeline import Request, load_diffusion
+from latentdiff.pipeline import Request, load_diffusion, locate
 from latentdiff.precision import MIN_ROWS
 from latentdiff.uses import reverse_process
 
@@ -197,13 +197,16 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
         labels = None if labels is None else labels[:first]
         return list(reverse_process(model, first, min(FRAMES, request.steps + 1), labels, **request.settings()))
 
+    sampling = request.record() | {"flops": sampling_flops(model, request)}
+    if request.guide is not None:
+        sampling["guide_sha256"] = checkpoint.file_sha256(locate(request.guide))
     return Subject(
         "diffusion",
         batches(),
         model.resolve_labels(request),
         _about(model.codec, sum(p.numel() for p in model.network.parameters()))
         | {"training_flops": training_flops(model)},
-        request.record() | {"flops": sampling_flops(model, request)},
+        sampling,
         model.header["provenance"],
         denoising,
         shared=True,
