@@ -116,12 +116,15 @@ def test_an_autoencoder_and_its_discriminators_go_on_sharded_and_whole_again(sta
         more = [*more, "--trainer.max_images", str(images), "--run.folder", "cut"]
         more += ["--run.resume", "true"] if images > 12 else []
         stage("autoencoder", *arguments, *more)
+        if images == 12:
+            begun = load_file(tmp_path / "cut" / "model.safetensors")
     for ours, theirs in zip(losses(tmp_path / "cut"), losses(tmp_path / "whole"), strict=True):
         # The gradient of the discriminator's last bias is zero but for rounding, which Adam makes whole steps of.
         assert ours == pytest.approx(theirs, rel=1e-3, abs=5e-3)
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=2e-3)
+    moved = sum((theirs[name] - begun[name]).square().sum() for name in theirs)
+    apart = sum((theirs[name] - ours[name]).square().sum() for name in theirs)
+    assert apart.sqrt() < 0.05 * moved.sqrt()
 
 
 def test_a_decoder_behind_a_frozen_encoder_trains_sharded_as_whole(stage, tmp_path):

@@ -130,8 +130,8 @@ def assess(
         found.metrics["reconstruction"] = fidelity(images, subject.originals)
         if subject.originals_split == "train":
             found.notes.append(
-                f"these are {len(images):,} training images' reconstructions: their FID to train is the one to their "
-                "originals."
+                f"these are {len(images):,} training images' reconstructions: their distances to train are those to "
+                "their originals."
             )
     if lpips is not None:
         print("LPIPS")
@@ -149,7 +149,8 @@ def _by_net(
     infinity: bool | None,
 ) -> None:
     paired, seed, subsets = subject.originals is not None, against.seed, against.subsets
-    own = measure(ours, subject.labels, reference, seed, paired, subsets)
+    learned = subject.originals_split == "train"
+    own = measure(ours, subject.labels, reference, seed, paired and not learned, subsets)
     floor = reference.floor(len(ours), seed, subsets)
     if key == "inception" and infinity is not False:
         least = LEAST if infinity else trusted(reference.net["dim"])
@@ -159,8 +160,10 @@ def _by_net(
                 values["fid_infinity"] = distance_at_infinity(features.pooled, reference.test_moments, seed=seed)
     if key == "inception" and ours.logits is None:
         print("no Inception Score: these weights have no classification head, and zeros in its place would score 1.0")
-    if subject.originals_split == "train":
-        own.pop("memorisation", None)  # All of them are near to a training image, and should be.
+    if learned:
+        # All of them are near to a training image, and should be; the classifier has learned the classes of all.
+        own.pop("memorisation", None)
+        own.pop("class_accuracy", None)
     found.metrics[key] = own
     found.features[key] = {
         **reference.net,

@@ -159,7 +159,10 @@ def autoencoder(
         batches = (codec.decode_prior(z) for z in latents)
         return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
     if num_images > len(real):
-        raise ValueError(f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images")
+        raise ValueError(
+            f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images"
+            + (". Training images are reconstructed by --reconstruct train" if split == "test" else "")
+        )
     # A set without classes has labels, all alike, that mean nothing.
     labels = real.labels if real.num_classes else None
     chosen = drawn(labels, len(real), num_images, REFERENCE_SEED)

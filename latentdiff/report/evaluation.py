@@ -52,6 +52,11 @@ class Evaluation:
         return "pixel" if self.get("model", "latent_shape") in (None, self.get("data", "image_shape")) else "latent"
 
     @property
+    def reconstructs_train(self) -> bool:
+        """Whether it is of reconstructions of training images, which an autoencoder has learned from."""
+        return self.get("reconstructed_split") == "train"
+
+    @property
     def grid(self) -> Path | None:
         """The PNG of its samples."""
         return self.folder / self.values["grid"] if self.get("grid") else None

@@ -97,6 +97,8 @@ def setting(evaluation: Evaluation) -> str:
     sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
     guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
     more = {key: value for key, value in (evaluation.get("sampling") or {}).items() if key in UNUSUAL}
+    if digest := evaluation.get("sampling", "guide_sha256"):
+        more["guide"] = f"{more['guide']} (SHA-256 {digest[:12]})"
     text = f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
     return text + "".join(f", {key.replace('_', ' ')} {value}" for key, value in more.items())
 

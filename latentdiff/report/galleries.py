@@ -43,7 +43,7 @@ def galleries(evaluations: list[Evaluation]) -> list[Gallery]:
         ),
         Gallery(
             "Reconstructions beside originals",
-            "Real test images, each row above the row of what the autoencoder makes of them.",
+            "Real images, each row above the row of what the autoencoder makes of them.",
             _pictures(evaluations, "originals", lambda item: item.picture("originals"), lambda _: ""),
         ),
         Gallery(

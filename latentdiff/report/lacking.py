@@ -43,9 +43,17 @@ def lacking_baselines(evaluations: list[Evaluation]) -> list[Lack]:
     reconstructions have no row. The commands measure as many images against the same real ones."""
     roles = {item.role for item in evaluations}
     needed = [role for role in BASELINES if role != "reconstruction" or "latent" in roles]
-    same = ["--num_images", str(evaluations[0].values["num_images"]), *_real_images(evaluations[0], "real_images")]
+    count = evaluations[0].values["num_images"]
+    more: dict[str, list[str]] = {}
+    if count > evaluations[0].values["data"]["test_images"]:
+        # So many images can be reconstructed of the training split alone, or of none.
+        if count <= evaluations[0].values["data"]["train_images"]:
+            more["reconstruction"] = ["--reconstruct", "train"]
+        else:
+            needed = [role for role in needed if role != "reconstruction"]
+    same = ["--num_images", str(count), *_real_images(evaluations[0], "real_images")]
     return [
-        Lack(BASELINES[role][0], shlex.join([*EVALUATE, *BASELINES[role][1], *same]))
+        Lack(BASELINES[role][0], shlex.join([*EVALUATE, *BASELINES[role][1], *more.get(role, []), *same]))
         for role in needed
         if role not in roles
     ]

@@ -99,8 +99,8 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         )
     if "reconstruction" in roles:
         notes["Ceiling"] = (
-            "Test images through the autoencoder and back. Diffusion on its latents can hardly do better, however long "
-            f"it trains.{_reconstruction(evaluations)}"
+            "Real images through the autoencoder and back: test images where nothing else is said. Diffusion on its "
+            f"latents can hardly do better, however long it trains.{_reconstruction(evaluations)}"
         )
     if "train_seconds" in columns:
         notes["Time, memory"] = (
@@ -125,7 +125,7 @@ def caption(evaluation: Evaluation) -> str:
         "images": "images from files",
         "prior": "random latents, decoded",
         "diffusion": setting(evaluation),
-        "reconstruction": "test images, encoded and decoded",
+        "reconstruction": f"{'training' if evaluation.reconstructs_train else 'test'} images, encoded and decoded",
     }[evaluation.values["kind"]]
     return ", ".join([made, *_known((evaluation.get("sampling", "seed"), lambda seed: f"seed {seed}"))])
 
@@ -227,8 +227,11 @@ def _subsets(evaluations: list[Evaluation]) -> str:
 
 
 def _reconstruction(evaluations: list[Evaluation]) -> str:
-    texts = _fidelity(next(item for item in evaluations if item.role == "reconstruction"))
-    return f" Reconstruction: {', '.join(texts)}." if texts else ""
+    found = [item for item in evaluations if item.role == "reconstruction"]
+    shown = next((item for item in found if not item.reconstructs_train), found[0])
+    texts = _fidelity(shown)
+    of = " of training images" if shown.reconstructs_train else ""
+    return f" Reconstruction{of}: {', '.join(texts)}." if texts else ""
 
 
 def _fidelity(evaluation: Evaluation) -> list[str]:

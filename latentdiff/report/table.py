@@ -239,7 +239,7 @@ def _about(evaluation: Evaluation) -> str:
         "images": "images from files",
         "prior": "decoded random latents",
         "pixel": f"diffusion on {by(evaluation.get('data', 'image_shape'))} pixels",
-        "reconstruction": "ceiling: reconstruction",
+        "reconstruction": "ceiling: reconstruction" + (" of training images" if evaluation.reconstructs_train else ""),
     }[evaluation.role]
 
 

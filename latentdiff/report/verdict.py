@@ -64,7 +64,9 @@ DECIDERS = (
 
 
 def _ranking(evaluations: list[Evaluation], decider: Decider) -> list[str]:
-    ranked = sorted(decider.measured(evaluations), key=lambda item: item.get(*decider.path))
+    # Reconstructions of training images are none of the test images': another measure than their row's neighbours'.
+    alike = [item for item in decider.measured(evaluations) if not item.reconstructs_train]
+    ranked = sorted(alike, key=lambda item: item.get(*decider.path))
     return [f"By {decider.metric}, best first: {', '.join(f'{item.name} {decider.text(item)}' for item in ranked)}."]
 
 

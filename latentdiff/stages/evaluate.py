@@ -41,7 +41,7 @@ class EvaluateStage(SamplingConfig):
         data: The real images.
         num_images: How many images; none takes 10,000, or as many as the test split (``reconstruct``'s) has.
         real_images: At most this many real images of each split to measure against. Default: as many as the test split
-            has, or ``num_images`` where that is more.
+            has, or ``num_images`` where that is more. With ``reconstruct`` train it is ``num_images``.
         inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
             ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
@@ -112,8 +112,9 @@ def run(config: EvaluateStage, command: str = "") -> Path:
         nets = feature_nets(test, device, config.inception, config.inception_weights)
     processes.agree("the images or the nets to measure with", [test.fingerprint, *nets])
     lpips = lpips_net(device) if config.lpips == "auto" and processes.first() else None
-    # As many real training as test images, since a Fréchet distance falls with the number on either side.
-    reals = config.real_images or max(n, len(test))
+    # As many real training as test images, since a Fréchet distance falls with the number on either side. Training
+    # images' reconstructions are measured against their own originals.
+    reals = n if config.reconstruct == "train" else config.real_images or max(n, len(test))
     check_extras(config, nets, n, min(reals, len(test)), subject)
     if processes.first():
         folder = folders.prepare(config.run, "evaluate", name, inputs=[path])
@@ -197,6 +198,11 @@ def build_subject(
         raise ValueError(
             f"--reconstruct train is for an autoencoder's reconstructions, not for {config.checkpoint}"
             + (" in --mode prior" if config.mode == "prior" else "")
+        )
+    if config.reconstruct == "train" and config.real_images not in (None, config.num_images):
+        raise ValueError(
+            "--reconstruct train measures against the originals of as many images as --num_images says: leave "
+            "--real_images out"
         )
     if path is not None and is_images(path):
         return subjects.images(path, test, config.num_images, config.batch_size)

@@ -31,6 +31,7 @@ def record(
     """What ``evaluation.json`` says of the data, the model and what was found."""
     return {
         "kind": subject.kind,
+        **({} if subject.originals is None else {"reconstructed_split": subject.originals_split}),
         "data": {
             "name": test.name,
             "source": test.source,

@@ -85,6 +85,7 @@ def run(config: ReleaseStage) -> Path:
         for folder, values in zip(measured, evaluations, strict=True):
             if (values["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
                 raise ValueError(f"{folder} measured another file than {target}: evaluate the released file")
+            check_guide(folder, values["sampling"] or {})
         sharing = dependants(target) if kind == "autoencoder" else []
         os.replace(waiting, target)
     finally:
@@ -97,6 +98,15 @@ def run(config: ReleaseStage) -> Path:
     for name in sharing:
         print(f"{name} decodes with the file that was replaced: release it again from its run, or from copies of both")
     return target
+
+
+def check_guide(folder: str, sampling: dict[str, Any]) -> None:
+    """Raise ValueError where the guide that an evaluation was made with is not there any more as it was."""
+    from latentdiff import checkpoint
+    from latentdiff.pipeline import locate
+
+    if sampling.get("guide") and checkpoint.file_sha256(locate(sampling["guide"])) != sampling.get("guide_sha256"):
+        raise ValueError(f"{folder} was guided by another file than {sampling['guide']} is now: evaluate again")
 
 
 def dependants(autoencoder: Path) -> list[Path]:

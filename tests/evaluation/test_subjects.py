@@ -235,17 +235,19 @@ def test_files_need_not_be_square(tmp_path):
     assert torch.equal(found, images)
 
 
-def test_a_guide_is_recorded_and_its_arithmetic_counted():
+def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     released = shelf.find("fashion-mnist/latent.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
     test, cpu = load_data(DataConfig(source="embedded"), "test"), torch.device("cpu")
     alone = subjects.diffusion(released, Request(num_images=2, steps=2), test, cpu).sampling
-    request = Request(num_images=2, steps=2, guide=str(released), guidance_scale=2.0)
+    guide = tmp_path / "guide.safetensors"
+    load_diffusion(released).save(guide, {})
+    request = Request(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
     guided = subjects.diffusion(released, request, test, cpu).sampling
     once = subjects.diffusion(released, Request(num_images=2, steps=1), test, cpu).sampling
     assert "guide_sha256" not in alone
-    assert guided["guide_sha256"] == checkpoint.file_sha256(released)
+    assert guided["guide_sha256"] == checkpoint.file_sha256(guide) != checkpoint.file_sha256(released)
     network = alone["flops"] - once["flops"]
     assert guided["flops"] == pytest.approx(alone["flops"] + 2 * network)
 
