@@ -43,19 +43,18 @@ def lacking_baselines(evaluations: list[Evaluation]) -> list[Lack]:
     reconstructions have no row. The commands measure as many images against the same real ones."""
     roles = {item.role for item in evaluations}
     needed = [role for role in BASELINES if role != "reconstruction" or "latent" in roles]
-    count = evaluations[0].values["num_images"]
-    more: dict[str, list[str]] = {}
-    if count > evaluations[0].values["data"]["test_images"]:
-        # So many images can be reconstructed of the training split alone, or of none.
-        if count <= evaluations[0].values["data"]["train_images"]:
-            more["reconstruction"] = ["--reconstruct", "train"]
-        else:
-            needed = [role for role in needed if role != "reconstruction"]
-    same = ["--num_images", str(count), *_real_images(evaluations[0], "real_images")]
+    first = evaluations[0]
+    count, data = first.values["num_images"], first.values["data"]
+    same = ["--num_images", str(count), *_real_images(first, "real_images")]
+    flags = {role: [*BASELINES[role][1], *same] for role in needed}
+    if "reconstruction" in needed and count > data["test_images"]:
+        # So many images can be reconstructed of the training split alone, against as many, or of neither.
+        again = [FILE, "--reconstruct", "train", "--num_images", str(count), *_real_images(first)]
+        flags["reconstruction"] = again if count <= data["train_images"] else []
     return [
-        Lack(BASELINES[role][0], shlex.join([*EVALUATE, *BASELINES[role][1], *more.get(role, []), *same]))
+        Lack(BASELINES[role][0], shlex.join([*EVALUATE, *flags[role]]))
         for role in needed
-        if role not in roles
+        if role not in roles and flags[role]
     ]
 
 

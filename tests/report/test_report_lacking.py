@@ -48,6 +48,24 @@ def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
         assert cli.parse(EvaluateStage, shlex.split(command)[3:]).num_images == 10_000
 
 
+def test_more_reconstructions_than_there_are_test_images_are_of_the_training_split(write):
+    def more(count):
+        def change(values):
+            values["num_images"] = count
+
+        return change
+
+    def asked(count):
+        latent = write(f"latent{count}", "diffusion", 9.0, 1200.0, 1500.0, change=more(count))
+        return [lack.command for lack in lacking_baselines(read(latent)) if "FILE --mode" not in lack.command]
+
+    evaluate = "python -m latentdiff.stages.evaluate --checkpoint"
+    (*_, command) = asked(20_000)
+    assert command == f"{evaluate} FILE --reconstruct train --num_images 20000"
+    assert cli.parse(EvaluateStage, shlex.split(command)[3:]).reconstruct == "train"
+    assert not any("FILE" in command for command in asked(70_000))
+
+
 def test_nothing_is_lacking_where_every_role_is_there(full):
     assert lacking_baselines(read(*full)) == []
 

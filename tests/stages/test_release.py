@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,15 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     assert "![Samples](latent.jpg)" in card
     assert "MIT licence" in card
     assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
+    shutil.copy("shelf/latent.safetensors", "shelf/guide.safetensors")
+    guided = ["--steps=2", "--guide=shelf/guide.safetensors", "--guidance_scale=2", "--run.folder=by_a_guide"]
+    evaluate.main([*measuring, *guided])
+    release.main([*arguments, "--overwrite", "--evaluation=by_a_guide"])
+    digest = checkpoint.file_sha256("shelf/guide.safetensors")
+    assert f"guide shelf/guide.safetensors (SHA-256 {digest[:12]})" in Path("shelf/latent.md").read_text()
+    load("shelf/guide.safetensors").save(Path("shelf/guide.safetensors"), {})
+    with pytest.raises(ValueError, match="guided by another file than shelf/guide"):
+        release.main([*arguments, "--overwrite", "--evaluation=by_a_guide"])
     release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
     diffusion.main([*tiny.trainer, *tiny.unet, "--name=other", "--trainer.seed=1"])
     other = "stages/diffusion/fashion-mnist-other/model.safetensors"
