@@ -56,13 +56,12 @@ def test_kids_subsets_are_a_setting(measured, inception_file):
         assert (values["inception"]["kid_test"]["subsets"], values["inception"]["kid_test"]["subset_size"]) == (10, 50)
 
 
-def test_reconstructions_of_training_images_are_measured_against_their_originals(measured, inception_file, tmp_path):
-    _, folder = measured
+def test_reconstructions_of_training_images_are_measured_against_their_originals(inception_file, tmp_path):
     codec = shelf.find("fashion-mnist/autoencoder.safetensors")
     if codec is None:
         pytest.skip("the released model is not installed")
     usual = [f"--checkpoint={codec}", "--data.source=embedded", "--num_images=100", "--fid_infinity=false"]
-    usual += [f"--inception_weights={inception_file}", "--lpips=off", f"--features_folder={folder / 'features'}"]
+    usual += [f"--inception_weights={inception_file}", "--lpips=off", f"--features_folder={tmp_path / 'features'}"]
     found = {}
     for split in ("test", "train"):
         evaluate.main([*usual, f"--reconstruct={split}", f"--name={split}", f"--run.folder={tmp_path / split}"])
