@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import subprocess
@@ -214,3 +215,19 @@ def test_pixel_values_are_drawn_where_they_were_measured(write, tmp_path):
     text = write_report(both, report).read_text()
     assert (report / "density.png").read_bytes().startswith(b"\x89PNG")
     assert "Pixel values" in text
+
+
+def test_reconstructions_of_training_images_are_called_that_and_not_ranked(write, tmp_path):
+    def learned(values):
+        values["reconstructed_split"] = "train"
+
+    folders = [write("tested", "reconstruction", 7.0), write("learned", "reconstruction", 6.0, change=learned)]
+    folders.append(write("noise", "noise", 400.0))
+    found = [read_evaluation(folder) for folder in folders]
+    text = html.unescape(write_report(found, tmp_path / "report").read_text())
+    assert "training images, encoded and decoded" in text
+    assert "test images, encoded and decoded" in text
+    assert "ceiling: reconstruction of training images" in text
+    (ranked,) = [sentence for sentence in verdict(found).split(". ") if "best first" in sentence]
+    assert "tested" in ranked
+    assert "learned" not in ranked

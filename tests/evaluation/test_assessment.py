@@ -1,0 +1,60 @@
+"""What is said of reconstructions, of test images and of those that the autoencoder learned from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from latentdiff.evaluation.assessment import Against, assess
+from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_nets import Features
+from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.subjects import Subject
+
+
+class Blocks:
+    """The means of nine blocks of an image, called a FID."""
+
+    name, metric, dim, weights_sha256, resize = "blocks", "fid", 9, "0" * 64, "none"
+    device, batch_size, class_names, caveats = torch.device("cpu"), 50, (), ()
+
+    def __call__(self, images):
+        return Features(images.float().unflatten(2, (3, 4)).unflatten(4, (3, 4)).mean(dim=(1, 3, 5)).flatten(1), None)
+
+
+@pytest.fixture
+def assessed(make_images, tmp_path):
+    def of(split):
+        sets = {"test": make_images(60, 2), "train": make_images(60, 1, "train")}
+        against = Against(train=sets["train"], test=sets["test"], real_images=60, features_folder=tmp_path, seed=0)
+        real = sets[split]
+        images = (real.images.int() + 1).clamp(max=255).to(torch.uint8)
+        subject = Subject("reconstruction", iter([images]), real.labels, originals=real.images, originals_split=split)
+        found = assess(images, subject, against, {"inception": Blocks()}, lpips=None, infinity=False)
+        distance = frechet_distance(
+            *(moments(extract(Blocks(), x, progress=False).pooled) for x in (images, real.images))
+        )
+        return found, distance
+
+    return of
+
+
+def test_reconstructions_are_measured_against_their_originals(assessed):
+    found, distance = assessed("test")
+    own = found.metrics["inception"]
+    assert own["fid_test"] == pytest.approx(distance, rel=1e-6)
+    assert "fid_test_error" not in own  # no draw of samples
+    assert "memorisation" in own
+    assert not any("reconstructions" in note for note in found.notes)
+
+
+def test_those_of_training_images_are_near_to_them_and_no_copies(assessed):
+    found, distance = assessed("train")
+    own = found.metrics["inception"]
+    assert own["fid_train"] == pytest.approx(distance, rel=1e-6)
+    assert own["fid_test"] > own["fid_train"]
+    assert own["fid_test_error"] > 0  # of the test images they are independent
+    assert "memorisation" not in own
+    assert not any("repeating" in note for note in found.notes)
+    assert any("60 training images' reconstructions" in note for note in found.notes)
+    assert found.metrics["reconstruction"]["psnr"] > 40
