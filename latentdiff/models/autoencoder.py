@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
 from latentdiff.models.filters import smooth_colours
-from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, half, zero_init
+from latentdiff.models.layers import (
+    Downsample,
+    ResBlock,
+    SelfAttention,
+    Upsample,
+    group_norm,
+    half,
+    norm_silu,
+    zero_init,
+)
+from latentdiff.models.layout import contiguous, for_convolutions
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
 LOGVAR_RANGE = (-30.0, 10.0)
@@ -40,7 +50,8 @@ class Encoder(nn.Module):
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
-        return self.head(F.silu(self.norm(self.layers(self.stem(x)))))
+        x = self.layers(self.stem(for_convolutions(x)))
+        return contiguous(self.head(norm_silu(self.norm, x)))
 
 
 class Decoder(nn.Module):
@@ -74,13 +85,13 @@ class Decoder(nn.Module):
             self.refine = Refine(image_channels, widths[0], config.patch, config.refine_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.blocks[-1](self.middle(self.stem(z)))
+        x = self.blocks[-1](self.middle(self.stem(for_convolutions(z))))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
         height, width = self.image_size
-        x = F.silu(self.norm(x))
+        x = norm_silu(self.norm, x)
         image = F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
-        image = image if self.refine is None else image + self.refine(image, x)
+        image = contiguous(image if self.refine is None else image + self.refine(image, x))
         return smooth_colours(image.float()) if self.smooth_colours else image
 
 

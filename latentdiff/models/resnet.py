@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
 from latentdiff.models.conditioning import ConditionedNetwork
-from latentdiff.models.layers import ResBlock, group_norm, zero_init
+from latentdiff.models.layers import ResBlock, group_norm, norm_silu, zero_init
+from latentdiff.models.layout import contiguous, for_convolutions
 
 
 class ResNet(ConditionedNetwork):
@@ -36,7 +36,7 @@ class ResNet(ConditionedNetwork):
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = self.stem(x)
+        x = self.stem(for_convolutions(x))
         for block in self.blocks:
             x = block(x, embedding)
-        return self.head(F.silu(self.norm(x)))
+        return contiguous(self.head(norm_silu(self.norm, x)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
 from latentdiff.models.conditioning import ConditionedNetwork
-from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, zero_init
+from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, norm_silu, zero_init
+from latentdiff.models.layout import contiguous, for_convolutions
 
 
 class Block(nn.Module):
@@ -72,7 +72,7 @@ class UNet(ConditionedNetwork):
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = self.stem(x)
+        x = self.stem(for_convolutions(x))
         skips = [x]
         for level, blocks in enumerate(self.down):
             for block in blocks:
@@ -88,4 +88,4 @@ class UNet(ConditionedNetwork):
                 x = block(torch.cat([x, skips.pop()], dim=1), embedding)
             if level < len(self.upsamples):
                 x = self.upsamples[level](x, skips[-1].shape[2:])
-        return self.head(F.silu(self.norm(x)))
+        return contiguous(self.head(norm_silu(self.norm, x)))

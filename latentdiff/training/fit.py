@@ -18,6 +18,7 @@ from latentdiff.config import TrainerConfig
 from latentdiff.precision import full_precision, resolve_device, resolve_precision
 from latentdiff.training import learning_rate
 from latentdiff.training.callbacks import Progress
+from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.stage_module import StageModule
 
 
@@ -68,6 +69,8 @@ def fit(
     device = check_settings(settings)
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = resolve_precision(settings.precision, device)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from latentdiff.config import AutoencoderConfig, NetworkConfig
+from latentdiff.models import autoencoder, layout, resnet, unet
+from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.layers import fused_attention, group_norm, plain_attention, scaled_group_norm
+from latentdiff.models.network import build_network
 
 
 @pytest.mark.parametrize("side", [(4, 4), (7, 5)])
@@ -18,9 +23,11 @@ def test_both_ways_of_attention_are_one(side):
     seed = torch.randn_like(expected)
     (wanted,) = torch.autograd.grad(expected, qkv, seed, retain_graph=True)
     for attention in (plain_attention, fused_attention):
-        found = attention(qkv, 2)
-        torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(torch.autograd.grad(found, qkv, seed)[0], wanted)
+        for lain in (torch.contiguous_format, torch.channels_last):
+            found = attention(qkv.contiguous(memory_format=lain), 2)
+            assert found.is_contiguous(memory_format=lain)
+            torch.testing.assert_close(found, expected)
+            torch.testing.assert_close(torch.autograd.grad(found, qkv, seed)[0], wanted)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -39,3 +46,85 @@ def test_scaled_group_norm_is_a_group_norm_that_is_scaled_and_shifted(layout):
         torch.autograd.grad(found, inputs, seed), torch.autograd.grad(expected, inputs, seed), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+NETWORKS = {
+    "unet": {"channels": (16, 32), "attention_levels": (1,), "head_channels": 16, "dropout": 0.2},
+    "unet additive": {"channels": (32, 64), "conditioning": "additive"},
+    "resnet": {"architecture": "resnet", "channels": (16,), "attention_levels": (), "num_res_blocks": 2},
+    "autoencoder": None,
+}
+
+
+class WholeAutoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Autoencoder((2, 9, 7), AutoencoderConfig(channels=(16, 32), patch=2, refine_channels=8))
+
+    def forward(self, x, time, labels):
+        return self.inner.decode(self.inner.encode(x).chunk(2, dim=1)[0])
+
+
+def one_step(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """The output and every gradient, in bf16, with the same dropout each time."""
+    network.zero_grad(set_to_none=True)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(*inputs)
+    output.float().square().mean().backward()
+    return [output.detach(), *(p.grad for p in network.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_computes_the_same_whatever_layout_its_convolutions_are_given(name, monkeypatch):
+    torch.manual_seed(0)
+    settings = NETWORKS[name]
+    network = WholeAutoencoder() if settings is None else build_network(2, 3, NetworkConfig(**settings))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.1)  # also those that start at zero
+    inputs = (torch.randn(4, 2, 9, 7), torch.rand(4), torch.arange(4) % 3)
+    layouts = []
+    conv2d = F.conv2d
+
+    def noted(x, *rest, **more):
+        layouts.append(layout.has_channels_last(x))
+        return conv2d(x, *rest, **more)
+
+    monkeypatch.setattr(F, "conv2d", noted)
+    found = one_step(network, inputs)
+    last = layouts.copy()
+    for module in (unet, resnet, autoencoder):
+        monkeypatch.setattr(module, "for_convolutions", lambda x: x)
+    layouts.clear()
+    expected = one_step(network, inputs)
+    assert last.count(True) > 0.8 * len(last)  # a map of one channel lies both ways
+    assert not any(layouts)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.is_contiguous()
+        # Kernels of another layout may add in another order, and bf16 has eight bits.
+        assert (ours - theirs).norm() <= 0.02 * theirs.norm() + 1e-6
+
+
+def test_nothing_is_laid_out_anew_in_fp32():
+    x = torch.randn(2, 3, 4, 4)
+    assert layout.for_convolutions(x) is x
+    assert layout.contiguous(x) is x
+    assert layout.like(x, x) is x
+    assert layout.has_channels_last(layout.for_convolutions(x.bfloat16()))
+
+
+def test_a_gradient_goes_back_in_the_layout_that_it_is_wanted_in():
+    x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    y = layout.contiguous(x)
+    z = layout.like(y, x)
+    assert y.is_contiguous()
+    assert layout.has_channels_last(z)
+    gradients = {}
+    for name, tensor in {"x": x, "y": y}.items():
+        tensor.register_hook(lambda gradient, name=name: gradients.setdefault(name, gradient))
+    seed = torch.randn(2, 3, 4, 5)
+    z.backward(seed)
+    assert gradients["y"].is_contiguous()
+    assert layout.has_channels_last(gradients["x"])
+    torch.testing.assert_close(x.grad, seed)
