@@ -36,10 +36,13 @@ class Bench:
     peers: Peers
     inception_weights: str | None = None
 
-    def race(self, turns: Mapping[Name, Turn]) -> dict[Name, Timing]:
-        """:func:`~latentdiff.benchmark.timing.interleaved` within this scale's time, fp32 being fp32 for everybody."""
+    def race(self, turns: Mapping[Name, Turn], least: int = 0) -> dict[Name, Timing]:
+        """:func:`~latentdiff.benchmark.timing.interleaved` within this scale's time, fp32 being fp32 for everybody.
+
+        ``least`` asks for more rounds than this scale's least.
+        """
         with full_precision():
-            return interleaved(turns, self.scale.seconds, self.scale.least)
+            return interleaved(turns, self.scale.seconds, max(least, self.scale.least))
 
     def once(self, turns: Mapping[Name, Turn]) -> dict[Name, Timing]:
         """A single round without a warm-up, of what takes minutes."""

@@ -52,15 +52,20 @@ def paths(bench: Bench) -> dict[str, Path]:
 
 
 def growth(bench: Bench) -> Iterator[Row | Growth]:
-    """Seconds of training and of sampling an image and the memory of training, at every side; then the exponents."""
+    """Training and sampling at the side that is judged, in a batch such as one trains with; then these and the memory
+    of training at every side, in the small batch that the largest side allows; then the exponents."""
     scale, every = bench.scale, paths(bench)
+    for measure in (_training, _sampling):
+        yield measure(bench, JUDGED, every, scale.judged_batch, Target(at_least=TIMES))
+    # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
+    every = {name: path for name, path in every.items() if name != SAME}
     rows: list[Row] = []
     for side in scale.growth:
-        # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
-        here = {name: path for name, path in every.items() if side == JUDGED or name != SAME}
-        for measure in (_training, _sampling, _memory):
-            rows.append(measure(bench, side, here))
+        for measure in (_training, _sampling):
+            rows.append(measure(bench, side, every, scale.growth_batch, Target()))
             yield rows[-1]
+        rows.append(_memory(bench, side, every))
+        yield rows[-1]
     if len(scale.growth) > 1:
         for what in ("training", "sampling", "peak memory of training"):
             yield _fitted(what, [row for row in rows if row.what.startswith(f"{what}, ")], scale.growth)
@@ -75,16 +80,12 @@ def _fitted(what: str, rows: list[Row], sides: tuple[int, ...]) -> Growth:
     return Growth(part=PART, what=what, unit=unit, sides=sides, values=values, exponents=exponents)
 
 
-def _row(bench: Bench, what: str, side: int, figures: dict[str, Figure], **more: Any) -> Row:
-    return Row(part=PART, what=f"{what}, {side} px, batch {bench.scale.growth_batch}", figures=figures, **more)
+def _row(what: str, side: int, batch: int, figures: dict[str, Figure], **more: Any) -> Row:
+    return Row(part=PART, what=f"{what}, {side} px, batch {batch}", figures=figures, **more)
 
 
-def _target(side: int) -> Target:
-    return Target(at_least=TIMES) if side == JUDGED else Target()
-
-
-def _training(bench: Bench, side: int, every: dict[str, Path]) -> Row:
-    batch, steps = bench.scale.growth_batch, bench.scale.training_steps
+def _training(bench: Bench, side: int, every: dict[str, Path], batch: int, target: Target) -> Row:
+    steps = bench.scale.training_steps
     turns = {
         name: our_turn(side, path.autoencoder, path.network, bench.trainer(batch), steps, bench.device)
         for name, path in every.items()
@@ -95,11 +96,11 @@ def _training(bench: Bench, side: int, every: dict[str, Path]) -> Row:
     flops = training_flops(model_of(first, bench.scale.growth_setting.latent))
     work = training_work(batch * flops, first.module.network, [])
     floor = batch / bench.limits.seconds(work, bench.dtype)
-    return _row(bench, "training", side, figures, unit="images/s", floor=floor, target=_target(side))
+    return _row("training", side, batch, figures, unit="images/s", floor=floor, target=target)
 
 
-def _sampling(bench: Bench, side: int, every: dict[str, Path]) -> Row:
-    scale, batch = bench.scale, bench.scale.growth_batch
+def _sampling(bench: Bench, side: int, every: dict[str, Path], batch: int, target: Target) -> Row:
+    scale = bench.scale
     models = {name: untrained_model(side, path.autoencoder, path.network, bench.device) for name, path in every.items()}
     samplers = {name: our_sampler(model, batch) for name, model in models.items()}
     timings = race_samplers(bench, samplers, scale.steps, scale.growth_steps, once=False)
@@ -108,12 +109,12 @@ def _sampling(bench: Bench, side: int, every: dict[str, Path]) -> Row:
     note = f"sampling: {scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
     work = request_work(next(iter(models.values())), Request(num_images=batch, steps=scale.steps))
     floor = batch / bench.limits.seconds(work, torch.float32)
-    return _row(bench, "sampling", side, figures, unit="images/s", floor=floor, target=_target(side), note=note)
+    return _row("sampling", side, batch, figures, unit="images/s", floor=floor, target=target, note=note)
 
 
 def _memory(bench: Bench, side: int, every: dict[str, Path]) -> Row:
-    settings, small = bench.trainer(bench.scale.growth_batch), bench.trainer(1)
-    every = {name: path for name, path in every.items() if name != SAME}  # Tells as much, and takes a process more.
+    batch = bench.scale.growth_batch
+    settings, small = bench.trainer(batch), bench.trainer(1)
     cases = [
         Case(
             our_turn,
@@ -124,4 +125,4 @@ def _memory(bench: Bench, side: int, every: dict[str, Path]) -> Row:
     ]
     figures = {name: Figure.single(peak.own / 1e6) for name, peak in zip(every, peak_memories(cases), strict=True)}
     note = f"memory: of a process of its own, above what training on one image of {SMALL} px had taken in it"
-    return _row(bench, "peak memory of training", side, figures, unit="MB", more_is_better=False, note=note)
+    return _row("peak memory of training", side, batch, figures, unit="MB", more_is_better=False, note=note)

@@ -49,6 +49,7 @@ class Scale:
         growth: Sides in pixels.
         growth_setting: The networks that grow; its pixel network gives the shape, its latent one the parameters.
         growth_batch: Images at a time, at every side.
+        judged_batch: Images at a time where latents and pixels are judged.
         growth_steps: Two numbers of sampling steps that ``steps`` are extrapolated from.
         loader_images, loader_batch: Of the data path.
         peak_seconds: What finding each of the machine's limits may take.
@@ -72,6 +73,7 @@ class Scale:
     growth: tuple[int, ...]
     growth_setting: Setting
     growth_batch: int
+    judged_batch: int
     growth_steps: tuple[int, int]
     loader_images: int
     loader_batch: int
@@ -129,6 +131,7 @@ FULL = Scale(
     growth=(32, 64, 128, 256),
     growth_setting=setting_64(32, 64, 16),
     growth_batch=8,
+    judged_batch=32,
     growth_steps=(1, 4),
     loader_images=20_000,
     loader_batch=128,
@@ -154,6 +157,7 @@ QUICK = Scale(
     growth=(32, 64),
     growth_setting=setting_64(8, 16, 4),
     growth_batch=4,
+    judged_batch=8,
     growth_steps=(1, 4),
     loader_images=10_000,
     loader_batch=128,

@@ -11,8 +11,10 @@ import torch
 
 from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, several, stage_one, stage_two
 from latentdiff.benchmark import whole_process as processes
+from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.peers import DDP, DIFFUSERS
 from latentdiff.benchmark.rows import Growth, Row
+from latentdiff.benchmark.timing import Timing
 from latentdiff.stages.benchmark import BenchmarkStage, measure
 
 
@@ -88,21 +90,32 @@ def test_inception_is_measured_where_its_weights_are(alone, inception_file):
     assert row.share_of_limit > 0
 
 
-def test_growth(bench):
+def test_growth(bench, monkeypatch):
+    monkeypatch.setattr(growth, "JUDGED", 8)
     found = list(growth.growth(bench))
     rows, fits = ([each for each in found if isinstance(each, kind)] for kind in (Row, Growth))
     check(rows)
+    judged, rows = rows[:2], rows[2:]
+    assert [row.what for row in judged] == ["training, 8 px, batch 3", "sampling, 8 px, batch 3"]
+    assert all(set(row.figures) == {"latents", "pixels", growth.SAME} and row.target.at_least for row in judged)
     assert len(rows) == 6
+    assert not any(row.target.at_least for row in rows)
     assert [fit.what for fit in fits] == ["training", "sampling", "peak memory of training"]
     assert all(set(fit.exponents) == {"latents", "pixels"} for fit in fits)
     assert fits[0].values["pixels"][1] == 1 / rows[3].figures["pixels"].value
 
 
-def test_overhead_and_loader(alone):
-    step, over = overhead.lightning(alone)
+def test_overhead_is_the_median_of_what_each_round_says(alone, monkeypatch):
+    seconds = {"latentdiff": Timing((2.0, 3.0, 9.0)), "bare loop": Timing((1.0, 2.0, 8.0))}
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "race", lambda self, turns, least=0: seconds)
+        _, over = overhead.lightning(alone)
+    assert over.ours.value == pytest.approx(50.0)
+    step, _ = overhead.lightning(alone)
     check([step])
-    ratio = step.figures["latentdiff"].value / step.figures["bare loop"].value
-    assert over.ours.value == pytest.approx(100 * (ratio - 1))
+
+
+def test_loader(alone):
     (row,) = check(list(overhead.loader(alone)))
     assert set(row.figures) == {"latentdiff", "DataLoader"}
 
