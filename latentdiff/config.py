@@ -121,8 +121,7 @@ class AutoencoderLossConfig(Settings):
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
         discriminator_bands: Show it the two finest bands of the luma's detail beside the image, at unit scale: there
-            photographs and their reconstructions differ most. For small batches; the released decoder was trained in
-            fp32.
+            photographs and their reconstructions differ most. For small batches.
         discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
             makes ``adversarial_weight`` count as much more.
         feature_adversarial_weight: Weight of a second discriminator, which judges by the LPIPS trunk's features: the
