@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.stage_module import peak_memory_of_process
 
 AT_ONCE = 2  # Processes: nothing is timed while they run.
@@ -72,6 +73,7 @@ def _peak() -> int:
 
 
 def main() -> None:
+    keep_freed_memory()  # as our trainers do, for everybody
     build, arguments, first = pickle.load(sys.stdin.buffer)
     if first is not None:
         build(*first)()

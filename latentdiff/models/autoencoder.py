@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
-        x = self.layers(self.stem(for_convolutions(x)))
+        x = self.layers(for_convolutions(self.stem(for_convolutions(x))))
         return contiguous(self.head(norm_silu(self.norm, x)))
 
 
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
             self.refine = Refine(image_channels, widths[0], config.patch, config.refine_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.blocks[-1](self.middle(self.stem(for_convolutions(z))))
+        x = self.blocks[-1](self.middle(for_convolutions(self.stem(for_convolutions(z)))))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
         height, width = self.image_size

@@ -36,7 +36,7 @@ class ResNet(ConditionedNetwork):
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = self.stem(for_convolutions(x))
+        x = for_convolutions(self.stem(for_convolutions(x)))
         for block in self.blocks:
             x = block(x, embedding)
         return contiguous(self.head(norm_silu(self.norm, x)))

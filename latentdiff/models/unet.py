@@ -72,7 +72,7 @@ class UNet(ConditionedNetwork):
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = self.stem(for_convolutions(x))
+        x = for_convolutions(self.stem(for_convolutions(x)))
         skips = [x]
         for level, blocks in enumerate(self.down):
             for block in blocks:

@@ -61,11 +61,14 @@ def run(config: BenchmarkStage, command: str = "") -> Path:
     from latentdiff.benchmark.peers import Peers
     from latentdiff.benchmark.scale import FULL, QUICK
     from latentdiff.precision import resolve_device, resolve_precision
+    from latentdiff.training.memory import keep_freed_memory
 
     if config.threads:
         torch.set_num_threads(config.threads)
         os.environ["OMP_NUM_THREADS"] = str(config.threads)  # Of the processes that are begun.
     device, scale = resolve_device(config.device), QUICK if config.quick else FULL
+    if device.type == "cpu":
+        keep_freed_memory()  # Our trainers do; here everybody is to have it, whoever comes first.
     bench = Bench(
         scale=scale,
         device=device,
