@@ -27,8 +27,8 @@ class BenchmarkStage(Settings):
     """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
 
     A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
-    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
-    15 minutes on two cores that do nothing else; peers come with pip install "latentdiff[peers]".
+    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. About
+    12 minutes on two cores that do nothing else, more on slow ones; peers come with pip install "latentdiff[peers]".
 
     Args:
         quick: Smaller batches, fewer sides and repetitions, no several processes: under 3 minutes, and noisier.
