@@ -27,6 +27,7 @@ class Bench:
         limits: The machine's.
         peers: Who is here.
         inception_weights: The FID Inception's file, or none to look for it.
+        divisor: What the scale's batches have been divided by, since the machine is slow.
     """
 
     scale: Scale
@@ -35,14 +36,17 @@ class Bench:
     limits: Limits
     peers: Peers
     inception_weights: str | None = None
+    divisor: int = 1
 
-    def race(self, turns: Mapping[Name, Turn], least: int = 0) -> dict[Name, Timing]:
+    def race(self, turns: Mapping[Name, Turn], least: int = 0, warm_up: int = 1) -> dict[Name, Timing]:
         """:func:`~latentdiff.benchmark.timing.interleaved` within this scale's time, fp32 being fp32 for everybody.
 
-        ``least`` asks for more rounds than this scale's least.
+        ``least`` asks for more rounds than this scale's least; ``warm_up`` is 0 where the contenders are warm.
         """
         with full_precision():
-            return interleaved(turns, self.scale.seconds, max(least, self.scale.least))
+            return interleaved(
+                turns, self.scale.seconds, max(least, self.scale.least), self.scale.most_seconds, warm_up
+            )
 
     def once(self, turns: Mapping[Name, Turn]) -> dict[Name, Timing]:
         """A single round without a warm-up, of what takes minutes."""

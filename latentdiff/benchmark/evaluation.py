@@ -72,7 +72,7 @@ def distance(bench: Bench) -> Row:
     a, b = (moments(torch.randn(2 * d, d, generator=generator) @ mix + shift) for shift in (0.0, 0.1))
 
     def ours() -> float:
-        # Of new moments: a reference's root is kept where it is used again.
+        # Of new moments: a reference's factor is kept where it is used again.
         return frechet_distance(a, Moments(b.mean, b.cov, b.count))
 
     def by_scipy() -> float:

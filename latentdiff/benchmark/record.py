@@ -48,11 +48,13 @@ def part_table(record: dict[str, Any], part: str) -> str:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """Targets met, the machine's limits, who was left out."""
+    """Targets met, the machine's limits, batches made smaller, who was left out."""
     met, of = judged(record["rows"])
     limits = record["limits"]
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in limits["flops"].items())
     lines = [f"{met} of {of} targets met. Limits: {peaks}, {limits['bandwidth'] / 1e9:.1f} GB/s."]
+    if record["divisor"] > 1:
+        lines.append(f"The machine trains slowly: batches are those of other machines divided by {record['divisor']}.")
     lines += [f"{name} is left out: {reason}" for name, reason in record["left_out"].items()]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import sampling_flops
 from latentdiff.models.network import build_network
 from latentdiff.pipeline import DiffusionModel, Request
+from latentdiff.precision import full_precision
 
 PART = "sampling"
 FASTER = 1.5
@@ -108,18 +109,16 @@ def race_samplers(
         samplers: The contenders.
         steps: Steps wanted.
         few: Two numbers of steps to extrapolate them from; none takes them all.
-        once: Measure a single time, after one step each.
+        once: Measure a single time.
     """
     counts = few or (steps,)
     turns = {
         (name, count): timed(partial(call, count), bench.device) for name, call in samplers.items() for count in counts
     }
-    if once:
+    with full_precision():
         for call in samplers.values():
-            call(1)
-        found = bench.once(turns)
-    else:
-        found = bench.race(turns)
+            call(1)  # One step warms up as well as all of them.
+    found = bench.once(turns) if once else bench.race(turns, warm_up=0)
     if few is None:
         return {name: found[name, steps] for name in samplers}
     # Repetition by repetition, so that there are quartiles.

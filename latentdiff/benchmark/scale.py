@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latentdiff.config import AutoencoderConfig, NetworkConfig
 
@@ -27,6 +27,11 @@ class Setting:
     latent_batch: int
     pixel_batch: int
 
+    def divided(self, divisor: int) -> Setting:
+        """The same with smaller batches, of two images at least."""
+        batches = ("stage_one_batch", "latent_batch", "pixel_batch")
+        return replace(self, **{name: _divided(getattr(self, name), divisor, 2) for name in batches})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
@@ -36,12 +41,13 @@ class Scale:
         settings: What stages one and two are measured on; sampling takes the first.
         seconds: No new round of a measurement begins after so many.
         least: Rounds of a measurement at least.
+        most_seconds: But none of those begins after so many, other than the first.
         training_steps: Optimiser steps in one turn of training.
         encoded: Images in one turn of encoding.
         sampling_batches: Images at a time.
         steps: Sampling steps.
         large_batch: From this batch on a sampling is measured once, or from ``few_steps``.
-        few_steps: Two numbers of steps to extrapolate large batches, and pixels, from; none measures all.
+        few_steps: Two numbers of steps to extrapolate large batches, and pixels, from; none takes them all.
         ddpm_batch: Images at a time of the 1,000 steps.
         ddpm_steps: Two numbers of steps to extrapolate the 1,000 from; none takes them all.
         inception_images: In one turn of Inception.
@@ -60,6 +66,7 @@ class Scale:
     settings: tuple[Setting, ...]
     seconds: float
     least: int
+    most_seconds: float
     training_steps: int
     encoded: int
     sampling_batches: tuple[int, ...]
@@ -80,6 +87,24 @@ class Scale:
     peak_seconds: float
     process_runs: int
     several: bool
+
+    def divided(self, divisor: int) -> Scale:
+        """The same for a slow machine: smaller batches, but for those that sampling is judged in."""
+        if divisor == 1:
+            return self
+        return replace(
+            self,
+            settings=tuple(setting.divided(divisor) for setting in self.settings),
+            growth_setting=self.growth_setting.divided(divisor),
+            encoded=_divided(self.encoded, divisor, 16),
+            inception_images=_divided(self.inception_images, divisor, 16),
+            growth_batch=_divided(self.growth_batch, divisor, 1),
+            judged_batch=_divided(self.judged_batch, divisor, 4),
+        )
+
+
+def _divided(count: int, divisor: int, least: int) -> int:
+    return max(count // divisor, min(count, least))
 
 
 def setting_32(stage_one: int, latent: int, pixel: int) -> Setting:
@@ -118,14 +143,15 @@ FULL = Scale(
     settings=(setting_32(64, 128, 64), setting_64(32, 64, 16)),
     seconds=8.0,
     least=3,
+    most_seconds=20.0,
     training_steps=2,
     encoded=256,
     sampling_batches=(1, 16, 256),
     steps=20,
     large_batch=256,
-    few_steps=None,
+    few_steps=(2, 8),
     ddpm_batch=16,
-    ddpm_steps=None,
+    ddpm_steps=(20, 120),
     inception_images=64,
     frechet_features=2048,
     growth=(32, 64, 128, 256),
@@ -144,6 +170,7 @@ QUICK = Scale(
     settings=(setting_32(16, 32, 16), setting_64(8, 16, 4)),
     seconds=0.5,
     least=3,
+    most_seconds=4.0,
     training_steps=1,
     encoded=64,
     sampling_batches=(1, 16, 256),

@@ -59,6 +59,7 @@ def interleaved(
     turns: Mapping[Name, Turn],
     seconds: float,
     least: int = 3,
+    most_seconds: float = math.inf,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, Timing]:
@@ -69,7 +70,8 @@ def interleaved(
     Args:
         turns: The contenders by name.
         seconds: No new round begins after so many.
-        least: Rounds at least, however long they take.
+        least: Rounds at least.
+        most_seconds: But none of those begins, other than the first, after so many.
         warm_up: Rounds before those that count.
         clock: Tells the seconds of the whole.
     """
@@ -79,7 +81,12 @@ def interleaved(
             turn()
     found: dict[Name, list[float]] = {name: [] for name in names}
     start, rounds = clock(), 0
-    while rounds < max(least, 1) or clock() - start < seconds:
+
+    def another() -> bool:
+        passed = clock() - start
+        return not rounds or passed < (most_seconds if rounds < least else seconds)
+
+    while another():
         shift = rounds % len(names)
         for name in names[shift:] + names[:shift]:
             found[name].append(turns[name]())

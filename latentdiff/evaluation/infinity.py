@@ -33,7 +33,7 @@ def distance_at_infinity(features: Tensor, reference: Moments, points: int = POI
     generator = torch.Generator().manual_seed(seed)
     counts = np.linspace(n / 2, n, points).round().astype(int)
     features = features.double().cpu()
-    rotated = features @ reference.root
+    rotated = features @ reference.factor
     values = []
     for count in counts:
         index = torch.randperm(n, generator=generator)[: int(count)]
@@ -44,9 +44,9 @@ def distance_at_infinity(features: Tensor, reference: Moments, points: int = POI
 
 
 def _distance(features: Tensor, rotated: Tensor, reference: Moments) -> float:
-    """The Fréchet distance of ``features`` [n, d], given them times the reference's root.
+    """The Fréchet distance of ``features`` [n, d], given them times the reference's factor F.
 
-    The trace of (B^(1/2) A B^(1/2))^(1/2) is the sum of the singular values of the centred, rotated features: of a
+    The trace of (F^T A F)^(1/2) is the sum of the singular values of the centred, rotated features: of a
     matrix n by n where the samples are fewer than the dimensions, as the subsets here often are.
     """
     mean = features.mean(dim=0)

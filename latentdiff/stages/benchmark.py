@@ -27,8 +27,9 @@ class BenchmarkStage(Settings):
     """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
 
     A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
-    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. About
-    12 minutes on two cores that do nothing else, more on slow ones; peers come with pip install "latentdiff[peers]".
+    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
+    15 minutes on two cores that do nothing else; a slow machine, by its speed in a first training step, gets smaller
+    batches, and the record says so. Peers come with pip install "latentdiff[peers]".
 
     Args:
         quick: Smaller batches, fewer sides and repetitions, no several processes: under 3 minutes, and noisier.
@@ -53,11 +54,13 @@ class BenchmarkStage(Settings):
 def run(config: BenchmarkStage, command: str = "") -> Path:
     """Measure what ``config`` asks for; return the folder. What is finished is written after every part."""
     import os
+    from dataclasses import replace
 
     import torch
 
     from latentdiff.benchmark.bench import Bench
     from latentdiff.benchmark.limits import measure_limits
+    from latentdiff.benchmark.pace import divisor_for, measure_pace
     from latentdiff.benchmark.peers import Peers
     from latentdiff.benchmark.scale import FULL, QUICK
     from latentdiff.precision import resolve_device, resolve_precision
@@ -77,6 +80,9 @@ def run(config: BenchmarkStage, command: str = "") -> Path:
         peers=Peers(config.peers),
         inception_weights=config.inception_weights,
     )
+    if device.type == "cpu":
+        divisor = divisor_for(measure_pace(bench, scale.growth_setting))
+        bench = replace(bench, scale=scale.divided(divisor), divisor=divisor)
     return measure(config, bench, command)
 
 
@@ -95,6 +101,7 @@ def measure(config: BenchmarkStage, bench: Any, command: str = "") -> Path:
     record: dict[str, Any] = {
         "schema": 1,
         "quick": config.quick,
+        "divisor": bench.divisor,
         "device": device_name(bench.device),
         "training_precision": str(bench.dtype).removeprefix("torch."),
         "environment": environment(),

@@ -22,6 +22,7 @@ TOY = Scale(
     settings=(SETTING,),
     seconds=0.0,
     least=1,
+    most_seconds=60.0,
     training_steps=1,
     encoded=4,
     sampling_batches=(1, 4),

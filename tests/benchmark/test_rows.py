@@ -48,6 +48,7 @@ def record():
         "rows": [row_record(each) for each in rows],
         "growth": [growth_record(growth)],
         "limits": {"flops": {"fp32": 2e11}, "kernels": {}, "bandwidth": 1e10},
+        "divisor": 1,
         "left_out": {"somebody": "not here"},
     }
 
@@ -73,6 +74,10 @@ def test_table_shows_ratio_target_and_limit(record):
         "1 of 3 targets met. Limits: 200 GFLOP/s in fp32, 10.0 GB/s.",
         "somebody is left out: not here",
     ]
+
+
+def test_summary_says_that_batches_are_smaller(record):
+    assert "divided by 4" in summary({**record, "divisor": 4})
 
 
 def test_figure_is_drawn_in_both_formats(record):

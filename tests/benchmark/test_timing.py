@@ -31,6 +31,18 @@ def test_rounds_go_on_until_the_time_is_up_but_not_below_the_least():
         assert len(found["a"].seconds) == rounds
 
 
+def test_slow_rounds_end_before_the_least_but_never_before_the_first():
+    now = [0.0]
+
+    def turn():
+        now[0] += 12.0
+        return 12.0
+
+    for most_seconds, rounds in ((20.0, 2), (5.0, 1), (100.0, 3)):
+        found = interleaved({"a": turn}, 1.0, least=3, most_seconds=most_seconds, warm_up=0, clock=lambda: now[0])
+        assert len(found["a"].seconds) == rounds
+
+
 def test_quartiles():
     assert Timing((1.0, 2.0, 3.0, 4.0, 5.0)).quartiles == (2.0, 4.0)
     assert Timing((3.0,)).quartiles == (3.0, 3.0)

@@ -30,6 +30,13 @@ def test_distance_is_that_with_scipys_sqrtm():
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [9, 30, 31, 400])
+def test_a_covariance_is_its_factor_times_the_factor_transposed(n):
+    features = torch.randn(n, 30, generator=torch.Generator().manual_seed(n)) * torch.logspace(-4, 2, 30)
+    found = moments(features)
+    assert torch.allclose(found.factor @ found.factor.T, found.cov, atol=1e-10 * float(found.cov.diagonal().max()))
+
+
 def test_distance_of_diagonal_gaussians_has_a_closed_form():
     means = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 2.0]], dtype=torch.float64)
     stds = torch.tensor([[1.0, 2.0, 0.1], [3.0, 0.0, 0.2]], dtype=torch.float64)

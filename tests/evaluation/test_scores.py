@@ -60,5 +60,5 @@ def test_distance_at_infinity_of_a_shift_keeps_the_shift():
 def test_the_subsets_distances_are_frechet_distances(n):
     features = torch.randn(n, 30, generator=torch.Generator().manual_seed(0))
     reference = moments(torch.randn(200, 30, generator=torch.Generator().manual_seed(1)) + 0.3)
-    found = _distance(features.double(), features.double() @ reference.root, reference)
+    found = _distance(features.double(), features.double() @ reference.factor, reference)
     assert found == pytest.approx(frechet_distance(moments(features), reference), rel=1e-6)
