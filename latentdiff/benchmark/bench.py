@@ -49,7 +49,7 @@ class Bench:
             )
 
     def once(self, turns: Mapping[Name, Turn]) -> dict[Name, Timing]:
-        """A single round without a warm-up, of what takes minutes."""
+        """A single round without a warm-up, of what takes long."""
         with full_precision():
             return interleaved(turns, 0.0, 1, 0)
 

@@ -55,20 +55,22 @@ def growth(bench: Bench) -> Iterator[Row | Growth]:
     """Training and sampling at the side that is judged, in a batch such as one trains with; then these and the memory
     of training at every side, in the small batch that the largest side allows; then the exponents."""
     scale, every = bench.scale, paths(bench)
-    for measure in (_training, _sampling):
-        yield measure(bench, JUDGED, every, scale.judged_batch, Target(at_least=TIMES))
+    yield _training(bench, JUDGED, every, scale.judged_batch, Target(at_least=TIMES))
+    judged = _sampling(bench, JUDGED, every, Target(at_least=TIMES))
+    yield judged
     # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
     every = {name: path for name, path in every.items() if name != SAME}
-    rows: list[Row] = []
+    series: dict[str, list[Row]] = {"training": [], "sampling": [], "peak memory of training": []}
     for side in scale.growth:
-        for measure in (_training, _sampling):
-            rows.append(measure(bench, side, every, scale.growth_batch, Target()))
-            yield rows[-1]
-        rows.append(_memory(bench, side, every))
-        yield rows[-1]
+        trained, memory = _training(bench, side, every, scale.growth_batch, Target()), _memory(bench, side, every)
+        # What was sampled to be judged stands in the table already.
+        sampled = judged if side == JUDGED else _sampling(bench, side, every, Target())
+        for each, row in zip(series.values(), (trained, sampled, memory), strict=True):
+            each.append(row)
+        yield from (row for row in (trained, sampled, memory) if row is not judged)
     if len(scale.growth) > 1:
-        for what in ("training", "sampling", "peak memory of training"):
-            yield _fitted(what, [row for row in rows if row.what.startswith(f"{what}, ")], scale.growth)
+        for what, rows in series.items():
+            yield _fitted(what, rows, scale.growth)
 
 
 def _fitted(what: str, rows: list[Row], sides: tuple[int, ...]) -> Growth:
@@ -99,11 +101,11 @@ def _training(bench: Bench, side: int, every: dict[str, Path], batch: int, targe
     return _row("training", side, batch, figures, unit="images/s", floor=floor, target=target)
 
 
-def _sampling(bench: Bench, side: int, every: dict[str, Path], batch: int, target: Target) -> Row:
-    scale = bench.scale
+def _sampling(bench: Bench, side: int, every: dict[str, Path], target: Target) -> Row:
+    scale, batch = bench.scale, bench.scale.grown_sampling
     models = {name: untrained_model(side, path.autoencoder, path.network, bench.device) for name, path in every.items()}
     samplers = {name: our_sampler(model, batch) for name, model in models.items()}
-    timings = race_samplers(bench, samplers, scale.steps, scale.growth_steps, once=False)
+    timings = race_samplers(bench, samplers, scale.steps, scale.growth_steps)
     figures = {name: Figure.rate(timing, batch) for name, timing in timings.items()}
     few, many = scale.growth_steps
     note = f"sampling: {scale.steps} steps, extrapolated from {few} and {many}, with the decoding"

@@ -100,7 +100,7 @@ class Diffusers:
 
 
 def race_samplers(
-    bench: Bench, samplers: Mapping[str, Sampler], steps: int, few: tuple[int, int] | None, once: bool
+    bench: Bench, samplers: Mapping[str, Sampler], steps: int, few: tuple[int, int] | None
 ) -> dict[str, Timing]:
     """Seconds of ``steps`` steps.
 
@@ -109,7 +109,6 @@ def race_samplers(
         samplers: The contenders.
         steps: Steps wanted.
         few: Two numbers of steps to extrapolate them from; none takes them all.
-        once: Measure a single time.
     """
     counts = few or (steps,)
     turns = {
@@ -118,7 +117,7 @@ def race_samplers(
     with full_precision():
         for call in samplers.values():
             call(1)  # One step warms up as well as all of them.
-    found = bench.once(turns) if once else bench.race(turns, warm_up=0)
+    found = bench.race(turns, warm_up=0)
     if few is None:
         return {name: found[name, steps] for name in samplers}
     # Repetition by repetition, so that there are quartiles.
@@ -141,13 +140,12 @@ def sampling(bench: Bench) -> Iterator[Row]:
     if theirs:
         theirs.settle()
     for batch in scale.sampling_batches:
-        large = batch >= scale.large_batch
-        few = scale.few_steps if large else None
+        few = scale.few_steps if batch >= scale.large_batch else None
         for guidance in (1.0, GUIDANCE):
             samplers = {"latentdiff": our_sampler(model, batch, guidance)}
             if theirs:
                 samplers[DIFFUSERS] = theirs.sampler(batch, guidance)
-            timings = race_samplers(bench, samplers, scale.steps, few, once=large)
+            timings = race_samplers(bench, samplers, scale.steps, few)
             request = Request(num_images=batch, steps=scale.steps, guidance_scale=guidance)
             guided = "guidance" if guidance != 1.0 else "no guidance"
             yield _row(
@@ -156,7 +154,7 @@ def sampling(bench: Bench) -> Iterator[Row]:
     samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
     if theirs:
         samplers[DIFFUSERS] = theirs.sampler(scale.ddpm_batch, ddpm=True)
-    timings = race_samplers(bench, samplers, DDPM_STEPS, scale.ddpm_steps, once=True)
+    timings = race_samplers(bench, samplers, DDPM_STEPS, scale.ddpm_steps)
     request = Request(num_images=scale.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
     what = f"latents, {setting.side} px, DDPM, {DDPM_STEPS:,} steps"
     yield _row(bench, what, scale.ddpm_batch, timings, model, request, scale.ddpm_steps)
@@ -175,7 +173,7 @@ def pixels(bench: Bench, setting: Setting) -> Row:
         pipeline = DDPMPipeline(unet.eval().to(bench.device), solver())
         pipeline.set_progress_bar_config(disable=True)
         samplers[DIFFUSERS] = lambda steps: pipeline(batch, num_inference_steps=steps, output_type="np")
-    timings = race_samplers(bench, samplers, scale.steps, scale.few_steps, once=False)
+    timings = race_samplers(bench, samplers, scale.steps, scale.few_steps)
     request = Request(num_images=batch, steps=scale.steps)
     what = f"pixels, {setting.side} px, {scale.steps} steps, no guidance"
     return _row(bench, what, batch, timings, model, request, scale.few_steps)

@@ -46,16 +46,17 @@ class Scale:
         encoded: Images in one turn of encoding.
         sampling_batches: Images at a time.
         steps: Sampling steps.
-        large_batch: From this batch on a sampling is measured once, or from ``few_steps``.
-        few_steps: Two numbers of steps to extrapolate large batches, and pixels, from; none takes them all.
+        large_batch: From this batch on a sampling is extrapolated from ``few_steps``.
+        few_steps: Two numbers of steps, also of pixels.
         ddpm_batch: Images at a time of the 1,000 steps.
-        ddpm_steps: Two numbers of steps to extrapolate the 1,000 from; none takes them all.
+        ddpm_steps: Two numbers of steps to extrapolate the 1,000 from.
         inception_images: In one turn of Inception.
         frechet_features: Dimensions.
         growth: Sides in pixels.
         growth_setting: The networks that grow; its pixel network gives the shape, its latent one the parameters.
-        growth_batch: Images at a time, at every side.
-        judged_batch: Images at a time where latents and pixels are judged.
+        growth_batch: Images a step of training, at every side.
+        judged_batch: Images a step of training where latents and pixels are judged.
+        grown_sampling: Images at a time in sampling at every side; fewer than 16 are computed as 16.
         growth_steps: Two numbers of sampling steps that ``steps`` are extrapolated from.
         loader_images, loader_batch: Of the data path.
         peak_seconds: What finding each of the machine's limits may take.
@@ -72,15 +73,16 @@ class Scale:
     sampling_batches: tuple[int, ...]
     steps: int
     large_batch: int
-    few_steps: tuple[int, int] | None
+    few_steps: tuple[int, int]
     ddpm_batch: int
-    ddpm_steps: tuple[int, int] | None
+    ddpm_steps: tuple[int, int]
     inception_images: int
     frechet_features: int
     growth: tuple[int, ...]
     growth_setting: Setting
     growth_batch: int
     judged_batch: int
+    grown_sampling: int
     growth_steps: tuple[int, int]
     loader_images: int
     loader_batch: int
@@ -141,9 +143,9 @@ def setting_64(stage_one: int, latent: int, pixel: int) -> Setting:
 
 FULL = Scale(
     settings=(setting_32(64, 128, 64), setting_64(32, 64, 16)),
-    seconds=8.0,
+    seconds=6.0,
     least=3,
-    most_seconds=20.0,
+    most_seconds=16.0,
     training_steps=2,
     encoded=256,
     sampling_batches=(1, 16, 256),
@@ -158,7 +160,8 @@ FULL = Scale(
     growth_setting=setting_64(32, 64, 16),
     growth_batch=8,
     judged_batch=16,
-    growth_steps=(1, 4),
+    grown_sampling=16,
+    growth_steps=(1, 3),
     loader_images=20_000,
     loader_batch=128,
     peak_seconds=2.0,
@@ -175,7 +178,7 @@ QUICK = Scale(
     encoded=64,
     sampling_batches=(1, 16, 256),
     steps=20,
-    large_batch=256,
+    large_batch=16,
     few_steps=(1, 3),
     ddpm_batch=16,
     ddpm_steps=(10, 40),
@@ -185,7 +188,8 @@ QUICK = Scale(
     growth_setting=setting_64(8, 16, 4),
     growth_batch=4,
     judged_batch=8,
-    growth_steps=(1, 4),
+    grown_sampling=16,
+    growth_steps=(1, 2),
     loader_images=10_000,
     loader_batch=128,
     peak_seconds=0.5,

@@ -37,6 +37,7 @@ TOY = Scale(
     growth_setting=SETTING,
     growth_batch=2,
     judged_batch=3,
+    grown_sampling=3,
     growth_steps=(1, 2),
     loader_images=16,
     loader_batch=4,

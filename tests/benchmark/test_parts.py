@@ -98,11 +98,18 @@ def test_growth(bench, monkeypatch):
     judged, rows = rows[:2], rows[2:]
     assert [row.what for row in judged] == ["training, 8 px, batch 3", "sampling, 8 px, batch 3"]
     assert all(set(row.figures) == {"latents", "pixels", growth.SAME} and row.target.at_least for row in judged)
-    assert len(rows) == 6
+    assert [row.what for row in rows] == [
+        "training, 8 px, batch 2",
+        "peak memory of training, 8 px, batch 2",
+        "training, 16 px, batch 2",
+        "sampling, 16 px, batch 3",
+        "peak memory of training, 16 px, batch 2",
+    ]
     assert not any(row.target.at_least for row in rows)
     assert [fit.what for fit in fits] == ["training", "sampling", "peak memory of training"]
     assert all(set(fit.exponents) == {"latents", "pixels"} for fit in fits)
-    assert fits[0].values["pixels"][1] == 1 / rows[3].figures["pixels"].value
+    assert fits[0].values["pixels"][1] == 1 / rows[2].figures["pixels"].value
+    assert fits[1].values["latents"][0] == 1 / judged[1].figures["latents"].value, "it is not measured twice"
 
 
 def test_overhead_is_the_median_of_what_each_round_says(alone, monkeypatch):
