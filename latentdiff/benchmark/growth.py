@@ -87,7 +87,7 @@ def _row(what: str, side: int, batch: int, figures: dict[str, Figure], **more: A
 
 
 def _training(bench: Bench, side: int, every: dict[str, Path], batch: int, target: Target) -> Row:
-    steps = bench.scale.training_steps
+    steps = bench.scale.training_steps if target.at_least else 1  # Seconds each, at the largest side.
     turns = {
         name: our_turn(side, path.autoencoder, path.network, bench.trainer(batch), steps, bench.device)
         for name, path in every.items()

@@ -42,7 +42,7 @@ class Scale:
         seconds: No new round of a measurement begins after so many.
         least: Rounds of a measurement at least.
         most_seconds: But none of those begins after so many, other than the first.
-        training_steps: Optimiser steps in one turn of training.
+        training_steps: Optimiser steps in one turn of training; where costs grow with the side it is one.
         encoded: Images in one turn of encoding.
         sampling_batches: Images at a time.
         steps: Sampling steps.
@@ -143,9 +143,9 @@ def setting_64(stage_one: int, latent: int, pixel: int) -> Setting:
 
 FULL = Scale(
     settings=(setting_32(64, 128, 64), setting_64(32, 64, 16)),
-    seconds=6.0,
+    seconds=5.0,
     least=3,
-    most_seconds=16.0,
+    most_seconds=12.0,
     training_steps=2,
     encoded=256,
     sampling_batches=(1, 16, 256),
@@ -173,10 +173,10 @@ QUICK = Scale(
     settings=(setting_32(16, 32, 16), setting_64(8, 16, 4)),
     seconds=0.5,
     least=3,
-    most_seconds=4.0,
+    most_seconds=3.0,
     training_steps=1,
     encoded=64,
-    sampling_batches=(1, 16, 256),
+    sampling_batches=(1, 16),
     steps=20,
     large_batch=16,
     few_steps=(1, 3),
