@@ -143,9 +143,9 @@ def setting_64(stage_one: int, latent: int, pixel: int) -> Setting:
 
 FULL = Scale(
     settings=(setting_32(64, 128, 64), setting_64(32, 64, 16)),
-    seconds=5.0,
+    seconds=4.0,
     least=3,
-    most_seconds=12.0,
+    most_seconds=10.0,
     training_steps=2,
     encoded=256,
     sampling_batches=(1, 16, 256),
@@ -161,7 +161,7 @@ FULL = Scale(
     growth_batch=8,
     judged_batch=16,
     grown_sampling=16,
-    growth_steps=(1, 3),
+    growth_steps=(1, 2),
     loader_images=20_000,
     loader_batch=128,
     peak_seconds=2.0,
