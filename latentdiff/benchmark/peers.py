@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -91,6 +92,7 @@ def equal_widths(
 
     Raises ValueError where no widths come close enough.
     """
+    count = cache(count)  # Building a network takes a twentieth of a second, and many are asked for twice.
     best, error = (), math.inf
     for multiple in multiples:
         shapes = list(dict.fromkeys(tuple(max(1, round(w * s / multiple)) * multiple for w in base) for s in SCALES))
