@@ -55,14 +55,16 @@ def growth(bench: Bench) -> Iterator[Row | Growth]:
     """Training and sampling at the side that is judged, in a batch such as one trains with; then these and the memory
     of training at every side, in the small batch that the largest side allows; then the exponents."""
     scale, every = bench.scale, paths(bench)
-    yield _training(bench, JUDGED, every, scale.judged_batch, Target(at_least=TIMES))
+    yield _training(bench, JUDGED, every, scale.judged_batch, scale.training_steps, Target(at_least=TIMES))
     judged = _sampling(bench, JUDGED, every, Target(at_least=TIMES))
     yield judged
     # Attention over every pixel of a large image takes minutes: the third path is for the side that is judged.
     every = {name: path for name, path in every.items() if name != SAME}
     series: dict[str, list[Row]] = {"training": [], "sampling": [], "peak memory of training": []}
     for side in scale.growth:
-        trained, memory = _training(bench, side, every, scale.growth_batch, Target()), _memory(bench, side, every)
+        # One step: at the largest side it takes seconds.
+        trained = _training(bench, side, every, scale.growth_batch, 1, Target())
+        memory = _memory(bench, side, every)
         # What was sampled to be judged stands in the table already.
         sampled = judged if side == JUDGED else _sampling(bench, side, every, Target())
         for each, row in zip(series.values(), (trained, sampled, memory), strict=True):
@@ -86,8 +88,7 @@ def _row(what: str, side: int, batch: int, figures: dict[str, Figure], **more: A
     return Row(part=PART, what=f"{what}, {side} px, batch {batch}", figures=figures, **more)
 
 
-def _training(bench: Bench, side: int, every: dict[str, Path], batch: int, target: Target) -> Row:
-    steps = bench.scale.training_steps if target.at_least else 1  # Seconds each, at the largest side.
+def _training(bench: Bench, side: int, every: dict[str, Path], batch: int, steps: int, target: Target) -> Row:
     turns = {
         name: our_turn(side, path.autoencoder, path.network, bench.trainer(batch), steps, bench.device)
         for name, path in every.items()

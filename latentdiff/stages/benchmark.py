@@ -32,7 +32,7 @@ class BenchmarkStage(Settings):
     batches, and the record says so. Peers come with pip install "latentdiff[peers]".
 
     Args:
-        quick: Smaller batches, fewer repetitions, one side, no several processes: under 3 minutes, and noisier.
+        quick: Smaller batches, fewer repetitions, one side, no several processes: about 3 minutes, and noisier.
         peers: Measure the peers that are installed; false measures ours alone.
         parts: Which parts to measure, in any order; default: all.
         folder: Where the table, benchmark.json and the figure go; they replace earlier ones.

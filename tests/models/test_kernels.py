@@ -65,11 +65,11 @@ class WholeAutoencoder(nn.Module):
         return self.inner.decode(self.inner.encode(x).chunk(2, dim=1)[0])
 
 
-def one_step(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    """The output and every gradient, in bf16, with the same dropout each time."""
+def one_step(network: nn.Module, inputs: tuple[torch.Tensor, ...], bf16: bool = True) -> list[torch.Tensor]:
+    """The output and every gradient, in bf16 or in fp32, with the same dropout each time."""
     network.zero_grad(set_to_none=True)
     torch.manual_seed(1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = network(*inputs)
     output.float().square().mean().backward()
     return [output.detach(), *(p.grad for p in network.parameters() if p.grad is not None)]
@@ -102,10 +102,13 @@ def test_a_network_computes_the_same_whatever_layout_its_convolutions_are_given(
     expected = one_step(network, inputs)
     assert all(last)
     assert not any(layouts)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs, true in zip(found, expected, one_step(network, inputs, bf16=False), strict=True):
         assert ours.is_contiguous()
-        # Kernels of another layout may add in another order, and bf16 has eight bits.
-        assert (ours - theirs).norm() <= 0.02 * theirs.norm() + 1e-6
+        # Kernels of another layout round otherwise, the more so on a CPU that only emulates bf16. They are to come as
+        # near to fp32 as the others do: 0.6 to 1.4 times their distance was seen where it is emulated, 1 where not.
+        rounding = (theirs - true).norm()
+        assert rounding <= 0.25 * true.norm() + 1e-6
+        assert (ours - true).norm() <= 2 * rounding + 1e-6
 
 
 def test_nothing_is_laid_out_anew_in_fp32():
