@@ -185,7 +185,7 @@ def _before(evaluation: Path) -> float:
 
     Raises ValueError where one is not known: a comparison that says it counts them must.
     """
-    from latentdiff.report import read_evaluation
+    from latentdiff.report.evaluation import read_evaluation
 
     training = read_evaluation(evaluation).values["training"]
     spent = {key: training.get(key) for key in ("stage_one_seconds", "encode_seconds")}

@@ -97,7 +97,7 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
     from PIL import Image
 
     from latentdiff.checkpoint import write_atomically
-    from latentdiff.report import read_evaluation
+    from latentdiff.report.evaluation import read_evaluation
     from latentdiff.report.grids import MIN_SIDE, PADDING
 
     found = read_evaluation(evaluation)
@@ -113,7 +113,7 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
 
 
 def _results(evaluation: dict[str, Any]) -> list[str]:
-    from latentdiff.report import Evaluation
+    from latentdiff.report.evaluation import Evaluation
     from latentdiff.report.formats import setting
     from latentdiff.report.summary import summary
 

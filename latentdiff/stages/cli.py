@@ -104,7 +104,7 @@ def run_stage(main: Callable[[], Any], several: bool = False) -> None:
     except Exception as error:
         from latentdiff.checkpoint import CheckpointError
         from latentdiff.data import DataError
-        from latentdiff.report import ReportError
+        from latentdiff.report.evaluation import ReportError
 
         expected = (FolderError, CheckpointError, DataError, ReportError, ValueError, FloatingPointError)
         if isinstance(error, subprocess.CalledProcessError):

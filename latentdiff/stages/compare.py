@@ -13,7 +13,7 @@ from latentdiff.stages.budget import BASELINES, USUAL, BudgetConfig
 from latentdiff.stages.folders import default_folder
 
 if TYPE_CHECKING:
-    from latentdiff.report import Evaluation
+    from latentdiff.report.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,11 @@ class CompareStage(Settings):
 def run(config: CompareStage) -> Path:
     """Write the report and return the path of its page."""
     from latentdiff.checkpoint import write_atomically
-    from latentdiff.report import build_table, check_comparable, read_evaluation, verdict, write_report
+    from latentdiff.report.evaluation import check_comparable, read_evaluation
     from latentdiff.report.lacking import lacking_baselines
+    from latentdiff.report.page import write_report
+    from latentdiff.report.table import build_table
+    from latentdiff.report.verdict import verdict
     from latentdiff.stages import folders
     from latentdiff.stages.sources import results, run_third
 
@@ -145,7 +148,7 @@ def evaluated(data: DataConfig) -> list[Path]:
     Raises :class:`~latentdiff.report.ReportError` for one of them that cannot be read; one of another data set, or of
     none that is known, is left out with a line.
     """
-    from latentdiff.report import ReportError, read_evaluation
+    from latentdiff.report.evaluation import ReportError, read_evaluation
 
     found = []
     for folder in sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json")):

@@ -52,7 +52,7 @@ def run(config: ReleaseStage) -> Path:
     import torch
 
     from latentdiff import checkpoint
-    from latentdiff.report import read_evaluation
+    from latentdiff.report.evaluation import read_evaluation
     from latentdiff.stages.card import TITLES, card, write_samples
     from latentdiff.stages.folders import FolderError
 

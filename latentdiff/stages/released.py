@@ -28,7 +28,7 @@ def evaluate_released(
     Raises :class:`~latentdiff.report.ReportError` where no model of that data set is released.
     """
     from latentdiff import shelf
-    from latentdiff.report import ReportError
+    from latentdiff.report.evaluation import ReportError
 
     found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
     if not any(found.values()):

@@ -12,7 +12,7 @@ from latentdiff.stages.kept import Conditions, check_settings, data_flags, measu
 from latentdiff.stages.released import evaluate_released
 
 if TYPE_CHECKING:
-    from latentdiff.report import Evaluation
+    from latentdiff.report.evaluation import Evaluation
 
 SECONDS, NUM_IMAGES = 300.0, 1000
 
@@ -177,7 +177,7 @@ def run_third(
     from latentdiff import shelf
     from latentdiff.checkpoint import CheckpointError
     from latentdiff.evaluation.feature_nets import find_inception
-    from latentdiff.report import ReportError
+    from latentdiff.report.evaluation import ReportError
 
     taps = ("--inception_taps=[64]",) if find_inception() else ()
     length = f"{SECONDS if seconds is None else seconds:g}"

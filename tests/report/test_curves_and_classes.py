@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentdiff.report import read_evaluation
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.curves import losses, quality_over_images, quality_over_time
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.pixel_density import draw_pixel_density
 
 

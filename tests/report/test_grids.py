@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -17,6 +18,18 @@ def test_grid_enlarges_pixel_by_pixel_and_keeps_the_order(tmp_path):
     assert picture[0, 0].tolist() == [255, 255, 255]
     save_grid(images, tmp_path / "deep" / "grid.png", 3)
     assert Image.open(tmp_path / "deep" / "grid.png").mode == "RGB"
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (1, 4), (5, 3), (6, 3), (4, 9)])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 48)])
+def test_grid_is_torchvisions(shape, count, columns):
+    from torchvision.utils import make_grid
+
+    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
+    factor = 2 if shape[0] == 1 else 1
+    large = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    reference = make_grid(large.expand(-1, 3, -1, -1), nrow=columns, padding=2, pad_value=255)
+    assert np.array_equal(grid(images, columns, min_side=56 if factor == 2 else 48), reference.permute(1, 2, 0))
 
 
 def test_single_images_keep_their_pixels_and_channels(tmp_path):

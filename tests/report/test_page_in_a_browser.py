@@ -7,9 +7,10 @@ import shutil
 import pytest
 import torch
 
-from latentdiff.report import build_table, read_evaluation, write_report
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.evidence import write_classes, write_denoising, write_neighbours, write_originals
-from latentdiff.report.table import COLUMNS
+from latentdiff.report.page import write_report
+from latentdiff.report.table import COLUMNS, build_table
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAPER = 1016  # CSS pixels of a sheet of A4 on its side between margins of 14 mm: 269 mm.

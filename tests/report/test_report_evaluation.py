@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from latentdiff.report import ReportError, check_comparable, read_evaluation
-from latentdiff.report.evaluation import in_order
+from latentdiff.report.evaluation import ReportError, check_comparable, in_order, read_evaluation
 
 
 def test_reads_values_and_roles(five):

@@ -3,8 +3,9 @@ import json
 import re
 import shlex
 
-from latentdiff.report import read_evaluation, write_report
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.lacking import lacking_baselines, lacking_samplers
+from latentdiff.report.page import write_report
 from latentdiff.stages import cli
 from latentdiff.stages.evaluate import EvaluateStage
 from latentdiff.stages.samplers import SamplersStage

@@ -9,7 +9,9 @@ from importlib import resources
 import jsonschema
 import pytest
 
-from latentdiff.report import ReportError, read_evaluation, verdict, write_report
+from latentdiff.report.evaluation import ReportError, read_evaluation
+from latentdiff.report.page import write_report
+from latentdiff.report.verdict import verdict
 
 
 class Page(HTMLParser):
@@ -199,7 +201,7 @@ def test_a_second_report_replaces_the_first(evaluations, tmp_path):
 
 
 def test_importing_the_report_does_not_import_torch():
-    command = "import sys, latentdiff.report; sys.exit('torch' in sys.modules)"
+    command = "import sys, latentdiff.report.page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 

@@ -1,8 +1,9 @@
 import pytest
 
-from latentdiff.report import build_table, read_evaluation, verdict
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.formats import amount, distance, duration, kid, plus_minus
-from latentdiff.report.table import MOST_COLUMNS
+from latentdiff.report.table import MOST_COLUMNS, build_table
+from latentdiff.report.verdict import verdict
 
 
 def read(*folders):

@@ -1,4 +1,5 @@
-from latentdiff.report import read_evaluation, sources_tables
+from latentdiff.report import sources_tables
+from latentdiff.report.evaluation import read_evaluation
 
 
 def test_published_figures_stand_beside_every_model_that_has_them(write):

@@ -14,7 +14,7 @@ from latentdiff import shelf
 from latentdiff.checkpoint import file_sha256
 from latentdiff.config import DataConfig
 from latentdiff.data.door import _check
-from latentdiff.report import Evaluation, ReportError
+from latentdiff.report.evaluation import Evaluation, ReportError
 from latentdiff.stages import autoencoder, budget, compare, evaluate, kept, sources
 from latentdiff.stages.folders import FolderError
 from latentdiff.stages.kept import Conditions
