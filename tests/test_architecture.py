@@ -76,7 +76,7 @@ def test_import_does_not_wait_for_torch(module):
 
 
 def test_sampling_imports_nothing_that_it_does_not_need(tmp_path):
-    """torchvision and matplotlib would double the time to the first image of a cold process."""
+    """torchvision and matplotlib together take longer to import than torch: a cold process would wait for them."""
     slow = "torchvision", "matplotlib", "lightning", "torchmetrics", "scipy", "pandas"
     arguments = ["--num_images", "2", "--steps", "2", "--device", "cpu", "--run.folder", str(tmp_path / "samples")]
     code = f"""

@@ -15,7 +15,7 @@ def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE) -> np.ndarray:
     """uint8 images [n, c, h, w] -> one uint8 picture [h', w', 3], ``columns`` a row, on white.
 
     Small images are enlarged by a whole factor to a side of at least ``min_side``, pixel by pixel. One image alone has
-    no frame. What torchvision's ``make_grid`` gives, without the import, which is half of a cold start.
+    no frame. What torchvision's ``make_grid`` gives, without its import, which takes as long as torch's.
     """
     factor = max(1, -(-min_side // images.shape[-1]))
     images = images.cpu().repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3).expand(-1, 3, -1, -1)

@@ -25,7 +25,7 @@ def evaluate_released(
         flags: More settings of the evaluations.
         root: Where they go; default: stages/released/<data set>.
 
-    Raises :class:`~latentdiff.report.ReportError` where no model of that data set is released.
+    Raises :class:`~latentdiff.report.evaluation.ReportError` where no model of that data set is released.
     """
     from latentdiff import shelf
     from latentdiff.report.evaluation import ReportError
