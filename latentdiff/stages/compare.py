@@ -145,8 +145,8 @@ def evaluated(data: DataConfig) -> list[Path]:
     """The folders under stages/evaluate whose evaluation is on this data set, and on its ``source`` where one is asked
     for.
 
-    Raises :class:`~latentdiff.report.evaluation.ReportError` for one of them that cannot be read; one of another data set, or of
-    none that is known, is left out with a line.
+    Raises :class:`~latentdiff.report.evaluation.ReportError` for one of them that cannot be read; one of another data
+    set, or of none that is known, is left out with a line.
     """
     from latentdiff.report.evaluation import ReportError, read_evaluation
 
