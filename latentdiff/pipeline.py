@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff import checkpoint
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
@@ -23,7 +23,7 @@ from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
-from latentdiff.precision import batch_invariant, full_precision
+from latentdiff.precision import batch_invariant, full_precision, lowered, resolve_precision
 from latentdiff.shelf import find
 
 
@@ -81,7 +81,7 @@ class DiffusionModel:
         self.network = network.eval().requires_grad_(False)
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
-        self._guides: dict[str, Network] = {}
+        self._guides: dict[str, ConditionedNetwork] = {}
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
 
     @property
@@ -198,9 +198,9 @@ class DiffusionModel:
 
     def denoiser(self, request: Request, labels: Tensor | None) -> NetworkDenoiser:
         """The denoiser that ``request`` describes for ``labels`` [b]."""
-        guide = None if request.guide is None else self._guide(request.guide)
+        guide = None if request.guide is None else self._at(request.precision, self._guide(request.guide))
         return NetworkDenoiser(
-            network=partial(batch_invariant, self.network),
+            network=self._at(request.precision, self.network),
             target=self.target,
             labels=labels,
             null_label=self.network.null_label,
@@ -213,7 +213,12 @@ class DiffusionModel:
             thresholding=request.thresholding,
         )
 
-    def _guide(self, path: str) -> Network:
+    def _at(self, precision: str, network: nn.Module) -> Network:
+        """``network`` in that precision, and the same for every size of batch."""
+        dtype = resolve_precision(precision, self.device)
+        return partial(batch_invariant, network if dtype == torch.float32 else lowered(network, dtype))
+
+    def _guide(self, path: str) -> ConditionedNetwork:
         """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
             other = load_diffusion(locate(path)).to(self.device)
@@ -225,7 +230,7 @@ class DiffusionModel:
             for what, agrees in same.items():
                 if not agrees:
                     raise ValueError(f"{path} cannot guide this model: its {what} is another")
-            self._guides[path] = partial(batch_invariant, other.network)
+            self._guides[path] = other.network
         return self._guides[path]
 
     def resolve_labels(self, request: Request) -> Tensor | None:

@@ -65,6 +65,39 @@ def test_image_depends_on_seed_and_index_alone(sampler):
     assert not torch.equal(whole, net.sample(7, labels=labels, **{**settings, "seed": 10}))
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_bf16_gives_nearly_the_images_of_fp32_whatever_the_batch(guidance_scale, tmp_path):
+    torch.manual_seed(0)
+    net = model(codec())
+    settings = {"steps": 5, "seed": 9, "guidance_scale": guidance_scale}
+    low = net.sample(7, precision="bf16", **settings)
+    assert torch.equal(low, net.sample(7, precision="bf16", batch_size=3, **settings))
+    full = net.sample(7, **settings)
+    off = (low.float() - full.float()).abs()
+    assert 0.0 < off.mean() < 0.5  # of a grey level
+    assert off.max() <= 8
+    assert all(parameter.dtype == torch.float32 for parameter in net.network.parameters())
+    assert torch.equal(full, net.sample(7, precision="fp32", **settings))
+
+
+def test_a_guide_is_lowered_too(tmp_path):
+    shared = codec()
+    strong, weak = model(shared), model(shared)
+    weak.save(tmp_path / "weak.safetensors", {})
+    settings = {"steps": 3, "labels": 1, "precision": "bf16"}
+    guided = strong.sample(4, guide=str(tmp_path / "weak.safetensors"), guidance_scale=0.0, **settings)
+    assert torch.equal(guided, weak.sample(4, **settings))
+    assert not torch.equal(guided, weak.sample(4, **{**settings, "precision": "fp32"}))
+
+
+def test_a_lowered_precision_is_told_in_the_report_and_the_usual_one_is_not():
+    told = [
+        setting(Evaluation(Path("."), "latent", {"sampling": Request(num_images=1, precision=name).record()}))
+        for name in ("fp32", "bf16")
+    ]
+    assert told == ["dpmpp_2m, 20 steps, guidance off", "dpmpp_2m, 20 steps, guidance off, precision bf16"]
+
+
 def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
     net = model(codec())
     assert net.resolve_labels(Request(num_images=5)).tolist() == [0, 1, 2, 0, 1]

@@ -89,6 +89,7 @@ UNUSUAL = (
     "churn_noise",
     "corrector_steps",
     "corrector_snr",
+    "precision",
 )
 
 
@@ -97,6 +98,8 @@ def setting(evaluation: Evaluation) -> str:
     sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
     guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
     more = {key: value for key, value in (evaluation.get("sampling") or {}).items() if key in UNUSUAL}
+    if more.get("precision") == "fp32":
+        del more["precision"]
     if digest := evaluation.get("sampling", "guide_sha256"):
         more["guide"] = f"{more['guide']} (SHA-256 {digest[:12]})"
     text = f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"

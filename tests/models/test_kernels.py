@@ -12,6 +12,7 @@ from latentdiff.models import autoencoder, layout, resnet, unet
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.layers import fused_attention, group_norm, plain_attention, scaled_group_norm
 from latentdiff.models.network import build_network
+from latentdiff.precision import lowered
 
 
 @pytest.mark.parametrize("side", [(4, 4), (7, 5)])
@@ -134,3 +135,21 @@ def test_a_gradient_goes_back_in_the_layout_that_it_is_wanted_in():
     assert gradients["y"].is_contiguous()
     assert layout.has_channels_last(gradients["x"])
     torch.testing.assert_close(x.grad, seed)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if NETWORKS[name]])
+def test_lowered_once_is_autocast_every_time(name):
+    torch.manual_seed(0)
+    network = build_network(2, 3, NetworkConfig(**NETWORKS[name])).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    inputs = (torch.randn(4, 2, 9, 7), torch.rand(4), torch.arange(4) % 3)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = network(*inputs)
+    low = lowered(network, torch.bfloat16)
+    with torch.inference_mode():
+        assert torch.equal(low(*inputs), expected)
+        assert not torch.equal(low(*inputs).float(), network(*inputs))
+    nn.init.zeros_(next(network.parameters()))
+    with torch.inference_mode():
+        assert torch.equal(low(*inputs), expected)  # a copy of the weights as they were
