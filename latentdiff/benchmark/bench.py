@@ -23,7 +23,7 @@ class Bench:
     Attributes:
         scale: How large everything is.
         device: Where it runs.
-        dtype: Of training, for everybody; sampling, encoding and features are fp32 for everybody.
+        dtype: Of training, for everybody; encoding and features are fp32 for everybody, sampling is both.
         limits: The machine's.
         peers: Who is here.
         inception_weights: The FID Inception's file, or none to look for it.

@@ -34,6 +34,8 @@ def sample(
         steps: Of the scheduler.
         guidance: 1 is off; both passes of another go through as one doubled batch, as in diffusers' DiTPipeline.
         layout: Of what the networks are given.
+
+    The network may be in bf16; what is sampled is fp32.
     """
     side, channels = unet.config.sample_size, unet.config.in_channels
     x = torch.randn(len(labels), channels, side, side, device=labels.device)
@@ -41,7 +43,7 @@ def sample(
     asked = labels if guidance == 1.0 else torch.cat([labels, torch.full_like(labels, null)])
     for time in scheduler.timesteps:
         shown = scheduler.scale_model_input(x if guidance == 1.0 else torch.cat([x, x]), time)
-        output = unet(shown.contiguous(memory_format=layout), time, asked).sample
+        output = unet(shown.to(unet.dtype, memory_format=layout), time, asked).sample.float()
         if guidance != 1.0:
             strong, weak = output.chunk(2)
             output = weak + guidance * (strong - weak)

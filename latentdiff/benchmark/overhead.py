@@ -19,7 +19,7 @@ from latentdiff.data import Batches
 
 LIGHTNING, LOADER = "Lightning's overhead", "data path"
 PERCENT = 5.0
-STEPS = 8  # In a turn: the more of them, the smaller a difference can be seen.
+STEPS = 4  # In a turn: few, so that both contenders see the same weather on a machine that others share.
 ROUNDS = 7  # A few per cent are to be told apart, on machines whose turns differ by as much.
 WORKERS = 2
 

@@ -22,12 +22,13 @@ from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import sampling_flops
 from latentdiff.models.network import build_network
 from latentdiff.pipeline import DiffusionModel, Request
-from latentdiff.precision import full_precision
+from latentdiff.precision import MIN_ROWS, full_precision
 
 PART = "sampling"
 FASTER = 1.5
 GUIDANCE = 3.0
 DDPM_STEPS = 1000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Images of a number of steps.
 Sampler = Callable[[int], Any]
 
@@ -41,9 +42,9 @@ def untrained_model(
     return DiffusionModel(built, network, DiffusionConfig(), codec, CLASS_NAMES).to(device)
 
 
-def our_sampler(model: DiffusionModel, batch: int, guidance: float = 1.0, sampler: str = "dpmpp_2m") -> Sampler:
-    """``model``'s own way of sampling a batch."""
-    return lambda steps: model.sample(batch, batch_size=batch, steps=steps, sampler=sampler, guidance_scale=guidance)
+def our_sampler(model: DiffusionModel, batch: int, **settings: Any) -> Sampler:
+    """``model``'s own way of sampling a batch, with those of the sampler's settings."""
+    return lambda steps: model.sample(batch, batch_size=batch, steps=steps, **settings)
 
 
 def request_work(model: DiffusionModel, request: Request) -> Work:
@@ -53,7 +54,8 @@ def request_work(model: DiffusionModel, request: Request) -> Work:
     """
     one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
     flops = request.num_images * (one + (request.steps - 1) * (two - one))
-    return Work(flops, 4.0 * parameters(model.network) * request.steps)
+    size = DTYPES[request.precision].itemsize
+    return Work(flops, float(size) * parameters(model.network) * request.steps)
 
 
 class Diffusers:
@@ -62,13 +64,14 @@ class Diffusers:
     Args:
         setting: Our shapes.
         model: Our model on latents, whose size they get.
+        dtype: Of the denoising network; the decoder is fp32, as ours.
     """
 
-    def __init__(self, setting: Setting, model: DiffusionModel):
+    def __init__(self, setting: Setting, model: DiffusionModel, dtype: torch.dtype = torch.float32):
         wanted = parameters(model.network)
         channels, side, _ = model.codec.latent_shape
         self.device, self.layout = model.device, torch.contiguous_format
-        self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval().to(self.device)
+        self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval().to(self.device, dtype)
         self.vae = diffusers_autoencoder(model.codec.image_shape, setting.autoencoder).eval().to(self.device)
 
     def settle(self) -> None:
@@ -133,32 +136,52 @@ def _line(few: Timing, many: Timing, counts: tuple[int, int], steps: int) -> Tim
 
 
 def sampling(bench: Bench) -> Iterator[Row]:
-    """Latents in every batch, with and without guidance; pixels; and DDPM's 1,000 steps."""
+    """Latents in every batch, with and without guidance, and large ones in bf16 too where the training is in it; DDPM's
+    1,000 steps; pixels."""
     scale, setting = bench.scale, bench.scale.settings[0]
     model = untrained_model(setting.side, setting.autoencoder, setting.latent, bench.device)
-    theirs = Diffusers(setting, model) if bench.peers.get(DIFFUSERS) else None
-    if theirs:
-        theirs.settle()
+    theirs = _diffusers(bench, setting, model, torch.float32)
     for batch in scale.sampling_batches:
-        few = scale.few_steps if batch >= scale.large_batch else None
-        for guidance in (1.0, GUIDANCE):
-            samplers = {"latentdiff": our_sampler(model, batch, guidance)}
-            if theirs:
-                samplers[DIFFUSERS] = theirs.sampler(batch, guidance)
-            timings = race_samplers(bench, samplers, scale.steps, few)
-            request = Request(num_images=batch, steps=scale.steps, guidance_scale=guidance)
-            guided = "guidance" if guidance != 1.0 else "no guidance"
-            yield _row(
-                bench, f"latents, {setting.side} px, {scale.steps} steps, {guided}", batch, timings, model, request, few
-            )
+        yield from _guided_or_not(bench, model, theirs, batch, "fp32")
+    if bench.dtype == torch.bfloat16:
+        lowered = _diffusers(bench, setting, model, bench.dtype)
+        for batch in scale.sampling_batches:
+            if batch >= MIN_ROWS:  # Of smaller ones the time is that of calling the kernels.
+                yield from _guided_or_not(bench, model, lowered, batch, "bf16")
     samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
     if theirs:
         samplers[DIFFUSERS] = theirs.sampler(scale.ddpm_batch, ddpm=True)
     timings = race_samplers(bench, samplers, DDPM_STEPS, scale.ddpm_steps)
     request = Request(num_images=scale.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
     what = f"latents, {setting.side} px, DDPM, {DDPM_STEPS:,} steps"
-    yield _row(bench, what, scale.ddpm_batch, timings, model, request, scale.ddpm_steps)
+    yield _row(bench, what, timings, model, request, scale.ddpm_steps)
     yield pixels(bench, setting)
+
+
+def _diffusers(bench: Bench, setting: Setting, model: DiffusionModel, dtype: torch.dtype) -> Diffusers | None:
+    """Theirs in the memory layout that suits them; None where they are not here."""
+    if not bench.peers.get(DIFFUSERS):
+        return None
+    theirs = Diffusers(setting, model, dtype)
+    theirs.settle()
+    return theirs
+
+
+def _guided_or_not(
+    bench: Bench, model: DiffusionModel, theirs: Diffusers | None, batch: int, precision: str
+) -> Iterator[Row]:
+    scale = bench.scale
+    few = scale.few_steps if batch >= scale.large_batch else None
+    for guidance in (1.0, GUIDANCE):
+        settings = {"guidance_scale": guidance, "precision": precision}
+        samplers = {"latentdiff": our_sampler(model, batch, **settings)}
+        if theirs:
+            samplers[DIFFUSERS] = theirs.sampler(batch, guidance)
+        timings = race_samplers(bench, samplers, scale.steps, few)
+        request = Request(num_images=batch, steps=scale.steps, **settings)
+        guided = "guidance" if guidance != 1.0 else "no guidance"
+        what = f"latents, {model.codec.image_shape[-1]} px, {scale.steps} steps, {guided}"
+        yield _row(bench, what, timings, model, request, few)
 
 
 def pixels(bench: Bench, setting: Setting) -> Row:
@@ -176,25 +199,25 @@ def pixels(bench: Bench, setting: Setting) -> Row:
     timings = race_samplers(bench, samplers, scale.steps, scale.few_steps)
     request = Request(num_images=batch, steps=scale.steps)
     what = f"pixels, {setting.side} px, {scale.steps} steps, no guidance"
-    return _row(bench, what, batch, timings, model, request, scale.few_steps)
+    return _row(bench, what, timings, model, request, scale.few_steps)
 
 
 def _row(
     bench: Bench,
     what: str,
-    batch: int,
     timings: dict[str, Timing],
     model: DiffusionModel,
     request: Request,
     few: tuple[int, int] | None,
 ) -> Row:
-    note = "equal parameters, fp32"
+    batch, precision = request.num_images, request.precision
+    note = f"equal parameters, {precision}" + ("; the decoder fp32" if precision != "fp32" else "")
     return Row(
         part=PART,
-        what=f"{what}, batch {batch}",
+        what=f"{what}, batch {batch}" + (f", {precision}" if precision != "fp32" else ""),
         unit="images/s",
         figures={name: Figure.rate(timing, batch) for name, timing in timings.items()},
-        floor=batch / bench.limits.seconds(request_work(model, request), torch.float32),
+        floor=batch / bench.limits.seconds(request_work(model, request), DTYPES[precision]),
         target=Target(at_least=FASTER),
         note=f"{note}; extrapolated from {few[0]} and {few[1]} steps" if few else note,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -67,6 +68,26 @@ def test_sampling(bench):
     assert [row.what.rsplit(", batch ", 1)[1] for row in rows] == ["1", "1", "4", "4", "2", "2"]
     assert all(set(row.figures) == here(bench, DIFFUSERS) for row in rows)
     assert ["extrapolated" in row.note for row in rows] == [False, False, True, True, True, True]
+
+
+def test_sampling_in_bf16_is_measured_where_training_is_in_it(bench, monkeypatch):
+    settled = []
+    settle = sampling.Diffusers.settle
+    monkeypatch.setattr(
+        sampling.Diffusers, "settle", lambda theirs: (settled.append(theirs.unet.dtype), settle(theirs))
+    )
+    asked = []
+    ours = sampling.our_sampler
+    monkeypatch.setattr(
+        sampling, "our_sampler", lambda *given, **settings: (asked.append(settings), ours(*given, **settings))[1]
+    )
+    scale = replace(bench.scale, sampling_batches=(1, 16))
+    rows = check(list(sampling.sampling(replace(bench, dtype=torch.bfloat16, scale=scale))))
+    ends = [row.what.rsplit(", batch ", 1)[1] for row in rows]
+    assert ends == ["1", "1", "16", "16", "16, bf16", "16, bf16", "2", "2"]
+    assert [settings.get("precision") for settings in asked] == ["fp32"] * 4 + ["bf16"] * 2 + [None] * 2
+    if bench.peers.get(DIFFUSERS):
+        assert settled == [torch.float32, torch.bfloat16]
 
 
 def test_a_repetition_that_noise_turned_round_is_dropped():

@@ -66,6 +66,26 @@ class WholeAutoencoder(nn.Module):
         return self.inner.decode(self.inner.encode(x).chunk(2, dim=1)[0])
 
 
+@pytest.mark.parametrize("side", [(7, 5), (32, 32), (64, 64), (64, 96)])
+@pytest.mark.parametrize("channels", [1, 2, 33, 64, 96])
+def test_another_layout_holds_the_same_values(side, channels, monkeypatch):
+    x = torch.randn(2, channels, *side).bfloat16().requires_grad_()
+    seed = torch.randn_like(x)
+    products = []
+    eye = torch.eye
+    monkeypatch.setattr(torch, "eye", lambda *size, **more: products.append(size) or eye(*size, **more))
+    last = layout._Relayout.apply(x, torch.channels_last, torch.contiguous_format)
+    first = layout._Relayout.apply(last, torch.contiguous_format, torch.channels_last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert first.is_contiguous()
+    assert torch.equal(last, x)
+    assert torch.equal(first, x)
+    (gradient,) = torch.autograd.grad(first, x, seed)
+    assert torch.equal(gradient, seed)
+    # Maps of a single channel lie both ways; those of other sizes are copied.
+    assert bool(products) == (channels > 1 and side[0] >= 32)
+
+
 def one_step(network: nn.Module, inputs: tuple[torch.Tensor, ...], bf16: bool = True) -> list[torch.Tensor]:
     """The output and every gradient, in bf16 or in fp32, with the same dropout each time."""
     network.zero_grad(set_to_none=True)
