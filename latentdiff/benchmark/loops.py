@@ -79,13 +79,13 @@ class Optimiser:
 
     def __init__(self, network: nn.Module, settings: TrainerConfig):
         self.parameters, self.clip = list(network.parameters()), settings.grad_clip
-        # foreach: one kernel for all weights, as ours.
+        # As ours, and quicker than what their documentation takes.
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.lr,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
-            foreach=True,
+            fused=True,
         )
 
     def step(self, loss: Tensor) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.diffusers_pipeline import sample, solver
@@ -71,7 +72,10 @@ class Diffusers:
         wanted = parameters(model.network)
         channels, side, _ = model.codec.latent_shape
         self.device, self.layout = model.device, torch.contiguous_format
-        self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval().to(self.device, dtype)
+        self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval()
+        nn.Module.to(
+            self.unet, self.device, dtype
+        )  # diffusers' own warns of parts to keep in fp32, of which it has none
         self.vae = diffusers_autoencoder(model.codec.image_shape, setting.autoencoder).eval().to(self.device)
 
     def settle(self) -> None:
