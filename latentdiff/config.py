@@ -346,8 +346,8 @@ class SamplingConfig(Settings):
         churn_noise: Standard deviation of churn's noise.
         corrector_steps: Langevin steps of predictor_corrector after each step.
         corrector_snr: Size of those Langevin steps (the paper's r, 0.16).
-        precision: Of the denoising network; the decoder's is always fp32. ``bf16`` is autocast, faster where the GPU or
-            CPU multiplies in it, and moves the images a little.
+        precision: Of the denoising network; the decoder's is always fp32. ``bf16`` is autocast, faster for more than
+            a few images where the GPU or CPU multiplies in it, and moves the images a little.
         seed: Image i depends on (seed, i) alone.
         batch_size: Images at a time; changes memory, not images.
     """

@@ -37,7 +37,7 @@ HEIGHT = {
     "stages": 9,
 }
 # Fundamentals stand beside each other; these are the only ways between them.
-ALLOWED = {("data", "config"), ("models", "config"), ("diffusion", "config")}
+ALLOWED = {("data", "config"), ("models", "config"), ("models", "precision"), ("diffusion", "config")}
 
 
 def imports(path: Path):

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.limits import training_work
 from latentdiff.benchmark.memory import Case, peak_memories
 from latentdiff.benchmark.peers import CLASSES, counted_parameters, equal_pixel_network
 from latentdiff.benchmark.rows import Figure, Growth, Row, Target
-from latentdiff.benchmark.sampling import our_sampler, race_samplers, request_work, untrained_model
+from latentdiff.benchmark.sampling import least_seconds, our_sampler, race_samplers, untrained_model
 from latentdiff.benchmark.stage_two import model_of, our_turn
 from latentdiff.benchmark.timing import exponent
 from latentdiff.config import AutoencoderConfig, NetworkConfig
@@ -110,8 +108,8 @@ def _sampling(bench: Bench, side: int, every: dict[str, Path], target: Target) -
     figures = {name: Figure.rate(timing, batch) for name, timing in timings.items()}
     few, many = scale.growth_steps
     note = f"sampling: {scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
-    work = request_work(next(iter(models.values())), Request(num_images=batch, steps=scale.steps))
-    floor = batch / bench.limits.seconds(work, torch.float32)
+    request = Request(num_images=batch, steps=scale.steps)
+    floor = batch / least_seconds(bench.limits, next(iter(models.values())), request)
     return _row("sampling", side, batch, figures, unit="images/s", floor=floor, target=target, note=note)
 
 

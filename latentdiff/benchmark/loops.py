@@ -79,7 +79,7 @@ class Optimiser:
 
     def __init__(self, network: nn.Module, settings: TrainerConfig):
         self.parameters, self.clip = list(network.parameters()), settings.grad_clip
-        # As ours, and quicker than what their documentation takes.
+        # Fused, as ours: their documentation leaves it to torch, which is slower on a CPU.
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.lr,

@@ -12,7 +12,7 @@ from torch import nn
 
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.diffusers_pipeline import sample, solver
-from latentdiff.benchmark.limits import Work
+from latentdiff.benchmark.limits import Limits, Work
 from latentdiff.benchmark.loops import LAYOUTS
 from latentdiff.benchmark.peers import CLASSES, DIFFUSERS, diffusers_autoencoder, equal_diffusers_unet, parameters
 from latentdiff.benchmark.rows import Figure, Row, Target
@@ -48,15 +48,18 @@ def our_sampler(model: DiffusionModel, batch: int, **settings: Any) -> Sampler:
     return lambda steps: model.sample(batch, batch_size=batch, steps=steps, **settings)
 
 
-def request_work(model: DiffusionModel, request: Request) -> Work:
-    """What a whole request must do at least: its steps' arithmetic counted from one and two of them, all alike.
+def least_seconds(limits: Limits, model: DiffusionModel, request: Request) -> float:
+    """The least time that a whole request can take: its steps, counted from one and two of them, all alike, in its
+    precision, and the decoding in fp32.
 
     That small batches are filled up with copies (``precision.batch_invariant``) is our own doing and not in it.
     """
     one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
-    flops = request.num_images * (one + (request.steps - 1) * (two - one))
-    size = DTYPES[request.precision].itemsize
-    return Work(flops, float(size) * parameters(model.network) * request.steps)
+    dtype = DTYPES[request.precision]
+    weights = float(dtype.itemsize) * parameters(model.network)
+    steps = Work(request.steps * request.num_images * (two - one), request.steps * weights)
+    decoding = Work(request.num_images * (2 * one - two), 0.0)
+    return limits.seconds(steps, dtype) + limits.seconds(decoding, torch.float32)
 
 
 class Diffusers:
@@ -148,10 +151,10 @@ def sampling(bench: Bench) -> Iterator[Row]:
     for batch in scale.sampling_batches:
         yield from _guided_or_not(bench, model, theirs, batch, "fp32")
     if bench.dtype == torch.bfloat16:
-        lowered = _diffusers(bench, setting, model, bench.dtype)
+        theirs_in_bf16 = _diffusers(bench, setting, model, bench.dtype)
         for batch in scale.sampling_batches:
-            if batch >= MIN_ROWS:  # Of smaller ones the time is that of calling the kernels.
-                yield from _guided_or_not(bench, model, lowered, batch, "bf16")
+            if batch >= MIN_ROWS:  # Of smaller ones ours computes as many rows.
+                yield from _guided_or_not(bench, model, theirs_in_bf16, batch, "bf16")
     samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
     if theirs:
         samplers[DIFFUSERS] = theirs.sampler(scale.ddpm_batch, ddpm=True)
@@ -221,7 +224,7 @@ def _row(
         what=f"{what}, batch {batch}" + (f", {precision}" if precision != "fp32" else ""),
         unit="images/s",
         figures={name: Figure.rate(timing, batch) for name, timing in timings.items()},
-        floor=batch / bench.limits.seconds(request_work(model, request), DTYPES[precision]),
+        floor=batch / least_seconds(bench.limits, model, request),
         target=Target(at_least=FASTER),
         note=f"{note}; extrapolated from {few[0]} and {few[1]} steps" if few else note,
     )

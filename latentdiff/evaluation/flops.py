@@ -29,8 +29,9 @@ def counted(function: Callable[[], Any]) -> int:
 
 
 def sampling_flops(model: DiffusionModel, request: Request) -> float:
-    """Of one image of ``request``, its decoding included."""
-    few = replace(request, num_images=MIN_ROWS, labels=None, batch_size=MIN_ROWS)
+    """Of one image of ``request``, its decoding included; in whatever precision, counted in fp32, where no layout is
+    changed by products."""
+    few = replace(request, num_images=MIN_ROWS, labels=None, batch_size=MIN_ROWS, precision="fp32")
     return counted(lambda: model.sample(**plain(few))) / MIN_ROWS
 
 

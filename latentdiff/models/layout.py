@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdiff.precision import has_bf16
+
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 
@@ -61,7 +63,7 @@ class _Relayout(torch.autograd.Function):
 
 
 def relaid(x: Tensor, to: torch.memory_format) -> Tensor:
-    """Finite ``x`` [b, c, h, w] in the layout ``to``, the very values.
+    """``x`` [b, c, h, w] in the layout ``to``, of equal values where all are finite (a negative zero loses its sign).
 
     torch copies element by element, and where the maps' size in bytes is a multiple of 2 KiB, as 32x32 and 64x64 are in
     bf16, the channels of one position contend for the same lines of the cache. A product with the identity, which is
@@ -69,7 +71,8 @@ def relaid(x: Tensor, to: torch.memory_format) -> Tensor:
     back, which takes a tenth off a training step in pixels of 64x64.
     """
     b, c, h, w = x.shape
-    if x.dtype != torch.bfloat16 or x.is_contiguous(memory_format=to) or not _product_is_faster(c, h * w, to):
+    products = x.dtype == torch.bfloat16 and x.device.type == "cpu" and _product_is_faster(c, h * w, to)
+    if not products or x.is_contiguous(memory_format=to) or not has_bf16(x.device):
         return x.contiguous(memory_format=to)
     identity = torch.eye(c, dtype=x.dtype)
     if to == CHANNELS_LAST and x.is_contiguous():

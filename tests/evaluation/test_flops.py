@@ -6,6 +6,7 @@ from torch import nn
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
+from latentdiff.models import layout
 from latentdiff.models.layers import SelfAttention
 from latentdiff.models.network import build_network
 from latentdiff.pipeline import DiffusionModel, Request
@@ -29,3 +30,11 @@ def test_sampling_costs_a_pass_a_step_and_training_three():
     # Backward costs as much for the weights as for the inputs, but the first layer's inputs need no gradient.
     assert 2.9 * one < training_flops(model) <= 3 * one
     assert not next(model.network.parameters()).requires_grad
+
+
+def test_the_precision_does_not_change_the_arithmetic(monkeypatch):
+    monkeypatch.setattr(layout, "has_bf16", lambda device: True)
+    config = NetworkConfig(channels=(8, 16), num_res_blocks=1, head_channels=8, class_conditional=False)
+    model = DiffusionModel(build_network(1, 0, config, 1), config, DiffusionConfig(), IdentityCodec((1, 32, 32)))
+    full, low = (sampling_flops(model, Request(num_images=3, steps=1, precision=name)) for name in ("fp32", "bf16"))
+    assert full == low
