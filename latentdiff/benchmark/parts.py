@@ -12,7 +12,7 @@ PARTS: dict[str, Callable[[Bench], Iterator[Row | Growth]]] = {
     "stage_one": stage_one.training,
     "encoding": stage_one.encoding,
     "stage_two": stage_two.training,
-    # Before growth: in the memory that images of 256 pixels leave behind, either loop is at times a fifth slower.
+    # Before growth: after it, in the same process, either of the two loops is at times a fifth slower.
     "lightning": overhead.lightning,
     "loader": overhead.loader,
     "sampling": sampling.sampling,

@@ -23,13 +23,12 @@ from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import sampling_flops
 from latentdiff.models.network import build_network
 from latentdiff.pipeline import DiffusionModel, Request
-from latentdiff.precision import MIN_ROWS, full_precision
+from latentdiff.precision import MIN_ROWS, full_precision, resolve_precision
 
 PART = "sampling"
 FASTER = 1.5
 GUIDANCE = 3.0
 DDPM_STEPS = 1000
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Images of a number of steps.
 Sampler = Callable[[int], Any]
 
@@ -55,7 +54,7 @@ def least_seconds(limits: Limits, model: DiffusionModel, request: Request) -> fl
     That small batches are filled up with copies (``precision.batch_invariant``) is our own doing and not in it.
     """
     one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
-    dtype = DTYPES[request.precision]
+    dtype = resolve_precision(request.precision, model.device)
     weights = float(dtype.itemsize) * parameters(model.network)
     steps = Work(request.steps * request.num_images * (two - one), request.steps * weights)
     decoding = Work(request.num_images * (2 * one - two), 0.0)
@@ -76,9 +75,8 @@ class Diffusers:
         channels, side, _ = model.codec.latent_shape
         self.device, self.layout = model.device, torch.contiguous_format
         self.unet = equal_diffusers_unet(channels, side, setting.latent, wanted).eval()
-        nn.Module.to(
-            self.unet, self.device, dtype
-        )  # diffusers' own warns of parts to keep in fp32, of which it has none
+        # diffusers' own ``to`` warns of parts to be kept in fp32, of which this network has none.
+        nn.Module.to(self.unet, self.device, dtype)
         self.vae = diffusers_autoencoder(model.codec.image_shape, setting.autoencoder).eval().to(self.device)
 
     def settle(self) -> None:
@@ -153,7 +151,7 @@ def sampling(bench: Bench) -> Iterator[Row]:
     if bench.dtype == torch.bfloat16:
         theirs_in_bf16 = _diffusers(bench, setting, model, bench.dtype)
         for batch in scale.sampling_batches:
-            if batch >= MIN_ROWS:  # Of smaller ones ours computes as many rows.
+            if batch >= MIN_ROWS:  # A smaller one is computed as so many rows, which fp32 has shown already.
                 yield from _guided_or_not(bench, model, theirs_in_bf16, batch, "bf16")
     samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
     if theirs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from latentdiff.config import SamplingConfig
 from latentdiff.report.evaluation import Evaluation
 
 
@@ -97,9 +98,8 @@ def setting(evaluation: Evaluation) -> str:
     """Sampler, steps and guidance in words, and whatever else was set."""
     sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
     guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
-    more = {key: value for key, value in (evaluation.get("sampling") or {}).items() if key in UNUSUAL}
-    if more.get("precision") == "fp32":
-        del more["precision"]
+    given = evaluation.get("sampling") or {}
+    more = {key: value for key, value in given.items() if key in UNUSUAL and value != getattr(SamplingConfig, key)}
     if digest := evaluation.get("sampling", "guide_sha256"):
         more["guide"] = f"{more['guide']} (SHA-256 {digest[:12]})"
     text = f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
