@@ -2,8 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file of tests a process, each of one thread: with all threads in each they would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-all doctest lint format docs setup clean
 
 setup: $(STAMP)
 
@@ -11,19 +14,36 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/python -m latentdiff.stages.demo --run.overwrite
 
-# A file of tests a process, each of one thread: with all threads in each they would wait for one another.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) $(PARALLEL)
+
+test-all: setup
+	$(PYTEST) $(PARALLEL) -m "slow or not slow"
+
+# The examples in docstrings; make test runs them too.
+doctest: setup
+	$(PYTEST) tests/docs/test_doctests.py
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The site, in docs/_build/html. A broken link within it is a warning, and a warning is an error.
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) docs/_build docs/reference/generated
