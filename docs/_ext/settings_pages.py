@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 import typing
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,9 +79,16 @@ def type_and_range(cls: type, field: dataclasses.Field[Any]) -> tuple[str, str]:
     bounds = [field.metadata["range"]] if "range" in field.metadata else []
     for part in (hint, *typing.get_args(hint)):  # of ``Annotated[int, ...] | None`` too
         bounds += list(getattr(part, "__metadata__", ()))
-    plain = typing.get_type_hints(cls)[field.name]
-    text = plain.__name__ if isinstance(plain, type) and not typing.get_args(plain) else str(plain)
-    return re.sub(r"\btyping\.", "", text), ", ".join(map(str, bounds))
+    return type_text(typing.get_type_hints(cls)[field.name]), ", ".join(map(str, bounds))
+
+
+def type_text(hint: Any) -> str:
+    """An annotation as it is written, without the names of modules, whatever Python's version."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(type_text, typing.get_args(hint)))
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__.replace("NoneType", "None")
+    return str(hint).replace("typing.", "")
 
 
 def entry(cls: type, field: dataclasses.Field[Any], text: str, option: bool) -> str:
