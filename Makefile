@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGE := $(VENV)/.installed-package
 # A file of tests a process, each of one thread: with all threads in each they would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -10,14 +11,21 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 setup: $(STAMP)
 
-# The stamp is made last, so that an interrupted installation is taken up again.
+# The stamps are made last, so that an interrupted installation is taken up again.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $(STAMP)
+	touch $(STAMP) $(PACKAGE)
 
-demo: setup
+# Without what only those need who change the package.
+$(PACKAGE): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $(PACKAGE)
+
+demo: $(PACKAGE)
 	$(BIN)/python -m latentdiff.stages.demo --run.overwrite
 
 test: setup
