@@ -8,13 +8,13 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 if TYPE_CHECKING:
-    from latentdiff.pipeline import load
+    from latentdiff.inference.model import load
 
 
 def __getattr__(name: str):
     # torch takes seconds to import: `import latentdiff` does not, the first use of `load` does.
     if name == "load":
-        from latentdiff.pipeline import load
+        from latentdiff.inference.model import load
 
         return load
     raise AttributeError(f"module 'latentdiff' has no attribute {name!r}")

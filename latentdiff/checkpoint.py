@@ -17,14 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentdiff import __version__
+from latentdiff import __version__, distributed
+from latentdiff.errors import CheckpointError
 
 FORMAT = 1
 KEY = "latentdiff"
-
-
-class CheckpointError(Exception):
-    """A file is missing, damaged or not of the kind that was asked for; the message says which and what to do."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -96,6 +93,18 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> tuple[dict[str, A
     return header, tensors
 
 
+def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
+    """The weights of the autoencoder that a model shares with others, from the very file that its header names."""
+    beside = path.parent / named["name"]
+    if not beside.is_file():
+        raise CheckpointError(f"{path} decodes with {named['name']}, which is not beside it: copy both")
+    if file_sha256(beside) != named["sha256"]:
+        raise CheckpointError(
+            f"{beside} is not the autoencoder that {path} was released with (SHA-256 {named['sha256'][:12]})"
+        )
+    return read(beside, kind="autoencoder")[1]
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load ``state`` into ``model``; :class:`CheckpointError` naming ``what`` where the two do not fit."""
     try:
@@ -111,11 +120,12 @@ def file_sha256(path: Path | str) -> str:
 
 
 def device_name(device: torch.device | str) -> str:
-    """What a person calls the device: the GPU's name, or the CPU with its threads."""
+    """What a person calls the device: the GPU's name, or the CPU with its threads; ``2 x`` where two processes share
+    the work."""
     device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    own = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    own = torch.cuda.get_device_name(device) if device.type == "cuda" else own
+    return own if distributed.world_size() == 1 else f"{distributed.world_size()} x {own}"
 
 
 def environment() -> dict[str, str]:

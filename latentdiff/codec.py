@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.config import AutoencoderConfig, plain, rebuild
+from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder, draw
 from latentdiff.precision import batch_invariant, full_precision
 
@@ -75,7 +76,7 @@ class Codec(ABC):
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
+            raise ConfigError(
                 f"this codec takes uint8 images [n, {', '.join(map(str, self.image_shape))}], not "
                 f"{images.dtype} {list(images.shape)}"
             )
@@ -209,6 +210,6 @@ def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], sta
 
 
 def load_codec(path: Path | str) -> AutoencoderCodec:
-    """The codec in an autoencoder's file. Raises :class:`~latentdiff.checkpoint.CheckpointError`."""
+    """The codec in an autoencoder's file. Raises :class:`~latentdiff.errors.CheckpointError`."""
     header, tensors = checkpoint.read(path, kind="autoencoder")
     return build_codec(header["codec"], header["codec"]["image_shape"], tensors)

@@ -14,10 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.checkpoint import write_atomically
-from latentdiff.codec import ENCODE_BATCH, Codec
-from latentdiff.data import ImageSet
+from latentdiff.codec import ENCODE_BATCH, Codec, load_codec
+from latentdiff.config.training_stages import LatentsStage
+from latentdiff.data import ImageSet, load_data
+from latentdiff.precision import resolve_device
+from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
 
@@ -54,15 +57,15 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
     path = folder / f"{data.name}-{data.split}-{key}.safetensors"
     found = _read(path, key)
     # Only where all have found it: those that did would not be there for the others' shares.
-    if float(processes.mean(torch.tensor(float(found is not None)))) == 1.0:
+    if float(distributed.mean(torch.tensor(float(found is not None)))) == 1.0:
         print(f"using {len(found[0]):,} cached latents of {path}")
         return Moments(found[0], labels, found[1])
     start = time.perf_counter()
     moments = _encode(codec, data.images, "encoding")
     if hflip:
         moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
-    seconds = processes.from_first(time.perf_counter() - start)
-    if processes.first():
+    seconds = distributed.broadcast(time.perf_counter() - start)
+    if distributed.is_main_process():
         header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
         write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
         print(f"cached {len(moments):,} latents in {path}")
@@ -71,13 +74,13 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
 
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
-    start, own = time.perf_counter(), processes.share(len(images))
+    start, own = time.perf_counter(), distributed.own_share(len(images))
     chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
-    with tqdm(total=len(own), desc=what, unit="images", disable=None if processes.first() else True) as bar:
+    with tqdm(total=len(own), desc=what, unit="images", disable=None if distributed.is_main_process() else True) as bar:
         for chunk in images[own.start : own.stop].split(ENCODE_BATCH) if own else ():
             chunks.append(codec.encode(chunk).float().cpu())
             bar.update(len(chunk))
-    moments = processes.everyone(torch.cat(chunks))
+    moments = distributed.gather(torch.cat(chunks))
     print(f"{what}: {len(images) / (time.perf_counter() - start):,.0f} images/s")
     return moments
 
@@ -101,3 +104,16 @@ def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
 
 def _checksum(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy()).hexdigest()
+
+
+def fill_latent_cache(config: LatentsStage) -> None:
+    """Fill the cache; nothing is encoded twice."""
+    path = find_autoencoder(config.autoencoder, config.data)
+    codec = load_codec(path).to(resolve_device("auto"))
+    with distributed.main_process_first():
+        data = load_data(config.data, "train")
+    print(f"{data.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
+    cache = cached_moments(codec, data, Path(config.folder), config.data.hflip)
+    latents = codec.sample(cache.moments)
+    for channel, (mean, std) in enumerate(zip(latents.mean((0, 2, 3)), latents.std((0, 2, 3)), strict=True)):
+        print(f"standardised latents, channel {channel}: mean {mean:+.4f}, std {std:.4f}")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from latentdiff.errors import ConfigError
+
 # A CPU's kernels for a handful of rows add in another order than those for many; from sixteen rows on they agree
 # (convolutions at eight still do not, on images of 4x4).
 MIN_ROWS = 16
@@ -20,7 +22,7 @@ def resolve_device(name: str) -> torch.device:
     Raises ValueError where a GPU is asked for and there is none.
     """
     if name in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(f"the device {name!r} was asked for, but torch sees no GPU here")
+        raise ConfigError(f"the device {name!r} was asked for, but torch sees no GPU here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

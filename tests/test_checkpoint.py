@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.errors import CheckpointError
 
 
 def test_round_trip_keeps_values_and_casts_only_floats(tmp_path):

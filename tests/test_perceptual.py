@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentdiff import perceptual as perceptual_module
-from latentdiff.checkpoint import CheckpointError
-from latentdiff.perceptual import Perceptual, find_trunk
+from latentdiff.errors import CheckpointError
+from latentdiff.models import lpips as perceptual_module
+from latentdiff.models.lpips import Perceptual, find_trunk
 
 
 def trunk(net):

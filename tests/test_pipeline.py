@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentdiff import checkpoint, load, shelf
-from latentdiff.checkpoint import CheckpointError
+from latentdiff import checkpoint, load
+from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.samplers import SAMPLERS
+from latentdiff.errors import CheckpointError
+from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
-from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.report.formats import setting
 

@@ -14,19 +14,18 @@ from latentdiff.config import (
     NetworkConfig,
     SamplerName,
     SamplingConfig,
+    Settings,
     TrainerConfig,
     plain,
     rebuild,
 )
+from latentdiff.config.comparison_stages import SamplersStage
+from latentdiff.config.model_stages import EvaluateStage, SampleStage
+from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import ALPHA_BARS, SPACINGS
 from latentdiff.diffusion.target import TARGETS
-from latentdiff.pipeline import Request
-from latentdiff.settings import Settings
-from latentdiff.stages.diffusion import DiffusionStage
-from latentdiff.stages.evaluate import EvaluateStage
-from latentdiff.stages.sample import SampleStage
-from latentdiff.stages.samplers import SamplersStage
+from latentdiff.inference.model import Request
 
 CONFIGS = (DataConfig, AutoencoderLossConfig, NetworkConfig, DiffusionConfig, TrainerConfig, SamplingConfig)
 

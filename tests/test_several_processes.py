@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latentdiff import processes
-from latentdiff.stages import launch
+from latentdiff import distributed
+from latentdiff.runs import launch
 
 RELEASED = Path(__file__).parents[1] / "checkpoints" / "fashion-mnist"
 SMALL = ["--data.source", "embedded", "--data.max_images", "120", "--trainer.precision", "fp32"]
@@ -280,43 +280,43 @@ def test_numbers_that_cannot_be_are_refused(monkeypatch, environment, devices, n
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=words):
-        launch.spread("latentdiff.stages.diffusion", [], devices, nodes, "trainer.")
+        launch.start_processes("diffusion", [], devices, nodes, "trainer.")
 
 
 def test_one_process_is_left_alone(monkeypatch):
-    assert not launch.spread("latentdiff.stages.diffusion", [], 1)
+    assert not launch.start_processes("diffusion", [], 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not launch.spread("latentdiff.stages.diffusion", [], 1)
+    assert not launch.start_processes("diffusion", [], 1)
     monkeypatch.undo()
-    processes.join()
+    distributed.join()
     own = torch.arange(3)
-    assert (processes.count(), processes.rank(), processes.first()) == (1, 0, True)
-    assert processes.share(5) == range(5)
-    assert processes.everyone(own) is own
-    assert processes.mean(own) is own
-    assert processes.from_first(own) is own
-    processes.wait()
+    assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
+    assert distributed.own_share(5) == range(5)
+    assert distributed.gather(own) is own
+    assert distributed.mean(own) is own
+    assert distributed.broadcast(own) is own
+    distributed.barrier()
 
 
 def test_shares_cover_everything_once(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 4)
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
     for total in (0, 1, 3, 4, 10, 11):
         shares = []
         for rank in range(4):
-            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-            shares.append(processes.share(total))
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            shares.append(distributed.own_share(total))
         assert [i for share in shares for i in share] == list(range(total))
         assert len(shares[0]) == max(map(len, shares)) <= min(map(len, shares)) + 1
 
 
 def test_what_decides_about_meeting_must_be_the_same_everywhere(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(
-        processes.dist, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "x"])
+        distributed.dist, "all_gather_object", lambda values, value: values.__setitem__(slice(None), [value, "x"])
     )
     with pytest.raises(ValueError, match="differ in the images"):
-        processes.agree("the images", "y")
-    processes.agree("the images", "x")
+        distributed.check_same("the images", "y")
+    distributed.check_same("the images", "x")
 
 
 @pytest.mark.slow

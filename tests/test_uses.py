@@ -3,13 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff import load, shelf, uses
+from latentdiff import load
+from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.inference.inpainting import inpaint
+from latentdiff.inference.inversion import generate, interpolate, invert
+from latentdiff.inference.likelihood import bits_per_dim
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.noising import forward_process, reconstruct, reverse_process
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
-from latentdiff.pipeline import DiffusionModel
 
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -28,7 +33,7 @@ def model(latent=False, **diffusion):
 
 
 def test_forward_process_goes_from_the_images_to_noise():
-    frames = uses.forward_process(model(), IMAGES, [0.0, 0.5, 1.0])
+    frames = forward_process(model(), IMAGES, [0.0, 0.5, 1.0])
     assert frames.shape == (3, 3, 1, 8, 8)
     assert torch.equal(frames[0], IMAGES)
     distance = (frames.float() - IMAGES).abs().mean(dim=(1, 2, 3, 4))
@@ -39,68 +44,68 @@ def test_forward_process_goes_from_the_images_to_noise():
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddpm"])
 def test_reverse_process_goes_from_noise_to_what_sampling_gives(latent, sampler):
     net, settings = model(latent), {"labels": [0, 1, 1], "sampler": sampler, "steps": 6, "seed": 4}
-    frames = uses.reverse_process(net, 3, 4, **settings)
+    frames = reverse_process(net, 3, 4, **settings)
     assert (frames.dtype, frames.shape) == (torch.uint8, (4, 3, 1, 8, 8))
     first = ImageNoise(4, range(3), net.codec.latent_shape)() * float(net.schedule.sampling_levels(6).sigma[0])
     assert torch.equal(frames[0], net.codec.decode(first))
     assert torch.equal(frames[-1], net.sample(3, **settings))
     # Every state is there to be had; neither batches nor other images change any.
-    every = uses.reverse_process(net, 3, 7, batch_size=2, **settings)
+    every = reverse_process(net, 3, 7, batch_size=2, **settings)
     assert torch.equal(every[[0, 2, 4, 6]], frames)
 
 
 def test_a_reverse_process_of_impossible_frames_is_refused():
     for frames in (1, 8):
         with pytest.raises(ValueError, match=f"frames must be from 2, noise and image, to 7 for 6 steps, not {frames}"):
-            uses.reverse_process(model(), 1, frames, steps=6)
+            reverse_process(model(), 1, frames, steps=6)
 
 
 @pytest.mark.parametrize("latent", [False, True])
 def test_reconstruction_from_no_noise_is_the_codecs_own(latent):
     net = model(latent)
-    frames = uses.reconstruct(net, IMAGES, [0.0, 1.0], steps=4, sampler="ddim")
+    frames = reconstruct(net, IMAGES, [0.0, 1.0], steps=4, sampler="ddim")
     expected = net.codec.reconstruct(IMAGES) if latent else IMAGES
     assert torch.equal(frames[0], expected)
     # From the last level the way is that of sampling with an image's trace in the noise.
     assert not torch.equal(frames[1], expected)
-    again = uses.reconstruct(net, IMAGES[:2], [1.0], steps=4, sampler="ddim")
+    again = reconstruct(net, IMAGES[:2], [1.0], steps=4, sampler="ddim")
     assert torch.equal(again[0], frames[1][:2])
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_impossible_shares_are_refused(share):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        uses.reconstruct(model(), IMAGES, [share])
+        reconstruct(model(), IMAGES, [share])
 
 
 @pytest.mark.parametrize("settings", [{}, {"schedule": "edm", "target": "edm"}, {"num_train_steps": None}])
 def test_inversion_is_undone_by_generation(settings):
     net = model(**settings)
-    noise = uses.invert(net, IMAGES, labels=1, steps=60)
+    noise = invert(net, IMAGES, labels=1, steps=60)
     assert noise.shape == (3, 1, 8, 8)
-    back = uses.generate(net, noise, labels=1, steps=60)
+    back = generate(net, noise, labels=1, steps=60)
     assert (back.int() - IMAGES.int()).abs().float().mean() < 3
 
 
 def test_interpolation_keeps_its_ends():
     net = model()
-    frames = uses.interpolate(net, IMAGES[:1], IMAGES[1:2], 5, steps=40)
+    frames = interpolate(net, IMAGES[:1], IMAGES[1:2], 5, steps=40)
     assert frames.shape == (5, 1, 1, 8, 8)
     assert (frames[0].int() - IMAGES[:1].int()).abs().float().mean() < 3
     assert (frames[-1].int() - IMAGES[1:2].int()).abs().float().mean() < 3
     with pytest.raises(ValueError, match="2 ends"):
-        uses.interpolate(net, IMAGES[:1], IMAGES[1:2], 1)
+        interpolate(net, IMAGES[:1], IMAGES[1:2], 1)
 
 
 @pytest.mark.parametrize("latent", [False, True])
 def test_inpainting_changes_nothing_outside_the_mask(latent):
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[:, 5:] = True
-    filled = uses.inpaint(model(latent), IMAGES, mask, labels=[0, 1, 0], steps=3, resamples=2)
+    filled = inpaint(model(latent), IMAGES, mask, labels=[0, 1, 0], steps=3, resamples=2)
     assert torch.equal(filled[..., :5], IMAGES[..., :5])
     assert not torch.equal(filled[..., 5:], IMAGES[..., 5:])
     with pytest.raises(ValueError, match=r"the mask must be \[8, 8\]"):
-        uses.inpaint(model(), IMAGES, mask[:4], labels=0)
+        inpaint(model(), IMAGES, mask[:4], labels=0)
 
 
 def test_bits_per_dim_of_a_model_that_knows_nothing_are_about_those_of_uniform_noise():
@@ -118,9 +123,9 @@ def test_bits_per_dim_of_a_model_that_knows_nothing_are_about_those_of_uniform_n
     x = pixels.float() / 127.5 - 1
     exact = (0.5 * x.square() + 0.5 * torch.log(torch.tensor(2 * torch.pi))).mean() / torch.log(torch.tensor(2.0))
     exact = float(exact + torch.log2(torch.tensor(127.5)))
-    bound = uses.bits_per_dim(net, pixels, labels=0, variance="large")
+    bound = bits_per_dim(net, pixels, labels=0, variance="large")
     assert float(bound.mean()) == pytest.approx(exact, abs=0.05)
-    ode = uses.bits_per_dim(net, pixels, labels=0, method="ode", steps=100)
+    ode = bits_per_dim(net, pixels, labels=0, method="ode", steps=100)
     assert float(ode.mean()) == pytest.approx(exact, abs=0.05)
 
 
@@ -136,7 +141,7 @@ class _Callable(torch.nn.Module):
 
 def test_a_model_without_class_dropout_needs_labels():
     with pytest.raises(ValueError, match="give it labels"):
-        uses.reconstruct(model(class_dropout=0.0), IMAGES, [0.5])
+        reconstruct(model(class_dropout=0.0), IMAGES, [0.5])
 
 
 @pytest.mark.skipif(
@@ -149,7 +154,7 @@ def test_released_model_predicts_garments_better_than_noise():
     net = load("checkpoints/fashion-mnist/latent.safetensors")
     real = load_data(DataConfig(source="embedded"), "test").images[:8]
     noise = torch.randint(0, 256, real.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    bits = [float(uses.bits_per_dim(net, images, steps=50).mean()) for images in (real, noise)]
+    bits = [float(bits_per_dim(net, images, steps=50).mean()) for images in (real, noise)]
     assert bits[0] < bits[1] - 1
 
 
@@ -157,14 +162,14 @@ def test_inpainting_does_not_see_what_is_hidden():
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[:, 5:] = True
     other = torch.where(mask, 255 - IMAGES, IMAGES)
-    runs = [uses.inpaint(model(latent=True), images, mask, labels=0, steps=3) for images in (IMAGES, other)]
+    runs = [inpaint(model(latent=True), images, mask, labels=0, steps=3) for images in (IMAGES, other)]
     assert torch.equal(*runs)
 
 
 def test_bits_of_an_image_do_not_depend_on_its_batch():
     net = model(num_train_steps=5)
-    whole = uses.bits_per_dim(net, IMAGES, labels=1)
-    parts = [uses.bits_per_dim(net, IMAGES[i : i + 1], labels=1, first=i) for i in range(3)]
+    whole = bits_per_dim(net, IMAGES, labels=1)
+    parts = [bits_per_dim(net, IMAGES[i : i + 1], labels=1, first=i) for i in range(3)]
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
@@ -177,10 +182,10 @@ def test_bits_of_an_image_do_not_depend_on_its_batch():
 )
 def test_a_likelihood_that_there_is_not_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        uses.bits_per_dim(model(), IMAGES, **settings)
+        bits_per_dim(model(), IMAGES, **settings)
 
 
 def test_few_training_steps_are_enough_to_follow_the_flow():
     net = model(num_train_steps=5)
-    assert uses.invert(net, IMAGES, steps=30).shape == (3, 1, 8, 8)
-    assert torch.isfinite(uses.bits_per_dim(net, IMAGES, method="ode", steps=30)).all()
+    assert invert(net, IMAGES, steps=30).shape == (3, 1, 8, 8)
+    assert torch.isfinite(bits_per_dim(net, IMAGES, method="ode", steps=30)).all()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 
 @torch.no_grad()
@@ -67,7 +68,6 @@ def solver() -> Any:
 def main() -> None:
     """Load FOLDER/unet and FOLDER/vae, sample 16 images in 20 steps, write them side by side to FOLDER/images.png."""
     from diffusers import AutoencoderKL, UNet2DModel
-    from PIL import Image
 
     folder = Path(sys.argv[1])
     unet = UNet2DModel.from_pretrained(folder / "unet").eval()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from scipy.linalg import sqrtm
 from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchmetrics.image.fid import _compute_fid
 
 from latentdiff.benchmark.bench import Bench, random_images
 from latentdiff.benchmark.limits import passes_work
@@ -13,8 +16,8 @@ from latentdiff.benchmark.rows import Figure, Row, Target
 from latentdiff.benchmark.timing import timed
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import InceptionFeatures, find_inception
+from latentdiff.evaluation.fid import Moments, frechet_distance, moments
 from latentdiff.evaluation.flops import counted
-from latentdiff.evaluation.frechet import Moments, frechet_distance, moments
 
 PART = "evaluation"
 FASTER = 1.4
@@ -34,8 +37,6 @@ def evaluation(bench: Bench) -> Iterator[Row]:
 
 def inception(bench: Bench, weights: str) -> Row:
     """Features/s of uint8 RGB images of 32x32, each net in its own batches."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     images = random_images(bench.scale.inception_images, 32, bench.device)
     ours = InceptionFeatures(weights, bench.device)
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=weights)
@@ -63,9 +64,6 @@ def inception(bench: Bench, weights: str) -> Row:
 
 def distance(bench: Bench) -> Row:
     """Seconds of a Fréchet distance from means and covariances in fp64, on the CPU."""
-    from scipy.linalg import sqrtm
-    from torchmetrics.image.fid import _compute_fid
-
     d = bench.scale.frechet_features
     generator = torch.Generator().manual_seed(0)
     mix = torch.eye(d) + torch.randn(d, d, generator=generator) / d**0.5

@@ -16,8 +16,8 @@ from latentdiff.benchmark.stage_two import model_of, our_turn
 from latentdiff.benchmark.timing import exponent
 from latentdiff.config import AutoencoderConfig, NetworkConfig
 from latentdiff.evaluation.flops import training_flops
+from latentdiff.inference.model import Request
 from latentdiff.models.network import build_network
-from latentdiff.pipeline import Request
 
 PART = "latents against pixels"
 TIMES, JUDGED = 12.0, 64  # So many times faster, at this side.

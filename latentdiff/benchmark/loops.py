@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from latentdiff.benchmark.timing import synchronise, timed
 from latentdiff.config import AutoencoderLossConfig, TrainerConfig
-from latentdiff.diffusion.levels import add_noise
 from latentdiff.diffusion.loss import diffusion_loss
-from latentdiff.training.diffusion import DiffusionModule
-from latentdiff.training.fit import fit
-from latentdiff.training.stage_module import StageModule, adamw
+from latentdiff.diffusion.noise_levels import add_noise
+from latentdiff.training.base_module import StageModule, adamw
+from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.trainer import fit
 
 # One optimiser step.
 Step = Callable[[], object]
@@ -50,7 +50,8 @@ class _StepEnds(lightning.Callback):
 
 
 class TrainerTurn:
-    """A turn of one of our trainers, run as its stage runs it: :func:`~latentdiff.training.fit.fit`, Lightning and all.
+    """A turn of one of our trainers, run as its stage runs it: :func:`~latentdiff.training.trainer.fit`, with
+    Lightning.
 
     A turn goes on with the module where the last one stopped. It takes one step more than it counts: the first one pays
     for setting up.

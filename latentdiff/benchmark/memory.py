@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from latentdiff.training.base_module import peak_memory_of_process
 from latentdiff.training.memory import keep_freed_memory
-from latentdiff.training.stage_module import peak_memory_of_process
 
 AT_ONCE = 2  # Processes: nothing is timed while they run.
 

@@ -7,6 +7,7 @@ import math
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.scale import Setting
 from latentdiff.benchmark.stage_two import our_turn
+from latentdiff.errors import ConfigError
 
 # Images/s in pixels of 64x64, there in batches of 8 and 16, of machines that need no smaller batches.
 WHOLE = 25.0
@@ -26,5 +27,5 @@ def divisor_for(pace: float) -> int:
     Raises ValueError for a pace that is none.
     """
     if not (math.isfinite(pace) and pace > 0):
-        raise ValueError(f"{pace} images a second is no pace")
+        raise ConfigError(f"{pace} images a second is no pace")
     return min(2 ** max(round(math.log2(WHOLE / pace)), 0), LARGEST)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from latentdiff.config import AutoencoderConfig, NetworkConfig
+from latentdiff.errors import ConfigError
 from latentdiff.models.network import build_network
 
 TOLERANCE = 0.05  # Of the number of parameters.
@@ -103,7 +104,7 @@ def equal_widths(
                 best, error = shape, off
         if error <= tolerance:
             return best
-    raise ValueError(f"no widths near {tuple(base)} give {wanted:,} parameters: {best} is off by {error:.1%}")
+    raise ConfigError(f"no widths near {tuple(base)} give {wanted:,} parameters: {best} is off by {error:.1%}")
 
 
 def diffusers_unet(

@@ -21,8 +21,8 @@ from latentdiff.benchmark.stage_two import CLASS_NAMES, untrained_codec
 from latentdiff.benchmark.timing import Timing, extrapolated, timed
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import sampling_flops
+from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.models.network import build_network
-from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.precision import MIN_ROWS, full_precision, resolve_precision
 
 PART = "sampling"

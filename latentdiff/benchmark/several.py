@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.peers import parameters
 from latentdiff.benchmark.rows import Figure, Row
@@ -86,22 +86,24 @@ def run_job(count: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def main() -> None:
-    processes.join()
+    distributed.join()
     asked, found = map(Path, sys.argv[1:])
     turn = our_turn(*pickle.loads(asked.read_bytes()))
     turn()
     seconds = [turn() for _ in range(TURNS)]
     weights = parameters(turn.module.network)
     gradients = torch.zeros(weights, device=turn.module.device)
-    reduce = timed(lambda: dist.all_reduce(gradients), turn.module.device) if processes.count() > 1 else lambda: 0.0
+    reduce = (
+        timed(lambda: dist.all_reduce(gradients), turn.module.device) if distributed.world_size() > 1 else lambda: 0.0
+    )
     reduce()
     values = {
-        "count": processes.count(),
+        "count": distributed.world_size(),
         "step": statistics.median(seconds) / turn.steps,
         "reduce": statistics.median(reduce() for _ in range(TURNS)),
         "parameters": weights,
     }
-    if processes.first():
+    if distributed.is_main_process():
         found.write_text(json.dumps(values))
 
 

@@ -25,7 +25,7 @@ from latentdiff.data import ImageSet
 from latentdiff.evaluation.flops import counted
 from latentdiff.latents import cached_moments
 from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.autoencoder_module import AutoencoderModule
 
 TRAINING, ENCODING = "stage-one training", "encoding to the cache"
 LOSSES = AutoencoderLossConfig(perceptual_weight=0.0, adversarial_weight=0.0)

@@ -18,9 +18,9 @@ from latentdiff.benchmark.timing import Turn, timed
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.evaluation.flops import counted, training_flops
+from latentdiff.inference.model import DiffusionModel
 from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.pipeline import DiffusionModel
-from latentdiff.training.diffusion import DiffusionModule
+from latentdiff.training.diffusion_module import DiffusionModule
 
 PART = "stage-two training"
 LATENTS_FASTER, PIXELS_FASTER = 1.5, 1.2

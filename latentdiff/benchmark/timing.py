@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from latentdiff.errors import ConfigError
+
 # One turn of a contender; gives the seconds that its work took.
 Turn = Callable[[], float]
 Name = TypeVar("Name", bound=Hashable)
@@ -101,13 +103,13 @@ def extrapolated(few: float, many: float, steps: tuple[int, int], wanted: int) -
     """
     slope = (many - few) / (steps[1] - steps[0])
     if slope <= 0:
-        raise ValueError(f"{steps[1]} steps took {many:.3g} s, {steps[0]} took {few:.3g} s: the machine is too noisy")
+        raise ConfigError(f"{steps[1]} steps took {many:.3g} s, {steps[0]} took {few:.3g} s: the machine is too noisy")
     return few + slope * (wanted - steps[0])
 
 
 def exponent(sides: list[float], values: list[float]) -> float:
     """b of the power law value = a side^b, by least squares on the logarithms. Raises ValueError for one side alone."""
     if len(set(sides)) < 2:
-        raise ValueError("a power law needs two sides at least")
+        raise ConfigError("a power law needs two sides at least")
     x, y = ([math.log(value) for value in series] for series in (sides, values))
     return statistics.linear_regression(x, y).slope

@@ -6,11 +6,12 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import torch
+from torchvision.datasets import CelebA
 
 from latentdiff.data.download import download
 from latentdiff.data.files import Files, open_files
-from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing
+from latentdiff.errors import DataError
 
 FOLDER = Path("celeba")
 IMAGES = "img_align_celeba"
@@ -58,8 +59,6 @@ def _find(root: Path) -> Path:
 
 
 def _fetch(root: Path) -> bool:
-    from torchvision.datasets import CelebA
-
     def fetch(folder: str) -> None:
         CelebA(folder, download=True)
 

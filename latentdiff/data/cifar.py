@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torchvision.datasets import CIFAR10
 
+from latentdiff.data.dataset import ImageSet, Split
 from latentdiff.data.download import download
 from latentdiff.data.files import open_files
-from latentdiff.data.image_set import DataError, ImageSet, Split
 from latentdiff.data.listing import Listing
+from latentdiff.errors import DataError
 
 BATCHES = Path("cifar-10-batches-py")
 FOLDER = Path("cifar-10")
@@ -26,8 +28,6 @@ def load(root: Path, split: Split) -> ImageSet | Listing:
             f"CIFAR-10 is neither under {root / BATCHES} (torchvision's) nor under {root / FOLDER} "
             "({train,test}/<class>/*.png), and could not be downloaded. Name another folder with --data.root."
         )
-    from torchvision.datasets import CIFAR10
-
     try:
         data = CIFAR10(root, train=split == "train")
     except (RuntimeError, OSError, ValueError, EOFError) as error:
@@ -53,6 +53,4 @@ def listing(folder: Path) -> Listing:
 
 def fetch(root: Path) -> bool:
     """Download the set through torchvision; False where no server answers."""
-    from torchvision.datasets import CIFAR10
-
     return download("CIFAR-10", root, BATCHES, [CIFAR10.url], lambda folder: CIFAR10(folder, download=True))

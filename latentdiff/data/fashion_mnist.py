@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torchvision.datasets import FashionMNIST
+
+from latentdiff.data.dataset import ImageSet, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxSet
-from latentdiff.data.image_set import DataError, ImageSet, Split
+from latentdiff.errors import DataError
 
 CLASS_NAMES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 FASHION_MNIST = IdxSet(
@@ -39,8 +42,6 @@ def load(root: Path, source: str, split: Split) -> ImageSet:
 
 def fetch(root: Path) -> bool:
     """Download the set through torchvision; False where no server answers."""
-    from torchvision.datasets import FashionMNIST
-
     urls = [mirror + FILES["test"][1] + ".gz" for mirror in FashionMNIST.mirrors]
     return download(
         "Fashion-MNIST", root, FASHION_MNIST.folder, urls, lambda folder: FashionMNIST(folder, download=True)

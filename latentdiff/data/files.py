@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from latentdiff.data.image_set import DataError
+from latentdiff.errors import DataError
 
 SHOWN = 20  # Of the files that cannot be used, in one message.
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}

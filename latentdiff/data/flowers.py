@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from scipy.io import loadmat
+from torchvision.datasets import Flowers102
 
 from latentdiff.data.download import download
 from latentdiff.data.files import DirectoryFiles
-from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing
+from latentdiff.errors import DataError
 
 FOLDER = Path("flowers-102")
 SPLITS = {"train": "trnid", "val": "valid", "test": "tstid"}
@@ -20,8 +22,6 @@ def listing(root: Path) -> Listing:
 
     Raises :class:`DataError` where the set is not there, not whole, or its tables do not fit its images.
     """
-    from torchvision.datasets import Flowers102
-
     folder = root / FOLDER
     if not folder.is_dir() and not _fetch(root):
         raise DataError(
@@ -46,8 +46,6 @@ def listing(root: Path) -> Listing:
 
 
 def _table(path: Path, name: str):
-    from scipy.io import loadmat
-
     try:
         return loadmat(path)[name].astype("int64").ravel()
     except Exception as error:  # loadmat raises many kinds on damaged files
@@ -55,7 +53,5 @@ def _table(path: Path, name: str):
 
 
 def _fetch(root: Path) -> bool:
-    from torchvision.datasets import Flowers102
-
     url = Flowers102._download_url_prefix + "setid.mat"
     return download("Flowers-102", root, FOLDER, [url], lambda folder: Flowers102(folder, download=True))

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from latentdiff.data.files import open_files
-from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing, classes_of, read_table, top_folders
-from latentdiff.data.notes import printable, tell
+from latentdiff.data.messages import printable, tell
+from latentdiff.errors import DataError
 
 # Sub-folders of these names are splits, not classes.
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdiff.data.image_set import DataError, ImageSet, Split
+from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.errors import DataError
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

@@ -24,9 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff.data.decode import BadImageError, Square, decode
-from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing
-from latentdiff.data.notes import printable, tell
+from latentdiff.data.messages import printable, tell
+from latentdiff.errors import DataError
 
 FORMAT = 1
 SHOWN = 20

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.files import Files
-from latentdiff.data.image_set import DataError
+from latentdiff.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

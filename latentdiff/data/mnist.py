@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torchvision import datasets
+
+from latentdiff.data.dataset import ImageSet, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxSet
-from latentdiff.data.image_set import DataError, ImageSet, Split
+from latentdiff.errors import DataError
 
 MNIST = IdxSet(
     "mnist", "MNIST", Path("MNIST") / "raw", tuple(str(digit) for digit in range(10)), {"train": 60_000, "test": 10_000}
@@ -25,7 +28,5 @@ def load(root: Path, split: Split) -> ImageSet:
 
 def fetch(root: Path) -> bool:
     """Download the set through torchvision; False where no server answers."""
-    from torchvision import datasets
-
     urls = [mirror + FILES["test"][1] + ".gz" for mirror in datasets.MNIST.mirrors]
     return download("MNIST", root, MNIST.folder, urls, lambda folder: datasets.MNIST(folder, download=True))

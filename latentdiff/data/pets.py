@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import torch
+from torchvision.datasets import OxfordIIITPet
 
 from latentdiff.data.download import download
 from latentdiff.data.files import open_files
-from latentdiff.data.image_set import DataError
 from latentdiff.data.listing import Listing, classes_of
+from latentdiff.errors import DataError
 
 FOLDER = Path("oxford-iiit-pet")
 SPLITS = {"train": "trainval.txt", "test": "test.txt"}
@@ -51,7 +52,5 @@ def listing(root: Path, path: Path | None) -> Listing:
 
 
 def _fetch(root: Path) -> bool:
-    from torchvision.datasets import OxfordIIITPet
-
     url = OxfordIIITPet._RESOURCES[1][0]
     return download("the Oxford-IIIT pets", root, FOLDER, [url], lambda folder: OxfordIIITPet(folder, download=True))

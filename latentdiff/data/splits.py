@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentdiff.errors import ConfigError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -22,7 +24,7 @@ def split_indices(labels: Tensor, fractions: tuple[float, float, float], seed: i
     Raises ValueError for other fractions.
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6 or fractions[0] <= 0:
-        raise ValueError(
+        raise ConfigError(
             f"the fractions of train, val and test must be at least 0, the first above 0, and sum to 1, not {fractions}"
         )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

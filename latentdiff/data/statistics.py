@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdiff.data.dataset import ImageSet
 from latentdiff.data.decode import BadImageError, shown_size
 from latentdiff.data.files import Files
-from latentdiff.data.image_set import DataError, ImageSet
+from latentdiff.errors import DataError
 
 CHUNK = 1000  # Images that are held in a wider type at a time.
 

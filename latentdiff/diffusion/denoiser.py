@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
 from latentdiff.diffusion.target import Target
+from latentdiff.errors import ConfigError
 
 # (x [b, ...], time [b], labels int64 [b] or None) -> raw output [b, ...], twice the channels with a learned variance
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -81,7 +82,9 @@ class NetworkDenoiser:
 
     def __post_init__(self):
         if self.guidance.scale != 1.0 and self.guidance.guide is None and None in (self.labels, self.null_label):
-            raise ValueError("guidance needs a class-conditional model that was trained with class dropout, or a guide")
+            raise ConfigError(
+                "guidance needs a class-conditional model that was trained with class dropout, or a guide"
+            )
 
     def __call__(self, x: Tensor, level: Levels) -> Tensor:
         return self.with_variance(x, level)[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.levels import Levels, Transitions, add_noise
+from latentdiff.diffusion.noise_levels import Levels, Transitions, add_noise
 
 # Half the distance of two neighbouring uint8 values in [-1, 1].
 HALF_BIN = 1.0 / 255.0

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.target import Target, loss_weight
+from latentdiff.errors import ConfigError
 
 # Above it the noisiest level is all that the network would learn.
 LARGEST_WEIGHT = 1e6
@@ -28,7 +29,7 @@ def check_loss_weight(config: DiffusionConfig, schedule: Schedule, target: Targe
     last = schedule.levels(torch.tensor([schedule.last], dtype=torch.float64))
     weight = float(loss_weight(config, target, last.snr))
     if not 0.0 < weight < LARGEST_WEIGHT:
-        raise ValueError(
+        raise ConfigError(
             f"loss_weight {config.loss_weight} with the {config.target} target gives the noisiest level of this "
             f"process the weight {weight:.3g}. Use --diffusion.loss_weight simple, or another target"
         )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.errors import ConfigError
 
 SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
 # alpha_bar = alpha^2 at times 0 to 1, of the processes that keep the variance.
@@ -83,18 +84,18 @@ class Schedule(ABC):
         spacing = spacing or self.default_spacing
         limit = self.num_train_steps or 100_000
         if not 1 <= num_steps <= limit:
-            raise ValueError(f"the number of sampling steps must be from 1 to {limit}, not {num_steps}")
+            raise ConfigError(f"the number of sampling steps must be from 1 to {limit}, not {num_steps}")
         if spacing not in SPACINGS:
-            raise ValueError(f"there is no spacing {spacing!r}; there are {', '.join(SPACINGS)}")
+            raise ConfigError(f"there is no spacing {spacing!r}; there are {', '.join(SPACINGS)}")
         if rho is not None and spacing != "karras":
-            raise ValueError(f"rho belongs to the karras spacing, not to {spacing}")
+            raise ConfigError(f"rho belongs to the karras spacing, not to {spacing}")
         if spacing == "karras":
             rho = KARRAS_RHO if rho is None else rho
             if not RHOS[0] <= rho <= RHOS[1]:
-                raise ValueError(f"rho must be from {RHOS[0]} to {RHOS[1]}, not {rho}")
+                raise ConfigError(f"rho must be from {RHOS[0]} to {RHOS[1]}, not {rho}")
             low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).ratio.tolist()
             if math.isinf(high):
-                raise ValueError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
+                raise ConfigError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
             root = torch.linspace(high ** (1 / rho), low ** (1 / rho), num_steps, dtype=torch.float64)
             return self.at(root**rho).with_clean_end()
         return self.levels(_spaced(num_steps, spacing, self.num_train_steps)).with_clean_end()
@@ -203,17 +204,17 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
     """The schedule that ``config`` names. Raises ValueError for settings that contradict one another."""
     if config.beta_range is not None:
         if config.schedule not in BETAS or config.num_train_steps is None:
-            raise ValueError(
+            raise ConfigError(
                 f"beta_range is of a discrete process that is defined by its betas, {' or '.join(BETAS)} with "
                 f"num_train_steps, not of {config.schedule}" + ("" if config.num_train_steps else " in continuous time")
             )
         if not 0.0 < config.beta_range[0] <= config.beta_range[1] < 1.0:
-            raise ValueError(f"beta_range must not fall, between 0 and 1, not {config.beta_range}")
+            raise ConfigError(f"beta_range must not fall, between 0 and 1, not {config.beta_range}")
     if config.schedule in ("edm", "ve"):
         if config.zero_terminal_snr:
-            raise ValueError(f"zero_terminal_snr is for processes that keep the variance, not for {config.schedule}")
+            raise ConfigError(f"zero_terminal_snr is for processes that keep the variance, not for {config.schedule}")
         if not 0.0 < config.sigma_min < config.sigma_max:
-            raise ValueError(f"sigma_min {config.sigma_min} and sigma_max {config.sigma_max} must rise from above 0")
+            raise ConfigError(f"sigma_min {config.sigma_min} and sigma_max {config.sigma_max} must rise from above 0")
         log_normal = config.log_sigma_normal if config.schedule == "edm" else None
         return ExplodingSchedule(config.sigma_min, config.sigma_max, log_normal)
     if config.num_train_steps is None:
@@ -229,7 +230,7 @@ def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float
     another number so that the process ends with as much noise; a ``beta_range`` is taken as it is.
     """
     if num_steps < 2:
-        raise ValueError(f"num_train_steps must be at least 2, not {num_steps}")
+        raise ConfigError(f"num_train_steps must be at least 2, not {num_steps}")
     if name in BETAS:
         *usual, power = BETAS[name]
         first_and_last = beta_range or [1000 / num_steps * beta for beta in usual]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.errors import ConfigError
 
 
 class Target(ABC):
@@ -140,11 +141,11 @@ TARGETS: dict[str, type[Target]] = {
 def build_target(config: DiffusionConfig) -> Target:
     """The target that ``config`` names. Raises ValueError where it does not go with the schedule."""
     if config.sigma_data <= 0:
-        raise ValueError(f"sigma_data must be above 0, not {config.sigma_data}")
+        raise ConfigError(f"sigma_data must be above 0, not {config.sigma_data}")
     if config.target == "v" and config.schedule in ("edm", "ve"):
-        raise ValueError(f"the v target needs a process that keeps the variance, which {config.schedule} does not")
+        raise ConfigError(f"the v target needs a process that keeps the variance, which {config.schedule} does not")
     if config.target in ("eps", "score") and config.zero_terminal_snr:
-        raise ValueError(
+        raise ConfigError(
             f"the {config.target} target does not go with zero_terminal_snr: at the noisiest level the noise says "
             "nothing of the image. Use --diffusion.target v or x0"
         )

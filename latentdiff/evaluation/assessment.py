@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.data import ImageSet
-from latentdiff.evaluation.draw import drawn
 from latentdiff.evaluation.extract import extract_together
 from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
-from latentdiff.evaluation.fidelity import fidelity
-from latentdiff.evaluation.frechet import frechet_distance, moments
-from latentdiff.evaluation.infinity import LEAST, distance_at_infinity, trusted
-from latentdiff.evaluation.kernel import SUBSETS, Subsets
+from latentdiff.evaluation.fid import frechet_distance, moments
+from latentdiff.evaluation.fid_infinity import LEAST, distance_at_infinity, trusted
+from latentdiff.evaluation.image_sources import Subject
+from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.lpips_scores import diversity, lpips_between
-from latentdiff.evaluation.manifold import pixel_memorisation
 from latentdiff.evaluation.measure import Reference, measure, warnings
-from latentdiff.evaluation.subjects import Subject
-from latentdiff.perceptual import Perceptual
+from latentdiff.evaluation.precision_recall import pixel_memorisation
+from latentdiff.evaluation.psnr_ssim import fidelity
+from latentdiff.evaluation.reference_subset import drawn
+from latentdiff.models.lpips import Perceptual
 
 # What may repeat its training images.
 GENERATED = ("diffusion", "images", "prior")
@@ -55,7 +55,7 @@ class Against:
 
     def reference(self, net: FeatureNet) -> Reference:
         """The real images' features by ``net``; taken by the first process, then read by the others."""
-        with processes.first_before_others():
+        with distributed.main_process_first():
             return Reference.build(net, self.train, self.test, self.features_folder, max_images=self.real_images)
 
 
@@ -97,7 +97,7 @@ def assess(
         images: All of them.
         subject: Whose they are.
         against: The real images.
-        nets: By their keys; the order of :func:`~latentdiff.evaluation.nets.feature_nets`.
+        nets: By their keys; the order of :func:`~latentdiff.evaluation.available_nets.feature_nets`.
         lpips: Or none.
         infinity: Extrapolate the FID; None does where there are images enough for the result to be trusted.
         taps: Earlier layers of Inception to take further FIDs in.
@@ -107,11 +107,11 @@ def assess(
         print(f"features: {net.name}")
         ours = extract_together(net, images)
         reference = against.reference(net)
-        if processes.first():
+        if distributed.is_main_process():
             found.notes += net.caveats
             _by_net(found, key, ours, reference, subject, against, infinity)
     measured = {str(net.dim): _tap(net, images, against) for net in taps}
-    if not processes.first():
+    if not distributed.is_main_process():
         return None
     if measured:
         found.metrics["inception"]["taps"] = measured
@@ -181,7 +181,7 @@ def _tap(net: InceptionFeatures, images: Tensor, against: Against) -> dict[str, 
     print(f"features: {net.name}")
     ours = extract_together(net, images)
     reference = against.reference(net)
-    if not processes.first():
+    if not distributed.is_main_process():
         return {}
     own = moments(ours.pooled)
     return {
@@ -205,10 +205,10 @@ def _by_lpips(found: Assessment, lpips: Perceptual, images: Tensor, subject: Sub
 def sampled(subject: Subject, count: int, shape: tuple[int, int, int]) -> Tensor:
     """The images of ``subject``, uint8 [count, *shape], under a progress bar; of several processes, everyone's."""
     chunks = [torch.empty(0, *shape, dtype=torch.uint8)]  # Of a process that has no share.
-    mine = len(processes.share(count)) if subject.shared else count
-    with tqdm(total=mine, desc="images", unit="images", disable=None if processes.first() else True) as bar:
+    mine = len(distributed.own_share(count)) if subject.shared else count
+    with tqdm(total=mine, desc="images", unit="images", disable=None if distributed.is_main_process() else True) as bar:
         for chunk in subject.batches:
             chunks.append(chunk.cpu())
             bar.update(len(chunk))
     images = torch.cat(chunks)
-    return processes.everyone(images) if subject.shared else images
+    return distributed.gather(images) if subject.shared else images

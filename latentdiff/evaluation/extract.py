@@ -11,15 +11,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.checkpoint import write_atomically
+from latentdiff.errors import ConfigError
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
 
 
 def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
     """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ValueError for no images."""
     if not len(images):
-        raise ValueError("there are no images to take features of")
+        raise ConfigError("there are no images to take features of")
     with tqdm(total=len(images), desc=net.name, unit="img", disable=None if progress else True, leave=False) as bar:
         parts = []
         for batch in images.split(net.batch_size):
@@ -31,11 +32,11 @@ def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
 
 def extract_together(net: FeatureNet, images: Tensor) -> Features:
     """The same where several processes hold the same ``images``: each takes the features of its share."""
-    own = processes.share(len(images))
+    own = distributed.own_share(len(images))
     # A process without a share says by one image what features are like.
     part = extract(net, images[own.start : own.stop] if own else images[:1])
     tensors = [None if own_part is None else own_part[: len(own)] for own_part in (part.pooled, part.logits)]
-    return Features(*(None if tensor is None else processes.everyone(tensor) for tensor in tensors))
+    return Features(*(None if tensor is None else distributed.gather(tensor) for tensor in tensors))
 
 
 def cached(net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str, progress: bool = True) -> Features:

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import CheckpointError
 from latentdiff.data import ImageSet
 from latentdiff.data.network import answers
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.classifier import Classifier
 from latentdiff.precision import full_precision
 
@@ -118,7 +119,9 @@ class InceptionFeatures:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"Inception takes uint8 images [b, 1 or 3, h, w], not {images.dtype} {list(images.shape)}")
+            raise ConfigError(
+                f"Inception takes uint8 images [b, 1 or 3, h, w], not {images.dtype} {list(images.shape)}"
+            )
         rgb = images.to(self.device).expand(-1, 3, -1, -1)
         with full_precision():
             outputs = self._net(rgb.contiguous(memory_format=torch.channels_last))
@@ -160,7 +163,7 @@ class ClassifierFeatures:
     def __call__(self, images: Tensor) -> Features:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
             expected = "x".join(map(str, self.image_shape))
-            raise ValueError(
+            raise ConfigError(
                 f"the {self.name} takes uint8 images of {expected}, not {images.dtype} {list(images.shape)}; images of "
                 "another kind can be measured with Inception, or with a classifier trained on them"
             )
@@ -217,8 +220,6 @@ def _build_inception(path: Path, layer: str):
 
     Its constructor unpickles whatever the file holds; ours is read as plain tensors first, and handed on in memory.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         buffer = io.BytesIO()

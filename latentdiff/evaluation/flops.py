@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdiff.config import plain
-from latentdiff.pipeline import DiffusionModel, Request
+from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.precision import MIN_ROWS
 
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from latentdiff.data import DataError
 from latentdiff.data.decode import BadImageError, open_image
 from latentdiff.data.files import open_files
+from latentdiff.errors import DataError
 
 ARRAYS = (".npz", ".safetensors")
 
@@ -42,7 +42,7 @@ def read_images(
         image_shape: What they must be, (c, h, w): to resize here would change what is measured.
         class_names: Of the data set; files that all lie in folders named so are of those classes.
 
-    Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.data.DataError`.
+    Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.errors.DataError`.
     """
     images, labels = _arrays(path) if path.suffix in ARRAYS else _decoded(path, image_shape, class_names)
     if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != tuple(image_shape):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdiff.errors import ConfigError
+
 SPLITS = 10
 
 
@@ -21,9 +23,9 @@ def inception_score(logits: Tensor | None, splits: int = SPLITS, seed: int = 202
     head of zeros would give exactly 1 for any images), or with fewer images than splits.
     """
     if logits is None or len(logits) == 0 or bool((logits == logits[:, :1]).all()):
-        raise ValueError("these weights have no classification head, so there is no Inception Score")
+        raise ConfigError("these weights have no classification head, so there is no Inception Score")
     if len(logits) < splits:
-        raise ValueError(f"{splits} splits need at least as many images, not {len(logits)}")
+        raise ConfigError(f"{splits} splits need at least as many images, not {len(logits)}")
     order = np.random.RandomState(seed).permutation(len(logits))
     log_p = torch.log_softmax(logits.double()[torch.from_numpy(order)], dim=1)
     scores = []

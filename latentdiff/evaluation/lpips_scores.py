@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.perceptual import Perceptual, find_trunk
+from latentdiff.models.lpips import Perceptual, find_trunk
 
 # The trunk that the metric's authors recommend for measuring; VGG is for training. Smaller images are enlarged.
 TRUNK, MIN_SIDE = "alexnet", 64
@@ -17,7 +17,7 @@ PAIRS = 1000
 def find_lpips(device: torch.device) -> Perceptual | None:
     """The metric on ``device``, or None where its trunk is not here and cannot be downloaded.
 
-    Raises :class:`~latentdiff.checkpoint.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve.
+    Raises :class:`~latentdiff.errors.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve.
     """
     trunk = find_trunk(TRUNK, None)
     return None if trunk is None else Perceptual(trunk, TRUNK, MIN_SIDE).to(device)

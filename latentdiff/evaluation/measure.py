@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import ImageSet
-from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
+from latentdiff.errors import ConfigError
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
-from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
+from latentdiff.evaluation.fid import Moments, distance_between, frechet_distance, moments, standard_error
 from latentdiff.evaluation.inception_score import SPLITS, inception_score
-from latentdiff.evaluation.kernel import SUBSETS, Subsets, kernel_distance, kernel_error
-from latentdiff.evaluation.manifold import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
+from latentdiff.evaluation.kid import SUBSETS, Subsets, kernel_distance, kernel_error
+from latentdiff.evaluation.precision_recall import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
 MOST_CLOSE = 0.1
@@ -95,7 +96,7 @@ class Reference:
             "test_fingerprint": test.fingerprint,
         }
         if net.class_names and net.class_names != test.class_names:
-            raise ValueError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
+            raise ConfigError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
         judges = bool(net.class_names)
         sides = (features(train), train.labels, index, features(test), test.labels)
         return cls(stated, test.class_names, judges, *sides, data)
@@ -146,11 +147,11 @@ def measure(
         subsets: What the kernel distance is averaged over.
 
     Returns:
-        Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.frechet.standard_error` ``fid_test_error``,
+        Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.fid.standard_error` ``fid_test_error``,
         ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size} and its
-        :func:`~latentdiff.evaluation.kernel.kernel_error` ``kid_test_error``, what
-        :func:`~latentdiff.evaluation.manifold.precision_recall` gives for the test images, ``memorisation`` (see there)
-        and, where the weights have a classification head, ``inception_score`` {mean, std};
+        :func:`~latentdiff.evaluation.kid.kernel_error` ``kid_test_error``, what
+        :func:`~latentdiff.evaluation.precision_recall.precision_recall` gives for the test images,
+        ``memorisation`` (see there) and, where the weights have a classification head, ``inception_score`` {mean, std};
         under a classifier ``distance_test``, ``distance_test_error``, ``distance_train`` (these are not FIDs: another
         net, another scale) and, with labels, ``class_accuracy`` (share of images that the classifier takes for the
         class asked for).
@@ -162,7 +163,7 @@ def measure(
         ValueError: Fewer than two images, NaN among the features, or labels of another number.
     """
     if labels is not None and len(labels) != len(features):
-        raise ValueError(f"{len(labels)} labels were given for {len(features)} images")
+        raise ConfigError(f"{len(labels)} labels were given for {len(features)} images")
     own = moments(features.pooled)
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
     result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed, subsets) | to_train

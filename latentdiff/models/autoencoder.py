@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
-from latentdiff.models.filters import smooth_colours
+from latentdiff.errors import ConfigError
+from latentdiff.models.colour import smooth_colours
 from latentdiff.models.layers import (
     Downsample,
     ResBlock,
@@ -20,7 +21,7 @@ from latentdiff.models.layers import (
     norm_silu,
     zero_init,
 )
-from latentdiff.models.layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import contiguous, for_convolutions
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
 LOGVAR_RANGE = (-30.0, 10.0)
@@ -130,13 +131,13 @@ class Autoencoder(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], config: AutoencoderConfig):
         super().__init__()
         if not config.channels or config.latent_channels < 1:
-            raise ValueError("an autoencoder needs at least one resolution and one latent channel")
+            raise ConfigError("an autoencoder needs at least one resolution and one latent channel")
         if config.smooth_colours and (image_shape[0] != 3 or min(image_shape[1:]) < 3):
-            raise ValueError(
+            raise ConfigError(
                 f"smooth_colours is for RGB images of at least 3x3 pixels, not {'x'.join(map(str, image_shape))}"
             )
         if config.patch < 1:
-            raise ValueError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
+            raise ConfigError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
         self.image_shape = tuple(image_shape)
         sizes = [tuple(-(-side // config.patch) for side in self.image_shape[1:])]
         for _ in config.channels[1:]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
+from latentdiff.errors import ConfigError
 
 
 def sinusoidal_embedding(time: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
@@ -46,7 +47,7 @@ class ConditionedNetwork(nn.Module):
     def __init__(self, num_classes: int, config: NetworkConfig):
         super().__init__()
         if config.conditioning == "none" and num_classes:
-            raise ValueError("conditioning none tells the network nothing: it needs class_conditional false")
+            raise ConfigError("conditioning none tells the network nothing: it needs class_conditional false")
         width = config.channels[0]
         self.conditioning = config.conditioning
         self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or 4 * width
@@ -61,7 +62,7 @@ class ConditionedNetwork(nn.Module):
     def embed(self, time: Tensor, labels: Tensor | None) -> Tensor | None:
         """time [b], labels int64 [b] (``null_label`` for none) or None -> [b, embedding_channels], or None."""
         if (labels is None) != (self.classes is None):
-            raise ValueError("a class-conditional network needs labels, an unconditional one takes none")
+            raise ConfigError("a class-conditional network needs labels, an unconditional one takes none")
         if not self.embedding_channels:
             return None
         features = self.fourier(time) if self.fourier is not None else sinusoidal_embedding(time, self.time_channels)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from latentdiff.models.filters import blur, luma
+from latentdiff.models.colour import blur, luma
 
 # Standard deviation, in [-1, 1], that the two finest bands of a photograph's detail have about.
 BAND_SCALE = 0.05

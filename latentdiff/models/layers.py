@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from latentdiff.models.layout import contiguous, has_channels_last, like
+from latentdiff.errors import ConfigError
+from latentdiff.models.memory_layout import contiguous, has_channels_last, like
 
 # Positions up to which a CPU is faster without torch's fused kernel: 2 to 3 times in bf16 training, 1.5 in sampling.
 SMALL_TRAINED, SMALL = 256, 64
@@ -120,7 +121,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int = 32):
         super().__init__()
         if channels % head_channels:
-            raise ValueError(f"{channels} channels cannot be divided into attention heads of {head_channels}")
+            raise ConfigError(f"{channels} channels cannot be divided into attention heads of {head_channels}")
         self.heads = channels // head_channels
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
+from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.layers import ResBlock, group_norm, norm_silu, zero_init
-from latentdiff.models.layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import contiguous, for_convolutions
 
 
 class ResNet(ConditionedNetwork):
@@ -23,7 +24,7 @@ class ResNet(ConditionedNetwork):
     def __init__(self, channels: int, num_classes: int, config: NetworkConfig, outputs: int | None = None):
         super().__init__(num_classes, config)
         if len(config.channels) != 1 or config.attention_levels:
-            raise ValueError("architecture resnet takes one width in channels, and no attention_levels")
+            raise ConfigError("architecture resnet takes one width in channels, and no attention_levels")
         width = config.channels[0]
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(

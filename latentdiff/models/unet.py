@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
+from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, norm_silu, zero_init
-from latentdiff.models.layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import contiguous, for_convolutions
 
 
 class Block(nn.Module):
@@ -39,7 +40,7 @@ class UNet(ConditionedNetwork):
         super().__init__(num_classes, config)
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
-            raise ValueError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
+            raise ConfigError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
         embedding = self.embedding_channels
 
         def block(level: int, in_channels: int) -> Block:

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.canvas import FAINT, INK, LINES, SMALL, Format, Theme, canvas, rendered, style
+from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, Theme, canvas, rendered, style
 
 
 def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import matplotlib
 
-from latentdiff.report.canvas import SMALL, Format, Theme, canvas, legend_columns, rendered, style
+from latentdiff.report.colours import hued
 from latentdiff.report.evaluation import Evaluation
+from latentdiff.report.figure_style import SMALL, Format, Theme, canvas, legend_columns, rendered, style
 from latentdiff.report.formats import distance
-from latentdiff.report.hues import hued
 
 MOST_CLASSES = 20
 

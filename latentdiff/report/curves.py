@@ -8,9 +8,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from latentdiff.report.canvas import Format, Theme, canvas, label_ends, rendered, style
+from latentdiff.report.colours import HUES, hued
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.hues import HUES, hued
+from latentdiff.report.figure_style import Format, Theme, canvas, label_ends, rendered, style
 
 # What a history may hold of the quality of samples, in the order of preference, and what it is called.
 QUALITIES = {"distance": "classifier distance", "kid": "KID"}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from latentdiff.report.canvas import FAINT, INK, LINES, SMALL, Format, Theme, canvas, panels, rendered, style
+from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, Theme, canvas, panels, rendered, style
 
 MOST_BARS = 25
 MOST_PAIRS = 12
@@ -110,7 +110,7 @@ def draw_pairs(
 
     Args:
         pairs: Caption and caption, image and image, uint8 [c, h, w].
-        theme, format: As in :mod:`latentdiff.report.canvas`.
+        theme, format: As in :mod:`latentdiff.report.figure_style`.
     """
     if not pairs:
         return None

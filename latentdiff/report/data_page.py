@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from latentdiff import __version__
+from latentdiff.checkpoint import write_atomically
 from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs, draw_sizes, short_name
 from latentdiff.report.formats import by, percent
 from latentdiff.report.page import templates
@@ -47,8 +48,6 @@ def write_data_page(record: dict[str, Any], shown: Shown, folder: Path) -> Path:
         shown: The pictures.
         folder: Created if need be.
     """
-    from latentdiff.checkpoint import write_atomically
-
     plots = _plots(record, shown)
     grids = [
         image_grid(

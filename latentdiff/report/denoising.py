@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from latentdiff.report.grids import grid, save_grid
@@ -26,8 +27,6 @@ def write_strip(frames: list[Tensor], path: Path, moments: int, rows: int = 8) -
 
 def write_gif(frames: list[Tensor], path: Path, columns: int, milliseconds: int = 80) -> None:
     """The grid of the states, a frame each, the last held for two seconds."""
-    from PIL import Image
-
     pictures = [Image.fromarray(grid(states, columns)) for states in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)

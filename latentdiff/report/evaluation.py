@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from latentdiff.errors import ConfigError, ReportError
+
 SCHEMA = 1
 FILE = "evaluation.json"
 KINDS = ("noise", "gaussian", "prior", "images", "diffusion", "reconstruction")
@@ -17,10 +19,6 @@ REQUIRED = {
     "data": ("name", "source", "train_images", "test_images", "image_shape", "train_fingerprint", "test_fingerprint"),
 }
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class ReportError(Exception):
-    """An evaluation is missing, damaged or not comparable with the others; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _ending(path: Path, among: list[Path]) -> str:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, so a metric has failed")
+    raise ConfigError(f"it holds {constant}, so a metric has failed")
 
 
 def _check_complete(path: Path, values: dict[str, Any]) -> None:

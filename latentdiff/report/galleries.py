@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.notes import caption
+from latentdiff.report.method_notes import caption
 from latentdiff.report.pictures import Picture, data_uri, image_grid
 
 

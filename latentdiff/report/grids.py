@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 MIN_SIDE = 56
@@ -32,16 +33,12 @@ def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE) -> np.ndarray:
 
 def save_grid(images: Tensor, path: Path, columns: int, min_side: int = MIN_SIDE) -> None:
     """Write :func:`grid` as a PNG."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid(images, columns, min_side)).save(path)
 
 
 def save_image(image: Tensor, path: Path) -> None:
     """Write one uint8 image [c, h, w] as a PNG of its own size and number of channels."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     array = image.permute(1, 2, 0).cpu().numpy()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)

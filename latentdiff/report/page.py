@@ -12,13 +12,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
+from latentdiff.checkpoint import write_atomically
 from latentdiff.report import curves
-from latentdiff.report.canvas import Format, Theme
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
+from latentdiff.report.figure_style import Format, Theme
 from latentdiff.report.galleries import class_sheets, galleries
-from latentdiff.report.lacking import lacking_baselines, lacking_samplers
-from latentdiff.report.notes import commands, data_line, facts, how_to_read, settings
+from latentdiff.report.method_notes import commands, data_line, facts, how_to_read, settings
+from latentdiff.report.missing import lacking_baselines, lacking_samplers
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
@@ -51,8 +52,6 @@ def write_report(
     Raises:
         ReportError: The evaluations do not compare.
     """
-    from latentdiff.checkpoint import write_atomically  # Here, since it imports torch.
-
     check_comparable(evaluations)
     evaluations, folder = in_order(evaluations), Path(folder)
     table = build_table(evaluations)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from latentdiff.report.canvas import WIDTH
+from latentdiff.report.figure_style import WIDTH
 
 GRID_SIDE = 520  # Pixels on the page that a grid of images is enlarged to, by a whole factor.
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from latentdiff.report.canvas import FAINT, LINES, Format, Theme, legend_columns, panels, rendered, style
-
-if TYPE_CHECKING:  # the page is drawn without waiting for torch
-    from torch import Tensor
+from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, legend_columns, panels, rendered, style
 
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 CHUNK = 1000  # Images that are counted at a time.

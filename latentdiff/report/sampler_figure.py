@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.canvas import FAINT, LINES, Format, Theme, canvas, rendered, style
+from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, canvas, rendered, style
 
 NAMES_A_ROW = 3  # In the legend.
 
@@ -36,7 +36,7 @@ def quality_over_passes(
         series: For each sampler its points (passes, distance).
         label: What the distance is.
         floor: What real images reach: a dotted line.
-        theme, format: As in :mod:`latentdiff.report.canvas`.
+        theme, format: As in :mod:`latentdiff.report.figure_style`.
     """
     with matplotlib.rc_context(style(theme)):
         figure, axes = canvas(4.0)

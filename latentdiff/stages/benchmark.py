@@ -2,153 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from latentdiff.settings import Settings
-
-PartName = Literal[
-    "stage_one",
-    "encoding",
-    "stage_two",
-    "sampling",
-    "processes",
-    "evaluation",
-    "growth",
-    "lightning",
-    "loader",
-    "several",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkStage(Settings):
-    """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
-
-    A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
-    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
-    15 minutes on two cores that do nothing else; a slow machine, by its speed in a first training step, gets smaller
-    batches, and the record says so. Peers come with pip install "latentdiff[peers]".
-
-    Args:
-        quick: Smaller batches, fewer repetitions, one side, no several processes: about 3 minutes, and noisier.
-        peers: Measure the peers that are installed; false measures ours alone.
-        parts: Which parts to measure, in any order; default: all.
-        folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
-        device: ``auto`` takes a GPU where there is one.
-        threads: CPU threads; none leaves torch's choice.
-        inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
-            download; without it, Inception's speed is left out.
-    """
-
-    quick: bool = False
-    peers: bool = True
-    parts: tuple[PartName, ...] = ()
-    folder: str = "stages/benchmark"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
-    inception_weights: str | None = None
-
-
-def run(config: BenchmarkStage, command: str = "") -> Path:
-    """Measure what ``config`` asks for; return the folder. What is finished is written after every part."""
-    import os
-    from dataclasses import replace
-
-    import torch
-
-    from latentdiff.benchmark.bench import Bench
-    from latentdiff.benchmark.limits import measure_limits
-    from latentdiff.benchmark.pace import divisor_for, measure_pace
-    from latentdiff.benchmark.peers import Peers
-    from latentdiff.benchmark.scale import FULL, QUICK
-    from latentdiff.precision import resolve_device, resolve_precision
-    from latentdiff.training.memory import keep_freed_memory
-
-    if config.threads:
-        torch.set_num_threads(config.threads)
-        os.environ["OMP_NUM_THREADS"] = str(config.threads)  # Of the processes that are begun.
-    device, scale = resolve_device(config.device), QUICK if config.quick else FULL
-    if device.type == "cpu":
-        keep_freed_memory()  # Our trainers do; here everybody is to have it, whoever comes first.
-    bench = Bench(
-        scale=scale,
-        device=device,
-        dtype=resolve_precision("auto", device),
-        limits=measure_limits(device, scale.peak_seconds),
-        peers=Peers(config.peers),
-        inception_weights=config.inception_weights,
-    )
-    if device.type == "cpu":
-        divisor = divisor_for(measure_pace(bench, scale.growth_setting))
-        bench = replace(bench, scale=scale.divided(divisor), divisor=divisor)
-    return measure(config, bench, command)
-
-
-def measure(config: BenchmarkStage, bench: Any, command: str = "") -> Path:
-    """The parts of ``config`` on a ready :class:`~latentdiff.benchmark.bench.Bench`."""
-    import json
-    import time
-
-    from latentdiff.benchmark.parts import PARTS
-    from latentdiff.benchmark.record import growth_record, part_table, row_record, summary, table
-    from latentdiff.benchmark.rows import Row
-    from latentdiff.checkpoint import device_name, environment, write_atomically
-    from latentdiff.config import plain
-
-    folder = Path(config.folder)
-    record: dict[str, Any] = {
-        "schema": 1,
-        "quick": config.quick,
-        "divisor": bench.divisor,
-        "device": device_name(bench.device),
-        "training_precision": str(bench.dtype).removeprefix("torch."),
-        "environment": environment(),
-        "command": command,
-        "limits": plain(bench.limits),
-        "seconds": {},
-        "rows": [],
-        "growth": [],
-    }
-    for name, part in PARTS.items():
-        if config.parts and name not in config.parts:
-            continue
-        start, before = time.perf_counter(), len(record["rows"])
-        for found in part(bench):
-            own, convert = ("rows", row_record) if isinstance(found, Row) else ("growth", growth_record)
-            record[own].append(convert(found))
-        record["seconds"][name] = time.perf_counter() - start
-        record.update(peers=bench.peers.versions, left_out=bench.peers.left_out)
-        write_atomically(folder / "benchmark.json", lambda path: path.write_text(json.dumps(record, indent=1)))
-        for title in dict.fromkeys(row["part"] for row in record["rows"][before:]):
-            print(f"\n{part_table(record, title)}", flush=True)
-    text = table(record)
-    write_atomically(folder / "benchmark.md", lambda path: path.write_text(text))
-    draw(record, folder)
-    print(f"\n{summary(record)}\n{sum(record['seconds'].values()):.0f} s in all\n{folder}")
-    return folder
-
-
-def draw(record: dict[str, Any], folder: Path) -> None:
-    """Write benchmark.png and benchmark.svg, where there is anything to compare."""
-    from latentdiff.checkpoint import write_atomically
-    from latentdiff.report.benchmark_figure import benchmark_figure
-
-    if not any(row["ratios"] for row in record["rows"]):
-        return
-    for format in ("png", "svg"):
-        picture = benchmark_figure(record, format=format)
-        write_atomically(folder / f"benchmark.{format}", lambda name, picture=picture: name.write_bytes(picture))
+from latentdiff.command_line import command, parse, run_stage
+from latentdiff.config.tool_stages import BenchmarkStage
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli
+    """Run the stage with the settings of a command line; see ``--help``."""
+    settings = parse(BenchmarkStage, argv)
+    from latentdiff.benchmark.run import run_benchmark  # torch: --help does not wait for it
 
-    run(cli.parse(BenchmarkStage, argv), cli.command(__spec__.name if __spec__ else __name__, argv))
+    run_benchmark(settings, command("benchmark", argv))
 
 
 if __name__ == "__main__":
-    from latentdiff.stages.cli import run_stage
-
     run_stage(main)

@@ -2,189 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
-
-from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
-from latentdiff.settings import Settings
-from latentdiff.stages.lock import released_after
-
-# Rows, and columns, of a run's sample grid.
-GRID = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffusionStage(Settings):
-    """Train a denoising network on an autoencoder's cached latents, or on pixels.
-
-    Args:
-        name: Name of the run: its folder under stages/diffusion/, after the data set.
-        autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released
-            one; ``none`` trains on pixels.
-        data: Which images.
-        network: The denoising network.
-        diffusion: The noising process and its target.
-        trainer: How long and on what.
-        sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
-        quality_images: Samples for each in-training quality figure; 0 leaves it out.
-        quality_net: Whose features it is measured in: the ``classifier``'s (a Fréchet ``distance``), ``inception``'s
-            (``kid``), or ``auto``: the classifier's where the data set has one, else Inception's where its weights are.
-        validation_images: Held-out images that the loss is measured on each epoch (``val_loss``); 0 leaves it out.
-            Held out are the validation split's, or the test split's where there is none.
-        features_folder: Where Inception's features of the held-out images are cached.
-        latents_folder: Where latent caches are kept.
-        init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
-        run: Where the files go.
-    """
-
-    name: str = "latent"
-    autoencoder: str = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(monitor="auto"))
-    sample_every: int = 1
-    quality_images: int = 500
-    quality_net: Literal["auto", "classifier", "inception"] = "auto"
-    validation_images: int = 1000
-    features_folder: str = "stages/features"
-    latents_folder: str = "stages/latents"
-    init: str | None = None
-    run: RunConfig = field(default_factory=RunConfig)
-
-
-def shown_classes(count: int) -> list[int] | None:
-    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
-    if not count:
-        return None
-    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID
-
-
-def _watching(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
-    """The settings with what ``monitor`` auto stands for in this run: the column of its quality figure, or nothing."""
-    if settings.monitor != "auto":
-        return settings
-    if quality:
-        print(f"the best model by {quality} on the validation images will be kept as best.safetensors")
-    return replace(settings, monitor=quality)
-
-
-@released_after
-def run(config: DiffusionStage, command: str = "") -> Path:
-    """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
-    import lightning
-    import torch
-
-    from latentdiff import checkpoint, processes
-    from latentdiff.codec import ENCODE_BATCH, IdentityCodec, load_codec
-    from latentdiff.data import load_data, load_held_out
-    from latentdiff.evaluation.in_training import QualityProbe
-    from latentdiff.latents import cached_moments
-    from latentdiff.pipeline import DiffusionModel
-    from latentdiff.report.grids import save_grid
-    from latentdiff.stages import folders
-    from latentdiff.stages.latents import find_autoencoder
-    from latentdiff.training.callbacks import EpochEnd
-    from latentdiff.training.diffusion import DiffusionModule
-    from latentdiff.training.fit import check_settings, fit
-    from latentdiff.training.provenance import provenance
-    from latentdiff.training.warm_start import warm_start
-
-    with processes.first_before_others():
-        train = load_data(config.data, "train")
-        held_out = load_held_out(config.data)
-    processes.agree("the images", (train.fingerprint, held_out.fingerprint))
-    print(train.describe())
-    if config.network.class_conditional and not train.num_classes:
-        config = replace(config, network=replace(config.network, class_conditional=False))
-        print(f"{train.name} has no classes here: the model is unconditional")
-    stage_one = {}
-    if config.autoencoder == "none":
-        codec = IdentityCodec(train.image_shape)
-        print("codec: none, the model works on pixels")
-    else:
-        path = find_autoencoder(config.autoencoder, config.data)
-        codec = load_codec(path)
-        if codec.image_shape != train.image_shape:
-            raise ValueError(f"{path} is for images of {codec.image_shape}, the data set has {train.image_shape}")
-        before = checkpoint.read_header(path)["provenance"]
-        stage_one = {
-            "stage_one_seconds": before["seconds"],
-            "stage_one_device": before.get("device"),
-            "stage_one_sha256": checkpoint.file_sha256(path),
-        }
-        print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
-    device = check_settings(config.trainer)
-    codec.to(device)
-    with processes.first_before_others():
-        probe = QualityProbe.build(
-            held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
-        )
-    trainer = _watching(config.trainer, probe.metric if probe and held_out.split == "val" else None)
-    check_settings(trainer)  # again, before a folder is touched: auto may have come to nothing
-    lightning.seed_everything(config.trainer.seed, verbose=False)
-    module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, trainer)
-    module.commands = [command] if command else []
-    parameters = sum(p.numel() for p in module.network.parameters())
-    print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
-    class_names = train.class_names if config.network.class_conditional else ()
-    model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
-    name = f"{config.data.name}-{config.name}"
-    # A run that was killed before its first checkpoint begins anew, from where it had begun.
-    if config.init and not folders.goes_on(config.run, "diffusion", name):
-        warm_start(module, config.init, "diffusion")
-    folder = folders.prepare_once(config, "diffusion", name)
-    cache = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
-    if stage_one:
-        stage_one["encode_seconds"] = cache.seconds
-    steps = min(20, config.diffusion.num_train_steps or 20)
-
-    few = held_out.take(torch.arange(min(config.validation_images, len(held_out))))
-    few_moments = torch.cat([codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)]) if len(few) else None
-
-    def validate() -> dict[str, float]:
-        return {} if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)}
-
-    def record() -> dict[str, Any]:
-        return provenance(module, train, plain(config), **stage_one)
-
-    def draw(path: Path) -> None:
-        images = model.sample(GRID * GRID, labels=shown_classes(len(class_names)), batch_size=GRID * GRID, steps=steps)
-        save_grid(images, path, columns=GRID)
-
-    fit(
-        module,
-        (cache.moments, cache.labels),
-        folder,
-        [
-            EpochEnd(
-                folder,
-                validate,
-                draw,
-                every=config.sample_every,
-                keep=lambda: model.save(folder / "best.safetensors", record()),
-                look=lambda: probe(model) if probe else {},
-            )
-        ],
-        resume=config.run.resume,
-    )
-    path = folder / "model.safetensors"
-    if processes.first():
-        model.save(path, record())
-    print(path)
-    return path
+from latentdiff.command_line import command, parse, run_stage
+from latentdiff.config.training_stages import DiffusionStage
+from latentdiff.runs.launch import start_processes
 
 
 def main(argv: list[str] | None = None) -> None:
-    from latentdiff.stages import cli, launch
+    """Run the stage with the settings of a command line; see ``--help``."""
+    settings = parse(DiffusionStage, argv)
+    if start_processes("diffusion", argv, settings.trainer.devices, settings.trainer.num_nodes, "trainer."):
+        return
+    from latentdiff.training.train_diffusion import train_diffusion  # torch: --help does not wait for it
 
-    config, module = cli.parse(DiffusionStage, argv), __spec__.name if __spec__ else __name__
-    if not launch.spread(module, argv, config.trainer.devices, config.trainer.num_nodes, "trainer."):
-        run(config, cli.command(module, argv))
+    train_diffusion(settings, command("diffusion", argv))
 
 
 if __name__ == "__main__":
-    from latentdiff.stages.cli import run_stage
-
-    run_stage(main, several=True)
+    run_stage(main, several_processes=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 import lightning
 from tqdm import tqdm
 
-from latentdiff import processes
+from latentdiff import distributed
+from latentdiff.errors import ConfigError
+from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
-from latentdiff.training.stage_module import StageModule
 
 
 class EpochEnd(lightning.Callback):
@@ -52,7 +53,7 @@ class EpochEnd(lightning.Callback):
             row |= self.look()
             self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
         # The learning rate and the end may follow from it: it must be the same in all processes.
-        row = processes.from_first(row)
+        row = distributed.broadcast(row)
         module.history.append(row)
         if trainer.is_global_zero and self.keep and is_best(module.settings, module.history):
             self.keep()
@@ -70,10 +71,10 @@ class EpochEnd(lightning.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             os.replace(temporary, self.folder / "last.ckpt")
-        processes.wait()
+        distributed.barrier()
         monitor = module.settings.monitor
         if due and monitor and monitor not in row:  # after the checkpoint: a resumed run may watch another
-            raise ValueError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
+            raise ConfigError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
 
 
 class Progress(lightning.Callback):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentdiff.errors import ConfigError
+
 HOLE = 4  # side of a masked square, in pixels
 
 
@@ -16,7 +18,7 @@ def check_degradation(kind: str, strength: float) -> None:
     """Raise ValueError for a strength that ``kind`` cannot have."""
     if (kind != "none" and strength <= 0) or (kind == "mask" and strength >= 1):
         limits = "between 0 and 1" if kind == "mask" else "above 0"
-        raise ValueError(f"--loss.degradation_strength for {kind} must be {limits}, not {strength}")
+        raise ConfigError(f"--loss.degradation_strength for {kind} must be {limits}, not {strength}")
 
 
 def degrade(x: Tensor, kind: str, strength: float, draws: Callable[..., Tensor]) -> Tensor:

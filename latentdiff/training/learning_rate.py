@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from latentdiff.config import TrainerConfig
+from latentdiff.errors import ConfigError
 
 
 def lr_factor(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
@@ -71,12 +72,12 @@ def check(settings: TrainerConfig) -> None:
         (settings.stop_patience, "stop_patience"),
     ):
         if wanted and not settings.monitor:
-            raise ValueError(f"--trainer.{what} needs --trainer.monitor, the metric to watch")
+            raise ConfigError(f"--trainer.{what} needs --trainer.monitor, the metric to watch")
     for name, least in (("lr_patience", 1), ("stop_patience", 1), ("lr_step_images", 1), ("accumulate", 1)):
         value = getattr(settings, name)
         if value is not None and value < least:
-            raise ValueError(f"--trainer.{name} must be at least {least}, not {value}")
+            raise ConfigError(f"--trainer.{name} must be at least {least}, not {value}")
     if settings.lr_schedule in ("step", "plateau") and not 0.0 < settings.lr_step_factor < 1.0:
-        raise ValueError(f"--trainer.lr_step_factor must be between 0 and 1, not {settings.lr_step_factor}")
+        raise ConfigError(f"--trainer.lr_step_factor must be between 0 and 1, not {settings.lr_step_factor}")
     if not 0.0 < settings.lr_decay_share <= 1.0:
-        raise ValueError(f"--trainer.lr_decay_share must be above 0 and at most 1, not {settings.lr_decay_share}")
+        raise ConfigError(f"--trainer.lr_decay_share must be above 0 and at most 1, not {settings.lr_decay_share}")

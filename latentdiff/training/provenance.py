@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentdiff import processes
 from latentdiff.checkpoint import device_name, environment
 from latentdiff.data import ImageSet
-from latentdiff.training.stage_module import StageModule
-
-
-def several(device: str) -> str:
-    """A device's name, with how many of them there are where several processes have one each."""
-    return device if processes.count() == 1 else f"{processes.count()} x {device}"
+from latentdiff.training.base_module import StageModule
 
 
 def provenance(module: StageModule, data: ImageSet, config: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -39,7 +33,7 @@ def provenance(module: StageModule, data: ImageSet, config: dict[str, Any], **mo
         "images_per_second": module.images_seen / module.seconds,
         "energy_joules": module.energy,
         "peak_memory_bytes": module.peak_memory_bytes(),
-        "device": several(device_name(module.device)),
+        "device": device_name(module.device),
         "history": module.history,
         "environment": environment(),
         "command": module.commands[0] if module.commands else "",

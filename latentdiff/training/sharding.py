@@ -8,8 +8,11 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.models.layers import ResBlock
 
 
@@ -18,10 +21,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
 
     Its submodules are to be called as modules: their weights are whole only while their ``forward`` runs.
     """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(device.type, (processes.count(),))
+    mesh = init_device_mesh(device.type, (distributed.world_size(),))
     for module in network.modules():
         if isinstance(module, ResBlock) and module is not network:
             fully_shard(module, mesh=mesh)
@@ -43,8 +43,6 @@ def sharded_like(whole: Tensor, sharded: Tensor) -> Tensor:
     """``whole``, cut as ``sharded`` is and on its device; as it is where that is not cut."""
     if not is_sharded(sharded):
         return whole
-    from torch.distributed.tensor import distribute_tensor
-
     # Without a source, each process cuts what it has, and nothing is sent.
     own = whole.to(sharded.device)
     return distribute_tensor(own, sharded.device_mesh, sharded.placements, src_data_rank=None)
@@ -54,8 +52,6 @@ def together(share: Tensor, sharded: Tensor) -> Tensor:
     """The whole tensor of all processes' shares, cut as ``sharded`` is. All processes must ask for it."""
     if not is_sharded(sharded):
         return share
-    from torch.distributed.tensor import DTensor
-
     whole = DTensor.from_local(
         share, sharded.device_mesh, sharded.placements, run_check=False, shape=sharded.shape, stride=sharded.stride()
     )
@@ -67,7 +63,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for parameter in parameters:
         if not is_sharded(parameter) and parameter.grad is not None:
             dist.all_reduce(parameter.grad)
-            parameter.grad /= processes.count()
+            parameter.grad /= distributed.world_size()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
@@ -77,6 +73,6 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
     for gradient in gradients:
         squares[is_sharded(gradient)] += own_share(gradient).double().square().sum()
     of_shares = torch.as_tensor(squares[True], device=own_share(gradients[0]).device, dtype=torch.float64)
-    norm = math.sqrt(float(squares[False]) + processes.count() * float(processes.mean(of_shares)))
+    norm = math.sqrt(float(squares[False]) + distributed.world_size() * float(distributed.mean(of_shares)))
     torch._foreach_mul_([own_share(gradient) for gradient in gradients], min(1.0, largest / (norm + 1e-6)))
     return norm

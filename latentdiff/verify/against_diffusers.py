@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.denoiser import NetworkDenoiser
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import DiscreteSchedule, build_schedule
 from latentdiff.diffusion.target import TARGETS

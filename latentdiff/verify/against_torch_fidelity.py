@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import torch_fidelity
 from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import InceptionFeatures
-from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.given_images import read_images
-from latentdiff.evaluation.kernel import kernel_distance
-from latentdiff.evaluation.manifold import Manifold, precision_recall
+from latentdiff.evaluation.kid import kernel_distance
+from latentdiff.evaluation.precision_recall import Manifold, precision_recall
 from latentdiff.precision import full_precision
 from latentdiff.report.grids import save_image
 from latentdiff.verify import Check
@@ -84,8 +86,6 @@ def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "20
 def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[Check]:
     """How far our features of ``images``, uint8 [n, c, h, w], are from torch-fidelity's, and the speed of both: of the
     same images in memory, each net built and warm, in batches of its own, in true fp32."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
     peer = FeatureExtractorInceptionV3(THEIR_NET, [layer], feature_extractor_weights_path=str(weights))
     peer = peer.to(net.device)
@@ -109,8 +109,6 @@ def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[C
 
 
 def _their_metrics(weights: Path, folders: Sequence[Path], kid_subset_size: int, layer: str) -> dict[str, float]:
-    import torch_fidelity
-
     return torch_fidelity.calculate_metrics(
         input1=str(folders[0]),
         input2=str(folders[1]),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Levels
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
+from latentdiff.diffusion.noise_levels import Levels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import Schedule, build_schedule
 from latentdiff.verify import Check

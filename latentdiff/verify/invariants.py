@@ -13,8 +13,8 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.denoiser import Guidance, NetworkDenoiser, denoise
 from latentdiff.diffusion.samplers import SAMPLERS
+from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.models.unet import UNet
-from latentdiff.pipeline import DiffusionModel, Request
 from latentdiff.verify import Check, largest
 
 # Batch sizes, and of which images: a full batch of 64 and the two that are left of 66, and those on both sides of that.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Levels, add_noise
 from latentdiff.diffusion.loss import check_loss_weight, diffusion_loss
+from latentdiff.diffusion.noise_levels import Levels, add_noise
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS, Target, build_target, loss_weight
 from latentdiff.verify import Check, largest

@@ -10,13 +10,15 @@ from functools import partial
 import pytest
 import torch
 
+from latentdiff import distributed
 from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, several, stage_one, stage_two
 from latentdiff.benchmark import whole_process as processes
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.peers import DDP, DIFFUSERS
 from latentdiff.benchmark.rows import Growth, Row
+from latentdiff.benchmark.run import measure
 from latentdiff.benchmark.timing import Timing
-from latentdiff.stages.benchmark import BenchmarkStage, measure
+from latentdiff.config.tool_stages import BenchmarkStage
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +180,7 @@ def test_first_images_come_from_two_cold_processes(bench):
 
 
 def test_import_and_help_are_timed(alone, monkeypatch):
-    monkeypatch.setattr(processes, "first_images", lambda bench: None)
+    monkeypatch.setattr(distributed, "first_images", lambda bench: None)
     rows = check([row for row in processes.processes(alone) if row])
     assert [(row.what, row.target.at_most) for row in rows] == [("import", 0.3), ("--help", 1.0)]
 

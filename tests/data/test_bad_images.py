@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, load_data
+from latentdiff.data import load_data
 from latentdiff.data.decode import BadImageError, Square, decode
+from latentdiff.errors import DataError
 
 SQUARE = Square(16)
 

@@ -13,8 +13,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, NoSplitError, cifar, load_data, load_held_out, load_test, open_files
-from latentdiff.stages.evaluation_record import stood_in
+from latentdiff.data import NoSplitError, cifar, load_data, load_held_out, load_test, open_files
+from latentdiff.errors import DataError
+from latentdiff.evaluation.record import stood_in
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, fashion_mnist, load_data
+from latentdiff.data import fashion_mnist, load_data
 from latentdiff.data.fashion_mnist import EMBEDDED, EMBEDDED_COUNTS, FASHION_MNIST
 from latentdiff.data.idx import FILES
+from latentdiff.errors import DataError
 
 FOLDER = FASHION_MNIST.folder
 FULL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()

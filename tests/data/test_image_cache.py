@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, image_cache, load_data
+from latentdiff.data import image_cache, load_data
 from latentdiff.data.decode import Square
 from latentdiff.data.files import open_files
 from latentdiff.data.listing import Listing
+from latentdiff.errors import DataError
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, load_data
+from latentdiff.data import load_data
 from latentdiff.data.idx import FILES
 from latentdiff.data.mnist import MNIST
+from latentdiff.errors import DataError
 
 
 def idx(array):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DataError, load_data, open_files
+from latentdiff.data import load_data, open_files
 from latentdiff.data.duplicates import digest_files, find_duplicates
+from latentdiff.errors import DataError
 
 REAL = Path(os.environ.get("LATENTDIFF_DATA", "data")).resolve()
 real = {

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.data import DataError, ImageSet
+from latentdiff.data import ImageSet
 from latentdiff.data.decode import open_image
 from latentdiff.data.files import JoinedFiles, open_files
 from latentdiff.data.statistics import class_counts, describe_sizes, mean_image, read_sizes
+from latentdiff.errors import DataError
 
 
 def jpeg(width, height, orientation=None):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.levels import Transitions
+from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.diffusion.schedule import (
     ALPHA_BARS,
     SPACINGS,

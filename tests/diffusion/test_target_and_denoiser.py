@@ -5,7 +5,7 @@ import torch
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.denoiser import Guidance, NetworkDenoiser
-from latentdiff.diffusion.levels import add_noise
+from latentdiff.diffusion.noise_levels import add_noise
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS, build_target, loss_weight
 

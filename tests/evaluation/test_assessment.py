@@ -8,8 +8,8 @@ import torch
 from latentdiff.evaluation.assessment import Against, assess
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import Features
-from latentdiff.evaluation.frechet import frechet_distance, moments
-from latentdiff.evaluation.subjects import Subject
+from latentdiff.evaluation.fid import frechet_distance, moments
+from latentdiff.evaluation.image_sources import Subject
 
 
 class Blocks:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from latentdiff.evaluation.draw import drawn
+from latentdiff.evaluation.reference_subset import drawn
 
 
 def test_a_smaller_draw_lies_within_a_larger_one_and_all_are_all():

@@ -13,11 +13,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.errors import CheckpointError
 from latentdiff.evaluation import feature_nets
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures, find_inception
-from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.verify import against_torch_fidelity
 from latentdiff.verify.against_torch_fidelity import check_metrics
 

@@ -6,10 +6,10 @@ from torch import nn
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
-from latentdiff.models import layout
+from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.models import memory_layout as layout
 from latentdiff.models.layers import SelfAttention
 from latentdiff.models.network import build_network
-from latentdiff.pipeline import DiffusionModel, Request
 
 
 def test_a_convolution_and_attention_cost_what_arithmetic_says():

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from latentdiff.evaluation.frechet import Moments, distance_between, frechet_distance, moments, standard_error
+from latentdiff.evaluation.fid import Moments, distance_between, frechet_distance, moments, standard_error
 
 
 def features(count: int, dim: int, seed: int) -> torch.Tensor:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.checkpoint import CheckpointError
 from latentdiff.data import ImageSet
-from latentdiff.evaluation import in_training
+from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import Features
-from latentdiff.evaluation.in_training import QualityProbe
-from latentdiff.evaluation.kernel import kernel_distance
+from latentdiff.evaluation.kid import kernel_distance
+from latentdiff.training import quality_probe as in_training
+from latentdiff.training.quality_probe import QualityProbe
 
 
 class Pixels:

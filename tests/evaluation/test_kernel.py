@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from latentdiff.evaluation.kernel import kernel_distance, kernel_error
+from latentdiff.evaluation.kid import kernel_distance, kernel_error
 
 
 def test_distance_is_torch_fidelitys():

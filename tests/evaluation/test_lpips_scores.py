@@ -5,9 +5,9 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.lpips_scores import PAIRS, diversity, find_lpips, lpips_between
-from latentdiff.perceptual import Perceptual
+from latentdiff.models.lpips import Perceptual
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.evaluation import manifold
-from latentdiff.evaluation.manifold import Manifold, memorisation, nearest, precision_recall
+from latentdiff.evaluation import precision_recall as manifold
+from latentdiff.evaluation.precision_recall import Manifold, memorisation, nearest, precision_recall
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
@@ -64,7 +64,7 @@ def test_too_few_are_refused():
 
 
 def test_plain_copies_are_told_from_new_images_pixel_by_pixel():
-    from latentdiff.evaluation.manifold import nearest_by_pixels, pixel_memorisation
+    from latentdiff.evaluation.precision_recall import nearest_by_pixels, pixel_memorisation
 
     generator = torch.Generator().manual_seed(0)
     train, test, new = (

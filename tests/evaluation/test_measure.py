@@ -8,8 +8,8 @@ import torch
 
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures
-from latentdiff.evaluation.frechet import frechet_distance, moments
-from latentdiff.evaluation.kernel import Subsets, kernel_distance
+from latentdiff.evaluation.fid import frechet_distance, moments
+from latentdiff.evaluation.kid import Subsets, kernel_distance
 from latentdiff.evaluation.measure import Reference, measure, warnings
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from latentdiff import checkpoint
-from latentdiff.evaluation import subjects
+from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.assessment import Against, assess
+from latentdiff.evaluation.available_nets import feature_nets
 from latentdiff.evaluation.feature_nets import InceptionFeatures
-from latentdiff.evaluation.nets import feature_nets
 
 UNPUBLISHED = "are not those that published FIDs use"
 

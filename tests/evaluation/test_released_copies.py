@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff import shelf
+from latentdiff import resources as shelf
 from latentdiff.codec import load_codec
 from latentdiff.config import DataConfig
 from latentdiff.data import load_data
-from latentdiff.evaluation.manifold import pixel_memorisation
+from latentdiff.evaluation.precision_recall import pixel_memorisation
 
 RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
 pytestmark = pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from latentdiff.evaluation.frechet import frechet_distance, moments
+from latentdiff.evaluation.fid import frechet_distance, moments
+from latentdiff.evaluation.fid_infinity import _distance, distance_at_infinity
 from latentdiff.evaluation.inception_score import inception_score
-from latentdiff.evaluation.infinity import _distance, distance_at_infinity
 
 
 def test_inception_score_is_torch_fidelitys():

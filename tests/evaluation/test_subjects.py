@@ -13,15 +13,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from latentdiff import checkpoint, shelf
+from latentdiff import checkpoint
+from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, load_codec
 from latentdiff.config import AutoencoderConfig, DataConfig
-from latentdiff.data import DataError, load_data
-from latentdiff.evaluation import subjects
-from latentdiff.evaluation.draw import REFERENCE_SEED, drawn
+from latentdiff.data import load_data
+from latentdiff.errors import CheckpointError, DataError
+from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
 from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.pipeline import DiffusionModel, Request, load_diffusion
 
 SHAPE = (3, 12, 12)
 RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
@@ -271,5 +273,5 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     model = load_diffusion(released)
     next(iter(model.network.parameters())).data.fill_(torch.nan)
     model.save(tmp_path / "nan.safetensors", {})
-    with pytest.raises(checkpoint.CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
+    with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
         subjects.diffusion(tmp_path / "nan.safetensors", request, test, cpu)

@@ -8,6 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from latentdiff.config import AutoencoderConfig
 from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.colour import blur, luma, smooth_colours
 from latentdiff.models.discriminator import (
     BAND_SCALE,
     PatchDiscriminator,
@@ -15,7 +16,6 @@ from latentdiff.models.discriminator import (
     hinge_generator_loss,
     with_bands,
 )
-from latentdiff.models.filters import blur, luma, smooth_colours
 
 SMALL = {"channels": (8, 16, 32), "encoder_blocks": 1, "decoder_blocks": 1}
 

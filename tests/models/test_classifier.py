@@ -3,15 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff import checkpoint, shelf
+from latentdiff import checkpoint
+from latentdiff import resources as shelf
 from latentdiff.config import DataConfig, RunConfig
+from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import ImageSet, load_data
+from latentdiff.errors import FolderError
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.models.classifier import Classifier
-from latentdiff.stages.classifier import ClassifierStage, run
-from latentdiff.stages.folders import FolderError
-from latentdiff.training.classifier import accuracy, augment, train
+from latentdiff.training.classifier_module import accuracy, augment, train
+from latentdiff.training.train_classifier import run
 
 RELEASED = "fashion-mnist/classifier.safetensors"
 

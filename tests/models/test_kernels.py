@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from latentdiff.config import AutoencoderConfig, NetworkConfig
-from latentdiff.models import autoencoder, layout, resnet, unet
+from latentdiff.models import autoencoder, resnet, unet
+from latentdiff.models import memory_layout as layout
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.layers import fused_attention, group_norm, plain_attention, scaled_group_norm
 from latentdiff.models.network import build_network

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from latentdiff.report.evaluation import ReportError, check_comparable, in_order, read_evaluation
+from latentdiff.errors import ReportError
+from latentdiff.report.evaluation import check_comparable, in_order, read_evaluation
 
 
 def test_reads_values_and_roles(five):

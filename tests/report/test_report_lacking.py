@@ -3,12 +3,12 @@ import json
 import re
 import shlex
 
+from latentdiff import command_line as cli
+from latentdiff.config.comparison_stages import SamplersStage
+from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.report.evaluation import read_evaluation
-from latentdiff.report.lacking import lacking_baselines, lacking_samplers
+from latentdiff.report.missing import lacking_baselines, lacking_samplers
 from latentdiff.report.page import write_report
-from latentdiff.stages import cli
-from latentdiff.stages.evaluate import EvaluateStage
-from latentdiff.stages.samplers import SamplersStage
 
 
 def read(*folders):

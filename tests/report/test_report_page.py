@@ -9,7 +9,8 @@ from importlib import resources
 import jsonschema
 import pytest
 
-from latentdiff.report.evaluation import ReportError, read_evaluation
+from latentdiff.errors import ReportError
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.page import write_report
 from latentdiff.report.verdict import verdict
 

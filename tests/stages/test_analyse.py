@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from latentdiff.config import DataConfig, RunConfig
-from latentdiff.data import DataError, load_data
-from latentdiff.stages import analyse
-from latentdiff.stages.folders import FolderError
+from latentdiff.config.tool_stages import AnalyseStage
+from latentdiff.data import load_data
+from latentdiff.errors import DataError, FolderError
+from latentdiff.evaluation.dataset_analysis import analyse_dataset
 
 
 def analysed(folder):
@@ -32,7 +33,7 @@ def links(page):
 
 def test_the_embedded_slice(tmp_path, capsys):
     config = DataConfig(source="embedded", max_images=300)
-    folder = analyse.run(analyse.AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))), "the command")
+    folder = analyse_dataset(AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))), "the command")
     record, page = analysed(folder)
     train, test = load_data(config, "train"), load_data(config, "test")
     assert list(record["splits"]) == ["train", "test"]
@@ -51,7 +52,7 @@ def test_the_embedded_slice(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "fashion-mnist: 300 train and 2,000 test images of 1×28×28, 10 classes." in printed
     with pytest.raises(FolderError, match="already holds a run"):
-        analyse.run(analyse.AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))))
+        analyse_dataset(AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))))
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def odd_sizes(tmp_path):
 
 def test_a_folder_of_odd_sizes_with_duplicates_across_its_splits(odd_sizes, tmp_path, capsys):
     config = DataConfig(name="folder", path=str(odd_sizes), size=32, cache_folder="cache")
-    folder = analyse.run(analyse.AnalyseStage(data=config, samples=5, run=RunConfig(folder=str(tmp_path / "run"))))
+    folder = analyse_dataset(AnalyseStage(data=config, samples=5, run=RunConfig(folder=str(tmp_path / "run"))))
     record, page = analysed(folder)
     assert record["sizes"]["files"] == 15
     assert record["sizes"]["width"]["maximum"] == 52
@@ -109,7 +110,7 @@ def test_a_mixed_data_set_of_files_and_arrays(odd_sizes, tmp_path):
         fractions=(0.6, 0.0, 0.4),
         cache_folder="cache",
     )
-    folder = analyse.run(analyse.AnalyseStage(data=config, near=0.0, run=RunConfig(folder=str(tmp_path / "run"))))
+    folder = analyse_dataset(AnalyseStage(data=config, near=0.0, run=RunConfig(folder=str(tmp_path / "run"))))
     record, page = analysed(folder)
     assert {name: split["n"] for name, split in record["splits"].items()} == {"train": 18, "test": 12}
     assert (record["sizes"]["files"], record["arrays"]) == (15, {"fashion-mnist": [1, 28, 28]})
@@ -126,5 +127,5 @@ def test_bad_data_is_one_sentence_and_leaves_no_run(tmp_path):
     (tmp_path / "images" / "a.png").write_bytes(b"no image")
     config = DataConfig(name="folder", path=str(tmp_path / "images"))
     with pytest.raises(DataError, match=r"a\.png: it is not an image"):
-        analyse.run(analyse.AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))))
+        analyse_dataset(AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))))
     assert not (tmp_path / "run").exists()

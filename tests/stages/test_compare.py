@@ -10,14 +10,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from latentdiff import shelf
+from latentdiff import resources as shelf
 from latentdiff.checkpoint import file_sha256
+from latentdiff.comparison import equal_budget, kept_runs, source_projects
+from latentdiff.comparison import source_projects as sources
+from latentdiff.comparison.compare import evaluated, sampler_records
+from latentdiff.comparison.kept_runs import Conditions
 from latentdiff.config import DataConfig
-from latentdiff.data.door import _check
-from latentdiff.report.evaluation import Evaluation, ReportError
-from latentdiff.stages import autoencoder, budget, compare, evaluate, kept, sources
-from latentdiff.stages.folders import FolderError
-from latentdiff.stages.kept import Conditions
+from latentdiff.data.load import _check
+from latentdiff.errors import FolderError, ReportError
+from latentdiff.report.evaluation import Evaluation
+from latentdiff.stages import autoencoder, compare, evaluate
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
 CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
@@ -135,8 +138,10 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
 @pytest.mark.parametrize("source", ["auto", "embedded"])
 def test_every_source_can_be_trained_with_the_data_settings_that_are_given(source, tmp_path):
     for run in sources.RUNS:
-        own = sources._arguments(run, DataConfig(source=source), tmp_path, "5", ("--trainer.num_threads=1",), True)
-        config = kept.check_settings(run.stage, own)
+        own = source_projects._arguments(
+            run, DataConfig(source=source), tmp_path, "5", ("--trainer.num_threads=1",), True
+        )
+        config = kept_runs.check_settings(run.stage, own)
         _check(config.data)
         assert config.trainer.max_seconds == 5.0
         assert config.data.name == ("mnist" if run.name == sources.START else "fashion-mnist")
@@ -158,17 +163,17 @@ def test_the_thirds_vae_is_trained_where_none_is_released(trainings, monkeypatch
     monkeypatch.setattr(sources, "trained", lambda *arguments: made.append(arguments) or tmp_path / "vae" / "model")
     monkeypatch.setattr(sources, "measured", lambda asked, folder, *_: folder)
     monkeypatch.setattr(shelf, "find", lambda name: None if "vae" in name else tmp_path)
-    found = sources.run_third(DataConfig(), 7.0)
+    found = source_projects.run_third(DataConfig(), 7.0)
     assert [path.name for path in found["fashion-mnist"]] == ["released", "vae"]
     ((stage, settings, folder),) = made
     assert (stage, folder.name) == ("autoencoder", "vae_baseline-7-seconds")
-    assert kept.check_settings(stage, settings).trainer.max_seconds == 7.0
+    assert kept_runs.check_settings(stage, settings).trainer.max_seconds == 7.0
 
 
 def test_budgets_that_the_same_runs_answer_are_one():
     found = {"64 images": [Path("a"), Path("b")], "4 steps": [Path("a"), Path("b")], "9 s": [Path("c"), Path("d")]}
     merged = {"64 images, which are 4 steps": [Path("a"), Path("b")], "9 s": [Path("c"), Path("d")]}
-    assert budget._merged(found) == merged
+    assert equal_budget._merged(found) == merged
 
 
 def test_evaluations_by_fewer_nets_lie_elsewhere():
@@ -180,17 +185,17 @@ def test_evaluations_by_fewer_nets_lie_elsewhere():
 def test_what_was_measured_on_other_images_is_left_out_and_named_ones_take_no_data_settings(capsys):
     usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
     evaluate.main([*usual, "--checkpoint=noise"])
-    assert [path.name for path in compare.evaluated(DataConfig())] == ["noise"]
-    assert not compare.evaluated(DataConfig(source="full"))
+    assert [path.name for path in evaluated(DataConfig())] == ["noise"]
+    assert not evaluated(DataConfig(source="full"))
     for name, text in (("other", '{"data": {"name": "mnist"}}'), ("unknown", "no JSON")):
         Path(f"stages/evaluate/{name}").mkdir()
         Path(f"stages/evaluate/{name}/evaluation.json").write_text(text)
     capsys.readouterr()
-    assert [path.name for path in compare.evaluated(DataConfig())] == ["noise"]
+    assert [path.name for path in evaluated(DataConfig())] == ["noise"]
     assert capsys.readouterr().out.count("left out: ") == 2
     Path("stages/evaluate/other/evaluation.json").write_text('{"data": {"name": "fashion-mnist"}}')
     with pytest.raises(ReportError, match="has schema None"):
-        compare.evaluated(DataConfig())
+        evaluated(DataConfig())
     with pytest.raises(ValueError, match="leave out --data"):
         compare.main(["stages/evaluate/noise", "--data.source=full"])
 
@@ -225,13 +230,19 @@ def test_samplers_of_two_models_of_one_name_are_both_found():
         Path("stages/samplers", key, "samplers.json").write_text(json.dumps(record))
         values = {"kind": "diffusion", "data": {"name": "somewhere"}, "model": {"sha256": key}}
         evaluations.append(Evaluation(Path(key), "latent", values))
-    found = compare.sampler_records(evaluations)
+    found = sampler_records(evaluations)
     assert {name: record["model"]["sha256"] for name, record in found.items()} == {"latent (a)": "a", "latent (b)": "b"}
 
 
 def test_amounts_are_whole_numbers_where_they_are():
     amounts = (64, 1_234_567, 10_000_000, 600.0, 0.2)
-    assert [budget.Spending("images", amount).text for amount in amounts] == ["64", "1234567", "10000000", "600", "0.2"]
+    assert [equal_budget.Spending("images", amount).text for amount in amounts] == [
+        "64",
+        "1234567",
+        "10000000",
+        "600",
+        "0.2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +295,6 @@ def test_the_released_models_samplers_come_with_them(model, samplers):
     path = shelf.find(f"fashion-mnist/{model}.safetensors")
     values = {"model": {"sha256": file_sha256(path), "path": str(path)}, "data": {"name": "fashion-mnist"}}
     evaluation = Evaluation(Path(model), "mine", values | {"kind": "diffusion"})
-    record = compare.sampler_records([evaluation])["mine"]
+    record = sampler_records([evaluation])["mine"]
     assert len({row["sampler"] for row in record["rows"]}) >= samplers
     assert len({row["steps"] for row in record["rows"]}) >= 4

@@ -13,8 +13,9 @@ import torch
 
 from latentdiff import checkpoint, load
 from latentdiff.config import RunConfig
-from latentdiff.stages import autoencoder, diffusion, folders
-from latentdiff.stages.folders import FolderError
+from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.runs import folder as folders
+from latentdiff.stages import autoencoder, diffusion
 
 pytestmark = pytest.mark.usefixtures("inside")
 
@@ -109,5 +110,5 @@ def test_a_latent_run_is_not_resumed_on_another_autoencoders_latents(workbench, 
         config.read_text().replace("stages/autoencoder/fashion-mnist-autoencoder/model.safetensors", str(other))
     )
     longer = [*settings, "--trainer.max_images=96", "--run.resume"]
-    with pytest.raises(checkpoint.CheckpointError, match="the latents of another autoencoder"):
+    with pytest.raises(CheckpointError, match="the latents of another autoencoder"):
         diffusion.main([*longer, f"--autoencoder={other}"])

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from latentdiff import shelf
-from latentdiff.checkpoint import CheckpointError, file_sha256
+from latentdiff import resources as shelf
+from latentdiff.checkpoint import file_sha256
+from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.stages import evaluate
-from latentdiff.stages.folders import FolderError
 
 USUAL = ["--data.source=embedded", "--lpips=off", "--inception=off", "--run.folder=made"]
 FEW = "--real_images=20"  # else each evaluation takes the features of all

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
-from latentdiff.checkpoint import CheckpointError
+from latentdiff.errors import CheckpointError
 from latentdiff.evaluation import feature_nets
 from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, sample
 
@@ -89,7 +89,7 @@ def test_sample_writes_what_is_asked_for(workbench):
 def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     monkeypatch.setattr(feature_nets, "answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(workbench))
-    monkeypatch.setattr("latentdiff.perceptual.answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.models.lpips.answers", lambda *_: False)
     common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     evaluate.main([*common, "--checkpoint=noise"])
@@ -123,7 +123,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert any("40 training images' reconstructions" in warning for warning in learned["warnings"])
     assert learned["metrics"]["reconstruction"] != reconstruction["reconstruction"]
     assert values["floors"]["diversity"]["mean"] > 0
-    with pytest.raises(checkpoint.CheckpointError, match="could not be downloaded"):
+    with pytest.raises(CheckpointError, match="could not be downloaded"):
         evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
     with pytest.raises(ValueError, match="the FID Inception is off or not here, which fid_infinity"):
         evaluate.main([*common, "--checkpoint=noise", "--fid_infinity=true", "--run.folder=never"])

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from latentdiff import checkpoint, load
+from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.runs.model_card import card
+from latentdiff.runs.release import thinned, with_smooth_colours
 from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
-from latentdiff.stages.card import card
-from latentdiff.stages.folders import FolderError
 
 pytestmark = pytest.mark.usefixtures("inside")
 
@@ -48,9 +49,9 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     with pytest.raises(FolderError, match="there already"):
         average.main([models, "--to=averaged/model.safetensors"])
     autoencoder.main([*tiny.trainer, *tiny.codec, grown[0], "--name=unrelated", "--trainer.seed=3"])
-    with pytest.raises(checkpoint.CheckpointError, match="have other latents"):
+    with pytest.raises(CheckpointError, match="have other latents"):
         average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
-    with pytest.raises(checkpoint.CheckpointError, match="another kind or shape"):
+    with pytest.raises(CheckpointError, match="another kind or shape"):
         average.main([f"--models=[{after}, {model}]", "--to=no"])
 
     # A model written before a setting existed has not got it in its header.
@@ -70,7 +71,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
 
     autoencoder.main([*tiny.trainer, *tiny.codec, "--name=other", "--trainer.seed=1"])
     other = "stages/autoencoder/fashion-mnist-other/model.safetensors"
-    with pytest.raises(checkpoint.CheckpointError, match="is not the one that the model was trained with"):
+    with pytest.raises(CheckpointError, match="is not the one that the model was trained with"):
         release.main(["--model", model, "--autoencoder", other, "--to", "shelf/wrong.safetensors"])
     assert not Path("shelf/wrong.safetensors").exists()
 
@@ -80,7 +81,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     release.main(["--model", model, "--to", "whole/latent.safetensors"])
     arguments = ["--model", model, "--to", "pair/latent.safetensors", "--codec_beside=true"]
-    with pytest.raises(checkpoint.CheckpointError, match="no model file pair/autoencoder"):
+    with pytest.raises(CheckpointError, match="no model file pair/autoencoder"):
         release.main(arguments)
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors"])
     release.main(arguments)
@@ -89,7 +90,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
     assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
-    with pytest.raises(checkpoint.CheckpointError, match="this one has no autoencoder"):
+    with pytest.raises(CheckpointError, match="this one has no autoencoder"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
     # A released file can be released anew, whole or as it was, without the run that it came from.
     again = ["--model", "pair/latent.safetensors", "--to"]
@@ -104,18 +105,18 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
     content = Path("pair/autoencoder.safetensors").read_bytes()
     Path("pair/autoencoder.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(checkpoint.CheckpointError, match="is not the autoencoder that pair/latent"):
+    with pytest.raises(CheckpointError, match="is not the autoencoder that pair/latent"):
         load(pair)
     Path("pair/autoencoder.safetensors").unlink()
-    with pytest.raises(checkpoint.CheckpointError, match="which is not beside it: copy both"):
+    with pytest.raises(CheckpointError, match="which is not beside it: copy both"):
         load(pair)
 
 
 def test_a_released_history_is_short_and_still_a_curve():
     row = {"images_seen": 123456, "loss": 0.123456789, "seconds": 1234567.8, "latent_std_0": 1.0}
-    short = release.thinned({"seconds": 1.23456789, "history": [row]})
+    short = thinned({"seconds": 1.23456789, "history": [row]})
     assert short == {"seconds": 1.23456789, "history": [{"images_seen": 123456, "loss": 0.12346, "seconds": 1234600.0}]}
-    assert release.thinned({"seconds": 1.0}) == {"seconds": 1.0}
+    assert thinned({"seconds": 1.0}) == {"seconds": 1.0}
 
 
 def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
@@ -167,7 +168,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
 
 def test_only_an_autoencoder_of_colours_can_be_given_smooth_ones(workbench):
     header = {"kind": "autoencoder", "codec": {"image_shape": [3, 8, 8], "autoencoder": {"latent_channels": 2}}}
-    smooth = release.with_smooth_colours(header)
+    smooth = with_smooth_colours(header)
     assert smooth["codec"] == {
         "image_shape": [3, 8, 8],
         "autoencoder": {"latent_channels": 2, "smooth_colours": True},

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from latentdiff import shelf
+from latentdiff import resources as shelf
+from latentdiff.comparison.samplers import compare_samplers
 from latentdiff.config import DataConfig, RunConfig
-from latentdiff.stages import samplers
-from latentdiff.stages.folders import FolderError
+from latentdiff.config.comparison_stages import SamplersStage
+from latentdiff.errors import FolderError
 
 RELEASED = shelf.find("fashion-mnist/latent.safetensors")
 
@@ -16,16 +17,16 @@ def stage(folder, **settings):
     run = RunConfig(folder=str(folder), **settings.pop("run", {}))
     data = DataConfig(source="embedded")
     defaults = {"samplers": ("ddim", "heun"), "steps": (1, 2), "num_images": 20, "data": data, "run": run}
-    return samplers.SamplersStage(**{**defaults, "features_folder": str(folder.parent / "features"), **settings})
+    return SamplersStage(**{**defaults, "features_folder": str(folder.parent / "features"), **settings})
 
 
 @pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 def test_every_pair_is_measured_once_and_a_resumed_run_adds_what_is_missing(tmp_path, capsys):
-    folder = samplers.run(stage(tmp_path / "run", steps=(2,)))
+    folder = compare_samplers(stage(tmp_path / "run", steps=(2,)))
     first = json.loads((folder / "samplers.json").read_text())
     assert [(row["sampler"], row["steps"], row["passes"]) for row in first["rows"]] == [("ddim", 2, 2), ("heun", 2, 3)]
     assert (folder / "samplers.png").stat().st_size > 1000
-    samplers.run(stage(tmp_path / "run", run={"resume": True}))
+    compare_samplers(stage(tmp_path / "run", run={"resume": True}))
     second = json.loads((folder / "samplers.json").read_text())
     assert second["rows"][:2] == first["rows"]
     assert len(second["rows"]) == 4
@@ -33,4 +34,4 @@ def test_every_pair_is_measured_once_and_a_resumed_run_adds_what_is_missing(tmp_
     assert "| Steps | ddim | heun |" in text
     assert "Standard errors from" in text
     with pytest.raises(FolderError, match="already holds a run"):
-        samplers.run(stage(tmp_path / "run"))
+        compare_samplers(stage(tmp_path / "run"))

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from latentdiff.stages import autoencoder, kept, sweep
-from latentdiff.stages.folders import FolderError
+from latentdiff.comparison import kept_runs
+from latentdiff.comparison import kept_runs as kept
+from latentdiff.comparison.sweep import check_sweep, run_sweep
+from latentdiff.config.comparison_stages import SweepStage
+from latentdiff.errors import FolderError
+from latentdiff.stages import autoencoder, sweep
 
 DATA = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
 CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
@@ -54,7 +58,7 @@ def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
     autoencoder.main([*DATA, *CODEC])
     runs = {"base": [], "wide": ["--network.channels=[16]"]}
     sweep.main(arguments(runs))
-    read = kept.check_settings
+    read = kept_runs.check_settings
 
     def watched(*args):
         assert threading.current_thread() is threading.main_thread()
@@ -77,15 +81,15 @@ def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(settings, said, trainings):
     with pytest.raises(ValueError, match=said):
-        sweep.run(sweep.SweepStage(**settings))
+        run_sweep(SweepStage(**settings))
     assert not trainings
 
 
 def test_every_run_of_the_shipped_sweep_can_be_built():
-    from latentdiff.stages import cli
+    from latentdiff import command_line as cli
 
-    config = cli.parse(sweep.SweepStage, ["--config", "configs/fashion-mnist/sweep.yaml"])
-    sweep.check(config)
+    config = cli.parse(SweepStage, ["--config", "configs/fashion-mnist/sweep.yaml"])
+    check_sweep(config)
     assert len(config.runs) >= 12
 
 
@@ -105,7 +109,7 @@ def test_an_unknown_flag_of_a_run_ends_the_sweep_before_any_work(trainings, caps
 
 def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
     with pytest.raises(ValueError, match=r"run\.log"):
-        kept.trained(
+        kept_runs.trained(
             "diffusion", ["--data.root=nowhere", "--data.name=cifar-10"], tmp_path / "run", tmp_path / "run.log"
         )
     assert "error" in (tmp_path / "run.log").read_text()

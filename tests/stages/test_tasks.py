@@ -9,14 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff import load, uses
+from latentdiff import load
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig
+from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import load_data
+from latentdiff.inference.edit_images import read_mask
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.noising import forward_process, reverse_process
+from latentdiff.inference.sample_to_files import run
 from latentdiff.models.network import build_network
-from latentdiff.pipeline import DiffusionModel
-from latentdiff.stages.sample import SampleStage, run
-from latentdiff.stages.tasks import read_mask
 
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 NAMES = tuple("abcdefghij")
@@ -60,9 +62,9 @@ def test_strips_go_from_image_to_noise_and_from_noise_to_image(checkpoint, tmp_p
         moments = torch.from_numpy(strip[2:, 2:, 0].copy()).unfold(0, 56, 58).unfold(1, 56, 58)[..., ::2, ::2]
         if task == "noise":
             images = load_data(DataConfig(source="embedded"), "test").images[:3]
-            expected = uses.forward_process(load(checkpoint), images, [0.0, 0.5, 1.0], seed=2)
+            expected = forward_process(load(checkpoint), images, [0.0, 0.5, 1.0], seed=2)
         else:
-            expected = uses.reverse_process(load(checkpoint), 3, 3, steps=4, seed=2)
+            expected = reverse_process(load(checkpoint), 3, 3, steps=4, seed=2)
             assert Image.open(folder / "denoising.gif").n_frames == 5  # the noise, and a frame a step
         assert torch.equal(moments.transpose(0, 1), expected[:, :, 0])
 

@@ -8,7 +8,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.models.autoencoder import draw
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.autoencoder_module import AutoencoderModule
 
 CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.degradation import degrade
 
 

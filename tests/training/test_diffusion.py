@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data import Batches
 from latentdiff.diffusion.target import loss_weight
 from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.training.diffusion import DiffusionModule
+from latentdiff.training.diffusion_module import DiffusionModule
 
 CODEC = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
@@ -33,8 +33,8 @@ class Recorder:
 
 
 def given(monkeypatch, rank, world_size):
-    monkeypatch.setattr(processes, "rank", lambda: rank)
-    monkeypatch.setattr(processes, "count", lambda: world_size)
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "world_size", lambda: world_size)
     torch.manual_seed(0)
     settings = TrainerConfig(batch_size=16, accelerator="cpu")
     module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.5), settings)

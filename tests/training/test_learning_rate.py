@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from latentdiff import processes
+from latentdiff import distributed
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
-from latentdiff.training.diffusion import DiffusionModule
-from latentdiff.training.fit import check_settings, fit
+from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.learning_rate import check, is_best, lr_factor, stalls, stopped_early
+from latentdiff.training.trainer import check_settings, fit
 
 BASE = TrainerConfig(batch_size=10, lr_warmup_images=100, lr_final=0.1)
 
@@ -82,7 +82,7 @@ def test_a_batch_cannot_have_more_parts_than_images(monkeypatch):
     check_settings(settings)
     with pytest.raises(ValueError, match="accumulate 11 cuts the 10 images of a batch into more parts than there are"):
         check_settings(dataclasses.replace(settings, accumulate=11))
-    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(ValueError, match="accumulate 10 cuts the 5 images of a batch that each process has"):
         check_settings(settings)
 

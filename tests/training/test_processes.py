@@ -10,11 +10,11 @@ import torch
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
-from latentdiff.diffusion.levels import Transitions, add_noise
 from latentdiff.diffusion.likelihood import variational_bound
-from latentdiff.pipeline import DiffusionModel, Request, load
-from latentdiff.training.diffusion import DiffusionModule, VarianceLoss
-from latentdiff.training.fit import fit
+from latentdiff.diffusion.noise_levels import Transitions, add_noise
+from latentdiff.inference.model import DiffusionModel, Request, load
+from latentdiff.training.diffusion_module import DiffusionModule, VarianceLoss
+from latentdiff.training.trainer import fit
 
 NETWORK = NetworkConfig(channels=(16,), num_res_blocks=1, attention_levels=(), head_channels=8)
 SETTINGS = TrainerConfig(

@@ -10,10 +10,10 @@ import torch
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
-from latentdiff.training.diffusion import DiffusionModule
-from latentdiff.training.fit import fit
+from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.trainer import fit
 
 SETTINGS = TrainerConfig(max_images=100, images_per_epoch=32, batch_size=8, lr_warmup_images=16, accelerator="cpu")
 

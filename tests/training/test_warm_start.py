@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import CheckpointError
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import (
     AutoencoderConfig,
@@ -16,14 +15,15 @@ from latentdiff.config import (
     RunConfig,
     TrainerConfig,
 )
-from latentdiff.pipeline import DiffusionModel
-from latentdiff.stages import folders
-from latentdiff.training.autoencoder import AutoencoderModule
+from latentdiff.errors import CheckpointError
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.runs import folder as folders
+from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
-from latentdiff.training.diffusion import DiffusionModule
-from latentdiff.training.fit import fit
+from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.fine_tune import warm_start
 from latentdiff.training.provenance import provenance
-from latentdiff.training.warm_start import warm_start
+from latentdiff.training.trainer import fit
 
 SETTINGS = TrainerConfig(max_images=64, images_per_epoch=32, batch_size=16, accelerator="cpu", precision="fp32")
 CODEC = IdentityCodec((1, 6, 6))

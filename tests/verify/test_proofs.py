@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from latentdiff.config import DiffusionConfig
+from latentdiff.config.tool_stages import VerifyStage
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import VTarget
-from latentdiff.stages import verify as stage
 from latentdiff.verify import (
     Check,
     against_diffusers,
@@ -27,6 +27,7 @@ from latentdiff.verify import (
     schedules_of_diffusers,
     targets,
 )
+from latentdiff.verify.run import run_proofs
 
 
 def failures(checks):
@@ -81,7 +82,7 @@ def test_without_diffusers_the_record_says_that_nothing_was_compared(monkeypatch
     (tmp_path / "verify.json").write_text("an earlier record")
     (tmp_path / "notes.txt").write_text("of somebody")
     threads = torch.get_num_threads()
-    assert stage.run(stage.VerifyStage(folder=str(tmp_path)))
+    assert run_proofs(VerifyStage(folder=str(tmp_path)))
     assert {path.name for path in tmp_path.iterdir()} == {"verify.json", "notes.txt"}
     torch.set_num_threads(threads)
     (left_out,) = [
@@ -205,7 +206,8 @@ def test_a_target_that_is_not_the_output_it_asks_for_is_caught(monkeypatch):
 
 def test_noise_that_depends_on_the_place_in_the_batch_is_caught(monkeypatch):
     monkeypatch.setattr(
-        "latentdiff.pipeline.ImageNoise", lambda seed, indices, *rest: ImageNoise(seed, range(len(indices)), *rest)
+        "latentdiff.inference.model.ImageNoise",
+        lambda seed, indices, *rest: ImageNoise(seed, range(len(indices)), *rest),
     )
     assert not any(check.passed for check in invariants.check_determinism({"ddim": ("ddim", {})}))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.levels import Levels, Transitions
+from latentdiff.diffusion.noise_levels import Levels, Transitions
 from latentdiff.diffusion.samplers.state import State, implied_noise
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
 from latentdiff.diffusion.samplers.state import State, implied_noise, log_snr
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.levels import Levels, Transitions
+from latentdiff.diffusion.noise_levels import Levels, Transitions
 from latentdiff.diffusion.samplers.state import State, log_snr
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentdiff.diffusion.levels import Levels
+from latentdiff.diffusion.noise_levels import Levels
 
 
 @dataclass(frozen=True)

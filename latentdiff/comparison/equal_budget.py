@@ -1,0 +1,150 @@
+"""Pixel against latent at one budget: the training runs and evaluations that a fair comparison needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from latentdiff.command_line import parse
+from latentdiff.comparison.kept_runs import Conditions, data_flags, measured, trained
+from latentdiff.comparison.released_models import evaluate_baselines
+from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import BudgetConfig
+from latentdiff.config.training_stages import DiffusionStage
+from latentdiff.errors import ConfigError
+from latentdiff.report.evaluation import read_evaluation
+from latentdiff.runs import folder as folders
+from latentdiff.runs.find import find_autoencoder
+
+PATHS = ("latent", "pixel")
+# Looks at the samples on the way, for the curves: so many of a run of so many images, and of one of so many seconds
+# after so many images each (a tenth of what five minutes of a CPU core do). Of fewer samples than usual: what they cost
+# is not training.
+LOOKS, IMAGES_A_LOOK, SAMPLES = 8, {"latent": 16_384, "pixel": 4_096}, 200
+# What is no comparison of its own.
+BASELINES = "baselines"
+
+
+class Spending(NamedTuple):
+    """What one run may spend: so many ``images`` or ``seconds``."""
+
+    unit: str
+    amount: float
+
+    @property
+    def text(self) -> str:
+        """The amount as a setting, a whole number where it is one."""
+        return str(int(self.amount)) if self.amount == int(self.amount) else repr(self.amount)
+
+
+def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
+    """Train and evaluate both paths at each budget, in ``stages/budget/<data set>/``.
+
+    A run that was interrupted is resumed, one that is finished is kept, and one that two budgets share is made once:
+    the same command goes on where it was.
+
+    Noise, and the data set's released VAE baseline and autoencoder, are measured beside them.
+
+    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation, those that the same
+    runs answer as one; under ``baselines`` those of the rest.
+
+    Raises:
+        ValueError: see :meth:`BudgetConfig.check`.
+        StageError: A training run ended with an error, which it has printed.
+    """
+    budget.check()
+    _check_settings(budget, data)
+    here = Conditions.here(data, num_images)
+
+    def result(path: str, spending: Spending) -> Path:
+        model = _trained(path, spending, training_flags(budget, path, data), data)
+        name = model.parent.name
+        folder = _root(data) / "evaluate" / here.folder / name
+        return measured(["--checkpoint", str(model), "--name", name], folder, model, here)
+
+    found: dict[str, list[Path]] = {}
+    if budget.images is not None:
+        same = Spending("images", budget.images)
+        found[f"{budget.images:,} images seen by each"] = [result(path, same) for path in PATHS]
+    if budget.steps is not None:
+        images = {path: budget.steps * _batch_size(training_flags(budget, path, data)) for path in PATHS}
+        found[f"{budget.steps:,} optimiser steps of each"] = [
+            result(path, Spending("images", images[path])) for path in PATHS
+        ]
+    if budget.seconds is not None:
+        same = Spending("seconds", budget.seconds)
+        latent, pixel = (result(path, same) for path in PATHS)
+        found[f"{budget.seconds:g} seconds of training for each"] = [latent, pixel]
+        if budget.stage_one_too:
+            whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
+            words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
+            found[words] = [latent, result("pixel", whole)]
+    return _merged(found) | {
+        BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)
+    }
+
+
+def _merged(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """Budgets that come to the same runs under one heading: 160 steps of 128 are 20,480 images."""
+    words: dict[tuple[Path, ...], list[str]] = {}
+    for heading, folders_ in found.items():
+        words.setdefault(tuple(folders_), []).append(heading)
+    return {", which are ".join(headings): list(folders_) for folders_, headings in words.items()}
+
+
+def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
+    """End the program, or raise ValueError, for settings of either path that cannot be meant: before the other's
+    training, not after it."""
+    for path in PATHS:
+        own = parse(DiffusionStage, training_flags(budget, path, data))
+        if (own.autoencoder == "none") != (path == "pixel"):
+            raise ConfigError(f"budget.{path} is of a model with --autoencoder {own.autoencoder}: not the {path} path")
+        if own.data.name != data.name:
+            raise ConfigError(
+                f"budget.{path} is for {own.data.name}, and {data.name} is compared: name it by --data.name"
+            )
+
+
+def _root(data: DataConfig) -> Path:
+    return folders.default_folder("budget", data.name)
+
+
+def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
+    lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
+    length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
+    images = max(1, int(spending.amount) // LOOKS) if spending.unit == "images" else IMAGES_A_LOOK[path]
+    looks = [f"--trainer.images_per_epoch={images}", f"--quality_images={SAMPLES}"]
+    config, others = flags[:2], flags[2:]  # After the config, before what was asked for.
+    return trained(
+        "diffusion", [*config, *looks, *others, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}"
+    )
+
+
+def _autoencoder(budget: BudgetConfig, data: DataConfig) -> Path:
+    """The one that the latent models are trained on."""
+    settings = parse(DiffusionStage, training_flags(budget, "latent", data))
+    return find_autoencoder(settings.autoencoder, settings.data)
+
+
+def _batch_size(flags: list[str]) -> int:
+    return parse(DiffusionStage, flags).trainer.batch_size
+
+
+def _before(evaluation: Path) -> float:
+    """Seconds that the autoencoder and the encoding of an evaluated latent model took.
+
+    Raises ValueError where one is not known: a comparison that says it counts them must.
+    """
+    training = read_evaluation(evaluation).values["training"]
+    spent = {key: training.get(key) for key in ("stage_one_seconds", "encode_seconds")}
+    for key, value in spent.items():
+        if value is None:
+            raise ConfigError(
+                f"budget.stage_one_too: {evaluation} does not know its {key}; train the latent model anew"
+            )
+    return sum(spent.values())
+
+
+def training_flags(budget: BudgetConfig, path: str, data: DataConfig) -> list[str]:
+    """The flags of ``path``'s training run but for its length."""
+    return ["--config", getattr(budget, path) or f"{data.name}/{path}.yaml", *data_flags(data), *budget.flags]

@@ -1,0 +1,181 @@
+"""Training runs and evaluations that a larger command needs: made once, kept, and not made again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdiff import checkpoint
+from latentdiff.checkpoint import file_sha256
+from latentdiff.command_line import command as command_line
+from latentdiff.command_line import parse
+from latentdiff.config import DataConfig, plain
+from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
+from latentdiff.data import load_data
+from latentdiff.errors import ConfigError, FolderError, StageError
+from latentdiff.evaluation.assessment import METHOD
+from latentdiff.evaluation.available_nets import feature_nets, lpips_net
+from latentdiff.evaluation.evaluate import evaluate_to_folder
+from latentdiff.precision import resolve_device
+from latentdiff.runs.find import find_autoencoder
+from latentdiff.runs.folder import flat
+
+# Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
+ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
+STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
+
+
+def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None) -> Path:
+    """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
+
+    What the run prints goes to ``log`` where one is given.
+
+    Raises:
+        FolderError: The model there was trained with other settings, or on another autoencoder's latents.
+        StageError: The run ended with an error, which it has printed.
+    """
+    if model := finished(stage, flags, folder):
+        return model
+    command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
+    model = folder / "model.safetensors"
+    if folder.is_dir() and any(folder.iterdir()):
+        command += ["--run.resume", "true"]
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    if log is None:
+        if status := subprocess.run([sys.executable, *command]).returncode:
+            raise StageError(f"the stage above ended with status {status}. Mend it, and the same command goes on.")
+        return model
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as lines:
+        if subprocess.run([sys.executable, *command], stdout=lines, stderr=subprocess.STDOUT).returncode:
+            raise StageError(f"the run in {folder} ended with an error, the last lines of {log}: mended, it goes on")
+    return model
+
+
+def finished(stage: str, flags: list[str], folder: Path) -> Path | None:
+    """``folder``'s model file where it is there already; raises as :func:`trained` does for one that ``flags`` would
+    not make.
+
+    For one thread at a time: reading settings changes the working directory for a moment, which all threads share.
+    """
+    model = folder / "model.safetensors"
+    if not model.is_file():  # it is written at a run's end
+        return None
+    if differences := _differences(stage, flags, model):
+        raise FolderError(f"{folder} holds a run of other settings: {'; '.join(differences)}. Rename or remove it")
+    return model
+
+
+def check_settings(stage: str, flags: list[str]) -> Any:
+    """What ``flags`` set of a training stage; raises ConfigError where one is unknown or cannot be read."""
+    return parse(STAGES[stage], flags)
+
+
+def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
+    """What a finished run was trained with that ``flags`` would have otherwise."""
+    config = check_settings(stage, flags)
+    made = checkpoint.read_header(model)["provenance"]
+    # A setting that its version did not have yet was at its default.
+    usual, now, before = (
+        flat(json.loads(json.dumps(values))) for values in (plain(type(config)()), plain(config), made["config"])
+    )
+    before = usual | before
+    found = [
+        f"{key} was {before[key]}, is {now[key]}"
+        for key in now
+        if not key.startswith("run.") and key in before and before[key] != now[key]
+    ]
+    if made.get("stage_one_sha256"):
+        autoencoder = find_autoencoder(config.autoencoder, config.data)
+        if checkpoint.file_sha256(autoencoder) != made["stage_one_sha256"]:
+            found.append(f"its autoencoder was another than {autoencoder} is now")
+    return found
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What several models are measured against, and by what, all alike.
+
+    Attributes:
+        flags: Of the evaluate stage.
+        num_images: Of each model.
+        fingerprints: Of the real training and test images.
+        nets: SHA-256 of the weights of each net that measures here, by its key in an evaluation.
+    """
+
+    flags: list[str]
+    num_images: int
+    fingerprints: tuple[str, str]
+    nets: dict[str, str]
+
+    @classmethod
+    def here(cls, data: DataConfig, num_images: int | None = None, quick: bool = False) -> Conditions:
+        """On this machine: ``num_images`` of each model, by default 10,000 on a GPU, else 1,000 against as many real
+        ones where there is Inception, and 2,000 where there is only the classifier; never more than the test split has.
+
+        ``quick`` leaves out Inception where there is a classifier, and LPIPS.
+        """
+        if num_images is not None and num_images < 2:
+            raise ConfigError(f"num_images must be at least 2, a distance's least, not {num_images}")
+        device = resolve_device("auto")
+        train, test = load_data(data, "train"), load_data(data, "test")
+        nets = feature_nets(test, device)
+        only = ["classifier"] if quick and "classifier" in nets else list(nets)
+        hashes = {key: nets[key].weights_sha256 for key in only}
+        if not quick and (lpips := lpips_net(device)):
+            hashes["lpips"] = lpips.weights_sha256
+        gpu, inception = device.type == "cuda", "inception" in only
+        count = min(num_images or (ON_GPU if gpu else WITH_INCEPTION if inception else WITHOUT), len(test))
+        real = ["--real_images", str(count)] if inception and not gpu else []
+        less = ["--lpips", "off"] if quick else []
+        less += ["--inception", "off"] if quick and not inception else []
+        flags = ["--num_images", str(count), *real, *less, *data_flags(data)]
+        return cls(flags, count, (train.fingerprint, test.fingerprint), hashes)
+
+    @property
+    def folder(self) -> str:
+        """Of the evaluations made under these: where Inception is not at hand this time, others than where it was."""
+        return f"{self.num_images}-images" + ("" if "inception" in self.nets else "-without-inception")
+
+    def hold(self, evaluation: dict[str, Any]) -> bool:
+        """Whether an ``evaluation.json`` was made under these."""
+        data, features = evaluation.get("data") or {}, evaluation.get("features") or {}
+        nets = {key: about["weights_sha256"] for key, about in features.items() if about}
+        own = (data.get("train_fingerprint"), data.get("test_fingerprint"))
+        return own == self.fingerprints and nets == self.nets and evaluation.get("method") == METHOD
+
+
+def measured(flags: list[str], folder: Path, model: Path | None, conditions: Conditions) -> Path:
+    """``folder``, with the evaluation of ``model`` that ``flags`` ask for: the one that is there, or a new one."""
+    arguments = [*flags, *conditions.flags, "--run.folder", str(folder), "--run.overwrite", "true"]
+    command = command_line("evaluate", arguments)
+    before = _read(folder / "evaluation.json")
+    same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
+    if before.get("command") != command or not same_model or not conditions.hold(before):
+        print(f"\n$ {command}", flush=True)
+        evaluate_to_folder(parse(EvaluateStage, arguments), command)
+    return folder
+
+
+def data_flags(data: DataConfig) -> list[str]:
+    """The flags that make ``data`` of the defaults."""
+    usual = plain(DataConfig())
+    changed = {key: value for key, value in plain(data).items() if value != usual[key]}
+    return [
+        part
+        for key, value in changed.items()
+        for part in (f"--data.{key}", value if isinstance(value, str) else json.dumps(value))
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

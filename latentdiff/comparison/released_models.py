@@ -1,0 +1,61 @@
+"""The released models of a data set, measured where nothing else has been yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentdiff import resources as shelf
+from latentdiff.comparison.kept_runs import Conditions, measured
+from latentdiff.config import DataConfig
+from latentdiff.errors import ReportError
+from latentdiff.runs import folder as folders
+
+RANDOM = ("noise", "gaussian")
+MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
+
+
+def evaluate_released(
+    data: DataConfig, num_images: int | None = None, flags: tuple[str, ...] = (), root: Path | None = None
+) -> list[Path]:
+    """Evaluate noise and the released models of ``data.name``; the folders that hold the evaluations.
+
+    What an interrupted call has measured is kept and not measured again.
+
+    Args:
+        data: The data set.
+        num_images: As in :meth:`~latentdiff.comparison.kept_runs.Conditions.here`.
+        flags: More settings of the evaluations.
+        root: Where they go; default: stages/released/<data set>.
+
+    Raises :class:`~latentdiff.errors.ReportError` where no model of that data set is released.
+    """
+    found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
+    if not any(found.values()):
+        raise ReportError(
+            f"there is nothing to compare: no evaluation under {folders.WORKBENCH / 'evaluate'}, and no released model "
+            f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"
+        )
+    here = Conditions.here(data, num_images)
+    print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
+    names = [*RANDOM, *(name for name, path in found.items() if path)]
+    root = root or folders.default_folder("released", data.name)
+    return [_measured(name, found.get(name), root, here, flags) for name in names]
+
+
+def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: Conditions) -> list[Path]:
+    """What tells how much a figure means beside models of one's own: noise, the released VAE baseline of the data set
+    where there is one, and the reconstructions of the ``autoencoder`` that the latent models work with."""
+    found = {"vae_baseline": shelf.find(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
+    names = [*RANDOM, *(name for name, path in found.items() if path)]
+    return [_measured(name, found.get(name), root, conditions, ("--name", name)) for name in names]
+
+
+def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
+    mode = ["--mode", "prior"] if name == "vae_baseline" else []
+    asked = ["--checkpoint", _shown(model) if model else name, *mode, *flags]
+    return measured(asked, root / conditions.folder / name, model, conditions)
+
+
+def _shown(path: Path) -> str:
+    """The path as a person in this folder would write it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

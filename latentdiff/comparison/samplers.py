@@ -1,0 +1,123 @@
+"""Samplers against their number of steps, on one model."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from latentdiff.checkpoint import device_name, environment, file_sha256, write_atomically
+from latentdiff.config import plain
+from latentdiff.config.comparison_stages import SamplersStage
+from latentdiff.data import load_data, load_test
+from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_nets import ClassifierFeatures
+from latentdiff.evaluation.measure import Reference, measure
+from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.precision import resolve_device
+from latentdiff.report.sampler_figure import sampler_figure
+from latentdiff.resources import find, locate
+from latentdiff.runs import folder as folders
+
+
+def passes(sampler: str, steps: int, guided: bool = False) -> int:
+    """Network passes an image."""
+    return (2 * steps - 1 if sampler in ("heun", "predictor_corrector") else steps) * (2 if guided else 1)
+
+
+def compare_samplers(config: SamplersStage, command: str = "") -> Path:
+    """Measure every pair that is not in the run's folder yet; return the folder."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device, path = resolve_device(config.device), locate(config.checkpoint)
+    model = load_diffusion(path).to(device)
+    train, test = load_data(config.data, "train"), load_test(config.data)
+    classifier = find(f"{test.name}/classifier.safetensors")
+    if classifier is None:
+        raise CheckpointError(f"{test.name} has no classifier to measure with")
+    base = Request(
+        num_images=config.num_images,
+        guidance_scale=config.guidance_scale,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
+    wanted = [replace(base, sampler=name, steps=steps) for name in config.samplers for steps in config.steps]
+    for request in wanted:
+        model.check(request)
+    net = ClassifierFeatures(classifier, device)
+    folder = folders.prepare(config.run, "samplers", folders.model_name(path), resumable=True)
+    folders.record_config(config, folder)
+    reference = Reference.build(net, train, test, Path(config.features_folder), max_images=len(test))
+    results = folder / "samplers.json"
+    record: dict[str, Any] = {
+        "schema": 1,
+        "model": {"path": path.name, "sha256": file_sha256(path)},
+        "data": reference.data,
+        "num_images": config.num_images,
+        "seed": config.seed,
+        "guidance_scale": config.guidance_scale,
+        "features": reference.net,
+        "floor": reference.floor(config.num_images)["distance_test"],
+        "device": device_name(device),
+        "environment": environment(),
+        "command": command,
+        "rows": [],
+    }
+    if results.is_file():
+        before = json.loads(results.read_text())
+        if before["model"] != record["model"]:
+            raise FolderError(f"{folder} measured another model file; begin anew with --run.overwrite")
+        record["rows"] = before["rows"]
+    done = {(row["sampler"], row["steps"]) for row in record["rows"]}
+    for request in tqdm(wanted, desc="samplers", disable=None):
+        if (request.sampler, request.steps) in done:
+            continue
+        start = time.perf_counter()
+        images = model.sample(**plain(request))
+        seconds = time.perf_counter() - start
+        features = extract(net, images, progress=False)
+        found = measure(features, model.resolve_labels(request), reference, config.seed)
+        row = {
+            "sampler": request.sampler,
+            "steps": request.steps,
+            "passes": passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
+            "distance_test": found["distance_test"],
+            "distance_error": found["distance_test_error"],
+            "class_accuracy": found.get("class_accuracy"),
+            "seconds": seconds,
+        }
+        record["rows"].append(row)
+        tqdm.write(f"{request.sampler} {request.steps}: {row['distance_test']:.4f} in {seconds:.0f} s")
+        write_atomically(results, lambda name: name.write_text(json.dumps(record, indent=1)))
+    text = table(record)
+    write_atomically(folder / "samplers.md", lambda name: name.write_text(text))
+    draw(record, folder)
+    print(f"{text}\n{folder}")
+    return folder
+
+
+def table(record: dict[str, Any]) -> str:
+    """The distances as Markdown: a row a number of steps, a column a sampler."""
+    found = {(row["sampler"], row["steps"]): row["distance_test"] for row in record["rows"]}
+    samplers, counts = (list(dict.fromkeys(row[key] for row in record["rows"])) for key in ("sampler", "steps"))
+    lines = ["| Steps | " + " | ".join(samplers) + " |", "|--:" * (len(samplers) + 1) + "|"]
+    for steps in sorted(counts):
+        cells = [f"{found[name, steps]:.3f}" if (name, steps) in found else "–" for name in samplers]
+        lines.append(f"| {steps} | " + " | ".join(cells) + " |")
+    text = f"{record['num_images']:,} images each; as many real training images: {record['floor']:.3f}."
+    if errors := [row["distance_error"] for row in record["rows"] if row.get("distance_error") is not None]:
+        text += f" Standard errors from {min(errors):.3f} to {max(errors):.3f}."
+    return "\n".join([*lines, "", text])
+
+
+def draw(record: dict[str, Any], folder: Path) -> None:
+    """Write samplers.png and samplers.svg."""
+    for format in ("png", "svg"):
+        picture = sampler_figure(record, format=format)
+        write_atomically(folder / f"samplers.{format}", lambda name, picture=picture: name.write_bytes(picture))

@@ -1,0 +1,156 @@
+"""Equal-time training runs that differ in a few settings each, ranked."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from latentdiff.checkpoint import write_atomically
+from latentdiff.command_line import parse
+from latentdiff.comparison.kept_runs import Conditions, data_flags, finished, measured, trained
+from latentdiff.config.comparison_stages import SweepStage
+from latentdiff.config.training_stages import DiffusionStage
+from latentdiff.diffusion.loss import check_loss_weight
+from latentdiff.diffusion.schedule import build_schedule
+from latentdiff.diffusion.target import build_target
+from latentdiff.errors import ConfigError
+from latentdiff.models.network import build_network
+from latentdiff.runs import folder as folders
+from latentdiff.training.trainer import check_settings
+
+# A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
+QUIET = ("--quality_images=0", "--sample_every=1000000")
+
+
+def run_sweep(config: SweepStage) -> Path:
+    """Make and measure the runs that are not there yet; return the sweep's folder.
+
+    Raises:
+        ValueError: The settings cannot be meant; nothing has been run.
+        FolderError: A finished run of that name had other settings.
+        StageError: A training run ended with an error; with several jobs a ValueError that names its
+            log.
+    """
+    check_sweep(config)
+    folder = folders.default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
+    here = Conditions.here(config.data, config.num_images, quick=True)
+    models = _train(config, folder)
+    rows = []
+    for name, model in models.items():
+        found = _measure(name, model, folder / "evaluate" / here.folder, here)
+        rows.append(row(name, config.runs[name], found, ranking=True))
+    rows.sort(key=lambda row: row["distance"])
+    if config.finalists:
+        final = Conditions.here(config.data, config.finalist_images)
+        for best in rows[: config.finalists]:
+            name = best["name"]
+            found = _measure(name, models[name], folder / "evaluate" / f"finalists-{final.folder}", final)
+            best["finalist"] = row(name, config.runs[name], found, ranking=False)
+    record = {"schema": 1, "seconds": config.seconds, "num_images": here.num_images, "rows": rows}
+    text = table(record)
+    write_atomically(folder / "sweep.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    write_atomically(folder / "sweep.md", lambda path: path.write_text(text))
+    print(f"{text}\n{folder}")
+    return folder
+
+
+def check_sweep(config: SweepStage) -> None:
+    """Raise ValueError for a sweep that cannot be meant, before any work."""
+    if len(config.runs) < 2:
+        raise ConfigError("a sweep compares runs: give two at least, as runs: {name: [flags]} in a --config file")
+    for what, least in (("seconds", 0), ("jobs", 0), ("finalists", -1)):
+        if getattr(config, what) <= least:
+            raise ConfigError(f"{what} must be above {least}, not {getattr(config, what)}")
+    for name in config.runs:
+        if not name or Path(name).name != name or name in (".", "..", "evaluate"):
+            raise ConfigError(f"a run's name is its folder's: {name!r} cannot be one")
+        own = parse(DiffusionStage, _settings(config, name))  # Ends the program where a flag is unknown.
+        try:
+            check_loss_weight(own.diffusion, build_schedule(own.diffusion), build_target(own.diffusion))
+            build_network(1, 1, own.network)
+            check_settings(own.trainer)
+        except ValueError as error:
+            raise ConfigError(f"the run {name}: {error}") from error
+
+
+def _settings(config: SweepStage, name: str) -> list[str]:
+    return [
+        *("--config", config.settings or f"{config.data.name}/latent.yaml"),
+        *data_flags(config.data),
+        *QUIET,
+        "--trainer.max_images=null",
+        f"--trainer.max_seconds={config.seconds:g}",
+        *config.flags,
+        *config.runs[name],
+    ]
+
+
+def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
+    """The models by the names of their runs, ``jobs`` trained at a time."""
+    settings = {name: _settings(config, name) for name in config.runs}
+    # All of those that are there before any is made: see :func:`finished`.
+    there = {name: finished("diffusion", flags, folder / name) for name, flags in settings.items()}
+
+    def make(name: str) -> Path:
+        log = folder / f"{name}.log" if config.jobs > 1 else None  # Bars of several runs would mix.
+        return there[name] or trained("diffusion", settings[name], folder / name, log)
+
+    with ThreadPoolExecutor(config.jobs) as pool:
+        return dict(zip(config.runs, pool.map(make, config.runs), strict=True))
+
+
+def _measure(name: str, model: Path, folder: Path, conditions: Conditions) -> dict[str, Any]:
+    flags = ["--checkpoint", str(model), "--name", name]
+    return json.loads((measured(flags, folder / name, model, conditions) / "evaluation.json").read_text())
+
+
+def row(name: str, flags: list[str], evaluation: dict[str, Any], ranking: bool) -> dict[str, Any]:
+    """What the table says of a run, from its ``evaluation.json``; ``distance`` is what a ranking goes by."""
+    metrics, training = evaluation["metrics"], evaluation["training"]
+    classifier, inception = metrics["classifier"] or {}, metrics["inception"] or {}
+    if ranking:
+        return {
+            "name": name,
+            "flags": flags,
+            "parameters": evaluation["model"]["parameters"],
+            "images_seen": training["images_seen"],
+            "distance": classifier.get("distance_test", inception.get("fid_test")),
+            "class_accuracy": classifier.get("class_accuracy"),
+        }
+    return {
+        "num_images": evaluation["num_images"],
+        "fid_test": inception.get("fid_test"),
+        "kid_test": (inception.get("kid_test") or {}).get("mean"),
+        "distance": classifier.get("distance_test"),
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The runs as Markdown, best first."""
+    lines = [
+        "| Run | What differs | Parameters | Images seen | Distance | Class accuracy | FID | KID × 1000 |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for entry in record["rows"]:
+        final = entry.get("finalist") or {}
+        cells = [
+            entry["name"],
+            " ".join(f"`{flag}`" for flag in entry["flags"]) or "nothing",
+            f"{entry['parameters']:,}",
+            f"{entry['images_seen']:,}",
+            f"{entry['distance']:.3f}",
+            _or_dash(entry["class_accuracy"], "{:.1%}"),
+            _or_dash(final.get("fid_test"), "{:.2f}"),
+            _or_dash(final.get("kid_test"), "{:.2f}", 1000),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    finals = [entry["finalist"]["num_images"] for entry in record["rows"] if entry.get("finalist")]
+    words = f"{record['seconds']:g} seconds of training each; distances of {record['num_images']:,} samples"
+    lines += ["", words + (f", FID and KID of {finals[0]:,}." if finals else ".")]
+    return "\n".join(lines)
+
+
+def _or_dash(value: float | None, form: str, times: float = 1) -> str:
+    return "–" if value is None else form.format(times * value)

@@ -1,0 +1,31 @@
+"""Every setting of every part, as frozen dataclasses.
+
+Nothing here imports torch, so that a command line can be parsed, and its help printed, without waiting for it.
+The defaults are the Fashion-MNIST setting; a file under ``configs/`` holds only what differs from them.
+"""
+
+from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig
+from latentdiff.config.base import Settings, check_choice, plain, rebuild
+from latentdiff.config.data import DataConfig
+from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.config.network import NetworkConfig
+from latentdiff.config.run import RunConfig
+from latentdiff.config.sampling import SamplerName, SamplingConfig
+from latentdiff.config.trainer import Precision, TrainerConfig
+
+__all__ = [
+    "AutoencoderConfig",
+    "AutoencoderLossConfig",
+    "DataConfig",
+    "DiffusionConfig",
+    "NetworkConfig",
+    "Precision",
+    "RunConfig",
+    "SamplerName",
+    "SamplingConfig",
+    "Settings",
+    "TrainerConfig",
+    "check_choice",
+    "plain",
+    "rebuild",
+]

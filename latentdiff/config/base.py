@@ -1,0 +1,75 @@
+"""What every settings dataclass shares: a choice between names is checked wherever it is made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from latentdiff.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the settings dataclasses: raises ValueError for a value that a Literal field does not name.
+
+    A command line is checked by its parser; from Python a misspelt name would be taken for whatever comes last where
+    it is looked up. Fields that may be None, and tuples of names, are checked as well.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in _choices(type(self)).items():
+            check_choice(name, getattr(self, name), hint)
+
+
+def check_choice(name: str, value: Any, hint: Any) -> None:
+    """Raise ValueError, with what there is to choose from, unless the annotation ``hint`` allows ``value``."""
+    if not _allows(hint, value):
+        *others, last = map(str, _named(hint))
+        many = "a tuple of " if any(get_origin(arm) is tuple for arm in (hint, *get_args(hint))) else ""
+        raise ConfigError(f"{name} must be {many}{', '.join(others)}{' or ' if others else ''}{last}, not {value!r}")
+
+
+@cache
+def _choices(cls: type) -> dict[str, Any]:
+    """Annotations of the fields that name their values; resolving them takes longer than checking them."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls) if _named(hints[field.name])}
+
+
+def _named(hint: Any) -> list[Any]:
+    """The values that an annotation names, None last; empty where it names none."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    named = [value for arm in get_args(hint) if arm is not Ellipsis for value in _named(arm)]
+    return [*named, None] if named and NoneType in get_args(hint) else named
+
+
+def _allows(hint: Any, value: Any) -> bool:
+    """Whether ``value`` is among the names of ``hint``; annotations without names allow everything."""
+    arms = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in arms
+    if get_origin(hint) in (Union, UnionType):
+        return any(_allows(arm, value) for arm in arms)
+    if get_origin(hint) is tuple and _named(hint):
+        # A tuple of names is of any length.
+        return isinstance(value, tuple | list) and all(_allows(arms[0], item) for item in value)
+    return value is None if hint is NoneType else True
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as the nested plain dict that YAML, JSON and checkpoints hold (tuples as lists)."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        return [convert(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return convert(asdict(config))
+
+
+def rebuild(cls: type, values: dict[str, Any]) -> Any:
+    """The flat dataclass ``cls`` from a dict that :func:`plain` made; unknown keys raise TypeError."""
+    return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in values.items()})

@@ -1,0 +1,173 @@
+"""Settings of the stages that train or measure several models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdiff.config.base import Settings
+from latentdiff.config.data import DataConfig
+from latentdiff.config.run import RunConfig
+from latentdiff.config.sampling import SamplerName
+from latentdiff.errors import ConfigError
+
+# What --budget alone stands for: 49 minutes, measured on one thread of two busy CPU cores.
+EQUAL_BUDGETS = ("--budget.images=20480", "--budget.steps=160", "--budget.seconds=300")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig(Settings):
+    """What both paths may spend; a comparison for each that is given.
+
+    Args:
+        images: Images seen in training by each.
+        steps: Optimiser steps of each, with its own batch size.
+        seconds: Seconds of training of each, on this device.
+        stage_one_too: With ``seconds``, a comparison more: the pixel model also gets the seconds that the autoencoder
+            and the encoding took.
+        latent: Settings of the latent model, a YAML file. Default: latent.yaml of the data set.
+        pixel: Settings of the pixel model. Default: pixel.yaml of the data set.
+        flags: More settings for both, such as --trainer.num_threads=1.
+    """
+
+    images: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    stage_one_too: bool = False
+    latent: str | None = None
+    pixel: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> bool:
+        return self != BudgetConfig()
+
+    def check(self, amount_needed: bool = True) -> None:
+        """Raise ValueError for an amount that is not above 0, or for settings that need one that is not given."""
+        for name in ("images", "steps", "seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"budget.{name} must be above 0, not {value}")
+        if amount_needed and (self.images, self.steps, self.seconds) == (None, None, None):
+            raise ConfigError("budget has settings but no amount: give budget.images, budget.steps or budget.seconds")
+        if self.stage_one_too and self.seconds is None:
+            raise ConfigError("budget.stage_one_too adds to budget.seconds, which is not given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareStage(Settings):
+    """Write index.html, report.json and report.md from evaluated models.
+
+    Args:
+        evaluations: Folders that hold an evaluation.json. Default: every one of the data set under stages/evaluate;
+            where there is none yet, its released models are evaluated first, under stages/released.
+        title: Title of the page.
+        num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
+            with the classifier alone.
+        budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
+            goes on. ``--budget`` alone compares them at 20,480 images seen, at 160 optimiser steps and at 300 seconds.
+        preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
+            (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables
+            to results.md beside the page; what was interrupted goes on.
+        data: The data set whose models are compared, and the real images that released models and budgets are measured
+            against.
+        run: Where the files go.
+    """
+
+    evaluations: tuple[str, ...] = ()
+    title: str = "Pixel against latent"
+    num_images: int | None = None
+    preset: Literal["sources"] | None = None
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplersStage(Settings):
+    """Sample a model with several samplers in several numbers of steps; a table, samplers.json and a figure.
+
+    The distance is the Fréchet distance in the features of the data set's classifier; it falls with the number of
+    images, so it compares these rows with each other and not with another number's. A run that was stopped goes on
+    with --run.resume.
+
+    Args:
+        checkpoint: A diffusion model's file.
+        samplers: Names of the samplers, as stages.sample knows them.
+        steps: Numbers of steps that each sampler is measured with.
+        num_images: Images for each pair.
+        guidance_scale: Classifier-free guidance; 1 is off.
+        seed: Image i depends on (seed, i) alone: all rows start from the same noise.
+        batch_size: Images at a time; changes memory, not images.
+        data: The real images.
+        device: ``auto`` takes a GPU where there is one.
+        threads: CPU threads; none leaves torch's choice.
+        features_folder: Where the features of real images are cached.
+        run: Where the files go.
+    """
+
+    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    samplers: tuple[SamplerName, ...] = ("ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
+    steps: tuple[int, ...] = (5, 10, 20, 50, 100, 250, 1000)
+    num_images: int = 2000
+    guidance_scale: float = 1.0
+    seed: int = 0
+    batch_size: int = 250
+    data: DataConfig = field(default_factory=DataConfig)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    features_folder: str = "stages/features"
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStage(Settings):
+    """Train diffusion models for equal seconds with different settings, measure each, and rank them.
+
+    sweep.json and sweep.md hold the table: the distance in the classifier's features (Inception's where there is no
+    classifier), and FID and KID of the best. Runs that are finished are kept, one that was interrupted goes on, and
+    runs may be added later.
+
+    Args:
+        name: Name of the sweep: its folder under stages/sweep/, after the data set.
+        settings: What all runs share, a YAML file of the diffusion stage. Default: latent.yaml of the data set.
+        flags: Further settings of all runs, such as --trainer.num_threads=1.
+        runs: What is tried: a run's name, and the flags that it has beyond the others.
+        seconds: Training seconds of each run.
+        jobs: Runs at a time. More than one compare fairly where each has its own cores: give --trainer.num_threads.
+        num_images: Samples of each run that the runs are ranked by.
+        finalists: So many of the best are measured again, with Inception where its weights are.
+        finalist_images: Samples of each finalist. Default: 10,000 on a GPU, 1,000 on a CPU with Inception, 2,000
+            without.
+        data: The data set.
+    """
+
+    name: str = "sweep"
+    settings: str | None = None
+    flags: tuple[str, ...] = ()
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    seconds: float = 300.0
+    jobs: int = 1
+    num_images: int = 2000
+    finalists: int = 3
+    finalist_images: int | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoStage(Settings):
+    """Train a small autoencoder and VAE, then latent and pixel diffusion for the same time; compare them on one page.
+
+    Args:
+        autoencoder_seconds: Training time of the autoencoder. Default: 90 on a CPU, 12 on a GPU.
+        vae_seconds: Training time of the VAE baseline. Default: 40 on a CPU, 8 on a GPU.
+        diffusion_seconds: Training time of either diffusion model. Default: 80 on a CPU, 12 on a GPU.
+        num_images: Images that each model is measured on.
+        run: Where the files go.
+    """
+
+    autoencoder_seconds: float | None = None
+    vae_seconds: float | None = None
+    diffusion_seconds: float | None = None
+    num_images: int = 800
+    run: RunConfig = field(default_factory=RunConfig)

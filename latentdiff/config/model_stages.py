@@ -1,0 +1,176 @@
+"""Settings of the stages that use or measure one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdiff.config.base import Settings
+from latentdiff.config.data import DataConfig
+from latentdiff.config.run import RunConfig
+from latentdiff.config.sampling import SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleStage(SamplingConfig):
+    """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
+
+    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given,
+    and draw one grid. Only sample and reconstruct heed all of the sampler's settings; those of them that another task
+    would not heed are refused.
+
+    Args:
+        task: ``sample``; ``noise`` shows the forward process, a row a share; ``reconstruct`` noises images to each
+            share and denoises them back; ``interpolate`` goes from each image to the next over the noise behind both;
+            ``inpaint`` fills a masked part; ``likelihood`` gives bits per dimension.
+        checkpoint: A diffusion model's file.
+        steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
+            training's, or 200 with the ODE.
+        num_images: Number of images to sample.
+        labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
+            classes in turn.
+        device: ``auto`` takes a GPU where there is one.
+        devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
+        columns: Images in a row of the grid; none makes it about square.
+        pngs: Write each image as its own PNG.
+        npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
+        strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
+            out. For the task noise it is the other way round, from image to noise.
+        gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.
+        shares: Shares of the schedule's noise for noise and reconstruct, 0 to 1.
+        frames: Images in a row of interpolate, with both ends.
+        mask: What inpaint fills: a half, the centre, or a PNG whose white pixels are to be filled.
+        resamples: Times that inpaint repeats each step so that both parts agree.
+        method: The likelihood: the variational bound, or the flow ODE's.
+        data: Where the other tasks take their images from.
+        run: Where the files go.
+    """
+
+    task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
+    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    steps: int | None = None
+    num_images: int = 64
+    labels: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    columns: int | None = None
+    pngs: bool = False
+    npz: bool = False
+    strip: int = 0
+    gif: bool = False
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    frames: int = 8
+    mask: str = "right"
+    resamples: int = 5
+    method: Literal["bound", "ode"] = "bound"
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateStage(SamplingConfig):
+    """Measure a model's images against the real test and training images; write evaluation.json and a grid.
+
+    Args:
+        checkpoint: A model file (diffusion model or autoencoder); ``noise`` for uniform random pixels or ``gaussian``
+            for random pixels with the training images' mean and covariance; or images that any model made: a directory
+            or zip of files, an .npz (``images`` uint8 [n, h, w, c], perhaps ``labels``), or a .safetensors with
+            ``images`` uint8 [n, c, h, w].
+        name: Name of the row in a comparison. Default: the file's own name.
+        mode: What an autoencoder is asked for: ``reconstruction`` of real images, which bounds any model on its
+            latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
+        reconstruct: The split whose images an autoencoder reconstructs. Those of ``train`` are many more where the test
+            split is small, for an FID to their originals that depends less on their number; PSNR and LPIPS beside those
+            of ``test`` show whether they were learned by heart.
+        data: The real images.
+        num_images: How many images; none takes 10,000, or as many as the test split (``reconstruct``'s) has.
+        real_images: At most this many real images of each split to measure against. Default: as many as the test split
+            has, or ``num_images`` where that is more. With ``reconstruct`` train it is ``num_images``.
+        inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
+            ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
+        inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
+        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), from eight parts of
+            them; none does from 4,096 images on, twice Inception's features. Of fewer (100 at least, if it must be) the
+            result is off by several.
+        inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
+            less, are far smaller numbers, and compare only with others of the same layer.
+        kid_subsets: KID is the mean over so many pairs of random subsets, drawn with ``seed``.
+        kid_subset_size: Images in each; none takes 1,000, or as many as there are of either side where that is less.
+        lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
+            AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
+        device: ``auto`` takes a GPU where there is one.
+        devices: GPUs, or processes on a CPU, that share the images to be sampled and measured.
+        features_folder: Where the features of real images are cached.
+        run: Where the files go.
+    """
+
+    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    name: str | None = None
+    mode: Literal["reconstruction", "prior"] = "reconstruction"
+    reconstruct: Literal["test", "train"] = "test"
+    data: DataConfig = field(default_factory=DataConfig)
+    num_images: int | None = None
+    real_images: int | None = None
+    batch_size: int = 100
+    inception: Literal["auto", "require", "off"] = "auto"
+    inception_weights: str | None = None
+    fid_infinity: bool | None = None
+    inception_taps: tuple[Literal[64, 192, 768], ...] = ()
+    kid_subsets: int = 100
+    kid_subset_size: int | None = None
+    lpips: Literal["auto", "off"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    features_folder: str = "stages/features"
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseStage(Settings):
+    """Write a trained model as bf16 with a model card beside it.
+
+    Args:
+        model: The run's model.safetensors, or a released file, which is then released anew.
+        to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
+        autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
+            since the model was; its encoder must be the model's own.
+        codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
+            autoencoder.safetensors in the same folder: the two files then go together.
+        smooth_colours: Of an autoencoder of RGB images: let it decode as ``model.smooth_colours`` says, which needs no
+            training.
+        evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
+            it shows.
+        more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images,
+            which the card states too.
+        licence: What the card says about the data and its licence. Default: what is known of the data set.
+        overwrite: Replace a released file.
+    """
+
+    model: str
+    to: str
+    autoencoder: str | None = None
+    codec_beside: bool = False
+    smooth_colours: bool = False
+    evaluation: str | None = None
+    more_evaluations: tuple[str, ...] = ()
+    licence: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageStage(Settings):
+    """Write a model whose weights are the mean of several models' (Wortsman et al. 2022, model soups).
+
+    Runs that start from one another's weights (``init``) end near each other, and their mean is often better than any:
+    it is a moving average over the ends of runs. Models that were trained apart have nothing in common to be averaged.
+
+    Args:
+        models: Model files of one kind and shape: autoencoders with one encoder (``loss.frozen_encoder``), or diffusion
+            models on one codec.
+        to: The file to write.
+        overwrite: Replace a file that is there already.
+    """
+
+    models: tuple[str, ...]
+    to: str
+    overwrite: bool = False

@@ -1,0 +1,104 @@
+"""Settings of the stages that need no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdiff.config.base import Settings
+from latentdiff.config.data import DataConfig
+from latentdiff.config.run import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseStage(Settings):
+    """Sizes, classes, pixel values, mean images, samples and duplicates of a data set, split by split.
+
+    Writes a page (index.html), its figures as PNGs, and every number (analysis.json).
+
+    Args:
+        data: The data set, as it would be trained on.
+        samples: Images in the grid of each split.
+        seed: Seed of the choice of those images.
+        near: Largest distance of two images that are called nearly the same; 0 does not look for them. It is the root
+            mean squared difference of small greyscale thumbnails of mean 0 and standard deviation 1.
+        listed: Pairs of duplicates of each kind that are named; all are counted.
+        threads: CPU threads; none leaves torch's choice.
+        run: Where the files go.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    samples: int = 48
+    seed: int = 0
+    near: float = 0.1
+    listed: int = 50
+    threads: int | None = None
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyStage(Settings):
+    """Measure every schedule, target and sampler against what is known to be right; a table, and verify.json.
+
+    With ``metrics`` it is FID, KID, precision and recall that are measured instead, into metrics.json.
+
+    Ends with an error where anything is out of its limit.
+
+    Args:
+        folder: Where verify.json or metrics.json goes. It replaces an earlier one, which the same command makes again,
+            and touches nothing else there.
+        threads: CPU threads: the core's tensors are tiny, and more than one is slower.
+        metrics: Compare the metrics with torch-fidelity's instead, on so many real test images against half as many
+            training images, which needs the FID Inception's weights; 0 leaves them out and proves the core.
+        data: Whose images.
+        inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
+    """
+
+    folder: str = "stages/verify"
+    threads: int | None = None
+    metrics: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    inception_weights: str | None = None
+
+
+PartName = Literal[
+    "stage_one",
+    "encoding",
+    "stage_two",
+    "sampling",
+    "processes",
+    "evaluation",
+    "growth",
+    "lightning",
+    "loader",
+    "several",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkStage(Settings):
+    """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
+
+    A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
+    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
+    15 minutes on two cores that do nothing else; a slow machine, by its speed in a first training step, gets smaller
+    batches, and the record says so. Peers come with pip install "latentdiff[peers]".
+
+    Args:
+        quick: Smaller batches, fewer repetitions, one side, no several processes: about 3 minutes, and noisier.
+        peers: Measure the peers that are installed; false measures ours alone.
+        parts: Which parts to measure, in any order; default: all.
+        folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
+        device: ``auto`` takes a GPU where there is one.
+        threads: CPU threads; none leaves torch's choice.
+        inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
+            download; without it, Inception's speed is left out.
+    """
+
+    quick: bool = False
+    peers: bool = True
+    parts: tuple[PartName, ...] = ()
+    folder: str = "stages/benchmark"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    inception_weights: str | None = None

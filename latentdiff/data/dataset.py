@@ -1,0 +1,71 @@
+"""A data set in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    Attributes:
+        images: uint8 [n, c, h, w]; may be mapped from a file.
+        labels: int64 [n]; all 0 where there are no classes.
+        name: The data set, such as ``fashion-mnist``.
+        split: ``train``, ``val`` or ``test``.
+        source: ``full``, or ``embedded`` for the slice inside the package.
+        class_names: One name for each class; empty where there are none.
+        parts: How the split came about, in words, where it is not the official one.
+        files: The name of each image's file; empty for an image that comes in an array, and where all do.
+    """
+
+    images: Tensor
+    labels: Tensor
+    name: str
+    split: Split
+    source: str
+    class_names: tuple[str, ...]
+    parts: str = ""
+    files: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.images.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of a SHA-256 over the pixels, labels and shape: equal for equal content alone."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+    def take(self, indices: Tensor) -> ImageSet:
+        """The images of these indices, int64 [m]; without a copy where they are all of one stretch."""
+        start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
+        whole = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
+        where = slice(start, start + count) if whole else indices
+        files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
+        return replace(self, images=self.images[where], labels=self.labels[where], files=files)
+
+    def describe(self) -> str:
+        slice_of = "embedded slice, not the full set" if self.source == "embedded" else ""
+        kind = "; ".join(part for part in (slice_of, self.parts) if part) or "full set"
+        return (
+            f"{self.name} {self.split} split ({kind}): {len(self):,} images of {'x'.join(map(str, self.image_shape))}"
+        )

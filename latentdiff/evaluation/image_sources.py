@@ -1,0 +1,243 @@
+"""Whose images are measured: a model's samples, an autoencoder's reconstructions or prior, or noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff import checkpoint, distributed
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
+from latentdiff.data import ImageSet
+from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
+from latentdiff.evaluation.given_images import read_images
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.inference.noising import reverse_process
+from latentdiff.precision import MIN_ROWS
+from latentdiff.resources import locate
+
+# Enough for a covariance, and 490 MB of 64x64 RGB.
+GAUSSIAN_IMAGES = 10_000
+# Images whose denoising is shown, and moments of it at most.
+SHOWN, FRAMES = 8, 24
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images to measure, made batch by batch as they are asked for.
+
+    Attributes:
+        kind: ``noise``, ``gaussian``, ``images``, ``prior``, ``reconstruction`` or ``diffusion``.
+        batches: uint8 images [b, c, h, w].
+        labels: int64 [n], the class asked for in each image, or None.
+        model: Parameters, latent shape, compression and, of a diffusion model, ``training_flops`` of an image, for a
+            report.
+        sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
+        provenance: How the model was trained.
+        shared: Several processes make ``batches`` of a share each, in the order of the processes; else all make all.
+        originals: Of reconstructions, the real images, uint8 [n, c, h, w].
+        originals_split: Which split they are of.
+        denoising: Gives the decoded states of the first images from noise on, uint8 [b, c, h, w] each.
+        reconstruct: What the codec that the images came out of makes of others, uint8 [n, c, h, w]; None for pixels.
+    """
+
+    kind: str
+    batches: Iterator[Tensor]
+    labels: Tensor | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+    denoising: Callable[[], list[Tensor]] | None = None
+    shared: bool = False
+    originals: Tensor | None = None
+    originals_split: Literal["test", "train"] = "test"
+    reconstruct: Callable[[Tensor], Tensor] | None = None
+
+
+def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
+    """Uniform random pixels: the far end of every scale."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = (
+        torch.randint(0, 256, (len(indices), *test.image_shape), generator=generator, dtype=torch.uint8)
+        for indices in _ranges(num_images, batch_size)
+    )
+    return Subject("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
+
+
+def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
+    """Noise with the mean and the covariance of (at most ``GAUSSIAN_IMAGES``) training images: what a linear model of
+    the pixels would draw."""
+    generator = torch.Generator().manual_seed(seed)
+    few = torch.randperm(len(train), generator=generator)[:GAUSSIAN_IMAGES].sort().values
+    pixels = train.images[few].flatten(1).float()
+    mean = pixels.mean(dim=0)
+    # A draw of N(mean, X^T X / (n - 1)) is X^T g / sqrt(n - 1), so the covariance itself is never formed.
+    centred = (pixels - mean) / (len(pixels) - 1) ** 0.5
+
+    def batches() -> Iterator[Tensor]:
+        for indices in _ranges(num_images, batch_size):
+            draws = torch.randn(len(indices), len(centred), generator=generator) @ centred + mean
+            yield draws.clamp(0, 255).round().to(torch.uint8).reshape(-1, *train.image_shape)
+
+    return Subject("gaussian", batches())
+
+
+def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
+    """``num_images`` of somebody's images, drawn alike from every class, or all, and how many.
+
+    ``model`` of the subject holds the SHA-256 of all that are there, decoded.
+
+    Raises :class:`~latentdiff.errors.DataError`, and ValueError where there are fewer.
+    """
+    found, labels = read_images(path, test.image_shape, test.class_names)
+    about = {"pixels_sha256": hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest()}
+    count = num_images or len(found)
+    if count > len(found):
+        raise ConfigError(f"{path} holds {len(found):,} images, not {count:,}")
+    if count < 2:
+        raise ConfigError(f"{path} holds {count} image; a distance needs at least 2")
+    if labels is not None:
+        _check_classes(path, labels, test)
+        if count < test.num_classes:
+            raise ConfigError(
+                f"{count} images cannot be of all {test.num_classes} classes of {path}: ask for more of them, or leave "
+                "the labels out"
+            )
+    if count < len(found):
+        # Files lie class by class, or in the order of their making: the first of them would be like one another.
+        chosen = drawn(labels, len(found), count, REFERENCE_SEED)
+        found, labels = found[chosen], None if labels is None else labels[chosen]
+    return Subject("images", iter(found.split(batch_size)), labels, about), count
+
+
+def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
+    """Raise ValueError for a label that is no class of ``test``, or a class without a label."""
+    if not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes:
+        raise ConfigError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
+    if missing := sorted(set(range(test.num_classes)) - set(labels.tolist())):
+        names = ", ".join(test.class_names[k] for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ConfigError(
+            f"{path} has no image of {len(missing)} of the {test.num_classes} classes ({names}): figures by class "
+            "would silently be of fewer. Add some, or leave the labels out"
+        )
+
+
+def autoencoder(
+    path: Path,
+    mode: Literal["reconstruction", "prior"],
+    real: ImageSet,
+    split: Literal["test", "train"],
+    num_images: int,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+) -> Subject:
+    """An autoencoder's reconstructions of ``real``, the images of ``split``, or its decoding of N(0, I), the VAE
+    baseline.
+
+    Of fewer than all images, those are taken that :class:`~latentdiff.evaluation.measure.Reference` takes.
+
+    Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for images of another shape or too many.
+    """
+    codec = load_codec(path).to(device)
+    _check_shape(path, codec, real)
+    _check_finite(path, codec.model)
+    parameters = sum(p.numel() for p in codec.model.parameters())
+    about = {"model": _about(codec, parameters), "provenance": checkpoint.read_header(path)["provenance"]}
+    ranges = _ranges(num_images, batch_size)
+    if mode == "prior":
+        latents = (ImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
+        few = torch.zeros(MIN_ROWS, *codec.latent_shape, device=device)
+        flops = counted(lambda: codec.decode_prior(few)) / MIN_ROWS
+        sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
+        batches = (codec.decode_prior(z) for z in latents)
+        return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
+    if num_images > len(real):
+        raise ConfigError(
+            f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images"
+            + (". Training images are reconstructed by --reconstruct train" if split == "test" else "")
+        )
+    # A set without classes has labels, all alike, that mean nothing.
+    labels = real.labels if real.num_classes else None
+    chosen = drawn(labels, len(real), num_images, REFERENCE_SEED)
+    originals = real.images[chosen]
+    batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
+    labels = None if labels is None else labels[chosen]
+    return Subject("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
+
+
+def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:
+    """A diffusion model's samples.
+
+    Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for an impossible request; ``batches`` raises
+    FloatingPointError for samples that are no numbers.
+    """
+    model = load_diffusion(path).to(device)
+    _check_shape(path, model.codec, test)
+    _check_finite(path, model.network)
+    model.check(request)
+
+    def batches() -> Iterator[Tensor]:
+        for _, states in model.batches(request, distributed.own_share(request.num_images)):
+            *_, last = states
+            # As pixels they would be black, and have a distance like any other images.
+            if not last.x.isfinite().all():
+                raise FloatingPointError(
+                    f"samples of {path} hold NaN or infinity: {request.sampler} in {request.steps} steps diverges; "
+                    "take more steps, less guidance or another sampler"
+                )
+            yield model.codec.decode(last.x)
+
+    def denoising() -> list[Tensor]:
+        labels = model.resolve_labels(request)
+        first = min(SHOWN, request.num_images)
+        labels = None if labels is None else labels[:first]
+        return list(reverse_process(model, first, min(FRAMES, request.steps + 1), labels, **request.settings()))
+
+    sampling = request.record() | {"flops": sampling_flops(model, request)}
+    if request.guide is not None:
+        sampling["guide_sha256"] = checkpoint.file_sha256(locate(request.guide))
+    return Subject(
+        "diffusion",
+        batches(),
+        model.resolve_labels(request),
+        _about(model.codec, sum(p.numel() for p in model.network.parameters()))
+        | {"training_flops": training_flops(model)},
+        sampling,
+        model.header["provenance"],
+        denoising,
+        shared=True,
+        reconstruct=None if isinstance(model.codec, IdentityCodec) else _in_parts(model.codec),
+    )
+
+
+def _in_parts(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:
+    return lambda images: torch.cat([codec.reconstruct(part).cpu() for part in images.split(ENCODE_BATCH)])
+
+
+def _ranges(num_images: int, batch_size: int) -> list[range]:
+    return [range(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
+
+
+def _about(codec: Codec, parameters: int) -> dict[str, Any]:
+    return {"parameters": parameters, "latent_shape": list(codec.latent_shape), "compression": codec.compression}
+
+
+def _check_shape(path: Path, codec: Codec, test: ImageSet) -> None:
+    if codec.image_shape != test.image_shape:
+        raise ConfigError(f"{path} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}")
+
+
+def _check_finite(path: Path, module: nn.Module) -> None:
+    """Raise :class:`~latentdiff.errors.CheckpointError` for weights that no image can come of."""
+    bad = [name for name, tensor in module.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        raise CheckpointError(f"{path} holds NaN or infinity in {len(bad)} of its tensors, such as {bad[0]}")

@@ -1,0 +1,109 @@
+"""What an ``evaluation.json`` says beside the metrics: of the data, the model, its sampling and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentdiff.checkpoint import device_name, environment, file_sha256
+from latentdiff.data import ImageSet
+from latentdiff.evaluation.assessment import Assessment
+from latentdiff.evaluation.image_sources import Subject
+from latentdiff.report.pixel_density import pixel_density
+
+# Columns of a training's history that a report draws.
+CURVES = ("images_seen", "seconds", "distance", "kid", "loss", "val_loss", "reconstruction", "psnr")
+
+
+def record(
+    subject: Subject,
+    path: Path | None,
+    images: torch.Tensor,
+    seconds: float,
+    train: ImageSet,
+    test: ImageSet,
+    found: Assessment,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What ``evaluation.json`` says of the data, the model and what was found."""
+    return {
+        "kind": subject.kind,
+        **({} if subject.originals is None else {"reconstructed_split": subject.originals_split}),
+        "data": {
+            "name": test.name,
+            "source": test.source,
+            "train_images": len(train),
+            "test_images": len(test),
+            "image_shape": list(test.image_shape),
+            "class_names": list(test.class_names),
+            "train_split": train.parts,
+            "test_split": test.parts,
+            "train_fingerprint": train.fingerprint,
+            "test_fingerprint": test.fingerprint,
+        },
+        "density": {
+            key: pixel_density(own).round(7).tolist() for key, own in (("images", images), ("test", test.images))
+        },
+        "sampling": subject.sampling
+        and {
+            **subject.sampling,
+            "seconds": seconds,
+            "images_per_second": len(images) / seconds,
+            "device": device_name(device),
+        },
+        "model": path and {"path": path.name, "sha256": file_sha256(path) if path.is_file() else None, **subject.model},
+        "training": subject.provenance and training_record(subject.provenance),
+        "features": found.features,
+        "metrics": found.metrics,
+        "floors": found.floors,
+        "warnings": stood_in(test) + other_split(subject.provenance, train, test) + found.notes,
+        "environment": environment(),
+    }
+
+
+def stood_in(test: ImageSet) -> list[str]:
+    """A warning where validation images were measured against for want of test images."""
+    if test.split == "test":
+        return []
+    return [
+        f'what is called "test" here are the {len(test):,} {test.split} images, since there is no test split '
+        f"({test.parts or 'official split'}): where they chose the best model, its figures are a little too good."
+    ]
+
+
+def other_split(provenance: dict[str, Any] | None, train: ImageSet, test: ImageSet) -> list[str]:
+    """A warning where the model was trained on other images than the training split here, of a set that is split anew:
+    test images may then be among those that it was trained on."""
+    data = (provenance or {}).get("data") or {}
+    anew = test.parts or data.get("split")
+    if not data or not anew or data.get("fingerprint") == train.fingerprint:
+        return []
+    return [
+        f"the model was trained on {data.get('images', 0):,} images of {data.get('name')} "
+        f"({data.get('split') or 'another split'}), not on the {len(train):,} of the training split here "
+        f"({train.parts}): it may have seen test images. Evaluate with the --data settings that it was trained with."
+    ]
+
+
+def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a report says about the training: budget, speed, memory, device, and quality over time."""
+    keys = ("images_seen", "seconds", "images_per_second", "peak_memory_bytes", "device", "command")
+    history = [{key: row[key] for key in CURVES if key in row} for row in provenance["history"]]
+    quality = [row["quality_seconds"] for row in provenance["history"] if "quality_seconds" in row]
+    return {
+        **{key: provenance[key] for key in keys},
+        "energy_joules": provenance.get("energy_joules"),
+        "config": provenance.get("config"),
+        "stage_one_seconds": provenance.get("stage_one_seconds"),
+        "stage_one_device": provenance.get("stage_one_device"),
+        "encode_seconds": provenance.get("encode_seconds"),
+        # What watching the samples' quality cost beside the training.
+        "quality_seconds": sum(quality) if quality else None,
+        # Of the run that it started from, where there is one, the batch size is not known.
+        "optimiser_steps": None
+        if provenance.get("started_from")
+        else round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
+        "history": [row for row in history if len(row) > 2],
+    }

@@ -1,0 +1,173 @@
+"""What the stage ``sample`` does with real images: noise, reconstruct, interpolate, inpaint, measure a likelihood."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentdiff import distributed
+from latentdiff.checkpoint import write_atomically
+from latentdiff.config import SamplingConfig, plain
+from latentdiff.config.model_stages import SampleStage
+from latentdiff.data import ImageSet, load_test
+from latentdiff.errors import ConfigError
+from latentdiff.inference.inpainting import inpaint
+from latentdiff.inference.inversion import interpolate
+from latentdiff.inference.labels import parse_labels
+from latentdiff.inference.likelihood import bits_per_dim
+from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
+from latentdiff.inference.noising import check_shares, forward_process, reconstruct
+from latentdiff.precision import resolve_device
+from latentdiff.report.denoising import write_gif, write_strip
+from latentdiff.report.grids import save_grid
+from latentdiff.resources import locate
+from latentdiff.runs import folder as folders
+
+# What stands for the part that inpaint is to fill.
+GREY = 128
+STEPS = {"reconstruct": 20, "interpolate": 100, "inpaint": 50}
+# Settings that no task refuses, although steps and seed are of no account where nothing is solved or drawn.
+COMMON = {"steps", "seed", "batch_size"}
+
+
+def edit_images(config: SampleStage) -> Path:
+    """Do ``config.task`` and return the folder with its pictures.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for settings that cannot be met, before any work.
+    """
+    if distributed.world_size() > 1:
+        raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
+    model = load_diffusion(locate(config.checkpoint)).to(resolve_device(config.device))
+    labels = parse_labels(config.labels, model.class_names)
+    _check_heeded(config)
+    test = load_test(config.data)
+    n = config.num_images
+    request = _check(config, model, test, labels)
+    images = test.images[:n]
+    # The usual classes are the images' own.
+    classes = test.labels[:n] if model.conditional and labels is None else labels
+    mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
+    name = f"{folders.model_name(Path(config.checkpoint))}-{config.task}"
+    folder = folders.prepare(config.run, "sample", name)
+    folders.record_config(config, folder)
+    if config.task == "likelihood":
+        return _likelihood(config, model, images, classes, folder)
+    columns = n
+    if config.task == "noise":
+        rows = forward_process(model, images, config.shares, config.seed)
+    elif config.task == "reconstruct":
+        again = reconstruct(model, images, config.shares, classes, **request.settings())
+        rows = torch.cat([images[None], again])
+    elif config.task == "inpaint":
+        given = images.masked_fill(mask, GREY)
+        options = {"resamples": config.resamples, "steps": request.steps, "seed": config.seed}
+        rows = torch.stack([images, given, inpaint(model, images, mask, classes, **options)])
+    else:
+        # The ends have different classes: the way between them is walked without one, unless one is asked for.
+        second, steps = images.roll(-1, dims=0), config.steps or STEPS["interpolate"]
+        rows = interpolate(model, images, second, config.frames, labels, steps)
+        columns = config.frames
+    picture = rows.transpose(0, 1) if config.task == "interpolate" else rows
+    save_grid(picture.flatten(0, 1), folder / "grid.png", columns=columns)
+    if config.strip:
+        shares = torch.linspace(0.0, 1.0, config.strip).tolist()
+        write_strip(list(forward_process(model, images, shares, config.seed)), folder / "strip.png", config.strip)
+    if config.gif:
+        write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
+    print(folder)
+    return folder
+
+
+def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: int | list[int] | None) -> Request:
+    """The request, checked with everything else that can be wrong. Raises ValueError before a folder is touched."""
+    n = config.num_images
+    if not 1 <= n <= len(test):
+        raise ConfigError(f"--num_images must be from 1 to {len(test)}, the number of test images, not {n}")
+    if test.image_shape != model.codec.image_shape:
+        raise ConfigError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
+    for option in ("pngs", "npz"):
+        if getattr(config, option):
+            raise ConfigError(f"--{option} belongs to the task sample, not to {config.task}")
+    if config.strip and config.task != "noise":
+        raise ConfigError(f"--strip belongs to the tasks sample and noise, not to {config.task}")
+    check_shares(config.shares)
+    if config.frames < 2:
+        raise ConfigError(f"--frames must be at least 2, the ends of the way, not {config.frames}")
+    if config.resamples < 1:
+        raise ConfigError(f"--resamples must be at least 1, not {config.resamples}")
+    if config.task == "interpolate" and model.conditional and labels is None and not model.diffusion.class_dropout:
+        raise ConfigError("this model was trained without class dropout: interpolate needs --labels")
+    # The flow takes steps of its own, as many as one likes.
+    flow = config.task == "interpolate" or (config.task == "likelihood" and config.method == "ode")
+    steps = 1 if flow else config.steps or STEPS.get(config.task, 1)
+    # The bound is of ddpm's steps, to whose options its variance belongs.
+    sampler = "ddpm" if config.task == "likelihood" else config.sampler
+    request = Request.of(replace(config, steps=steps, sampler=sampler), num_images=n, labels=labels)
+    model.check(request)
+    return request
+
+
+def _check_heeded(config: SampleStage) -> None:
+    """Raise ValueError for a setting of the sampler that the task would not heed."""
+    if config.task == "reconstruct":
+        return
+    bound = config.task == "likelihood" and config.method == "bound"
+    task = "likelihood --method ode" if config.task == "likelihood" and not bound else config.task
+    for name, value in plain(SamplingConfig()).items():
+        if name in COMMON or getattr(config, name) == value:
+            continue
+        # The bound is of ddpm's steps, which may be said.
+        if not (bound and (name == "variance" or (name == "sampler" and config.sampler == "ddpm"))):
+            raise ConfigError(f"--{name} is of no effect on {task}: leave it out")
+
+
+def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes, folder: Path) -> Path:
+    parts = []
+    for start in range(0, len(images), config.batch_size):
+        stop = start + config.batch_size
+        own = classes if classes is None or isinstance(classes, int) else torch.as_tensor(classes)[start:stop]
+        options = {"method": config.method, "variance": config.variance, "steps": config.steps, "seed": config.seed}
+        parts.append(bits_per_dim(model, images[start:stop], own, first=start, **options))
+    bits = torch.cat(parts)
+    record = {
+        "method": config.method,
+        "space": "latents" if model.codec.value_range is None else "pixels",
+        "num_images": len(bits),
+        "mean_bits_per_dim": float(bits.mean()),
+        "standard_error": float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else None,
+        "bits_per_dim": [round(value, 5) for value in bits.tolist()],
+    }
+    write_atomically(folder / "likelihood.json", lambda name: name.write_text(json.dumps(record, indent=1)))
+    what = "density of the latents" if record["space"] == "latents" else "uint8 pixels"
+    mean = record["mean_bits_per_dim"]
+    print(f"{mean:.4f} bits/dim ({what}), mean of {len(bits)} test images, {config.method}\n{folder}")
+    return folder
+
+
+def read_mask(text: str, shape: tuple[int, ...]) -> Tensor:
+    """bool [h, w], True where to fill, from a word or a PNG. Raises ValueError naming what it cannot be."""
+    height, width = shape
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    halves = {
+        "left": (slice(None), slice(0, width // 2)),
+        "right": (slice(None), slice(width // 2, None)),
+        "top": (slice(0, height // 2), slice(None)),
+        "bottom": (slice(height // 2, None), slice(None)),
+        "centre": (slice(height // 4, height - height // 4), slice(width // 4, width - width // 4)),
+    }
+    if text in halves:
+        mask[halves[text]] = True
+        return mask
+    if not Path(text).is_file():
+        raise ConfigError(f"--mask is {text!r}: neither a file nor one of {', '.join(halves)}")
+    picture = Image.open(text).convert("L")
+    if picture.size != (width, height):
+        raise ConfigError(f"the mask {text} is {picture.size[0]}x{picture.size[1]}, the images are {width}x{height}")
+    return torch.from_numpy(np.array(picture) > 127)

@@ -1,0 +1,71 @@
+"""Fill a part of images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdiff.diffusion.noise_levels import Transitions
+from latentdiff.errors import ConfigError
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
+
+
+def inpaint(
+    model: DiffusionModel,
+    images: Tensor,
+    mask: Tensor,
+    labels: Labels = None,
+    resamples: int = 5,
+    steps: int = 50,
+    seed: int = 0,
+) -> Tensor:
+    """Fill a part of images (RePaint: Lugmayr et al. 2022): ancestral steps that put the known part back in each time.
+
+    Args:
+        model: A diffusion model. In a latent space every latent that a masked pixel belongs to, and its neighbours, are
+            made anew; the encoder is shown the mean of the known pixels in place of the masked ones.
+        images: uint8 [n, c, h, w].
+        mask: bool [h, w] or [n, 1, h, w]: True where the images are to be filled. The other pixels stay as they are.
+        labels: As in :func:`reconstruct`.
+        resamples: Times that each step is gone back and done again, so that both parts agree.
+        steps: Steps from noise to image, each of ``resamples`` passes.
+        seed: Image i depends on (seed, i) alone.
+
+    Returns: uint8 [n, c, h, w].
+    """
+    n, (height, width) = len(images), model.codec.image_shape[1:]
+    mask = torch.as_tensor(mask).bool().to(model.device)
+    if mask.shape not in ((height, width), (n, 1, height, width)):
+        raise ConfigError(
+            f"the mask must be [{height}, {width}] or [{n}, 1, {height}, {width}], not {list(mask.shape)}"
+        )
+    if resamples < 1:
+        raise ConfigError(f"resamples must be at least 1, not {resamples}")
+    mask = mask.expand(n, 1, height, width)
+    unknown, shown = mask, images.to(model.device)
+    if model.codec.latent_shape[1:] != model.codec.image_shape[1:]:
+        unknown = F.adaptive_max_pool2d(mask.float(), model.codec.latent_shape[1:])
+        unknown = F.max_pool2d(unknown, 3, stride=1, padding=1) > 0
+    known_pixels = shown.float().masked_fill(mask, 0.0).sum(dim=(2, 3)) / (~mask).sum(dim=(2, 3)).clamp_min(1)
+    shown = torch.where(mask, known_pixels.round()[:, :, None, None].to(torch.uint8), shown)
+    request = _request(model, n, labels, {"sampler": "ddpm", "steps": steps, "seed": seed})
+    levels, known = model.schedule.sampling_levels(steps), _latents(model, shown)
+    noise, classes = _noise(model, seed, n), _classes(model, labels, n)
+    x = noise() * float(levels.sigma[0])
+    for step in tqdm(range(steps), desc="inpainting", disable=None, leave=False):
+        pair = levels[step : step + 2]
+        last_time = 1 if step == steps - 1 else resamples
+        for turn in range(last_time):
+            *_, state = model.states(request, classes, noise, pair, x)
+            kept = float(pair.alpha[1]) * known + float(pair.sigma[1]) * noise()
+            x = torch.where(unknown, state.x, kept)
+            if turn + 1 < last_time:
+                ratio = float(pair.alpha[0] / pair.alpha[1])
+                again = math.sqrt(float(Transitions.between(pair).large))
+                x = ratio * x + again * noise()
+    return torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())

@@ -1,0 +1,321 @@
+"""Trained models in use: load a file, sample, decode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff import checkpoint
+from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
+from latentdiff.config import DiffusionConfig, NetworkConfig, SamplingConfig, plain, rebuild
+from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser
+from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
+from latentdiff.diffusion.schedule import build_schedule
+from latentdiff.diffusion.target import build_target
+from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.network import build_network
+from latentdiff.precision import batch_invariant, full_precision, lowered, resolve_precision
+from latentdiff.resources import locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(SamplingConfig):
+    """What to sample: the settings of :class:`~latentdiff.config.sampling.SamplingConfig`, and what they are for.
+
+    Attributes:
+        num_images: How many images.
+        labels: One class for all, one for each image, or None: classes in turn (0, 1, 2, ...) for a conditional model.
+    """
+
+    num_images: int
+    labels: int | Sequence[int] | Tensor | None = None
+
+    @classmethod
+    def of(cls, settings: SamplingConfig, num_images: int, labels: Any = None) -> Request:
+        """``settings``, which may be a stage's, applied to so many images."""
+        return cls(num_images=num_images, labels=labels, **_shared(settings))
+
+    def settings(self) -> dict[str, Any]:
+        """What it shares with :class:`~latentdiff.config.sampling.SamplingConfig`, to be asked for again."""
+        return _shared(self)
+
+    def record(self) -> dict[str, Any]:
+        """What the images depend on beside the model, for a report: what was not set is left out."""
+        return {name: value for name, value in _shared(self).items() if name != "batch_size" and value is not None}
+
+    def sampler_options(self) -> dict[str, Any]:
+        """What was set of the options that not every sampler has."""
+        given = {name: getattr(self, name) for own in OPTIONS.values() for name in own}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class DiffusionModel:
+    """A trained denoiser with its codec and schedule.
+
+    Args:
+        network: The denoising network, used in evaluation mode.
+        network_config, diffusion: What built it and how it was trained.
+        codec: What turns its samples into images.
+        class_names: Names of the classes (empty for an unconditional model).
+        header: The header of the file it came from, if any.
+    """
+
+    def __init__(
+        self,
+        network: ConditionedNetwork,
+        network_config: NetworkConfig,
+        diffusion: DiffusionConfig,
+        codec: Codec,
+        class_names: Sequence[str] = (),
+        header: dict[str, Any] | None = None,
+    ):
+        self.network = network.eval().requires_grad_(False)
+        self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
+        self.class_names, self.header = tuple(class_names), header or {}
+        self._guides: dict[str, ConditionedNetwork] = {}
+        self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
+
+    @property
+    def conditional(self) -> bool:
+        return self.network.null_label is not None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device | str) -> DiffusionModel:
+        self.network.to(device)
+        self.codec.to(device)
+        self._guides.clear()  # loaded again where they are needed
+        return self
+
+    def sample(self, num_images: int, **settings: Any) -> Tensor:
+        """Sample uint8 images [num_images, c, h, w], on the CPU. Settings are those of :class:`Request`."""
+        request = Request(num_images=num_images, **settings)
+        chunks = []
+        for _, states in self.batches(request):
+            *_, last = states
+            chunks.append(self.codec.decode(last.x).cpu())
+        return torch.cat(chunks)
+
+    def check(self, request: Request) -> None:
+        """Raise ValueError for a request that cannot be met, before any work."""
+        self.resolve_labels(request)
+        self.levels(request)
+        for option in request.sampler_options():
+            if option not in OPTIONS[request.sampler]:
+                takers = ", ".join(name for name, own in OPTIONS.items() if option in own)
+                raise ConfigError(f"{option} belongs to the sampler {takers}, not to {request.sampler}")
+        if request.variance == "learned" and not self.diffusion.learn_variance:
+            raise ConfigError("this model has no learned variance; variance must be small or large")
+        unguided = request.guidance_scale == 1.0 or request.guide is not None
+        if not unguided and not self.diffusion.class_dropout:
+            raise ConfigError("this model was trained without class dropout: guidance_scale must be 1")
+        if request.guidance_interval is not None:
+            if not 0 <= request.guidance_interval[0] < request.guidance_interval[1]:
+                raise ConfigError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
+            if request.guidance_scale == 1.0:
+                raise ConfigError("guidance_interval does nothing at guidance_scale 1, the default: use another scale")
+        if request.thresholding == "dynamic" and self.codec.value_range is None:
+            raise ConfigError("thresholding dynamic needs the bounds of pixels, which latents have not")
+        if request.eta is not None and not 0.0 <= request.eta <= 1.0:
+            raise ConfigError(f"eta must be from 0 to 1, not {request.eta}")
+        for name in ("churn_min", "churn_max", "churn_noise"):
+            if getattr(request, name) is not None and not request.churn:
+                raise ConfigError(f"{name} does nothing without churn: set that above 0")
+        for name in ("churn", "churn_min", "churn_noise", "corrector_steps", "corrector_snr"):
+            if (getattr(request, name) or 0) < 0:
+                raise ConfigError(f"{name} must not be negative")
+        if request.guide is not None:
+            if request.guidance_scale == 1.0:
+                raise ConfigError("a guide does nothing at guidance_scale 1, the default: use more")
+            self._guide(request.guide)
+        if request.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
+
+    def batches(self, request: Request, within: range | None = None) -> Iterator[tuple[range, Iterator[State]]]:
+        """The request batch by batch: which images, and the sampler's states over the latents as they come.
+
+        Args:
+            request: What is asked for.
+            within: Only these images of it, a process's share; they are the same as they would be among the others.
+
+        Raises ValueError as :meth:`check` does.
+        """
+        self.check(request)
+        labels, levels = self.resolve_labels(request), self.levels(request)
+        within = range(request.num_images) if within is None else within
+        for start in range(within.start, within.stop, request.batch_size):
+            indices = range(start, min(start + request.batch_size, within.stop))
+            own = labels[start : indices.stop].to(self.device) if labels is not None else None
+            x, noise = self.start(request, indices)
+            yield indices, self.states(request, own, noise, levels, x)
+
+    def start(self, request: Request, indices: range) -> tuple[Tensor, ImageNoise]:
+        """Pure noise [b, *latent_shape] at the first level, that images ``indices`` of ``request`` come from, and what
+        draws the rest of their noise."""
+        noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
+        return noise() * float(self.levels(request).sigma[0]), noise
+
+    def levels(self, request: Request) -> Levels:
+        """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
+        return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
+
+    def states(
+        self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: Levels, x: Tensor
+    ) -> Iterator[State]:
+        """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
+
+        Args:
+            request: Its sampling settings; it must have been checked.
+            labels: int64 [b] on the model's device, or None.
+            noise: The batch's noise, for stochastic samplers.
+            levels: Falling, the last clean.
+            x: Latents [b, c, h, w].
+        """
+        options = request.sampler_options()
+        if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
+            options["variance"] = "learned"
+        if request.sampler == "heun":
+            options["level_at"] = self.schedule.at
+        states = SAMPLERS[request.sampler](self.denoiser(request, labels), x, levels, noise, **options)
+        # Entered anew for every state: a generator must not leave inference mode switched on in its caller.
+        while True:
+            with torch.inference_mode(), full_precision():
+                state = next(states, None)
+            if state is None:
+                return
+            yield state
+
+    def denoiser(self, request: Request, labels: Tensor | None) -> NetworkDenoiser:
+        """The denoiser that ``request`` describes for ``labels`` [b]."""
+        guide = None if request.guide is None else self._at(request.precision, self._guide(request.guide))
+        return NetworkDenoiser(
+            network=self._at(request.precision, self.network),
+            target=self.target,
+            labels=labels,
+            null_label=self.network.null_label,
+            guidance=Guidance(
+                scale=request.guidance_scale,
+                interval=request.guidance_interval or (0.0, math.inf),
+                guide=guide,
+            ),
+            value_range=self.codec.value_range,
+            thresholding=request.thresholding,
+        )
+
+    def _at(self, precision: str, network: nn.Module) -> Network:
+        """``network`` in that precision, and the same for every size of batch."""
+        dtype = resolve_precision(precision, self.device)
+        return partial(batch_invariant, network if dtype == torch.float32 else lowered(network, dtype))
+
+    def _guide(self, path: str) -> ConditionedNetwork:
+        """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
+        if path not in self._guides:
+            other = load_diffusion(locate(path)).to(self.device)
+            same = {
+                "process and target": _seen_from_x0(self.diffusion) == _seen_from_x0(other.diffusion),
+                "classes": self.class_names == other.class_names,
+                "latent space": self.codec.same_space(other.codec),
+            }
+            for what, agrees in same.items():
+                if not agrees:
+                    raise ConfigError(f"{path} cannot guide this model: its {what} is another")
+            self._guides[path] = other.network
+        return self._guides[path]
+
+    def resolve_labels(self, request: Request) -> Tensor | None:
+        """int64 [num_images], or None for an unconditional model. Raises ValueError for labels that cannot be."""
+        n, labels = request.num_images, request.labels
+        if n < 1:
+            raise ConfigError(f"num_images must be at least 1, not {n}")
+        if not self.conditional:
+            if labels is not None:
+                raise ConfigError("this model is unconditional: it takes no labels")
+            if request.guidance_scale != 1.0 and request.guide is None:
+                raise ConfigError("this model is unconditional: guidance_scale must be 1")
+            return None
+        count = self.network.null_label
+        resolved = torch.arange(n) % count if labels is None else torch.as_tensor(labels).long()
+        resolved = resolved.expand(n) if resolved.ndim == 0 else resolved
+        if resolved.shape != (n,):
+            raise ConfigError(f"{len(resolved)} labels were given for {n} images")
+        if resolved.min() < 0 or resolved.max() >= count:
+            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names))
+            raise ConfigError(f"labels must be from 0 to {count - 1}: {names}")
+        return resolved
+
+    def save(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype | None = None) -> None:
+        """Write the model with its codec as one self-contained file."""
+        codec = self.codec if isinstance(self.codec, AutoencoderCodec) else None
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if codec:
+            tensors |= {f"codec.{name}": tensor for name, tensor in codec.state().items()}
+        header = {
+            "image_shape": list(self.codec.image_shape),
+            "codec": codec.header() if codec else None,
+            "network": plain(self.network_config),
+            "diffusion": plain(self.diffusion),
+            "class_names": list(self.class_names),
+            "provenance": provenance,
+        }
+        checkpoint.save(path, "diffusion", tensors, header, dtype)
+
+
+def _shared(settings: SamplingConfig) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
+
+
+def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
+    """What the x0 of a network depends on beside the network."""
+    if config.schedule in ("edm", "ve"):
+        return "exploding", config.target, config.sigma_data
+    schedule = build_schedule(config)
+    # Processes of equal levels are one, whatever their names.
+    ratios = schedule.levels(torch.linspace(0.0, schedule.last, 17, dtype=torch.float64)).ratio
+    return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
+
+
+def load_diffusion(path: Path | str) -> DiffusionModel:
+    """The diffusion model in a file, with its codec from the same file or from the autoencoder's beside it.
+
+    Raises :class:`~latentdiff.errors.CheckpointError`.
+    """
+    header, tensors = checkpoint.read(path, kind="diffusion")
+    parts = {"network": {}, "codec": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    if named := header.get("codec_file"):
+        parts["codec"] = checkpoint.read_shared_autoencoder(Path(path), named)
+    codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
+    config = rebuild(NetworkConfig, header["network"])
+    diffusion = rebuild(DiffusionConfig, header["diffusion"])
+    channels = codec.latent_shape[0]
+    outputs = channels * (2 if diffusion.learn_variance else 1)
+    network = build_network(channels, len(header["class_names"]), config, outputs)
+    checkpoint.load_weights(network, parts["network"], str(path))
+    return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:
+    """A model file: a :class:`DiffusionModel`, or for an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
+
+    ``path`` may also name a released model from anywhere, as in ``checkpoints/fashion-mnist/latent.safetensors``.
+    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
+    """
+    path = locate(path)
+    kind = checkpoint.read_header(path)["kind"]
+    if kind not in ("diffusion", "autoencoder"):
+        raise CheckpointError(f"{path} holds a {kind}; load takes a diffusion model or an autoencoder")
+    return (load_diffusion if kind == "diffusion" else load_codec)(path).to(device)

@@ -1,0 +1,111 @@
+"""Noise images, and denoise them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.noise_levels import Levels, add_noise
+from latentdiff.errors import ConfigError
+from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
+
+
+def forward_process(model: DiffusionModel, images: Tensor, shares: Sequence[float], seed: int = 0) -> Tensor:
+    """Images with more and more noise, decoded: what the training of ``model`` starts from.
+
+    Args:
+        model: Whose process and codec.
+        images: uint8 [n, c, h, w].
+        shares: Positions on the schedule, 0 (clean) to 1 (its last level).
+        seed: Image i's noise depends on (seed, i), and is the same at every share.
+
+    Returns: uint8 [len(shares), n, c, h, w].
+    """
+    check_shares(shares)
+    latents = _latents(model, images)
+    noise = _noise(model, seed, len(images))()
+    return torch.stack([model.codec.decode(_noised(model, latents, noise, share)).cpu() for share in shares])
+
+
+def reverse_process(
+    model: DiffusionModel, num_images: int, frames: int, labels: Labels = None, **settings: Any
+) -> Tensor:
+    """Noise that becomes images, decoded: the states that sampling goes through.
+
+    Args:
+        model: A diffusion model.
+        num_images: How many images.
+        frames: How many states, evenly spread over the steps: the first is pure noise, the last what
+            :meth:`~latentdiff.inference.model.DiffusionModel.sample` gives.
+        labels: As ``sample`` takes them: one class for all, one for each, or None: classes in turn.
+        settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`.
+
+    Returns: uint8 [frames, num_images, c, h, w].
+    """
+    request = _request(model, num_images, labels, settings)
+    if not 2 <= frames <= request.steps + 1:
+        what = f"from 2, noise and image, to {request.steps + 1} for {request.steps} steps"
+        raise ConfigError(f"frames must be {what}, not {frames}")
+    kept = set(torch.linspace(0, request.steps, frames, dtype=torch.float64).round().int().tolist())
+    batches = []
+    for indices, states in model.batches(request):
+        shown = [model.start(request, indices)[0], *(state.x for state in states if state.step in kept)]
+        batches.append(torch.stack([model.codec.decode(x).cpu() for x in shown]))
+    return torch.cat(batches, dim=1)
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise ValueError for shares of noise that there cannot be."""
+    for share in shares:
+        if not 0.0 <= share <= 1.0:
+            raise ConfigError(f"a share of noise must be from 0 to 1, not {share}")
+
+
+def reconstruct(
+    model: DiffusionModel, images: Tensor, shares: Sequence[float], labels: Labels = None, **settings: Any
+) -> Tensor:
+    """Noise images up to each share of the schedule and denoise them back: what the model keeps of an image, and what
+    it makes up (SDEdit: Meng et al. 2022).
+
+    Args:
+        model, images, shares: As in :func:`forward_process`.
+        labels: One class for all, one for each, or None: without a class where the model was trained so.
+        settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`; ``steps`` are those from pure
+            noise, of which a smaller share takes fewer.
+
+    Returns: uint8 [len(shares), n, c, h, w].
+    """
+    check_shares(shares)
+    request = _request(model, len(images), labels, settings)
+    latents, classes = _latents(model, images), _classes(model, labels, len(images))
+    results = []
+    for share in shares:
+        noise = _noise(model, request.seed, len(images))
+        x = _noised(model, latents, noise(), share)
+        if share > 0.0:
+            *_, last = model.states(request, classes, noise, _levels_from(model, request, share), x)
+            x = last.x
+        results.append(model.codec.decode(x).cpu())
+    return torch.stack(results)
+
+
+def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, share: float) -> Tensor:
+    if share == 0.0:
+        return latents
+    return add_noise(latents, noise, _level(model, share))
+
+
+def _level(model: DiffusionModel, share: float) -> Levels:
+    """The level at a share of the schedule, [1]."""
+    return model.schedule.levels(torch.tensor([share * model.schedule.last], dtype=torch.float64).round(decimals=6))
+
+
+def _levels_from(model: DiffusionModel, request: Request, share: float) -> Levels:
+    """The request's levels below a share of the schedule, and that share itself first."""
+    start, levels = _level(model, share), model.levels(request)
+    below = levels[levels.ratio < float(start.ratio[0])]
+    return start.followed_by(below)

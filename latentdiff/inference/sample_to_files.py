@@ -1,0 +1,75 @@
+"""Sample images into a folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from latentdiff import distributed
+from latentdiff.config.model_stages import SampleStage
+from latentdiff.errors import ConfigError
+from latentdiff.inference.labels import parse_labels
+from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.precision import resolve_device
+from latentdiff.report.denoising import write_gif, write_strip
+from latentdiff.report.grids import save_grid, save_image
+from latentdiff.resources import locate
+from latentdiff.runs import folder as folders
+
+STEPS = 20
+
+
+def sample_to_files(config: SampleStage) -> Path:
+    """Sample as ``config`` says and return the folder that holds the images."""
+    device = resolve_device(config.device)
+    model = load_diffusion(locate(config.checkpoint)).to(device)
+    labels = parse_labels(config.labels, model.class_names)
+    if config.strip and config.strip < 2:
+        raise ConfigError(f"--strip must be at least 2, noise and image, or 0 to leave it out, not {config.strip}")
+    config = replace(config, steps=config.steps or STEPS)
+    request = Request.of(config, num_images=config.num_images, labels=labels)
+    model.check(request)
+    labels = model.resolve_labels(request)
+    name = folders.model_name(Path(config.checkpoint))
+    if distributed.is_main_process():
+        folder = folders.prepare(config.run, "sample", name)
+        folders.record_config(config, folder)
+    start, frames, own = time.perf_counter(), [], distributed.own_share(config.num_images)
+    chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
+    quiet = None if distributed.is_main_process() else True
+    with tqdm(total=len(own) * config.steps, desc="sampling", unit="image steps", disable=quiet) as bar:
+        for indices, states in model.batches(request, own):
+            shown = indices.start == 0 and (config.strip or config.gif)
+            if shown:
+                frames.append(model.codec.decode(model.start(request, indices)[0]).cpu())
+            for state in states:
+                bar.update(len(indices))
+                if shown:
+                    frames.append(model.codec.decode(state.x).cpu())
+            chunks.append(model.codec.decode(state.x).cpu())
+    images = distributed.gather(torch.cat(chunks))
+    if not distributed.is_main_process():
+        return folders.path_of(config.run, "sample", name)
+    print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")
+    columns = config.columns or math.ceil(math.sqrt(len(images)))
+    save_grid(images, folder / "grid.png", columns)
+    if config.pngs:
+        for index, image in enumerate(images):
+            save_image(image, folder / "images" / f"{index:06d}.png")
+    if config.npz:
+        arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
+        np.savez_compressed(
+            folder / "samples.npz", **arrays, **({"labels": labels.numpy()} if labels is not None else {})
+        )
+    if config.strip:
+        write_strip(frames, folder / "strip.png", config.strip)
+    if config.gif:
+        write_gif(frames, folder / "denoising.gif", columns)
+    print(folder)
+    return folder

@@ -1,0 +1,28 @@
+"""Where the files that come with latentdiff are: released checkpoints and configs, in a checkout or in the wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def find(name: str) -> Path | None:
+    """The released file ``checkpoints/<name>``, such as ``fashion-mnist/latent.safetensors``, or None."""
+    return _find("checkpoints", name)
+
+
+def find_config(name: str) -> Path | None:
+    """The config ``configs/<name>``, such as ``fashion-mnist/pixel.yaml``, or None."""
+    return _find("configs", name)
+
+
+def _find(folder: str, name: str) -> Path | None:
+    candidates = (PACKAGE.parent / folder / name, PACKAGE / folder / name)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def locate(path: Path | str) -> Path:
+    """``path``, or the released file of that name where no such file is here."""
+    path = Path(path)
+    return path if path.exists() else find(str(path).removeprefix("checkpoints/")) or path

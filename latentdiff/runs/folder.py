@@ -1,0 +1,137 @@
+"""Run folders: ``stages/<stage>/<run>/``, never overwritten by accident."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from latentdiff import distributed
+from latentdiff.config import RunConfig, plain
+from latentdiff.errors import FolderError
+from latentdiff.runs import lock
+
+WORKBENCH = Path("stages")
+# Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
+MARK = ".latentdiff"
+# Settings that a resumed run may change: how long it goes on, and what a table of samplers is to hold.
+BUDGET = (
+    "samplers",
+    "steps",
+    "trainer.max_images",
+    "trainer.max_seconds",
+    "trainer.num_threads",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.monitor",
+    "trainer.monitor_mode",
+    "trainer.stop_patience",
+)
+
+
+def default_folder(stage: str, name: str) -> Path:
+    """Where a run goes, and where a later stage looks for it, unless told otherwise."""
+    return WORKBENCH / stage / name
+
+
+def model_name(path: Path) -> str:
+    """What a model is called by its file: the file's name, or for a run's ``model.safetensors`` the run's."""
+    return path.resolve().parent.name if path.stem == "model" else path.stem
+
+
+def path_of(run: RunConfig, stage: str, name: str) -> Path:
+    """The run's folder, untouched."""
+    return Path(run.folder) if run.folder else default_folder(stage, name)
+
+
+def goes_on(run: RunConfig, stage: str, name: str) -> bool:
+    """Whether the run will continue from a checkpoint of its own."""
+    return run.resume and (path_of(run, stage, name) / "last.ckpt").is_file()
+
+
+def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, untouched, where :func:`prepare` would make it ready.
+
+    Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all.
+    """
+    folder = path_of(run, stage, name)
+    if run.resume and not resumable:
+        raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite")
+    if run.resume and run.overwrite:
+        raise FolderError("--run.resume and --run.overwrite cannot both be meant")
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is a file, not a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        if run.resume:
+            raise FolderError(f"there is no run to resume in {folder}")
+    elif run.overwrite:
+        if not (folder / MARK).is_file():
+            raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not overwritten")
+    elif not run.resume:
+        advice = "go on with it with --run.resume, " if resumable else ""
+        raise FolderError(
+            f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
+        )
+    if folder.is_dir() and lock.taken(folder):
+        raise FolderError(f"a run is writing into {folder} just now: let it end, or end it, and try again")
+    return folder
+
+
+def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False, inputs: Sequence[Path | None] = ()) -> Path:
+    """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
+
+    Raises :class:`FolderError` rather than touch an earlier run unasked, a folder that is not a run's at all, or one
+    that holds any of ``inputs``, which the run is made from.
+    """
+    folder = check(run, stage, name, resumable)
+    for path in inputs:
+        if run.overwrite and path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise FolderError(f"{path} is what is read, and {folder} would be overwritten: name another --run.folder")
+    if run.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    return folder
+
+
+def record_config(config: Any, folder: Path) -> None:
+    """Write every resolved setting to ``config.yaml``, which ``--config`` reads back; ``run`` is left out.
+
+    Where a resumed run has one, it must agree but for the budget. Raises :class:`FolderError` naming what differs.
+    """
+    values = {key: value for key, value in plain(config).items() if key != "run"}
+    path = folder / "config.yaml"
+    if config.run.resume and path.is_file():
+        # A setting that the run's version did not have yet was at its default.
+        before = flat(plain(type(config)())) | flat(yaml.safe_load(path.read_text()))
+        now = flat(values)
+        changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
+        if changed:
+            differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+            raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def prepare_once(config: Any, stage: str, name: str) -> Path:
+    """:func:`prepare` and :func:`record_config` for a training run, by the first of its processes alone.
+
+    The folder is this run's until what :func:`~latentdiff.runs.lock.released_after` wraps has ended.
+    """
+    if distributed.is_main_process():
+        folder = prepare(config.run, stage, name, resumable=True)
+        lock.take(folder)
+        record_config(config, folder)
+    distributed.barrier()
+    return path_of(config.run, stage, name)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

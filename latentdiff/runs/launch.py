@@ -1,0 +1,70 @@
+"""One command as several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from latentdiff.errors import ConfigError, StageError
+
+
+def start_processes(stage: str, argv: list[str] | None, devices: int, num_nodes: int = 1, prefix: str = "") -> bool:
+    """Run this command as ``devices`` processes by torchrun, where it is not one of several yet.
+
+    Args:
+        stage: The stage's name.
+        argv: Its arguments, None for this process's own.
+        devices: Processes on this node.
+        num_nodes: More than one must be begun by torchrun or srun on every node: nothing here can reach them.
+        prefix: Of the two settings' names: ``trainer.`` for what trains, and can resume.
+
+    Returns: whether it did, so that there is nothing left to do. Raises StageError where one of them failed,
+    ConfigError for numbers that cannot be.
+    """
+    if devices < 1 or num_nodes < 1:
+        raise ConfigError(f"a job needs a process and a node at least, not {devices} on {num_nodes}")
+    begun = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    if begun > 1:
+        if devices * num_nodes not in (1, begun):
+            raise ConfigError(
+                f"{begun} processes were begun, and --{prefix}devices asks for {devices * num_nodes} in all: leave it "
+                "out, or let the numbers agree"
+            )
+        return False
+    if num_nodes > 1:
+        raise ConfigError(
+            f"{num_nodes} nodes were asked for: begin the command on each of them, as in torchrun --nnodes {num_nodes} "
+            f"--nproc-per-node {devices} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m latentdiff.stages.{stage} "
+            "..., or by srun"
+        )
+    if devices == 1:
+        return False
+    own = sys.argv[1:] if argv is None else argv
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+    # Left to itself, torchrun gives each process one thread and says so at length.
+    threads = str(max(1, (os.cpu_count() or 1) // devices))
+    if _job(
+        [sys.executable, *torchrun, "-m", f"latentdiff.stages.{stage}", *own], {"OMP_NUM_THREADS": threads} | os.environ
+    ):
+        kept = ". What was finished is kept: the run goes on with --run.resume true, with any number of processes"
+        raise StageError(
+            f"one of the {devices} processes failed or was killed (see above), and so all have ended"
+            + (kept if prefix else "")
+        )
+    return True
+
+
+def _job(command: list[str], environment: dict[str, str]) -> int:
+    """Run torchrun to its end; its exit status. What would end this process ends the job, which ends its workers."""
+    # In a session of its own a terminal's Ctrl-C comes to this process alone, and torchrun is told once.
+    job = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = {
+        number: signal.signal(number, lambda got, _: job.send_signal(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        return job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

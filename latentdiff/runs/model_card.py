@@ -1,0 +1,121 @@
+"""The card of a released model: what it is, what it cost, how good it is, and what its data allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from latentdiff.checkpoint import write_atomically
+from latentdiff.report.evaluation import Evaluation, read_evaluation
+from latentdiff.report.formats import setting
+from latentdiff.report.grids import MIN_SIDE, PADDING
+from latentdiff.report.summary import summary
+
+TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model"}
+LICENCES = {
+    "fashion-mnist": "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE.",
+    "celeba": (
+        "CelebA (Liu, Luo, Wang and Tang 2015), for non-commercial research only; none of its images is passed on "
+        "here, and what is made with these weights is for research as well."
+    ),
+    "flowers-102": (
+        "Oxford Flowers 102 (Nilsback and Zisserman 2008), photographs of many authors, for research; none is "
+        "passed on here, and what is made with these weights is for research as well."
+    ),
+}
+SAMPLE_ROWS = 4
+
+
+def card(
+    path: Path,
+    header: dict[str, Any],
+    numbers: int,
+    evaluations: Sequence[dict[str, Any]] = (),
+    licence: str | None = None,
+    samples: str | None = None,
+) -> str:
+    """The model card as Markdown.
+
+    Args:
+        path: The released file.
+        header: Its header.
+        numbers: How many it holds.
+        evaluations: Of this file.
+        licence: Of the data; None says what is known of the data set.
+        samples: Name of the picture beside the card, or None.
+    """
+    made = header["provenance"]
+    data = made["data"]
+    rows = {
+        "Kind": TITLES[header["kind"]],
+        "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
+        "Training images": f"{data['images']:,} ({data['name']}, {data.get('split') or data['source'] + ' set'})",
+        "Images seen": f"{made['images_seen']:,}",
+        "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
+        "Hardware": made["device"],
+        "Peak memory": f"{made['peak_memory_bytes'] / 2**30:.2f} GiB",
+        "Versions": ", ".join(f"{name} {version}" for name, version in made["environment"].items()),
+    }
+    if before := made.get("started_from"):
+        source = made["config"].get("init") or "another run"
+        rows["Of it in earlier runs"] = (
+            f"{before['images_seen']:,} images, {before['seconds'] / 60:.1f} minutes: it starts from {source}"
+        )
+    if made.get("stage_one_seconds"):
+        rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
+    if named := header.get("codec_file"):
+        rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
+    if decoder := made.get("decoder"):
+        rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
+    codec = (header.get("codec") or {}).get("autoencoder", {})
+    if codec.get("smooth_colours"):
+        rows["Colours"] = "smoothed as they are decoded (`model.smooth_colours`)"
+        if header["kind"] == "autoencoder" and not made["config"]["model"].get("smooth_colours"):
+            rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
+    lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    if resumed := made.get("resumed_by"):
+        lines += ["and resumed by", "", *(f"    {command}" for command in resumed), ""]
+    if averaged := made.get("averaged"):
+        lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]
+        lines += [f"    {one['command']}" for one in averaged] + [""]
+    if decoder:
+        lines += ["its decoder by", "", f"    {decoder['command']}", ""]
+    lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
+    for evaluation in evaluations:
+        lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
+        lines += [f"- {line}" for line in _results(evaluation)]
+        lines += ["", "by", "", f"    {evaluation['command']}", ""]
+    lines += ["```python", "from latentdiff import load", "", f'model = load("{path.as_posix()}")', "```", ""]
+    if samples:
+        lines += [f"![Samples]({samples})", ""]
+    licence = licence or LICENCES.get(data["name"], f"{data['name']}: see the data set's own terms.")
+    return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
+
+
+def write_samples(evaluation: Path, target: Path) -> str | None:
+    """The first rows of an evaluation's samples as a picture beside ``target``; its name, or None.
+
+    Reconstructions are left out: they are pictures of the data set, which not every licence lets one pass on.
+    """
+    found = read_evaluation(evaluation)
+    if found.grid is None or found.role == "reconstruction":
+        return None
+    _, height, width = found.values["data"]["image_shape"]
+    row = height * max(1, -(-MIN_SIDE // width)) + PADDING
+    picture = Image.open(found.grid)
+    picture = picture.crop((0, 0, picture.width, min(picture.height, SAMPLE_ROWS * row + PADDING)))
+    path = target.with_suffix(".jpg")
+    write_atomically(path, lambda name: picture.convert("RGB").save(name, format="JPEG", quality=82, optimize=True))
+    return path.name
+
+
+def _results(evaluation: dict[str, Any]) -> list[str]:
+    how = []
+    if evaluation["sampling"]:
+        how = [f"{setting(Evaluation(Path('.'), '', evaluation))}, seed {evaluation['sampling']['seed']}"]
+    return how + summary(evaluation)

@@ -1,0 +1,280 @@
+"""Stage one's trainer: reconstruction + KL + perceptual + adversarial loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.errors import ConfigError
+from latentdiff.evaluation.psnr_ssim import fidelity
+from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from latentdiff.models.feature_discriminator import FeatureDiscriminator
+from latentdiff.models.lpips import Perceptual
+from latentdiff.training.base_module import StageModule, adamw
+from latentdiff.training.degradation import check_degradation, degrade
+from latentdiff.training.ema import Ema
+from latentdiff.training.perceptual_loss import Felt, discriminator_loss, felt_gradient, norm_ratios, observe
+
+
+class AutoencoderModule(StageModule):
+    """Trains an :class:`~latentdiff.models.autoencoder.Autoencoder`.
+
+    Args:
+        image_shape: (channels, height, width).
+        config, loss, trainer_config: The stage's settings.
+        perceptual: The LPIPS term, or None.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        config: AutoencoderConfig,
+        loss: AutoencoderLossConfig,
+        trainer_config: TrainerConfig,
+        perceptual: Perceptual | None,
+    ):
+        super().__init__(trainer_config)
+        check_degradation(loss.degradation, loss.degradation_strength)
+        self.config, self.loss = config, loss
+        self.network = Autoencoder(image_shape, config)
+        self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
+        # One log-variance for all pixels: the optimal-sigma VAE of Rybkin et al. 2021.
+        self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
+        # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
+        self.kept_statistics: tuple[Tensor, Tensor] | None = None
+        self.discriminator: PatchDiscriminator | None = None
+        if loss.adversarial_weight:
+            width, gain, bands = loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
+            self.discriminator = PatchDiscriminator(image_shape[0], width, gain, bands)
+        self.feature_discriminator: FeatureDiscriminator | None = None
+        if loss.feature_adversarial_weight and not loss.perceptual_weight:
+            raise ConfigError("feature_adversarial_weight is for features that LPIPS finds: set perceptual_weight too")
+        if loss.feature_adversarial_weight and perceptual is not None:
+            self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
+        self.partial = True  # the generator's and the discriminator's backward passes
+        # In a list, so that the trunk's weights stay out of every checkpoint.
+        self._perceptual = [perceptual]
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        return [self.network.encoder, self.network.decoder]
+
+    def on_fit_start(self) -> None:
+        if self._perceptual[0] is not None:
+            self._perceptual[0].to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["latentdiff"]["perceptual"] = self._perceptual[0] is not None
+        checkpoint["latentdiff"]["kept_statistics"] = self.kept_statistics
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.kept_statistics = checkpoint["latentdiff"].get("kept_statistics")
+        if checkpoint["latentdiff"]["perceptual"] != (self._perceptual[0] is not None):
+            raise ConfigError(
+                "this run began with the LPIPS trunk present and it is absent now, or the other way round: resuming "
+                "would change the loss half-way. Name the trunk with --loss.perceptual_weights or LATENTDIFF_LPIPS."
+            )
+
+    def configure_optimizers(self):
+        settings = self.settings
+        own = [*self.network.parameters(), self.log_variance]
+        optimizers = [adamw(own, settings.lr, settings.betas, settings.weight_decay)]
+        if judges := self._judges_parameters():
+            # Low momentum is what adversarial training is stable with (Radford et al. 2016; LDM uses the same).
+            optimizers.append(adamw(judges, self.loss.discriminator_lr, (0.5, 0.9), 0.0))
+        return optimizers
+
+    def _judges_parameters(self) -> list[nn.Parameter]:
+        judges = [judge for judge in (self.discriminator, self.feature_discriminator) if judge is not None]
+        return [parameter for judge in judges for parameter in judge.parameters()]
+
+    def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        optimizer, *others = self._optimizers()
+        x, draws = to_float(batch[0]), self.draws()
+        noise = draws(torch.randn, *self.network.latent_shape)
+        seen = degrade(x, self.loss.degradation, self.loss.degradation_strength, draws)
+        felt = self._felt_weights()
+        judges = self._judges_parameters()
+        start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
+        adversarial = bool(judges) and self.images_seen >= start
+        judged = bool(judges) and self.images_seen >= start - warmup
+        dither = self._dither(draws)
+        losses: dict[str, Tensor] = {}
+        images: list[Tensor] = []
+        features: list[Felt] = []
+
+        def add(values: dict[str, Tensor], weight: float) -> None:
+            for name, value in values.items():
+                losses[name] = losses.get(name, 0.0) + weight * value.detach()
+
+        def generator_parts() -> Iterator[Tensor]:
+            for part in self.parts(len(x)):
+                weight = len(x[part]) / len(x)
+                loss, image, found, values = self._surrogate(
+                    x[part], seen[part], noise[part], felt[part], dither[part] if adversarial else None
+                )
+                images.append(image)
+                if judged and self.feature_discriminator is not None:
+                    features.append(found)
+                add(values, weight)
+                yield weight * loss
+
+        def discriminator_parts() -> Iterator[Tensor]:
+            for part, image in zip(self.parts(len(x)), images, strict=True):
+                weight = len(image) / len(x)
+                both = torch.cat([x[part] - dither[part], image + dither[part]])
+                real, fake = self._judge(both).chunk(2)
+                loss = hinge_discriminator_loss(real, fake)
+                add({"discriminator": loss}, weight)
+                yield weight * loss
+
+        def feature_discriminator_parts() -> Iterator[Tensor]:
+            observe(self.feature_discriminator, features)
+            for part, found in zip(self.parts(len(x)), features, strict=True):
+                weight = len(x[part]) / len(x)
+                loss = discriminator_loss(self.feature_discriminator, found)
+                add({"feature_discriminator": loss}, weight)
+                yield weight * loss
+
+        trained = self.network.decoder if self.loss.frozen_encoder else self.network
+        own = list(trained.parameters())
+        own += [self.log_variance] if self.log_variance.requires_grad else []
+        self.optimise(optimizer, generator_parts(), own)
+        if judged:
+            own_parts = discriminator_parts() if self.discriminator is not None else ()
+            feature_parts = feature_discriminator_parts() if self.feature_discriminator is not None else ()
+            self.optimise(others[0], chain(own_parts, feature_parts), judges)
+        self.ema.update(self.network, self.weights_age, self.settings.batch_size)
+        return losses
+
+    def _dither(self, draws: Callable[..., Tensor]) -> Tensor:
+        """What is added to the images before the discriminator: up to half a grey level, where it is shown fine detail.
+
+        Else it could tell a photograph by its 256 levels, and a reconstruction by its having more.
+        """
+        if not self.loss.discriminator_bands:
+            return torch.zeros(self.settings.batch_size, 1, 1, 1, device=self.device)[self.share]
+        return (2.0 * draws(torch.rand, *self.network.image_shape) - 1.0) / 255.0
+
+    def _judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits, its strides' grid at another of sixteen places in each step where it sees bands.
+
+        Else its gradient would draw that grid into their fine detail.
+        """
+        step = self.images_seen // self.settings.batch_size
+        return self.discriminator(images, (step % 4, step // 4 % 4) if self.loss.discriminator_bands else None).float()
+
+    def _felt_weights(self) -> Tensor:
+        """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
+
+        Those that are not are spread evenly over it, so that every process and every part has its share.
+        """
+        ends = torch.arange(self.settings.batch_size + 1) * self.loss.perceptual_share
+        felt = (ends.floor().diff() > 0).float()
+        felt[0] = felt[0] if felt.any() else 1.0
+        return (felt / felt.mean())[self.share].to(self.device)
+
+    def _surrogate(
+        self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, dither: Tensor | None
+    ) -> tuple[Tensor, Tensor, Felt | None, dict[str, Tensor]]:
+        """What to go backward through for images x, their reconstructions (detached), what the LPIPS trunk found in
+        some of both, and the losses one by one.
+
+        Without a dither no discriminator counts.
+
+        The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
+        the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
+        """
+        with torch.set_grad_enabled(not self.loss.frozen_encoder):
+            moments = self.network.encode(seen)
+        reconstruction = self.network.decode(draw(moments, noise))
+        # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
+        # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
+        image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
+        gradient, found, losses = self._image_gradient(x, image, felt, dither)
+        outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
+        # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
+        gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
+        losses["kl_per_dim"] = kl_per_dim(moments)
+        loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
+        if self.log_variance.requires_grad:
+            loss = loss + self.reconstruction_loss(x, image.detach())
+        return loss, image.detach(), found, losses
+
+    def _image_gradient(
+        self, x: Tensor, image: Tensor, felt: Tensor, dither: Tensor | None
+    ) -> tuple[Tensor, Felt | None, dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, what the LPIPS trunk found, and the
+        losses one by one."""
+        losses = {"reconstruction": self.reconstruction_loss(x, image)}
+        (gradient,) = torch.autograd.grad(losses["reconstruction"], image)
+        found = None
+        if self._perceptual[0] is not None:
+            judge = None if dither is None else self.feature_discriminator
+            pull, found, more = felt_gradient(self._perceptual[0], judge, self.loss, x, image, felt)
+            gradient, losses = gradient + pull, losses | more
+        if dither is not None and self.discriminator is not None:
+            losses["adversarial"] = hinge_generator_loss(self._judge(image + dither))
+            (pull,) = torch.autograd.grad(losses["adversarial"], image)
+            weight = self.loss.adversarial_weight
+            if self.loss.adversarial_adaptive:
+                weight = weight * norm_ratios([gradient], [pull])
+            gradient = gradient + weight * pull
+        return gradient, found, losses
+
+    def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""
+        if self.loss.reconstruction == "l1":
+            return (reconstruction - x).abs().mean()
+        error = (reconstruction - x).square().mean()
+        return 0.5 * (error * torch.exp(-self.log_variance) + self.log_variance + math.log(2 * math.pi))
+
+    @torch.inference_mode()
+    def validate(self, images: Tensor) -> dict[str, float]:
+        """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
+        codec = self.codec(images)
+        moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
+        means = codec.standardise(moments.chunk(2, dim=1)[0])
+        reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(ENCODE_BATCH)])
+        values = {**fidelity(reconstructions, images.cpu()), "val_kl_per_dim": kl_per_dim(moments).item()}
+        for name, statistic in (("mean", codec.mean), ("std", codec.std)):
+            values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}
+        return values
+
+    @torch.inference_mode()
+    def latent_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Per-channel mean and std of posterior draws over ``images``: Var = Var[mean] + E[variance]."""
+        total = square = variance = 0.0
+        for chunk in images.split(ENCODE_BATCH):
+            mean, logvar = self.ema.network.encode(to_float(chunk.to(self.device))).double().chunk(2, dim=1)
+            total = total + mean.sum(dim=(0, 2, 3))
+            square = square + mean.square().sum(dim=(0, 2, 3))
+            variance = variance + logvar.exp().sum(dim=(0, 2, 3))
+        count = len(images) * math.prod(self.network.latent_shape[1:])
+        mean = total / count
+        return mean.float(), (square / count - mean.square() + variance / count).clamp_min(1e-12).sqrt().float()
+
+    def codec(self, images: Tensor) -> AutoencoderCodec:
+        """The trained codec (averaged weights), its statistics taken over ``images`` unless they are to be kept."""
+        statistics = self.kept_statistics or self.latent_statistics(images)
+        return AutoencoderCodec(self.ema.network, self.config, *(value.to(self.device) for value in statistics))
+
+    @torch.inference_mode()
+    def preview(self, images: Tensor) -> Tensor:
+        """uint8 [3, n, c, h, w]: originals, reconstructions, decoded N(0, I), for the run's sample grids."""
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        noise = torch.randn((len(images), *self.network.latent_shape), generator=generator).to(self.device)
+        x = to_float(images.to(self.device))
+        mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
+        ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
+        return torch.stack([images.cpu(), ours, prior])

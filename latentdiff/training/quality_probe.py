@@ -1,0 +1,127 @@
+"""A quick look at a model's quality while it trains."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from latentdiff.data import ImageSet
+from latentdiff.errors import CheckpointError
+from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_nets import (
+    ClassifierFeatures,
+    FeatureNet,
+    Features,
+    InceptionFeatures,
+    find_inception,
+)
+from latentdiff.evaluation.fid import Moments, frechet_distance, moments
+from latentdiff.evaluation.kid import kernel_distance
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.resources import find
+
+QualityNet = Literal["auto", "classifier", "inception"]
+STEPS = 20
+# Held-out images that KID is taken to: what more of them would add is the same for every look of a training, and 10,000
+# take Inception eleven minutes of a CPU core.
+HELD_OUT = 2000
+
+
+@dataclass(frozen=True)
+class QualityProbe:
+    """How far a few samples, always of the same seeds, are from held-out images.
+
+    In the data set's classifier the measure is the Fréchet ``distance``, which depends on how many samples it is taken
+    from: it compares moments of one training, or of two with the same ``num_images``, and is not the distance that an
+    evaluation reports. In Inception it is ``kid``, which does not; it is taken to 2,000 of the held-out images at most.
+    """
+
+    net: FeatureNet
+    reference: Features
+    num_images: int
+
+    @classmethod
+    def build(
+        cls,
+        held_out: ImageSet,
+        num_images: int,
+        device: torch.device,
+        net: QualityNet = "auto",
+        folder: Path | None = None,
+    ) -> QualityProbe | None:
+        """The probe for a data set.
+
+        Args:
+            held_out: Images that are not trained on.
+            num_images: Samples for each look; 0 for none at all.
+            device: Where the net runs.
+            net: ``auto`` is the classifier where the data set has one, else Inception where its weights are.
+            folder: Where Inception's features of ``held_out`` are cached.
+
+        Returns: None where there is no net to look with, which is said. Raises
+        :class:`~latentdiff.errors.CheckpointError` where the net that was named is not there.
+        """
+        if not num_images:
+            return None
+        classifier = find(f"{held_out.name}/classifier.safetensors")
+        if net == "classifier" or (net == "auto" and classifier is not None):
+            try:
+                if classifier is None:
+                    raise CheckpointError(f"{held_out.name} has no classifier: use --quality_net inception")
+                own = ClassifierFeatures(classifier, device)
+            except CheckpointError as error:
+                if net == "classifier":
+                    raise
+                print(f"no quality figures while training: {error}")
+                return None
+            if own.fits(held_out):
+                return cls(own, extract(own, held_out.images, progress=False), num_images)
+            if net == "classifier":
+                raise CheckpointError(f"{own.wants}; use --quality_net inception")
+            print(f"no classifier distance while training: {own.wants}")
+        weights = find_inception(None)
+        if weights is None:
+            if net == "inception":
+                raise CheckpointError(
+                    "the FID Inception's weights are not here and could not be downloaded: name the file with "
+                    "LATENTDIFF_INCEPTION, or leave the looks out with --quality_images 0"
+                )
+            print("no quality figures while training: no classifier, and the FID Inception's weights are not here")
+            return None
+        inception = InceptionFeatures(weights, device)
+        labels = held_out.labels if held_out.num_classes else None
+        held_out = held_out.take(drawn(labels, len(held_out), HELD_OUT, REFERENCE_SEED))
+        if folder is None:
+            return cls(inception, extract(inception, held_out.images), num_images)
+        return cls(inception, cached(inception, held_out.images, folder, held_out.fingerprint), num_images)
+
+    @property
+    def metric(self) -> str:
+        """The name of the measure: ``kid`` or ``distance``."""
+        return "kid" if self.net.metric == "fid" else "distance"
+
+    @cached_property
+    def reference_moments(self) -> Moments:
+        return moments(self.reference.pooled)
+
+    def __call__(self, model: DiffusionModel) -> dict[str, float]:
+        """``distance`` or ``kid``, for a conditional model and a classifier ``class_accuracy``, of samples in 20 steps,
+        and the ``quality_seconds`` that the look took."""
+        start = time.perf_counter()
+        steps = min(STEPS, model.schedule.num_train_steps or STEPS)
+        images = model.sample(self.num_images, steps=steps, batch_size=100)
+        features = extract(self.net, images, progress=False)
+        if self.metric == "kid":
+            values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
+        else:
+            values = {"distance": frechet_distance(moments(features.pooled), self.reference_moments)}
+            if model.conditional and features.logits is not None:
+                asked = torch.arange(self.num_images) % model.network.null_label
+                values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
+        return values | {"quality_seconds": time.perf_counter() - start}

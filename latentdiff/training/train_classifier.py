@@ -1,0 +1,64 @@
+"""Train the classifier whose features measure samples."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from latentdiff import checkpoint
+from latentdiff.config import plain
+from latentdiff.config.training_stages import ClassifierStage
+from latentdiff.data import load_data
+from latentdiff.precision import resolve_device, resolve_precision
+from latentdiff.runs import folder as folders
+from latentdiff.training import classifier_module as classifier
+
+
+def train_classifier(config: ClassifierStage, command: str = "") -> Path:
+    """Train as ``config`` says and return the path of the run's ``model.safetensors`` (bf16)."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    device = resolve_device(config.accelerator)
+    dtype = resolve_precision(config.precision, device)
+    train_set, test_set = load_data(config.data, "train"), load_data(config.data, "test")
+    folder = folders.prepare(config.run, "classifier", config.data.name)
+    folders.record_config(config, folder)
+    print(train_set.describe(), flush=True)
+    started = time.perf_counter()
+    model, accuracy = classifier.train(
+        train_set,
+        test_set,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        seed=config.seed,
+        hflip=config.data.hflip,
+        channels=config.channels,
+        device=device,
+        precision=dtype,
+    )
+    seconds = time.perf_counter() - started
+    header = {
+        "network": {
+            "image_shape": list(train_set.image_shape),
+            "num_classes": train_set.num_classes,
+            "channels": list(config.channels),
+        },
+        "class_names": list(train_set.class_names),
+        "data": {"name": train_set.name, "source": train_set.source, "fingerprint": train_set.fingerprint},
+        "test_accuracy": accuracy,
+        "test_images": len(test_set),
+        "images_seen": config.epochs * len(train_set),
+        "seconds": round(seconds, 1),
+        "device": checkpoint.device_name(device),
+        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "environment": checkpoint.environment(),
+        "config": plain(config),
+        "command": command,
+    }
+    path = folder / "model.safetensors"
+    checkpoint.save(path, "classifier", model.state_dict(), header, torch.bfloat16)
+    print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s\n{path}", flush=True)
+    return path

@@ -1,0 +1,125 @@
+"""One call that trains either stage: device, precision, logging, resuming."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from latentdiff import distributed
+from latentdiff.config import TrainerConfig
+from latentdiff.errors import ConfigError
+from latentdiff.precision import full_precision, resolve_device, resolve_precision
+from latentdiff.training import learning_rate
+from latentdiff.training.base_module import StageModule
+from latentdiff.training.callbacks import Progress
+from latentdiff.training.memory import keep_freed_memory
+from latentdiff.training.sharded_strategy import ShardedStrategy
+
+
+def check_settings(settings: TrainerConfig) -> torch.device:
+    """The training device. Raises ValueError for settings that no run can have, before anything is touched."""
+    if not settings.max_images and not settings.max_seconds:
+        raise ConfigError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
+    if settings.batch_size < 1:
+        raise ConfigError(f"--trainer.batch_size must be at least 1, not {settings.batch_size}")
+    learning_rate.check(settings)
+    if settings.batch_size % distributed.world_size():
+        raise ConfigError(
+            f"--trainer.batch_size {settings.batch_size} cannot be shared by {distributed.world_size()} processes"
+        )
+    share = settings.batch_size // distributed.world_size()
+    if settings.accumulate > share:
+        whose = " that each process has" if distributed.world_size() > 1 else ""
+        raise ConfigError(
+            f"--trainer.accumulate {settings.accumulate} cuts the {share} images of a batch{whose} into more parts "
+            "than there are"
+        )
+    device = resolve_device(settings.accelerator)
+    if device.type == "cuda" and distributed.local_world_size() > torch.cuda.device_count():
+        raise ConfigError(
+            f"{distributed.local_world_size()} processes on this machine see {torch.cuda.device_count()} GPUs: "
+            "begin as many as there are, let each see all of them, or take --trainer.accelerator cpu"
+        )
+    return device
+
+
+def fit(
+    module: StageModule,
+    tensors: tuple[Tensor, ...],
+    folder: Path,
+    callbacks: list[lightning.Callback],
+    resume: bool,
+) -> StageModule:
+    """Train ``module`` on ``tensors`` until its budget is spent; return it, on the training device.
+
+    Args:
+        module: The trainer; its settings say how long.
+        tensors: What a batch is drawn from, of equal length; moved to the training device whole.
+        folder: The run's folder, for TensorBoard and ``last.ckpt``.
+        callbacks: What happens at the end of an epoch.
+        resume: Go on from ``folder/last.ckpt`` where there is one.
+    """
+    settings = module.settings
+    device = check_settings(settings)
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    if device.type == "cpu":
+        keep_freed_memory()
+    dtype = resolve_precision(settings.precision, device)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    # That a decoder returns a view of its image: nothing writes into it.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+    trainer = lightning.Trainer(
+        accelerator="cuda" if device.type == "cuda" else "cpu",
+        devices=distributed.local_world_size(),
+        num_nodes=distributed.world_size() // distributed.local_world_size(),
+        precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
+        max_epochs=-1,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        log_every_n_steps=10**9,
+        callbacks=[Progress(), *callbacks],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **_several(module),
+    )
+    module.data = tensors
+    per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
+    checkpoint = folder / "last.ckpt"
+    distributed.check_same(f"whether {checkpoint} is there", checkpoint.is_file())
+    try:
+        # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
+        with full_precision():
+            trainer.fit(
+                module,
+                range(-(-per_epoch // settings.batch_size)),
+                ckpt_path=os.fspath(checkpoint) if resume and checkpoint.is_file() else None,
+            )
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
+    return module.to(device)
+
+
+def _several(module: StageModule) -> dict[str, Any]:
+    """What Lightning is told where several processes train ``module``: they have met already (``distributed.join``)."""
+    if distributed.world_size() == 1:
+        return {}
+    if module.sharded:
+        strategy = ShardedStrategy(distributed.world_size())
+    else:
+        strategy = DDPStrategy(find_unused_parameters=module.partial, gradient_as_bucket_view=False)
+    return {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}
