@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +16,10 @@ from torch import Tensor, nn
 
 from latentdiff import __version__, distributed
 from latentdiff.errors import CheckpointError
+from latentdiff.files import file_sha256, write_atomically
 
 FORMAT = 1
 KEY = "latentdiff"
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it: ``path`` is whole or untouched."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, Any], dtype: torch.dtype | None = None):
@@ -105,18 +90,37 @@ def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tens
     return read(beside, kind="autoencoder")[1]
 
 
+class TrainedModel:
+    """What every model knows of its training, whether it was trained just now or read from a file.
+
+    Attributes:
+        provenance: The record that its file's header holds: data, budget, device, versions, settings, history.
+        folder: The folder of the run that made it, or None.
+        path: The file that it was read from, or None.
+    """
+
+    def __init__(self) -> None:
+        self.provenance: dict[str, Any] = {}
+        self.folder: Path | None = None
+        self.path: Path | None = None
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """The measurements at the end of each epoch, as in ``metrics.csv``; empty where they are not known."""
+        return self.provenance.get("history", [])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that it was trained with, as in ``config.yaml``; empty where they are not known."""
+        return self.provenance.get("config", {})
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load ``state`` into ``model``; :class:`CheckpointError` naming ``what`` where the two do not fit."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {what} do not fit the network: {str(error).splitlines()[-1]}") from error
-
-
-def file_sha256(path: Path | str) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def device_name(device: torch.device | str) -> str:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from latentdiff import checkpoint
+from latentdiff.checkpoint import TrainedModel
 from latentdiff.config import AutoencoderConfig, plain, rebuild
 from latentdiff.errors import ConfigError
-from latentdiff.models.autoencoder import Autoencoder, draw
+from latentdiff.models.autoencoder import Autoencoder, draw_posterior
 from latentdiff.precision import batch_invariant, full_precision
 
 ENCODE_BATCH = 256
@@ -107,7 +108,7 @@ class IdentityCodec(Codec):
         return self
 
 
-class AutoencoderCodec(Codec):
+class AutoencoderCodec(TrainedModel, Codec):
     """A trained autoencoder with the statistics of its latents.
 
     Args:
@@ -117,6 +118,7 @@ class AutoencoderCodec(Codec):
     """
 
     def __init__(self, model: Autoencoder, config: AutoencoderConfig, mean: Tensor, std: Tensor):
+        super().__init__()
         self.model, self.config = model.eval().requires_grad_(False), config
         self.mean, self.std = mean.float(), std.float()
         self.image_shape, self.latent_shape = model.image_shape, model.latent_shape
@@ -144,7 +146,7 @@ class AutoencoderCodec(Codec):
             device = generator.device if generator else moments.device
             noise = torch.randn((len(moments), *self.latent_shape), generator=generator, device=device)
         noise = noise.to(moments.device)
-        return self.standardise(draw(moments.float(), noise))
+        return self.standardise(draw_posterior(moments.float(), noise))
 
     @torch.inference_mode()
     @full_precision()
@@ -196,6 +198,16 @@ class AutoencoderCodec(Codec):
         """The plain values that :func:`build_codec` rebuilds this codec from."""
         return {"image_shape": list(self.image_shape), "autoencoder": plain(self.config)}
 
+    def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
+        """Write the autoencoder with its latents' statistics as one file, for :func:`~latentdiff.load`.
+
+        Args:
+            path: Where to, such as ``autoencoder.safetensors``; replaced atomically.
+            dtype: Store kernels and matrices in this type; ``torch.bfloat16`` halves the file.
+        """
+        header = {"codec": self.header(), "provenance": self.provenance}
+        checkpoint.save(Path(path), "autoencoder", self.state(), header, dtype)
+
 
 def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], state: dict[str, Tensor]) -> Codec:
     """The codec of a model file: the identity where ``header`` is None, else an autoencoder with ``state``."""
@@ -212,4 +224,6 @@ def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], sta
 def load_codec(path: Path | str) -> AutoencoderCodec:
     """The codec in an autoencoder's file. Raises :class:`~latentdiff.errors.CheckpointError`."""
     header, tensors = checkpoint.read(path, kind="autoencoder")
-    return build_codec(header["codec"], header["codec"]["image_shape"], tensors)
+    codec = build_codec(header["codec"], header["codec"]["image_shape"], tensors)
+    codec.provenance, codec.path = header.get("provenance", {}), Path(path)
+    return codec

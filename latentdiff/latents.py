@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +16,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff import distributed
-from latentdiff.checkpoint import write_atomically
-from latentdiff.codec import ENCODE_BATCH, Codec, load_codec
+from latentdiff.codec import ENCODE_BATCH, Codec, IdentityCodec, load_codec
 from latentdiff.config.training_stages import LatentsStage
-from latentdiff.data import ImageSet, load_data
+from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
 from latentdiff.precision import resolve_device
 from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
 
 
-def cache_key(codec: Codec, data: ImageSet, hflip: bool) -> str:
+def cache_key(codec: Codec, data: ImageDataset, hflip: bool) -> str:
     """Sixteen hex digits over everything the moments depend on: weights, data set, transform, format."""
     parts = (FORMAT, codec.fingerprint, data.fingerprint, hflip)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -39,13 +41,86 @@ class Moments(NamedTuple):
     seconds: float | None
 
 
-def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = False) -> Moments:
+@dataclass(frozen=True)
+class CachedLatents:
+    """A data set's training images as the moments of their latents, with the codec that made them.
+
+    Attributes:
+        codec: Encodes images and decodes latents. For pixels it is the identity.
+        splits: The data set.
+        moments: [n, 2 * latent_channels, h, w] fp32 (mean and log-variance), or uint8 images for the identity. With
+            ``data.hflip`` the mirrored images are a second half.
+        labels: int64 [n].
+        seconds: What encoding took; None where it is not known.
+    """
+
+    codec: Codec
+    splits: DatasetSplits
+    moments: Tensor
+    labels: Tensor
+    seconds: float | None
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def sample(self, indices: Tensor | slice = slice(None), seed: int = 0) -> Tensor:
+        """One draw of the latents of some images: fp32 [b, *latent_shape], zero mean and unit std per channel."""
+        return self.codec.sample(self.moments[indices], torch.Generator().manual_seed(seed))
+
+
+def cache_latents(
+    autoencoder: Codec | Path | str, data: DatasetSplits | str | Path, *, folder: Path | str | None = None
+) -> CachedLatents:
+    """Encode the training images of a data set once, for :func:`~latentdiff.train_diffusion`.
+
+    Args:
+        autoencoder: What :func:`~latentdiff.train_autoencoder` returned, an autoencoder's file, or ``auto`` for the
+            data set's own.
+        data: A data set, or what :func:`~latentdiff.load_dataset` takes.
+        folder: Where the cache is kept, for the next call with the same weights and images. Default: in memory.
+
+    Raises:
+        ConfigError: The autoencoder is for images of another shape.
+        DataError: The data set is missing or damaged.
+    """
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    with distributed.main_process_first():
+        train = splits.train
+    codec = find_codec(autoencoder, splits)
+    found = cached_moments(codec, train, None if folder is None else Path(folder), splits.config.hflip)
+    return CachedLatents(codec, splits, found.moments, found.labels, found.seconds)
+
+
+def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) -> Codec:
+    """The codec that ``autoencoder`` means for a data set.
+
+    Args:
+        autoencoder: A codec; the file of an autoencoder; ``auto`` for the data set's own run or the released one;
+            ``none`` or None for the identity, whose latents are the pixels.
+        splits: The data set.
+
+    Raises :class:`~latentdiff.errors.CheckpointError` where there is no such file, and ConfigError where the
+    autoencoder is for images of another shape.
+    """
+    if autoencoder is None or autoencoder == "none":
+        return IdentityCodec(splits.train.image_shape)
+    codec = autoencoder
+    if not isinstance(codec, Codec):
+        codec = load_codec(find_autoencoder(str(autoencoder), splits.config))
+    if codec.image_shape != splits.train.image_shape:
+        named = getattr(codec, "path", None) or "the autoencoder"
+        raise ConfigError(f"{named} is for images of {codec.image_shape}, the data set has {splits.train.image_shape}")
+    return codec
+
+
+def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip: bool = False) -> Moments:
     """Moments and labels of a data set, from the cache in ``folder`` or encoded now and cached there.
 
-    With ``hflip`` the mirrored images are a second half of the entries. The identity codec's moments are the images:
-    they are returned as they are, and no file is written. A cache of other weights or images has another name; one
-    that is damaged is told by its checksum and built again. Of several processes each encodes a share, and all then
-    read the one file.
+    Without a folder they are encoded and kept in memory alone. With ``hflip`` the mirrored images are a second half of
+    the entries. The identity codec's moments are the images: they are returned as they are, and no file is written.
+
+    A cache of other weights or images has another name. A damaged cache is noticed by its checksum and built again. Of
+    several processes each encodes a share, and all then read the one file.
 
     Returns: the :class:`Moments`, of n or 2n entries; their seconds are those of the run that encoded them, 0 for the
     identity and None for a cache that does not say.
@@ -54,8 +129,8 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
     if codec.fingerprint is None:
         return Moments(torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images, labels, 0.0)
     key = cache_key(codec, data, hflip)
-    path = folder / f"{data.name}-{data.split}-{key}.safetensors"
-    found = _read(path, key)
+    path = folder / f"{data.name}-{data.split}-{key}.safetensors" if folder else None
+    found = _read(path, key) if path else None
     # Only where all have found it: those that did would not be there for the others' shares.
     if float(distributed.mean(torch.tensor(float(found is not None)))) == 1.0:
         print(f"using {len(found[0]):,} cached latents of {path}")
@@ -65,7 +140,7 @@ def cached_moments(codec: Codec, data: ImageSet, folder: Path, hflip: bool = Fal
     if hflip:
         moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
     seconds = distributed.broadcast(time.perf_counter() - start)
-    if distributed.is_main_process():
+    if path and distributed.is_main_process():
         header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
         write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
         print(f"cached {len(moments):,} latents in {path}")
@@ -106,14 +181,16 @@ def _checksum(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy()).hexdigest()
 
 
-def fill_latent_cache(config: LatentsStage) -> None:
-    """Fill the cache; nothing is encoded twice."""
-    path = find_autoencoder(config.autoencoder, config.data)
+def fill_latent_cache(settings: LatentsStage) -> CachedLatents:
+    """Encode a data set into the cache folder, and print the statistics of its standardised latents."""
+    splits = DatasetSplits(settings.data)
+    path = find_autoencoder(settings.autoencoder, settings.data)
     codec = load_codec(path).to(resolve_device("auto"))
     with distributed.main_process_first():
-        data = load_data(config.data, "train")
-    print(f"{data.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
-    cache = cached_moments(codec, data, Path(config.folder), config.data.hflip)
-    latents = codec.sample(cache.moments)
+        train = splits.train
+    print(f"{train.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
+    cache = cache_latents(codec, splits, folder=settings.folder)
+    latents = cache.sample()
     for channel, (mean, std) in enumerate(zip(latents.mean((0, 2, 3)), latents.std((0, 2, 3)), strict=True)):
         print(f"standardised latents, channel {channel}: mean {mean:+.4f}, std {std:.4f}")
+    return cache

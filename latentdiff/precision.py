@@ -45,6 +45,17 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
+def num_threads(count: int | None) -> Iterator[None]:
+    """torch with so many CPU threads; None leaves the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def full_precision() -> Iterator[None]:
     """Convolutions and products in true fp32: on recent GPUs torch's default for convolutions is TF32, ten bits."""
     matmul = torch.backends.cuda.matmul.allow_tf32

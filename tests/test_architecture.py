@@ -24,7 +24,7 @@ FLOORS = (
     ("models", "report"),
     ("data", "diffusion"),
     ("checkpoint",),
-    ("config", "distributed", "precision", "resources"),
+    ("config", "distributed", "files", "precision", "resources"),
     ("errors",),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from latentdiff import checkpoint
 from latentdiff.errors import CheckpointError
+from latentdiff.files import write_atomically
 
 
 def test_round_trip_keeps_values_and_casts_only_floats(tmp_path):
@@ -49,6 +50,6 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_atomically(path, fail)
+        write_atomically(path, fail)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == [path.name]

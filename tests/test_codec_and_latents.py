@@ -5,7 +5,7 @@ import torch
 
 from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.latents import cache_key, cached_moments
 from latentdiff.models.autoencoder import Autoencoder
 
@@ -21,7 +21,7 @@ def codec():
 @pytest.fixture
 def data():
     images = torch.randint(0, 256, (20, 1, 9, 12), dtype=torch.uint8)
-    return ImageSet(images, torch.arange(20) % 3, "squares", "train", "full", ("a", "b", "c"))
+    return ImageDataset(images, torch.arange(20) % 3, "squares", "train", "full", ("a", "b", "c"))
 
 
 def test_uint8_survives_the_way_to_float_and_back():
@@ -79,7 +79,7 @@ def test_cache_is_written_once_and_used_again(codec, data, tmp_path, capsys):
 
 def test_cache_key_follows_weights_images_labels_and_transform(codec, data):
     keys = {cache_key(codec, data, False), cache_key(codec, data, True)}
-    other_labels = ImageSet(data.images, data.labels + 1, data.name, data.split, data.source, data.class_names)
+    other_labels = ImageDataset(data.images, data.labels + 1, data.name, data.split, data.source, data.class_names)
     keys.add(cache_key(codec, other_labels, False))
     with torch.no_grad():
         next(codec.model.parameters()).add_(1e-3)
@@ -108,7 +108,7 @@ def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, dama
     elif damage == "flip":
         content[-9] ^= 1
     else:
-        other = ImageSet(data.images.flip(0), data.labels, data.name, data.split, data.source, data.class_names)
+        other = ImageDataset(data.images.flip(0), data.labels, data.name, data.split, data.source, data.class_names)
         cached_moments(codec, other, tmp_path / "other")
         content = next((tmp_path / "other").iterdir()).read_bytes()
     path.write_bytes(bytes(content))

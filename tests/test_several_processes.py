@@ -19,12 +19,12 @@ from latentdiff import distributed
 from latentdiff.runs import launch
 
 RELEASED = Path(__file__).parents[1] / "checkpoints" / "fashion-mnist"
-SMALL = ["--data.source", "embedded", "--data.max_images", "120", "--trainer.precision", "fp32"]
+SMALL = ["--data.source", "embedded", "--data.max_train_images", "120", "--trainer.precision", "fp32"]
 SMALL += ["--trainer.images_per_epoch", "24", "--trainer.max_images", "48", "--trainer.lr_warmup_images", "24"]
 NETWORK = ["--network.channels", "[8,16]", "--network.num_res_blocks", "1", "--network.attention_levels", "[]"]
 NETWORK += ["--network.head_channels", "8", "--quality_images", "0", "--validation_images", "10"]
 NETWORK += ["--autoencoder", str(RELEASED / "autoencoder.safetensors")]
-VAE = ["--model.channels", "[8,16]", "--model.attention", "false", "--validation_images", "10"]
+VAE = ["--network.channels", "[8,16]", "--network.attention", "false", "--validation_images", "10"]
 VAE += ["--loss.adversarial_start", "0", "--loss.discriminator_warmup", "0", "--loss.discriminator_channels", "8"]
 VAE += ["--loss.perceptual_net", "alexnet", "--loss.degradation", "noise", "--loss.adversarial_adaptive", "true"]
 VAE += ["--loss.feature_adversarial_weight", "0.5", "--loss.feature_discriminator_channels", "4"]
@@ -133,7 +133,7 @@ def test_a_decoder_behind_a_frozen_encoder_trains_sharded_as_whole(stage, tmp_pa
     arguments += ["--loss.feature_adversarial_weight", "0", "--loss.adversarial_weight", "0"]
     stage("autoencoder", *arguments, "--trainer.max_images", "24", "--run.folder", "before")
     arguments += ["--init", "before", "--loss.frozen_encoder", "true", "--loss.reconstruction", "gaussian"]
-    arguments += ["--trainer.accumulate", "2", "--trainer.grad_clip", "0.1"]
+    arguments += ["--trainer.gradient_accumulation_steps", "2", "--trainer.grad_clip", "0.1"]
     stage("autoencoder", *arguments, "--run.folder", "one")
     stage("autoencoder", *arguments, "--trainer.devices", "2", "--trainer.strategy", "fsdp", "--run.folder", "two")
     for ours, theirs in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
@@ -157,7 +157,7 @@ def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path, strat
 
 
 def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
-    arguments = ["--checkpoint", str(RELEASED / "latent.safetensors"), "--num_images", "7", "--steps", "2", "--npz"]
+    arguments = ["--model", str(RELEASED / "latent.safetensors"), "--num_images", "7", "--steps", "2", "--npz"]
     for count in (1, 3):
         # Batches of three, in one share of seven or three of two, two and three.
         stage("sample", *arguments, "--batch_size", "3", "--devices", str(count), "--run.folder", str(count))
@@ -171,7 +171,7 @@ def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
 def test_measuring_is_shared_even_where_some_have_nothing(stage, tmp_path):
     import json
 
-    arguments = ["--checkpoint", str(RELEASED / "latent.safetensors"), "--num_images", "21", "--real_images", "60"]
+    arguments = ["--model", str(RELEASED / "latent.safetensors"), "--num_images", "21", "--real_images", "60"]
     arguments += ["--steps", "1", "--inception", "off", "--lpips", "off", "--data.source", "embedded"]
     for count in (1, 2):
         stage("evaluate", *arguments, "--devices", str(count), "--run.folder", str(count))
@@ -247,7 +247,7 @@ def ancestors(pid: int) -> set[int]:
 
 @pytest.mark.slow
 def test_a_slurm_step_is_understood(stage, tmp_path):
-    arguments = ["-m", "latentdiff.stages.sample", "--checkpoint", str(RELEASED / "latent.safetensors")]
+    arguments = ["-m", "latentdiff.stages.sample", "--model", str(RELEASED / "latent.safetensors")]
     arguments += ["--num_images", "3", "--steps", "1", "--run.folder", "run"]
     slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "4711"}
     slurm |= {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NODEID": "0", "OMP_NUM_THREADS": "1"}

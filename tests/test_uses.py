@@ -149,10 +149,10 @@ def test_a_model_without_class_dropout_needs_labels():
 )
 def test_released_model_predicts_garments_better_than_noise():
     from latentdiff.config import DataConfig
-    from latentdiff.data import load_data
+    from latentdiff.data import load_split
 
     net = load("checkpoints/fashion-mnist/latent.safetensors")
-    real = load_data(DataConfig(source="embedded"), "test").images[:8]
+    real = load_split(DataConfig(source="embedded"), "test").images[:8]
     noise = torch.randint(0, 256, real.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     bits = [float(bits_per_dim(net, images, steps=50).mean()) for images in (real, noise)]
     assert bits[0] < bits[1] - 1

@@ -19,9 +19,10 @@ from latentdiff.benchmark.peers import Peers
 from latentdiff.benchmark.record import growth_record, part_table, row_record, summary, table
 from latentdiff.benchmark.rows import Row
 from latentdiff.benchmark.scale import FULL, QUICK
-from latentdiff.checkpoint import device_name, environment, write_atomically
+from latentdiff.checkpoint import device_name, environment
 from latentdiff.config import plain
 from latentdiff.config.tool_stages import BenchmarkStage
+from latentdiff.files import write_atomically
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.report.benchmark_figure import benchmark_figure
 from latentdiff.training.memory import keep_freed_memory

@@ -21,7 +21,7 @@ from latentdiff.benchmark.rows import Figure, Row, Target
 from latentdiff.benchmark.timing import timed
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.evaluation.flops import counted
 from latentdiff.latents import cached_moments
 from latentdiff.models.autoencoder import Autoencoder
@@ -109,7 +109,7 @@ def _training_flops(side: int, config: AutoencoderConfig) -> float:
     return counted(both)
 
 
-def our_encoding(codec: AutoencoderCodec, data: ImageSet) -> Callable[[], None]:
+def our_encoding(codec: AutoencoderCodec, data: ImageDataset) -> Callable[[], None]:
     """Encoding ``data`` to a new cache, its file included."""
 
     def encode() -> None:
@@ -147,7 +147,7 @@ def encoding(bench: Bench) -> Iterator[Row]:
         channels = config.latent_channels
         codec = AutoencoderCodec(network, config, torch.zeros(channels), torch.ones(channels)).to(bench.device)
         images = random_images(count, side, torch.device("cpu"))
-        data = ImageSet(images, torch.zeros(count, dtype=torch.long), "random", "train", "full", ())
+        data = ImageDataset(images, torch.zeros(count, dtype=torch.long), "random", "train", "full", ())
         turns = {"latentdiff": timed(our_encoding(codec, data), bench.device)}
         if bench.peers.get(DIFFUSERS):
             vae = diffusers_autoencoder((3, side, side), config).to(bench.device)

@@ -45,7 +45,7 @@ def first_images(bench: Bench) -> Row:
         path = folder / "model.safetensors"
         model.save(path, provenance={})
         runs = itertools.count()
-        stage = ["-m", "latentdiff.stages.sample", "--checkpoint", str(path), "--num_images", "16", "--steps", "20"]
+        stage = ["-m", "latentdiff.stages.sample", "--model", str(path), "--num_images", "16", "--steps", "20"]
 
         def ours() -> float:
             return process(*stage, "--device", "cpu", "--run.folder", str(folder / f"run-{next(runs)}"))()

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff import resources as shelf
-from latentdiff.checkpoint import write_atomically
 from latentdiff.comparison.equal_budget import BASELINES, run_budgets
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.comparison.source_projects import results, run_sources, run_third
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import BudgetConfig, CompareStage
+from latentdiff.config.run import default_folder
 from latentdiff.errors import ConfigError, ReportError
+from latentdiff.files import write_atomically
 from latentdiff.report.evaluation import Evaluation, check_comparable, in_order, read_evaluation
 from latentdiff.report.missing import lacking_baselines
 from latentdiff.report.page import write_report
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
 from latentdiff.runs import folder as folders
-from latentdiff.runs.folder import default_folder
 
 
 def compare_evaluations(config: CompareStage) -> Path:

@@ -36,10 +36,10 @@ def run_demo(config: DemoStage) -> Path:
         budget = ["--trainer.max_seconds", f"{seconds:g}"]
         return stage(name, "--config", f"demo/{settings}.yaml", *data, *budget, *more, to=to)
 
-    def evaluate(checkpoint: Path | str, name: str, *more: str) -> str:
+    def evaluate(model: Path | str, name: str, *more: str) -> str:
         settings = ["--num_images", str(config.num_images), "--inception", "off", "--lpips", "off", "--name", name]
         settings += ["--features_folder", str(folder / "features")]
-        stage("evaluate", "--checkpoint", str(checkpoint), *settings, *data, *more, to=f"evaluate/{name}")
+        stage("evaluate", "--model", str(model), *settings, *data, *more, to=f"evaluate/{name}")
         return str(folder / "evaluate" / name)
 
     codec = train("autoencoder", "autoencoder", autoencoder, to="autoencoder")

@@ -10,10 +10,10 @@ from latentdiff.comparison.kept_runs import Conditions, data_flags, measured, tr
 from latentdiff.comparison.released_models import evaluate_baselines
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import BudgetConfig
+from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.report.evaluation import read_evaluation
-from latentdiff.runs import folder as folders
 from latentdiff.runs.find import find_autoencoder
 
 PATHS = ("latent", "pixel")
@@ -60,7 +60,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
         model = _trained(path, spending, training_flags(budget, path, data), data)
         name = model.parent.name
         folder = _root(data) / "evaluate" / here.folder / name
-        return measured(["--checkpoint", str(model), "--name", name], folder, model, here)
+        return measured(["--model", str(model), "--name", name], folder, model, here)
 
     found: dict[str, list[Path]] = {}
     if budget.images is not None:
@@ -106,7 +106,7 @@ def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
 
 
 def _root(data: DataConfig) -> Path:
-    return folders.default_folder("budget", data.name)
+    return default_folder("budget", data.name)
 
 
 def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import file_sha256
 from latentdiff.command_line import command as command_line
 from latentdiff.command_line import parse
 from latentdiff.config import DataConfig, plain
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.errors import ConfigError, FolderError, StageError
 from latentdiff.evaluation.assessment import METHOD
 from latentdiff.evaluation.available_nets import feature_nets, lpips_net
 from latentdiff.evaluation.evaluate import evaluate_to_folder
+from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
 from latentdiff.runs.find import find_autoencoder
 from latentdiff.runs.folder import flat
@@ -93,7 +93,7 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     ]
     if made.get("stage_one_sha256"):
         autoencoder = find_autoencoder(config.autoencoder, config.data)
-        if checkpoint.file_sha256(autoencoder) != made["stage_one_sha256"]:
+        if file_sha256(autoencoder) != made["stage_one_sha256"]:
             found.append(f"its autoencoder was another than {autoencoder} is now")
     return found
 
@@ -124,7 +124,7 @@ class Conditions:
         if num_images is not None and num_images < 2:
             raise ConfigError(f"num_images must be at least 2, a distance's least, not {num_images}")
         device = resolve_device("auto")
-        train, test = load_data(data, "train"), load_data(data, "test")
+        train, test = load_split(data, "train"), load_split(data, "test")
         nets = feature_nets(test, device)
         only = ["classifier"] if quick and "classifier" in nets else list(nets)
         hashes = {key: nets[key].weights_sha256 for key in only}

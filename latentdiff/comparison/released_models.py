@@ -7,8 +7,8 @@ from pathlib import Path
 from latentdiff import resources as shelf
 from latentdiff.comparison.kept_runs import Conditions, measured
 from latentdiff.config import DataConfig
+from latentdiff.config.run import WORKBENCH, default_folder
 from latentdiff.errors import ReportError
-from latentdiff.runs import folder as folders
 
 RANDOM = ("noise", "gaussian")
 MODELS = ("vae_baseline", "pixel", "latent", "autoencoder")
@@ -32,13 +32,13 @@ def evaluate_released(
     found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
     if not any(found.values()):
         raise ReportError(
-            f"there is nothing to compare: no evaluation under {folders.WORKBENCH / 'evaluate'}, and no released model "
+            f"there is nothing to compare: no evaluation under {WORKBENCH / 'evaluate'}, and no released model "
             f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"
         )
     here = Conditions.here(data, num_images)
     print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
     names = [*RANDOM, *(name for name, path in found.items() if path)]
-    root = root or folders.default_folder("released", data.name)
+    root = root or default_folder("released", data.name)
     return [_measured(name, found.get(name), root, here, flags) for name in names]
 
 
@@ -52,7 +52,7 @@ def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditio
 
 def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
     mode = ["--mode", "prior"] if name == "vae_baseline" else []
-    asked = ["--checkpoint", _shown(model) if model else name, *mode, *flags]
+    asked = ["--model", _shown(model) if model else name, *mode, *flags]
     return measured(asked, root / conditions.folder / name, model, conditions)
 
 

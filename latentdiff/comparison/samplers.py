@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from latentdiff.checkpoint import device_name, environment, file_sha256, write_atomically
+from latentdiff.checkpoint import device_name, environment
 from latentdiff.config import plain
 from latentdiff.config.comparison_stages import SamplersStage
-from latentdiff.data import load_data, load_test
+from latentdiff.data import DatasetSplits, load_split
 from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.evaluation.measure import Reference, measure
+from latentdiff.files import file_sha256, write_atomically
 from latentdiff.inference.model import Request, load_diffusion
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
@@ -35,9 +36,9 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     """Measure every pair that is not in the run's folder yet; return the folder."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, path = resolve_device(config.device), locate(config.checkpoint)
+    device, path = resolve_device(config.device), locate(config.model)
     model = load_diffusion(path).to(device)
-    train, test = load_data(config.data, "train"), load_test(config.data)
+    train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
     classifier = find(f"{test.name}/classifier.safetensors")
     if classifier is None:
         raise CheckpointError(f"{test.name} has no classifier to measure with")
@@ -53,7 +54,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     net = ClassifierFeatures(classifier, device)
     folder = folders.prepare(config.run, "samplers", folders.model_name(path), resumable=True)
     folders.record_config(config, folder)
-    reference = Reference.build(net, train, test, Path(config.features_folder), max_images=len(test))
+    reference = Reference.build(net, train, test, Path(config.features_folder), max_real_images=len(test))
     results = folder / "samplers.json"
     record: dict[str, Any] = {
         "schema": 1,

@@ -9,12 +9,12 @@ from latentdiff import resources as shelf
 from latentdiff.comparison.kept_runs import Conditions, check_settings, data_flags, measured, trained
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.config import DataConfig
-from latentdiff.data import load_data
+from latentdiff.config.run import default_folder
+from latentdiff.data import load_split
 from latentdiff.errors import CheckpointError, DataError, ReportError
 from latentdiff.evaluation.feature_nets import find_inception
 from latentdiff.report import sources_tables as tables
 from latentdiff.report.evaluation import Evaluation
-from latentdiff.runs import folder as folders
 
 SECONDS, NUM_IMAGES = 300.0, 1000
 
@@ -130,7 +130,7 @@ def run_sources(
     """
     # Of another length they are other runs: one must not go on with another's latents.
     length = f"{SECONDS if seconds is None else seconds:g}"
-    root = folders.default_folder("sources", data.name) / f"{length}-seconds"
+    root = default_folder("sources", data.name) / f"{length}-seconds"
     with_kid = find_inception() is not None
     mnist = "the third project's models are left out, since the one to fine-tune comes from MNIST"
     runs = RUNS if _is_here(_beside(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
@@ -142,7 +142,7 @@ def run_sources(
     for source, own in arguments.items():
         model = trained(source.stage, own, root / source.name)
         if source.name != START:
-            asked = ["--checkpoint", str(model), "--name", source.name, *source.sampling]
+            asked = ["--model", str(model), "--name", source.name, *source.sampling]
             found.append(measured(asked, root / "evaluate" / here.folder / source.name, model, here))
     return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
@@ -181,7 +181,7 @@ def run_third(
         data, otherwise = _beside(like, name), f"the third project's comparison on {name} is left out"
         if not _is_here(data, otherwise):
             continue
-        root = folders.default_folder("sources", name)
+        root = default_folder("sources", name)
         try:
             here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
             models = evaluate_released(data, here.num_images, taps, root)
@@ -189,7 +189,7 @@ def run_third(
                 budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}", *flags]
                 settings = ["--config", f"{name}/vae_baseline.yaml", *data_flags(data), *budget]
                 vae = trained("autoencoder", settings, root / f"vae_baseline-{length}-seconds")
-                asked = ["--checkpoint", str(vae), "--mode", "prior", "--name", "vae_baseline", *taps]
+                asked = ["--model", str(vae), "--mode", "prior", "--name", "vae_baseline", *taps]
                 models.append(measured(asked, root / here.folder / vae.parent.name, vae, here))
             found[name] = models
         # These have no classifier: without Inception nothing measures them. Nor need their models be here.
@@ -205,7 +205,7 @@ def _beside(data: DataConfig, name: str) -> DataConfig:
 
 def _is_here(data: DataConfig, otherwise: str) -> bool:
     try:
-        load_data(data, "test")
+        load_split(data, "test")
     except DataError as error:
         print(f"{otherwise}: {error}")
         return False

@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from latentdiff.checkpoint import write_atomically
 from latentdiff.command_line import parse
 from latentdiff.comparison.kept_runs import Conditions, data_flags, finished, measured, trained
 from latentdiff.config.comparison_stages import SweepStage
+from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.diffusion.loss import check_loss_weight
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
 from latentdiff.models.network import build_network
-from latentdiff.runs import folder as folders
 from latentdiff.training.trainer import check_settings
 
 # A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
@@ -34,7 +34,7 @@ def run_sweep(config: SweepStage) -> Path:
             log.
     """
     check_sweep(config)
-    folder = folders.default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
+    folder = default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
     here = Conditions.here(config.data, config.num_images, quick=True)
     models = _train(config, folder)
     rows = []
@@ -102,7 +102,7 @@ def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
 
 
 def _measure(name: str, model: Path, folder: Path, conditions: Conditions) -> dict[str, Any]:
-    flags = ["--checkpoint", str(model), "--name", name]
+    flags = ["--model", str(model), "--name", name]
     return json.loads((measured(flags, folder / name, model, conditions) / "evaluation.json").read_text())
 
 

@@ -18,6 +18,10 @@ class Settings:
     it is looked up. Fields that may be None, and tuples of names, are checked as well.
     """
 
+    def keywords(self, *without: str) -> dict[str, Any]:
+        """The fields as keyword arguments, but for those named."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
+
     def __post_init__(self) -> None:
         for name, hint in _choices(type(self)).items():
             check_choice(name, getattr(self, name), hint)

@@ -92,7 +92,7 @@ class SamplersStage(Settings):
     with --run.resume.
 
     Args:
-        checkpoint: A diffusion model's file.
+        model: A diffusion model's file.
         samplers: Names of the samplers, as stages.sample knows them.
         steps: Numbers of steps that each sampler is measured with.
         num_images: Images for each pair.
@@ -106,7 +106,7 @@ class SamplersStage(Settings):
         run: Where the files go.
     """
 
-    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    model: str = "checkpoints/fashion-mnist/latent.safetensors"
     samplers: tuple[SamplerName, ...] = ("ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
     steps: tuple[int, ...] = (5, 10, 20, 50, 100, 250, 1000)
     num_images: int = 2000

@@ -29,8 +29,8 @@ class DataConfig(Settings):
             official one where there is one, but pools Flowers-102, whose own training split has 1,020 images.
         fractions: Shares of training, validation and test images, the same in every class; refused where the official
             split is taken.
-        split_seed: Seed of the split, of random crops and of ``max_images``.
-        max_images: Train on no more than this many images.
+        split_seed: Seed of the split, of random crops and of ``max_train_images``.
+        max_train_images: Train on no more than this many images.
         classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.
         table: Of a ``folder``: a CSV with a header, file names in its first column and classes in its second. Without
             one the sub-folders are the classes.
@@ -54,7 +54,7 @@ class DataConfig(Settings):
     split: Literal["default", "official", "fractions"] = "default"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
-    max_images: int | None = None
+    max_train_images: int | None = None
     classes: str = "labels"
     table: str | None = None
     mix: tuple[str, ...] = ()

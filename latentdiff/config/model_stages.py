@@ -20,10 +20,10 @@ class SampleStage(SamplingConfig):
     would not heed are refused.
 
     Args:
-        task: ``sample``; ``noise`` shows the forward process, a row a share; ``reconstruct`` noises images to each
+        task: ``sample``; ``noise`` shows the forward process, a row a strength; ``reconstruct`` noises images to each
             share and denoises them back; ``interpolate`` goes from each image to the next over the noise behind both;
             ``inpaint`` fills a masked part; ``likelihood`` gives bits per dimension.
-        checkpoint: A diffusion model's file.
+        model: A diffusion model's file.
         steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
             training's, or 200 with the ODE.
         num_images: Number of images to sample.
@@ -37,7 +37,7 @@ class SampleStage(SamplingConfig):
         strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
             out. For the task noise it is the other way round, from image to noise.
         gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.
-        shares: Shares of the schedule's noise for noise and reconstruct, 0 to 1.
+        strengths: How much noise the tasks noise and reconstruct add, from 0 (none) to 1 (the schedule's last level).
         frames: Images in a row of interpolate, with both ends.
         mask: What inpaint fills: a half, the centre, or a PNG whose white pixels are to be filled.
         resamples: Times that inpaint repeats each step so that both parts agree.
@@ -47,7 +47,7 @@ class SampleStage(SamplingConfig):
     """
 
     task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
-    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    model: str = "checkpoints/fashion-mnist/latent.safetensors"
     steps: int | None = None
     num_images: int = 64
     labels: str | None = None
@@ -58,7 +58,7 @@ class SampleStage(SamplingConfig):
     npz: bool = False
     strip: int = 0
     gif: bool = False
-    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     frames: int = 8
     mask: str = "right"
     resamples: int = 5
@@ -72,7 +72,7 @@ class EvaluateStage(SamplingConfig):
     """Measure a model's images against the real test and training images; write evaluation.json and a grid.
 
     Args:
-        checkpoint: A model file (diffusion model or autoencoder); ``noise`` for uniform random pixels or ``gaussian``
+        model: A model file (diffusion model or autoencoder); ``noise`` for uniform random pixels or ``gaussian``
             for random pixels with the training images' mean and covariance; or images that any model made: a directory
             or zip of files, an .npz (``images`` uint8 [n, h, w, c], perhaps ``labels``), or a .safetensors with
             ``images`` uint8 [n, c, h, w].
@@ -104,7 +104,7 @@ class EvaluateStage(SamplingConfig):
         run: Where the files go.
     """
 
-    checkpoint: str = "checkpoints/fashion-mnist/latent.safetensors"
+    model: str = "checkpoints/fashion-mnist/latent.safetensors"
     name: str | None = None
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     reconstruct: Literal["test", "train"] = "test"
@@ -136,8 +136,7 @@ class ReleaseStage(Settings):
             since the model was; its encoder must be the model's own.
         codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
             autoencoder.safetensors in the same folder: the two files then go together.
-        smooth_colours: Of an autoencoder of RGB images: let it decode as ``model.smooth_colours`` says, which needs no
-            training.
+        smooth_colours: Let an autoencoder of RGB images decode as ``network.smooth_colours`` says, without training.
         evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
             it shows.
         more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images,

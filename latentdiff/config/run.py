@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from latentdiff.config.base import Settings
+
+WORKBENCH = Path("stages")
+
+
+def default_folder(stage: str, name: str) -> Path:
+    """Where a run goes, and where a later stage looks for it, unless told otherwise."""
+    return WORKBENCH / stage / name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +28,7 @@ class RunConfig(Settings):
     folder: str | None = None
     resume: bool = False
     overwrite: bool = False
+
+    def path(self, stage: str, name: str) -> Path:
+        """The run's folder, untouched."""
+        return Path(self.folder) if self.folder else default_folder(stage, name)

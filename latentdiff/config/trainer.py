@@ -19,8 +19,8 @@ class TrainerConfig(Settings):
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
         images_per_epoch: Images between two validations and checkpoints; none takes the training set's size.
         batch_size: Number of images in a step.
-        accumulate: Parts that a batch is computed in, one after the other: the gradient of the whole batch in the
-            memory of a part.
+        gradient_accumulation_steps: Parts that a batch is computed in, one after the other. The gradient is that of
+            the whole batch, the memory that of a part.
         lr: Peak learning rate of AdamW.
         lr_warmup_images: Images over which the learning rate rises from zero.
         lr_schedule: The learning rate after its warm-up: ``cosine`` over the whole budget, ``constant``,
@@ -57,7 +57,7 @@ class TrainerConfig(Settings):
     max_seconds: float | None = None
     images_per_epoch: int | None = None
     batch_size: int = 64
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     lr: float = 1e-3
     lr_warmup_images: int = 10_000
     lr_schedule: Literal["cosine", "constant", "cosine_then_constant", "step", "plateau"] = "cosine"

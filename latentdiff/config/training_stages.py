@@ -21,7 +21,7 @@ class AutoencoderStage(Settings):
     Args:
         name: Name of the run: its folder under stages/autoencoder/, after the data set.
         data: Which images.
-        model: The network.
+        network: The encoder and the decoder.
         loss: What it is trained for.
         trainer: How long and on what.
         validation_images: Held-out images whose reconstructions are measured each epoch: the validation split's, or the
@@ -32,7 +32,7 @@ class AutoencoderStage(Settings):
 
     name: str = "autoencoder"
     data: DataConfig = field(default_factory=DataConfig)
-    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation_images: int = 1000
@@ -89,8 +89,8 @@ class DiffusionStage(Settings):
     quality_images: int = 500
     quality_net: Literal["auto", "classifier", "inception"] = "auto"
     validation_images: int = 1000
-    features_folder: str = "stages/features"
-    latents_folder: str = "stages/latents"
+    features_folder: str | None = "stages/features"
+    latents_folder: str | None = "stages/latents"
     init: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
 

@@ -1,18 +1,17 @@
-"""Data sets by name, and the resident loader. Knows no model."""
+"""Data sets by name, from folders and from memory; the resident loader. Knows no model."""
 
-from latentdiff.data.dataset import ImageSet
-from latentdiff.data.load import NoSplitError, array_shapes, load_data, load_held_out, load_test, open_files
+from latentdiff.data.dataset import ImageDataset
+from latentdiff.data.dataset_splits import DatasetSplits, load_dataset
+from latentdiff.data.load import NoSplitError, array_shapes, load_split, open_files
 from latentdiff.data.loader import Batches
-from latentdiff.errors import DataError
 
 __all__ = [
     "Batches",
-    "DataError",
-    "ImageSet",
+    "DatasetSplits",
+    "ImageDataset",
     "NoSplitError",
     "array_shapes",
-    "load_data",
-    "load_held_out",
-    "load_test",
+    "load_dataset",
+    "load_split",
     "open_files",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets import CIFAR10
 
-from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.files import open_files
 from latentdiff.data.listing import Listing
@@ -18,7 +18,7 @@ FOLDER = Path("cifar-10")
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(root: Path, split: Split) -> ImageSet | Listing:
+def load(root: Path, split: Split) -> ImageDataset | Listing:
     """The batches of torchvision's layout under ``root`` (decoded at once), else the listing of its folder of images,
     else the set downloaded. Raises :class:`DataError`."""
     if not (root / BATCHES).is_dir() and (root / FOLDER).is_dir():
@@ -33,7 +33,7 @@ def load(root: Path, split: Split) -> ImageSet | Listing:
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise DataError(f"{root / BATCHES} is damaged: {error}. Remove it to download the set again.") from error
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(data.targets), "cifar-10", split, "full", CLASS_NAMES)
+    return ImageDataset(images, torch.tensor(data.targets), "cifar-10", split, "full", CLASS_NAMES)
 
 
 def listing(folder: Path) -> Listing:

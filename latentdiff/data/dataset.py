@@ -13,7 +13,7 @@ Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageDataset:
     """One split of a data set.
 
     Attributes:
@@ -55,7 +55,7 @@ class ImageSet:
         digest.update(self.labels.contiguous().numpy())
         return digest.hexdigest()[:16]
 
-    def take(self, indices: Tensor) -> ImageSet:
+    def take(self, indices: Tensor) -> ImageDataset:
         """The images of these indices, int64 [m]; without a copy where they are all of one stretch."""
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         whole = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())

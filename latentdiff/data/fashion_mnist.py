@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets import FashionMNIST
 
-from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxSet
 from latentdiff.errors import DataError
@@ -23,7 +23,7 @@ EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_COUNTS = {"train": 10_000, "test": 2_000}
 
 
-def load(root: Path, source: str, split: Split) -> ImageSet:
+def load(root: Path, source: str, split: Split) -> ImageDataset:
     """The split from ``root`` (``full``), from the package (``embedded``), or the former if it can be had (``auto``).
 
     Files that are present but wrong are an error whatever the source: silently training on the slice instead would

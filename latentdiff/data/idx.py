@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.errors import DataError
 
 FILES = {
@@ -43,7 +43,7 @@ class IdxSet:
         """Whether any file of the set is under ``root``: then that copy is meant, and a damaged one is an error."""
         return any(self._find(root, name) for names in FILES.values() for name in names)
 
-    def read(self, root: Path, split: Split, source: str = "full", count: int | None = None) -> ImageSet:
+    def read(self, root: Path, split: Split, source: str = "full", count: int | None = None) -> ImageDataset:
         """Read one split's two files and check them against each other. Raises :class:`DataError`; changes nothing."""
         images, labels = (self._array(root, name) for name in FILES[split])
         expected = count or self.counts[split]
@@ -56,7 +56,7 @@ class IdxSet:
             raise DataError(
                 f"{self._find(root, FILES[split][1])} holds the label {labels.max()}; the largest allowed is 9"
             )
-        return ImageSet(images[:, None], labels.long(), self.name, split, source, self.class_names)
+        return ImageDataset(images[:, None], labels.long(), self.name, split, source, self.class_names)
 
     def _find(self, root: Path, name: str) -> Path | None:
         """The file as it is, or gzipped."""

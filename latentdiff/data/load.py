@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from latentdiff.config import DataConfig
 from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
-from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import Square
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
@@ -40,7 +40,7 @@ def data_root(root: str | None) -> Path:
     return Path(root or os.environ.get("LATENTDIFF_DATA") or "data").expanduser()
 
 
-def load_data(config: DataConfig, split: Split) -> ImageSet:
+def load_split(config: DataConfig, split: Split) -> ImageDataset:
     """Load one split.
 
     Raises :class:`DataError` where the data set is missing, damaged or without such a split, and ValueError for
@@ -58,10 +58,10 @@ def load_data(config: DataConfig, split: Split) -> ImageSet:
     return _limited(data, config)
 
 
-def _load(config: DataConfig, split: Split) -> ImageSet:
-    """One split of one data set, as :func:`load_data` but for the limit."""
+def _load(config: DataConfig, split: Split) -> ImageDataset:
+    """One split of one data set, as :func:`load_split` but for the limit."""
     found = _open(config, split)
-    if isinstance(found, ImageSet):
+    if isinstance(found, ImageDataset):
         found = _split_anew(config, split) if config.split == "fractions" else found
         return _unlabelled(_shaped(found, config), config)
     square = Square(
@@ -71,38 +71,14 @@ def _load(config: DataConfig, split: Split) -> ImageSet:
     images, kept = cached_images(found, square, folder, config.on_bad_image == "skip")
     indices, parts = _split(found, kept, config, split)
     names = tuple(found.members[index] for index in kept.tolist())
-    whole = ImageSet(images, found.labels[kept], found.name, split, "full", found.class_names, parts, names)
+    whole = ImageDataset(images, found.labels[kept], found.name, split, "full", found.class_names, parts, names)
     return _unlabelled(whole.take(indices), config)
-
-
-def load_held_out(config: DataConfig) -> ImageSet:
-    """The validation split, or the test split where there is none. Raises as :func:`load_data` does."""
-    try:
-        return load_data(config, "val")
-    except NoSplitError:
-        return load_data(config, "test")
-
-
-def load_test(config: DataConfig) -> ImageSet:
-    """The test split, or the validation split where there is none, as of an 80/20 split, which a line then says.
-
-    Raises as :func:`load_data` does.
-    """
-    try:
-        return load_data(config, "test")
-    except NoSplitError as error:
-        try:
-            stand_in = load_data(config, "val")
-        except NoSplitError:
-            raise error from None
-        print(f"{error}: the validation images stand in for it, which may have chosen a model")
-        return stand_in
 
 
 def open_files(config: DataConfig) -> Files | None:
     """The files behind the images, before anything is decoded; None where all images come in arrays.
 
-    They are read by the names in :attr:`ImageSet.files`. Raises what :func:`load_data` does.
+    They are read by the names in :attr:`ImageDataset.files`. Raises what :func:`load_split` does.
     """
     files = {name: found.files for name, found in _sources(config).items() if isinstance(found, Listing)}
     return JoinedFiles(files) if config.mix and files else files.get(config.name)
@@ -111,12 +87,12 @@ def open_files(config: DataConfig) -> Files | None:
 def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
     """Of each data set whose images come in arrays: their shape [c, h, w] before they are coloured and resized.
 
-    Raises what :func:`load_data` does.
+    Raises what :func:`load_split` does.
     """
-    return {name: found.image_shape for name, found in _sources(config).items() if isinstance(found, ImageSet)}
+    return {name: found.image_shape for name, found in _sources(config).items() if isinstance(found, ImageDataset)}
 
 
-def _sources(config: DataConfig) -> dict[str, ImageSet | Listing]:
+def _sources(config: DataConfig) -> dict[str, ImageDataset | Listing]:
     """The data set, or all of a mixed one, as they come."""
     _check(config)
     members = {name: _member(config, name) for name in config.mix} or {config.name: config}
@@ -137,10 +113,10 @@ def _member(config: DataConfig, name: str) -> DataConfig:
     )
 
 
-def _open(config: DataConfig, split: Split) -> ImageSet | Listing:
+def _open(config: DataConfig, split: Split) -> ImageDataset | Listing:
     root, path = data_root(config.root), Path(config.path).expanduser() if config.path else None
     own = config.classes if config.classes not in LABELS else None
-    loaders: dict[str, Callable[[], ImageSet | Listing]] = {
+    loaders: dict[str, Callable[[], ImageDataset | Listing]] = {
         "fashion-mnist": lambda: fashion_mnist.load(root, config.source, split),
         "mnist": lambda: mnist.load(root, split),
         "cifar-10": lambda: cifar.load(root, split),
@@ -177,13 +153,13 @@ def _check(config: DataConfig) -> None:
         )
     if config.size is not None and config.size < 4:
         raise ConfigError(f"data.size must be at least 4 pixels, not {config.size}")
-    if config.max_images is not None and config.max_images < 1:
-        raise ConfigError(f"data.max_images must be at least 1, not {config.max_images}")
+    if config.max_train_images is not None and config.max_train_images < 1:
+        raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
     if bool(config.mix) != (config.name == "mixed"):
         raise ConfigError("data.mix lists the data sets of data.name mixed, and goes with it alone")
 
 
-def _split_anew(config: DataConfig, split: Split) -> ImageSet:
+def _split_anew(config: DataConfig, split: Split) -> ImageDataset:
     """A split by fractions of a data set that comes as arrays: its official ones pooled."""
     official = [_open(config, name) for name in ("train", "test")]
     images, labels = (torch.cat([getattr(part, name) for part in official]) for name in ("images", "labels"))
@@ -233,23 +209,23 @@ def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> 
     return indices, _by_fractions(config)
 
 
-def _unlabelled(data: ImageSet, config: DataConfig) -> ImageSet:
+def _unlabelled(data: ImageDataset, config: DataConfig) -> ImageDataset:
     if config.classes != "none":
         return data
     return replace(data, labels=torch.zeros_like(data.labels), class_names=())
 
 
-def _limited(data: ImageSet, config: DataConfig) -> ImageSet:
-    """At most ``max_images`` training images, a seeded draw."""
-    if config.max_images is None or data.split != "train" or config.max_images >= len(data):
+def _limited(data: ImageDataset, config: DataConfig) -> ImageDataset:
+    """At most ``max_train_images`` training images, a seeded draw."""
+    if config.max_train_images is None or data.split != "train" or config.max_train_images >= len(data):
         return data
     generator = torch.Generator().manual_seed(config.split_seed)
-    data = data.take(torch.randperm(len(data), generator=generator)[: config.max_images].sort().values)
-    drawn = f"{config.max_images:,} of its images, drawn by seed {config.split_seed}"
+    data = data.take(torch.randperm(len(data), generator=generator)[: config.max_train_images].sort().values)
+    drawn = f"{config.max_train_images:,} of its images, drawn by seed {config.split_seed}"
     return replace(data, parts="; ".join(part for part in (data.parts, drawn) if part))
 
 
-def _shaped(data: ImageSet, config: DataConfig) -> ImageSet:
+def _shaped(data: ImageDataset, config: DataConfig) -> ImageDataset:
     """A data set that comes as arrays, in the size and colours asked for."""
     images, grey = data.images, config.colour == "grey"
     if config.colour != "auto" and grey and images.shape[1] == 3:
@@ -263,11 +239,11 @@ def _shaped(data: ImageSet, config: DataConfig) -> ImageSet:
     return replace(data, images=images.contiguous())
 
 
-def _with_parts(member: ImageSet) -> str:
+def _with_parts(member: ImageDataset) -> str:
     return f"{member.name} ({member.parts})" if member.parts else member.name
 
 
-def _mixed(config: DataConfig, split: Split) -> ImageSet:
+def _mixed(config: DataConfig, split: Split) -> ImageDataset:
     """Several data sets as one: classes one after the other, images of one shape."""
     if len(set(config.mix)) != len(config.mix) or "mixed" in config.mix:
         raise ConfigError(f"data.mix must name different data sets, and not itself: {', '.join(config.mix)}")
@@ -287,7 +263,7 @@ def _mixed(config: DataConfig, split: Split) -> ImageSet:
         files += [f"{member.name}/{file}" if file else "" for file in member.files or [""] * len(member)]
     if names and not all(member.class_names for member in members):
         raise ConfigError("some of data.mix have classes and some have none: use --data.classes none")
-    return ImageSet(
+    return ImageDataset(
         torch.cat([member.images for member in members]),
         torch.cat(labels),
         "mixed",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from latentdiff.data.dataset import ImageSet, Split
+from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxSet
 from latentdiff.errors import DataError
@@ -16,7 +16,7 @@ MNIST = IdxSet(
 )
 
 
-def load(root: Path, split: Split) -> ImageSet:
+def load(root: Path, split: Split) -> ImageDataset:
     """The split from ``root``, or downloaded there. Raises :class:`DataError`."""
     if not MNIST.present(root) and not fetch(root):
         raise DataError(

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdiff.data.dataset import ImageSet
+from latentdiff.data.dataset import ImageDataset
 from latentdiff.data.decode import BadImageError, shown_size
 from latentdiff.data.files import Files
 from latentdiff.errors import DataError
+
+COUNTED_AT_A_TIME = 1000  # images
 
 CHUNK = 1000  # Images that are held in a wider type at a time.
 
@@ -59,7 +61,7 @@ def describe_sizes(sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def class_counts(data: ImageSet) -> list[int]:
+def class_counts(data: ImageDataset) -> list[int]:
     """Images of each class, in the order of ``class_names``; empty where there are no classes."""
     return torch.bincount(data.labels, minlength=data.num_classes).tolist() if data.class_names else []
 
@@ -68,3 +70,25 @@ def mean_image(images: Tensor) -> Tensor:
     """uint8 [n, c, h, w], n at least 1 -> the mean of each pixel, uint8 [c, h, w]."""
     total = sum(chunk.sum(0, dtype=torch.int64) for chunk in images.split(CHUNK))
     return (total / len(images)).round().to(torch.uint8)
+
+
+def pixel_density(images: Tensor) -> np.ndarray:
+    """uint8 [n, c, h, w] -> fp64 [c, 256]: the share of a channel's pixels that have each value; rows sum to 1."""
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for chunk in images.split(COUNTED_AT_A_TIME):
+        for channel, values in enumerate(chunk.cpu().numpy().transpose(1, 0, 2, 3)):
+            counts[channel] += np.bincount(values.ravel(), minlength=256)
+    return counts / counts.sum(1, keepdims=True)
+
+
+def density_moments(density: np.ndarray) -> dict[str, list[float]]:
+    """Of each channel of a density [c, 256]: ``mean`` and ``std`` in [0, 1], and the shares of 0 and of 255."""
+    values = np.arange(256) / 255
+    mean = density @ values
+    std = np.sqrt((density * (values - mean[:, None]) ** 2).sum(1))
+    return {
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "share_of_0": density[:, 0].tolist(),
+        "share_of_255": density[:, -1].tolist(),
+    }

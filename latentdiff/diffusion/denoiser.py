@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.target import Target
 from latentdiff.errors import ConfigError
 
@@ -23,20 +23,20 @@ DYNAMIC_QUANTILE = 0.995
 class Denoiser(Protocol):
     """The best guess of the clean image behind x [b, ...], all of it at one level."""
 
-    def __call__(self, x: Tensor, level: Levels) -> Tensor: ...
+    def __call__(self, x: Tensor, level: NoiseLevels) -> Tensor: ...
 
 
 def denoise(
-    network: Network, target: Target, x: Tensor, levels: Levels, labels: Tensor | None
+    network: Network, target: Target, x: Tensor, levels: NoiseLevels, labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """One network pass: x [b, c, ...] at levels [b] -> x0 of x's shape and, where the network has a second half of
-    channels, the fraction of its learned log-variance (see ``Transitions.log_variance``); in fp32 or x's precision,
-    where that is higher."""
+    """One network pass: x [b, c, ...] at levels [b] -> x0 of x's shape, in fp32 or x's higher precision.
+
+    Where the network has a second half of channels, they come second: see ``Transitions.log_variance``."""
     output = network(target.scale_input(x, levels), levels.time.to(x.device, torch.float32), labels).to(x.dtype)
-    fraction = None
+    model_var_values = None
     if output.shape[1] == 2 * x.shape[1]:
-        output, fraction = output.chunk(2, dim=1)
-    return target.to_x0(output, x, levels), fraction
+        output, model_var_values = output.chunk(2, dim=1)
+    return target.to_x0(output, x, levels), model_var_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,32 +86,34 @@ class NetworkDenoiser:
                 "guidance needs a class-conditional model that was trained with class dropout, or a guide"
             )
 
-    def __call__(self, x: Tensor, level: Levels) -> Tensor:
+    def __call__(self, x: Tensor, level: NoiseLevels) -> Tensor:
         return self.with_variance(x, level)[0]
 
-    def with_variance(self, x: Tensor, level: Levels) -> tuple[Tensor, Tensor | None]:
-        """x0, and the fraction of the learned log-variance (of the pass with the class), None without one."""
+    def with_variance(self, x: Tensor, level: NoiseLevels) -> tuple[Tensor, Tensor | None]:
+        """x0, and the model_var_values of the learned log-variance (of the pass with the class), None without one."""
         at = level.expand(len(x))
         low, high = self.guidance.interval
-        scale = self.guidance.scale if low <= float(level.ratio) <= high else 1.0
-        x0, fraction = self._guided(x, at, scale)
-        return self._bounded(x0), fraction
+        scale = self.guidance.scale if low <= float(level.karras_sigma) <= high else 1.0
+        x0, model_var_values = self._guided(x, at, scale)
+        return self._bounded(x0), model_var_values
 
-    def _guided(self, x: Tensor, at: Levels, scale: float) -> tuple[Tensor, Tensor | None]:
+    def _guided(self, x: Tensor, at: NoiseLevels, scale: float) -> tuple[Tensor, Tensor | None]:
         guide = self.guidance.guide
         if scale == 1.0:
             return denoise(self.network, self.target, x, at, self.labels)
         if guide is not None:
-            strong, fraction = denoise(self.network, self.target, x, at, self.labels)
+            strong, model_var_values = denoise(self.network, self.target, x, at, self.labels)
             weak, _ = denoise(guide, self.target, x, at, self.labels)
-            return weak + scale * (strong - weak), fraction
+            return weak + scale * (strong - weak), model_var_values
         nulls = torch.full_like(self.labels, self.null_label)
         if scale == 0.0:
             return denoise(self.network, self.target, x, at, nulls)
         doubled = at.followed_by(at)
-        both, fraction = denoise(self.network, self.target, torch.cat([x, x]), doubled, torch.cat([self.labels, nulls]))
+        both, model_var_values = denoise(
+            self.network, self.target, torch.cat([x, x]), doubled, torch.cat([self.labels, nulls])
+        )
         strong, weak = both.chunk(2)
-        return weak + scale * (strong - weak), None if fraction is None else fraction[: len(x)]
+        return weak + scale * (strong - weak), None if model_var_values is None else model_var_values[: len(x)]
 
     def _bounded(self, x0: Tensor) -> Tensor:
         if self.value_range is None or self.thresholding == "none":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.noise_levels import Levels, Transitions, add_noise
+from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions, add_noise
 
 # Half the distance of two neighbouring uint8 values in [-1, 1].
 HALF_BIN = 1.0 / 255.0
@@ -23,7 +23,7 @@ def bound_term(
     index: Tensor,
     x: Tensor,
     x0: Tensor,
-    guess: Tensor,
+    pred_x0: Tensor,
     log_variance: Tensor,
     discretised: bool,
 ) -> Tensor:
@@ -33,7 +33,7 @@ def bound_term(
         steps: The transitions, noisiest first.
         index: Which of them, int64 [b]. The last is the decoder's: -log p(x0 | x); the others are
             KL(q(x_then | x_now, x0) || p(x_then | x_now)).
-        x, x0, guess: The noisy images at the transition's start, the clean ones, the model's guess of them.
+        x, x0, pred_x0: The noisy images at the transition's start, the clean ones, the model's pred_x0 of them.
         log_variance: The model's, broadcastable to x.
         discretised: x0 are uint8 values scaled to [-1, 1]: the decoder then gives the probability of their bins.
     """
@@ -41,12 +41,12 @@ def bound_term(
     def of(values: Tensor) -> Tensor:
         return values[index.cpu()].to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
-    squared = (of(steps.x0_gain) * (x0 - guess)).square() * torch.exp(-log_variance)
-    small = of(steps.small)
+    squared = (of(steps.posterior_mean_coef1) * (x0 - pred_x0)).square() * torch.exp(-log_variance)
+    small = of(steps.posterior_variance)
     own = small.clamp_min(1e-30).log()
     divergence = 0.5 * (squared - 1.0 + log_variance - own + torch.exp(own - log_variance))
     if discretised:
-        decoder = -_bin_log_probability(x0, guess, torch.exp(0.5 * log_variance))
+        decoder = -_bin_log_probability(x0, pred_x0, torch.exp(0.5 * log_variance))
     else:
         decoder = 0.5 * (math.log(2.0 * math.pi) + log_variance + squared)
     return torch.where(small > 0, divergence, decoder).flatten(1).mean(dim=1)
@@ -81,7 +81,7 @@ class Bound:
 def variational_bound(
     denoiser: Denoiser,
     x0: Tensor,
-    levels: Levels,
+    levels: NoiseLevels,
     noise: Callable[[], Tensor],
     variance: Literal["small", "large", "learned"] = "large",
     discretised: bool = False,
@@ -102,21 +102,23 @@ def variational_bound(
         now = levels[step]
         x = add_noise(x0, noise(), now.expand(len(x0)))
         if variance == "learned":
-            guess, fraction = denoiser.with_variance(x, now)
-            log_variance = steps.log_variance(fraction, step)
+            pred_x0, model_var_values = denoiser.with_variance(x, now)
+            log_variance = steps.log_variance(model_var_values, step)
         else:
-            guess = denoiser(x, now)
+            pred_x0 = denoiser(x, now)
             # A known x0 has no variance: at the clean end both choices are the large one.
-            fixed = steps.small if variance == "small" and steps.small[step] > 0 else steps.large
+            fixed = (
+                steps.posterior_variance if variance == "small" and steps.posterior_variance[step] > 0 else steps.beta
+            )
             log_variance = fixed[step].log().to(x.device, x.dtype)
         index = torch.full((len(x0),), step)
-        terms.append(bound_term(steps, index, x, x0, guess, log_variance, discretised))
+        terms.append(bound_term(steps, index, x, x0, pred_x0, log_variance, discretised))
     prior = 0.5 * (x0 / float(levels.sigma[0]) * float(levels.alpha[0])).square().flatten(1).mean(dim=1)
     bits = 1.0 / math.log(2.0)
     return Bound(prior * bits, sum(terms[:-1]) * bits, terms[-1] * bits)
 
 
-def ode_bits_per_dim(denoiser: Denoiser, x0: Tensor, levels: Levels, probe: Callable[[], Tensor]) -> Tensor:
+def ode_bits_per_dim(denoiser: Denoiser, x0: Tensor, levels: NoiseLevels, probe: Callable[[], Tensor]) -> Tensor:
     """-log2 p(x0) per dimension [b], by following the probability-flow ODE from the image to noise.
 
     Song et al. 2021, section 4.3, by Heun's method in log(sigma / alpha), in which y = x / alpha moves with y - D. The
@@ -132,21 +134,21 @@ def ode_bits_per_dim(denoiser: Denoiser, x0: Tensor, levels: Levels, probe: Call
     dims = x0[0].numel()
     points = [levels[i] for i in reversed(range(len(levels))) if float(levels.sigma[i]) > 0.0]
 
-    def velocity(y: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
+    def velocity(y: Tensor, level: NoiseLevels) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             y = y.detach().requires_grad_()
-            guess = denoiser(float(level.alpha) * y, level)
-            (product,) = torch.autograd.grad((guess * signs).sum(), y)
-        return (y - guess).detach(), dims - (product * signs).flatten(1).sum(dim=1)
+            pred_x0 = denoiser(float(level.alpha) * y, level)
+            (product,) = torch.autograd.grad((pred_x0 * signs).sum(), y)
+        return (y - pred_x0).detach(), dims - (product * signs).flatten(1).sum(dim=1)
 
     y, volume = x0, torch.zeros(len(x0), device=x0.device, dtype=x0.dtype)
     here = velocity(y, points[0])
     for now, then in itertools.pairwise(points):
-        h = math.log(float(then.ratio) / float(now.ratio))
+        h = math.log(float(then.karras_sigma) / float(now.karras_sigma))
         there = velocity(y + h * here[0], then)
         y = y + 0.5 * h * (here[0] + there[0])
         volume = volume + 0.5 * h * (here[1] + there[1])
         here = velocity(y, then)
-    spread = 1.0 + float(points[-1].ratio) ** 2
+    spread = 1.0 + float(points[-1].karras_sigma) ** 2
     log_prior = -0.5 * (y.square() / spread + math.log(2.0 * math.pi * spread)).flatten(1).sum(dim=1)
     return -(log_prior + volume) / (dims * math.log(2.0))

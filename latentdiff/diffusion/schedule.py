@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
 
 SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
@@ -49,20 +49,20 @@ class Schedule(ABC):
     default_spacing = "trailing"
 
     @abstractmethod
-    def levels(self, positions: Tensor) -> Levels:
+    def levels(self, positions: Tensor) -> NoiseLevels:
         """The levels at ``positions`` (any shape)."""
 
     @abstractmethod
     def time_at(self, ratio: Tensor) -> Tensor:
         """What the network is told where sigma / alpha is ``ratio``."""
 
-    def at(self, ratio: Tensor) -> Levels:
+    def at(self, ratio: Tensor) -> NoiseLevels:
         """The levels whose sigma / alpha is ``ratio`` (any shape), on or off the training steps."""
         ratio = torch.as_tensor(ratio, dtype=torch.float64)
         alpha = (1.0 + ratio.square()).rsqrt() if self.variance_preserving else torch.ones_like(ratio)
-        return Levels(self.time_at(ratio), alpha, ratio * alpha)
+        return NoiseLevels(self.time_at(ratio), alpha, ratio * alpha)
 
-    def training_levels(self, uniform: Tensor) -> Levels:
+    def training_levels(self, uniform: Tensor) -> NoiseLevels:
         """The levels that draws from U[0, 1) stand for."""
         return self.levels(uniform.double().cpu())
 
@@ -71,7 +71,7 @@ class Schedule(ABC):
         """The noisiest position."""
         return 1.0 if self.num_train_steps is None else self.num_train_steps - 1.0
 
-    def sampling_levels(self, num_steps: int, spacing: str | None = None, rho: float | None = None) -> Levels:
+    def sampling_levels(self, num_steps: int, spacing: str | None = None, rho: float | None = None) -> NoiseLevels:
         """``num_steps`` + 1 levels from the noisiest to perfectly clean, ending with the pair (1, 0).
 
         Spacings, all of which but ``leading`` start at the noisiest level, where pure noise belongs:
@@ -93,7 +93,7 @@ class Schedule(ABC):
             rho = KARRAS_RHO if rho is None else rho
             if not RHOS[0] <= rho <= RHOS[1]:
                 raise ConfigError(f"rho must be from {RHOS[0]} to {RHOS[1]}, not {rho}")
-            low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).ratio.tolist()
+            low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).karras_sigma.tolist()
             if math.isinf(high):
                 raise ConfigError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
             root = torch.linspace(high ** (1 / rho), low ** (1 / rho), num_steps, dtype=torch.float64)
@@ -112,12 +112,12 @@ class DiscreteSchedule(Schedule):
         self.alpha_bar = alpha_bar.double()
         self.num_train_steps = len(alpha_bar)
 
-    def levels(self, positions: Tensor) -> Levels:
+    def levels(self, positions: Tensor) -> NoiseLevels:
         """Between two steps, log(sigma / alpha) is interpolated."""
         positions = positions.cpu().double()
         below = positions.floor()
         alpha_bar = self.alpha_bar[below.long()]
-        exact = Levels(positions, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
+        exact = NoiseLevels(positions, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
         if torch.equal(below, positions):
             return exact
         above = self.alpha_bar[positions.ceil().long()]
@@ -125,9 +125,9 @@ class DiscreteSchedule(Schedule):
         between = self.at(log_ratio.exp())
         # Next to pure noise, where the logarithm is infinite, alpha is interpolated.
         alpha = torch.where(above > 0, between.alpha, torch.lerp(alpha_bar.sqrt(), above.sqrt(), positions - below))
-        between = Levels(positions, alpha, (1.0 - alpha.square()).sqrt())
+        between = NoiseLevels(positions, alpha, (1.0 - alpha.square()).sqrt())
         on = below == positions
-        return Levels(
+        return NoiseLevels(
             positions, torch.where(on, exact.alpha, between.alpha), torch.where(on, exact.sigma, between.sigma)
         )
 
@@ -136,7 +136,7 @@ class DiscreteSchedule(Schedule):
         time = np.interp(ratio.log().numpy(), known.numpy(), np.arange(len(known), dtype=np.float64))
         return torch.as_tensor(time, dtype=torch.float64)
 
-    def training_levels(self, uniform: Tensor) -> Levels:
+    def training_levels(self, uniform: Tensor) -> NoiseLevels:
         steps = (uniform.cpu() * self.num_train_steps).long().clamp(max=self.num_train_steps - 1)
         return self.levels(steps)
 
@@ -155,17 +155,17 @@ class ContinuousSchedule(Schedule):
         self._shift = last if zero_terminal_snr else torch.zeros_like(last)
         self._scale = first / (first - self._shift)
 
-    def levels(self, positions: Tensor) -> Levels:
+    def levels(self, positions: Tensor) -> NoiseLevels:
         positions = positions.cpu().double()
         alpha = self._scale * (self.alpha_bar(TIME_RANGE[0] + (TIME_RANGE[1] - TIME_RANGE[0]) * positions).sqrt())
         alpha = (alpha - self._scale * self._shift).clamp_min(0.0)
-        return Levels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
+        return NoiseLevels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
 
     def time_at(self, ratio: Tensor) -> Tensor:
         low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
         for _ in range(60):  # bisection: to the last bit
             middle = 0.5 * (low + high)
-            below = self.levels(middle).ratio < ratio
+            below = self.levels(middle).karras_sigma < ratio
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return 1000.0 * low
 
@@ -186,13 +186,13 @@ class ExplodingSchedule(Schedule):
     def __init__(self, sigma_min: float, sigma_max: float, log_normal: tuple[float, float] | None = None):
         self.sigma_min, self.sigma_max, self.log_normal = sigma_min, sigma_max, log_normal
 
-    def levels(self, positions: Tensor) -> Levels:
+    def levels(self, positions: Tensor) -> NoiseLevels:
         return self.at(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
 
     def time_at(self, ratio: Tensor) -> Tensor:
         return ratio.log() / 4.0
 
-    def training_levels(self, uniform: Tensor) -> Levels:
+    def training_levels(self, uniform: Tensor) -> NoiseLevels:
         if self.log_normal is None:
             return super().training_levels(uniform)
         mean, std = self.log_normal

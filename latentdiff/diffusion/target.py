@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
 
 
@@ -22,20 +22,20 @@ class Target(ABC):
     def __init__(self, sigma_data: float = 1.0):
         self.sigma_data = sigma_data
 
-    def scale_input(self, x: Tensor, levels: Levels) -> Tensor:
+    def scale_input(self, x: Tensor, levels: NoiseLevels) -> Tensor:
         """What the network is shown: x at unit variance (c_in of Karras et al. 2022, table 1).
 
         It is x itself where the process keeps the variance and ``sigma_data`` is 1.
         """
-        levels = levels.like(x)
+        levels = levels.append_dims(x)
         return x / _total(levels, self.sigma_data).sqrt()
 
     @abstractmethod
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         """What the network should put out for x_t = alpha x0 + sigma noise."""
 
     @abstractmethod
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
         """The clean image that a raw ``output`` at ``x`` stands for."""
 
     @abstractmethod
@@ -46,11 +46,11 @@ class Target(ABC):
 class EpsTarget(Target):
     """The noise (Ho et al. 2020)."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return noise
 
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
-        levels = levels.like(x)
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        levels = levels.append_dims(x)
         return (x - levels.sigma * output) / levels.alpha
 
     def error_scale(self, snr: Tensor) -> Tensor:
@@ -60,11 +60,11 @@ class EpsTarget(Target):
 class ScoreTarget(Target):
     """The score of the noisy images times sigma, -eps, so that the output is of unit size (Song et al. 2021)."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return -noise
 
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
-        levels = levels.like(x)
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        levels = levels.append_dims(x)
         return (x + levels.sigma * output) / levels.alpha
 
     def error_scale(self, snr: Tensor) -> Tensor:
@@ -74,10 +74,10 @@ class ScoreTarget(Target):
 class X0Target(Target):
     """The clean image itself."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return x0
 
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
         return output
 
     def error_scale(self, snr: Tensor) -> Tensor:
@@ -87,12 +87,12 @@ class X0Target(Target):
 class VTarget(Target):
     """v = alpha eps - sigma x0 (Salimans and Ho 2022); the process must be variance-preserving."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
-        levels = levels.like(x0)
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        levels = levels.append_dims(x0)
         return levels.alpha * noise - levels.sigma * x0
 
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
-        levels = levels.like(x)
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        levels = levels.append_dims(x)
         return levels.alpha * x - levels.sigma * output
 
     def error_scale(self, snr: Tensor) -> Tensor:
@@ -106,17 +106,17 @@ class EdmTarget(Target):
     F is -v.
     """
 
-    def _coefficients(self, x: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
-        levels = levels.like(x)
+    def _coefficients(self, x: Tensor, levels: NoiseLevels) -> tuple[Tensor, Tensor]:
+        levels = levels.append_dims(x)
         total = _total(levels, self.sigma_data)
         return self.sigma_data**2 * levels.alpha / total, self.sigma_data * levels.sigma / total.sqrt()
 
-    def of(self, x0: Tensor, noise: Tensor, levels: Levels) -> Tensor:
+    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         skip, out = self._coefficients(x0, levels)
-        at = levels.like(x0)
+        at = levels.append_dims(x0)
         return (x0 - skip * (at.alpha * x0 + at.sigma * noise)) / out
 
-    def to_x0(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+    def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
         skip, out = self._coefficients(x, levels)
         return skip * x + out * output
 
@@ -124,7 +124,7 @@ class EdmTarget(Target):
         return snr + 1.0 / self.sigma_data**2
 
 
-def _total(levels: Levels, sigma_data: float) -> Tensor:
+def _total(levels: NoiseLevels, sigma_data: float) -> Tensor:
     """Variance of x."""
     return sigma_data**2 * levels.alpha.square() + levels.sigma.square()
 

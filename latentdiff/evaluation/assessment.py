@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff import distributed
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.evaluation.extract import extract_together
 from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
 from latentdiff.evaluation.fid import frechet_distance, moments
@@ -46,8 +46,8 @@ class Against:
         subsets: What a kernel distance is averaged over.
     """
 
-    train: ImageSet
-    test: ImageSet
+    train: ImageDataset
+    test: ImageDataset
     real_images: int
     features_folder: Path
     seed: int
@@ -56,7 +56,7 @@ class Against:
     def reference(self, net: FeatureNet) -> Reference:
         """The real images' features by ``net``; taken by the first process, then read by the others."""
         with distributed.main_process_first():
-            return Reference.build(net, self.train, self.test, self.features_folder, max_images=self.real_images)
+            return Reference.build(net, self.train, self.test, self.features_folder, max_real_images=self.real_images)
 
 
 @dataclass

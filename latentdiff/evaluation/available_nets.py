@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
 from latentdiff.evaluation.lpips_scores import find_lpips
@@ -15,7 +15,7 @@ from latentdiff.resources import find
 
 
 def feature_nets(
-    test: ImageSet, device: torch.device, inception: str = "auto", weights: str | None = None
+    test: ImageDataset, device: torch.device, inception: str = "auto", weights: str | None = None
 ) -> dict[str, Any]:
     """The data set's classifier where it has one that takes its images, Inception where its weights are, by their keys
     in an evaluation; what cannot be had is said in a line.

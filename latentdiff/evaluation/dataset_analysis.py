@@ -15,15 +15,21 @@ from latentdiff import __version__
 from latentdiff.checkpoint import environment
 from latentdiff.config import DataConfig, plain
 from latentdiff.config.tool_stages import AnalyseStage
-from latentdiff.data import ImageSet, NoSplitError, array_shapes, load_data, open_files
+from latentdiff.data import ImageDataset, NoSplitError, array_shapes, load_split, open_files
 from latentdiff.data.duplicates import THUMBNAIL, Duplicates, digest_files, find_duplicates
 from latentdiff.data.messages import printable
 from latentdiff.data.splits import SPLITS
-from latentdiff.data.statistics import class_counts, describe_sizes, mean_image, read_sizes
+from latentdiff.data.statistics import (
+    class_counts,
+    density_moments,
+    describe_sizes,
+    mean_image,
+    pixel_density,
+    read_sizes,
+)
 from latentdiff.errors import ConfigError
 from latentdiff.report.data_page import Shown, finding, sentences, write_data_page
 from latentdiff.report.grids import grid
-from latentdiff.report.pixel_density import density_moments, pixel_density
 from latentdiff.runs import folder as folders
 
 COLUMNS = 8  # Of a grid of samples.
@@ -35,12 +41,12 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
         raise ConfigError("samples must be at least 1, listed at least 0, and near at least 0 and below 1")
     if config.threads:
         torch.set_num_threads(config.threads)
-    splits: dict[str, ImageSet] = {}
+    splits: dict[str, ImageDataset] = {}
     for split in SPLITS:
         with suppress(NoSplitError):
-            splits[split] = load_data(config.data, split)
+            splits[split] = load_split(config.data, split)
     if not splits:
-        load_data(config.data, "train")  # says why there is none
+        load_split(config.data, "train")  # says why there is none
     first = next(iter(splits.values()))
     files, arrays = open_files(config.data), array_shapes(config.data)
     folder = folders.prepare(config.run, "analyse", first.name)
@@ -99,7 +105,7 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
     return folder
 
 
-def _describe(data: ImageSet) -> dict[str, Any]:
+def _describe(data: ImageDataset) -> dict[str, Any]:
     counts, density = class_counts(data), pixel_density(data.images)
     ends = {}
     if counts:
@@ -120,7 +126,7 @@ def _describe(data: ImageSet) -> dict[str, Any]:
     }
 
 
-def _duplicates(found: Duplicates, splits: dict[str, ImageSet]) -> dict[str, Any]:
+def _duplicates(found: Duplicates, splits: dict[str, ImageDataset]) -> dict[str, Any]:
     """What was found, with names for numbers."""
     names = list(splits)
     places = [(a, b) for a in range(len(names)) for b in range(a, len(names))]
@@ -157,7 +163,7 @@ def _duplicates(found: Duplicates, splits: dict[str, ImageSet]) -> dict[str, Any
     }
 
 
-def _at(splits: dict[str, ImageSet], place: int) -> tuple[ImageSet, Any, int]:
+def _at(splits: dict[str, ImageDataset], place: int) -> tuple[ImageDataset, Any, int]:
     """The split, the image and its index there, by its place in all splits one after the other."""
     for data in splits.values():
         if place < len(data):
@@ -180,7 +186,7 @@ def _crop(data: DataConfig, size: int, array_sizes: set[int], files: bool) -> st
     return " ".join(told)
 
 
-def _sample(data: ImageSet, config: AnalyseStage) -> bytes:
+def _sample(data: ImageDataset, config: AnalyseStage) -> bytes:
     """A PNG of a seeded choice of images, in their order."""
     generator = torch.Generator().manual_seed(config.seed)
     chosen = torch.randperm(len(data), generator=generator)[: config.samples].sort().values

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from latentdiff import checkpoint, distributed
-from latentdiff.checkpoint import write_atomically
 from latentdiff.config import SamplingConfig
 from latentdiff.config.model_stages import EvaluateStage
-from latentdiff.data import ImageSet, load_data, load_test
+from latentdiff.data import DatasetSplits, ImageDataset, load_split
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.assessment import GENERATED, METHOD, Against, Assessment, assess, sampled
@@ -26,6 +25,7 @@ from latentdiff.evaluation.image_sources import Subject
 from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.precision_recall import closest, neighbours_of
 from latentdiff.evaluation.record import record
+from latentdiff.files import write_atomically
 from latentdiff.inference.model import Request
 from latentdiff.precision import resolve_device
 from latentdiff.report import evaluation_figures as evidence
@@ -46,11 +46,11 @@ def evaluate_to_folder(config: EvaluateStage, command: str = "") -> Path:
     """Measure as ``config`` says and return the folder that holds ``evaluation.json``."""
     check_settings(config)
     device = resolve_device(config.device)
-    path = None if config.checkpoint in RANDOM else locate(config.checkpoint)
-    name = config.name or (folders.model_name(path) if path else config.checkpoint)
+    path = None if config.model in RANDOM else locate(config.model)
+    name = config.name or (folders.model_name(path) if path else config.model)
     folders.check(config.run, "evaluate", name)
     with distributed.main_process_first():
-        train, test = load_data(config.data, "train"), load_test(config.data)
+        train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
     subject, n = build_subject(config, path, train, test, device)
     with distributed.main_process_first():
         nets = feature_nets(test, device, config.inception, config.inception_weights)
@@ -81,7 +81,7 @@ def evaluate_to_folder(config: EvaluateStage, command: str = "") -> Path:
     taps = [InceptionFeatures(config.inception_weights, device, str(tap)) for tap in config.inception_taps]
     found = assess(images, subject, against, nets, lpips, config.fid_infinity, taps)
     if found is None:
-        return folders.path_of(config.run, "evaluate", name)
+        return config.run.path("evaluate", name)
     columns = 10 if subject.labels is None else min(10, test.num_classes)
     save_grid(images[:GRID], folder / "grid.png", columns)
     values = {
@@ -124,7 +124,7 @@ def check_settings(config: EvaluateStage) -> None:
 
 
 def build_subject(
-    config: EvaluateStage, path: Path | None, train: ImageSet, test: ImageSet, device: torch.device
+    config: EvaluateStage, path: Path | None, train: ImageDataset, test: ImageDataset, device: torch.device
 ) -> tuple[Subject, int]:
     """What ``config`` asks to be measured, and how many images.
 
@@ -132,10 +132,10 @@ def build_subject(
     """
     of_codec = path is not None and not is_images(path) and checkpoint.read_header(path)["kind"] == "autoencoder"
     if config.mode == "prior" and not of_codec:
-        raise ConfigError(f"--mode prior is for autoencoders, which {config.checkpoint} is not")
+        raise ConfigError(f"--mode prior is for autoencoders, which {config.model} is not")
     if config.reconstruct == "train" and (config.mode == "prior" or not of_codec):
         raise ConfigError(
-            f"--reconstruct train is for an autoencoder's reconstructions, not for {config.checkpoint}"
+            f"--reconstruct train is for an autoencoder's reconstructions, not for {config.model}"
             + (" in --mode prior" if config.mode == "prior" else "")
         )
     if config.reconstruct == "train" and config.real_images not in (None, config.num_images):
@@ -149,7 +149,7 @@ def build_subject(
     n = config.num_images or min(10_000, len(real))
     if path is None:
         random = {"noise": (subjects.noise, test), "gaussian": (subjects.gaussian, train)}
-        make, data = random[config.checkpoint]
+        make, data = random[config.model]
         return make(data, n, config.seed, config.batch_size), n
     if of_codec:
         asked = (config.mode, real, config.reconstruct, n, config.seed, config.batch_size)
@@ -195,7 +195,7 @@ def draw(
     folder: Path,
     subject: Subject,
     images: torch.Tensor,
-    train: ImageSet,
+    train: ImageDataset,
     class_names: tuple[str, ...],
     found: Assessment,
 ) -> dict[str, dict[str, Any]]:

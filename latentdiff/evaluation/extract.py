@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff import distributed
-from latentdiff.checkpoint import write_atomically
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
+from latentdiff.files import write_atomically
 
 
 def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:

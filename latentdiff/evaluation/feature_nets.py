@@ -17,9 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from latentdiff import checkpoint
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.data.network import answers
 from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.files import file_sha256
 from latentdiff.models.classifier import Classifier
 from latentdiff.precision import full_precision
 
@@ -102,7 +103,7 @@ class InceptionFeatures:
         self.dim, self.device = int(layer), torch.device(device)
         # Eight images' feature maps stay in a CPU's cache: 30 images/s against 22 with 32 (two cores, folded norm).
         self.batch_size = 8 if self.device.type == "cpu" else 64
-        self.weights_sha256 = checkpoint.file_sha256(path)
+        self.weights_sha256 = file_sha256(path)
         # Half as fast again as contiguous on a CPU (22 against 14 images/s on two cores), with the same features.
         self._net = net.to(device=self.device, memory_format=torch.channels_last)
 
@@ -151,11 +152,11 @@ class ClassifierFeatures:
         self.name = f"{header['data']['name']} classifier"
         self.accuracy: float = header["test_accuracy"]
         self.dim, self.device, self.batch_size = net.feature_dim, torch.device(device), 64
-        self.weights_sha256 = checkpoint.file_sha256(path)
+        self.weights_sha256 = file_sha256(path)
         self.resize = f"none: images of {'x'.join(map(str, net.image_shape))} as they are"
         self._net = net.eval().requires_grad_(False).to(device=self.device, memory_format=torch.channels_last)
 
-    def fits(self, data: ImageSet) -> bool:
+    def fits(self, data: ImageDataset) -> bool:
         """Whether it knows images and classes like these; if not, ``wants`` says which it does."""
         return data.image_shape == self.image_shape and tuple(data.class_names) == self.class_names
 
@@ -232,7 +233,7 @@ def _build_inception(path: Path, layer: str):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = "it does not hold tensors alone" if unsafe else " ".join(lines[:2])[:MOST_REASON]
         raise CheckpointError(
-            f"{path} (SHA-256 {checkpoint.file_sha256(path)[:12]}) is damaged or not the FID Inception in "
+            f"{path} (SHA-256 {file_sha256(path)[:12]}) is damaged or not the FID Inception in "
             f"torch-fidelity's names: {reason}"
         ) from error
 

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from latentdiff import checkpoint, distributed
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.files import file_sha256
 from latentdiff.inference.model import Request, load_diffusion
 from latentdiff.inference.noising import reverse_process
 from latentdiff.precision import MIN_ROWS
@@ -62,7 +63,7 @@ class Subject:
     reconstruct: Callable[[Tensor], Tensor] | None = None
 
 
-def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
+def noise(test: ImageDataset, num_images: int, seed: int, batch_size: int) -> Subject:
     """Uniform random pixels: the far end of every scale."""
     generator = torch.Generator().manual_seed(seed)
     batches = (
@@ -72,7 +73,7 @@ def noise(test: ImageSet, num_images: int, seed: int, batch_size: int) -> Subjec
     return Subject("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
 
 
-def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Subject:
+def gaussian(train: ImageDataset, num_images: int, seed: int, batch_size: int) -> Subject:
     """Noise with the mean and the covariance of (at most ``GAUSSIAN_IMAGES``) training images: what a linear model of
     the pixels would draw."""
     generator = torch.Generator().manual_seed(seed)
@@ -90,7 +91,7 @@ def gaussian(train: ImageSet, num_images: int, seed: int, batch_size: int) -> Su
     return Subject("gaussian", batches())
 
 
-def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
+def images(path: Path, test: ImageDataset, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
     """``num_images`` of somebody's images, drawn alike from every class, or all, and how many.
 
     ``model`` of the subject holds the SHA-256 of all that are there, decoded.
@@ -118,7 +119,7 @@ def images(path: Path, test: ImageSet, num_images: int | None, batch_size: int) 
     return Subject("images", iter(found.split(batch_size)), labels, about), count
 
 
-def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
+def _check_classes(path: Path, labels: Tensor, test: ImageDataset) -> None:
     """Raise ValueError for a label that is no class of ``test``, or a class without a label."""
     if not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes:
         raise ConfigError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
@@ -133,7 +134,7 @@ def _check_classes(path: Path, labels: Tensor, test: ImageSet) -> None:
 def autoencoder(
     path: Path,
     mode: Literal["reconstruction", "prior"],
-    real: ImageSet,
+    real: ImageDataset,
     split: Literal["test", "train"],
     num_images: int,
     seed: int,
@@ -174,7 +175,7 @@ def autoencoder(
     return Subject("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
 
 
-def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device) -> Subject:
+def diffusion(path: Path, request: Request, test: ImageDataset, device: torch.device) -> Subject:
     """A diffusion model's samples.
 
     Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for an impossible request; ``batches`` raises
@@ -204,7 +205,7 @@ def diffusion(path: Path, request: Request, test: ImageSet, device: torch.device
 
     sampling = request.record() | {"flops": sampling_flops(model, request)}
     if request.guide is not None:
-        sampling["guide_sha256"] = checkpoint.file_sha256(locate(request.guide))
+        sampling["guide_sha256"] = file_sha256(locate(request.guide))
     return Subject(
         "diffusion",
         batches(),
@@ -231,7 +232,7 @@ def _about(codec: Codec, parameters: int) -> dict[str, Any]:
     return {"parameters": parameters, "latent_shape": list(codec.latent_shape), "compression": codec.compression}
 
 
-def _check_shape(path: Path, codec: Codec, test: ImageSet) -> None:
+def _check_shape(path: Path, codec: Codec, test: ImageDataset) -> None:
     if codec.image_shape != test.image_shape:
         raise ConfigError(f"{path} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
@@ -57,10 +57,10 @@ class Reference:
     def build(
         cls,
         net: FeatureNet,
-        train: ImageSet,
-        test: ImageSet,
+        train: ImageDataset,
+        test: ImageDataset,
         folder: Path | str | None = None,
-        max_images: int | None = None,
+        max_real_images: int | None = None,
         seed: int = REFERENCE_SEED,
         progress: bool = True,
     ) -> Reference:
@@ -71,19 +71,19 @@ class Reference:
             train: Training images.
             test: Test images.
             folder: Where the features are cached; none takes them anew.
-            max_images: At most this many of each split, drawn with ``seed``: Inception needs about 45 minutes for
+            max_real_images: At most this many of each split, drawn with ``seed``: Inception needs about 45 minutes for
                 60,000 images on two CPU cores.
             seed: Seed of that draw.
             progress: Show a progress bar while extracting.
         """
         # As many of each class, for the distances within classes.
         index, test_index = (
-            drawn(each.labels if each.num_classes else None, len(each), max_images or len(each), seed)
+            drawn(each.labels if each.num_classes else None, len(each), max_real_images or len(each), seed)
             for each in (train, test)
         )
         train, test = train.take(index), test.take(test_index)
 
-        def features(images: ImageSet) -> Features:
+        def features(images: ImageDataset) -> Features:
             if folder is None:
                 return extract(net, images.images, progress=progress)
             return cached(net, images.images, folder, images.fingerprint, progress=progress)

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from latentdiff.checkpoint import device_name, environment, file_sha256
-from latentdiff.data import ImageSet
+from latentdiff.checkpoint import device_name, environment
+from latentdiff.data import ImageDataset
+from latentdiff.data.statistics import pixel_density
 from latentdiff.evaluation.assessment import Assessment
 from latentdiff.evaluation.image_sources import Subject
-from latentdiff.report.pixel_density import pixel_density
+from latentdiff.files import file_sha256
 
 # Columns of a training's history that a report draws.
 CURVES = ("images_seen", "seconds", "distance", "kid", "loss", "val_loss", "reconstruction", "psnr")
@@ -22,8 +23,8 @@ def record(
     path: Path | None,
     images: torch.Tensor,
     seconds: float,
-    train: ImageSet,
-    test: ImageSet,
+    train: ImageDataset,
+    test: ImageDataset,
     found: Assessment,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def record(
     }
 
 
-def stood_in(test: ImageSet) -> list[str]:
+def stood_in(test: ImageDataset) -> list[str]:
     """A warning where validation images were measured against for want of test images."""
     if test.split == "test":
         return []
@@ -73,7 +74,7 @@ def stood_in(test: ImageSet) -> list[str]:
     ]
 
 
-def other_split(provenance: dict[str, Any] | None, train: ImageSet, test: ImageSet) -> list[str]:
+def other_split(provenance: dict[str, Any] | None, train: ImageDataset, test: ImageDataset) -> list[str]:
     """A warning where the model was trained on other images than the training split here, of a set that is split anew:
     test images may then be among those that it was trained on."""
     data = (provenance or {}).get("data") or {}

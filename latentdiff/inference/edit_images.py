@@ -13,17 +13,17 @@ from PIL import Image
 from torch import Tensor
 
 from latentdiff import distributed
-from latentdiff.checkpoint import write_atomically
 from latentdiff.config import SamplingConfig, plain
 from latentdiff.config.model_stages import SampleStage
-from latentdiff.data import ImageSet, load_test
+from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import interpolate
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.likelihood import bits_per_dim
 from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
-from latentdiff.inference.noising import check_shares, forward_process, reconstruct
+from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
 from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import write_gif, write_strip
 from latentdiff.report.grids import save_grid
@@ -44,26 +44,26 @@ def edit_images(config: SampleStage) -> Path:
     """
     if distributed.world_size() > 1:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
-    model = load_diffusion(locate(config.checkpoint)).to(resolve_device(config.device))
+    model = load_diffusion(locate(config.model)).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
     _check_heeded(config)
-    test = load_test(config.data)
+    test = DatasetSplits(config.data).test_or_val
     n = config.num_images
     request = _check(config, model, test, labels)
     images = test.images[:n]
     # The usual classes are the images' own.
     classes = test.labels[:n] if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
-    name = f"{folders.model_name(Path(config.checkpoint))}-{config.task}"
+    name = f"{folders.model_name(Path(config.model))}-{config.task}"
     folder = folders.prepare(config.run, "sample", name)
     folders.record_config(config, folder)
     if config.task == "likelihood":
         return _likelihood(config, model, images, classes, folder)
     columns = n
     if config.task == "noise":
-        rows = forward_process(model, images, config.shares, config.seed)
+        rows = forward_process(model, images, config.strengths, config.seed)
     elif config.task == "reconstruct":
-        again = reconstruct(model, images, config.shares, classes, **request.settings())
+        again = reconstruct(model, images, config.strengths, classes, **request.settings())
         rows = torch.cat([images[None], again])
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
@@ -77,15 +77,15 @@ def edit_images(config: SampleStage) -> Path:
     picture = rows.transpose(0, 1) if config.task == "interpolate" else rows
     save_grid(picture.flatten(0, 1), folder / "grid.png", columns=columns)
     if config.strip:
-        shares = torch.linspace(0.0, 1.0, config.strip).tolist()
-        write_strip(list(forward_process(model, images, shares, config.seed)), folder / "strip.png", config.strip)
+        strengths = torch.linspace(0.0, 1.0, config.strip).tolist()
+        write_strip(list(forward_process(model, images, strengths, config.seed)), folder / "strip.png", config.strip)
     if config.gif:
         write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
     print(folder)
     return folder
 
 
-def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: int | list[int] | None) -> Request:
+def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, labels: int | list[int] | None) -> Request:
     """The request, checked with everything else that can be wrong. Raises ValueError before a folder is touched."""
     n = config.num_images
     if not 1 <= n <= len(test):
@@ -97,7 +97,7 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageSet, labels: i
             raise ConfigError(f"--{option} belongs to the task sample, not to {config.task}")
     if config.strip and config.task != "noise":
         raise ConfigError(f"--strip belongs to the tasks sample and noise, not to {config.task}")
-    check_shares(config.shares)
+    check_strengths(config.strengths)
     if config.frames < 2:
         raise ConfigError(f"--frames must be at least 2, the ends of the way, not {config.frames}")
     if config.resamples < 1:

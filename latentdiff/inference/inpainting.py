@@ -66,6 +66,6 @@ def inpaint(
             x = torch.where(unknown, state.x, kept)
             if turn + 1 < last_time:
                 ratio = float(pair.alpha[0] / pair.alpha[1])
-                again = math.sqrt(float(Transitions.between(pair).large))
+                again = math.sqrt(float(Transitions.between(pair).beta))
                 x = ratio * x + again * noise()
     return torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())

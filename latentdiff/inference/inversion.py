@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
 from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
@@ -59,16 +59,16 @@ def interpolate(
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])
 
 
-def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) -> Levels:
+def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) -> NoiseLevels:
     """Finite levels from the noisiest to ``least``, even in the 7th root of the noise (Karras et al. 2022)."""
     schedule = model.schedule
-    high = float(schedule.levels(torch.tensor([schedule.last], dtype=torch.float64)).ratio[0])
+    high = float(schedule.levels(torch.tensor([schedule.last], dtype=torch.float64)).karras_sigma[0])
     # Beyond a few hundred to one an image is gone for fp32 as well.
     roots = torch.linspace(min(high, 200.0) ** (1 / 7), least ** (1 / 7), steps + 1, dtype=torch.float64)
     return schedule.at(roots**7)
 
 
-def _walk(model: DiffusionModel, request: Request, labels: Labels, levels: Levels, x: Tensor):
+def _walk(model: DiffusionModel, request: Request, labels: Labels, levels: NoiseLevels, x: Tensor):
     return model.states(request, _classes(model, labels, len(x)), _noise(model, request.seed, len(x)), levels, x)
 
 

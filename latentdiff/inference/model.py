@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import checkpoint
+from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
 from latentdiff.config import DiffusionConfig, NetworkConfig, SamplingConfig, plain, rebuild
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser
 from latentdiff.diffusion.noise import ImageNoise
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
@@ -59,7 +60,7 @@ class Request(SamplingConfig):
         return {name: value for name, value in given.items() if value is not None}
 
 
-class DiffusionModel:
+class DiffusionModel(TrainedModel):
     """A trained denoiser with its codec and schedule.
 
     Args:
@@ -79,9 +80,11 @@ class DiffusionModel:
         class_names: Sequence[str] = (),
         header: dict[str, Any] | None = None,
     ):
+        super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
+        self.provenance = self.header.get("provenance", {})
         self._guides: dict[str, ConditionedNetwork] = {}
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
 
@@ -167,12 +170,12 @@ class DiffusionModel:
         noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
         return noise() * float(self.levels(request).sigma[0]), noise
 
-    def levels(self, request: Request) -> Levels:
+    def levels(self, request: Request) -> NoiseLevels:
         """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
         return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
-        self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: Levels, x: Tensor
+        self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: NoiseLevels, x: Tensor
     ) -> Iterator[State]:
         """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
 
@@ -255,8 +258,16 @@ class DiffusionModel:
             raise ConfigError(f"labels must be from 0 to {count - 1}: {names}")
         return resolved
 
-    def save(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype | None = None) -> None:
-        """Write the model with its codec as one self-contained file."""
+    def save(
+        self, path: Path | str, provenance: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """Write the model with its codec as one self-contained file, for :func:`~latentdiff.load`.
+
+        Args:
+            path: Where to, such as ``dress.safetensors``; replaced atomically.
+            provenance: The record of its training. Default: its own.
+            dtype: Store kernels and matrices in this type; ``torch.bfloat16`` halves the file.
+        """
         codec = self.codec if isinstance(self.codec, AutoencoderCodec) else None
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if codec:
@@ -267,9 +278,9 @@ class DiffusionModel:
             "network": plain(self.network_config),
             "diffusion": plain(self.diffusion),
             "class_names": list(self.class_names),
-            "provenance": provenance,
+            "provenance": self.provenance if provenance is None else provenance,
         }
-        checkpoint.save(path, "diffusion", tensors, header, dtype)
+        checkpoint.save(Path(path), "diffusion", tensors, header, dtype)
 
 
 def _shared(settings: SamplingConfig) -> dict[str, Any]:
@@ -282,7 +293,7 @@ def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
         return "exploding", config.target, config.sigma_data
     schedule = build_schedule(config)
     # Processes of equal levels are one, whatever their names.
-    ratios = schedule.levels(torch.linspace(0.0, schedule.last, 17, dtype=torch.float64)).ratio
+    ratios = schedule.levels(torch.linspace(0.0, schedule.last, 17, dtype=torch.float64)).karras_sigma
     return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
 
 
@@ -305,7 +316,9 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     outputs = channels * (2 if diffusion.learn_variance else 1)
     network = build_network(channels, len(header["class_names"]), config, outputs)
     checkpoint.load_weights(network, parts["network"], str(path))
-    return DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+    model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+    model.path = Path(path)
+    return model
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:

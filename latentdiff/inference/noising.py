@@ -8,27 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.noise_levels import Levels, add_noise
+from latentdiff.diffusion.noise_levels import NoiseLevels, add_noise
 from latentdiff.errors import ConfigError
 from latentdiff.inference.model import DiffusionModel, Request
 from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
 
 
-def forward_process(model: DiffusionModel, images: Tensor, shares: Sequence[float], seed: int = 0) -> Tensor:
+def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[float], seed: int = 0) -> Tensor:
     """Images with more and more noise, decoded: what the training of ``model`` starts from.
 
     Args:
         model: Whose process and codec.
         images: uint8 [n, c, h, w].
-        shares: Positions on the schedule, 0 (clean) to 1 (its last level).
-        seed: Image i's noise depends on (seed, i), and is the same at every share.
+        strengths: Positions on the schedule, 0 (clean) to 1 (its last level).
+        seed: Image i's noise depends on (seed, i), and is the same at every strength.
 
-    Returns: uint8 [len(shares), n, c, h, w].
+    Returns: uint8 [len(strengths), n, c, h, w].
     """
-    check_shares(shares)
+    check_strengths(strengths)
     latents = _latents(model, images)
     noise = _noise(model, seed, len(images))()
-    return torch.stack([model.codec.decode(_noised(model, latents, noise, share)).cpu() for share in shares])
+    return torch.stack([model.codec.decode(_noised(model, latents, noise, strength)).cpu() for strength in strengths])
 
 
 def reverse_process(
@@ -58,54 +58,54 @@ def reverse_process(
     return torch.cat(batches, dim=1)
 
 
-def check_shares(shares: Sequence[float]) -> None:
-    """Raise ValueError for shares of noise that there cannot be."""
-    for share in shares:
-        if not 0.0 <= share <= 1.0:
-            raise ConfigError(f"a share of noise must be from 0 to 1, not {share}")
+def check_strengths(strengths: Sequence[float]) -> None:
+    """Raise ValueError for strengths of noise that there cannot be."""
+    for strength in strengths:
+        if not 0.0 <= strength <= 1.0:
+            raise ConfigError(f"a strength must be from 0 to 1, not {strength}")
 
 
 def reconstruct(
-    model: DiffusionModel, images: Tensor, shares: Sequence[float], labels: Labels = None, **settings: Any
+    model: DiffusionModel, images: Tensor, strengths: Sequence[float], labels: Labels = None, **settings: Any
 ) -> Tensor:
-    """Noise images up to each share of the schedule and denoise them back: what the model keeps of an image, and what
-    it makes up (SDEdit: Meng et al. 2022).
+    """Noise images to each strength and denoise them back: what the model keeps of an image, and what it makes up
+    (SDEdit: Meng et al. 2022).
 
     Args:
-        model, images, shares: As in :func:`forward_process`.
+        model, images, strengths: As in :func:`forward_process`.
         labels: One class for all, one for each, or None: without a class where the model was trained so.
         settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`; ``steps`` are those from pure
-            noise, of which a smaller share takes fewer.
+            noise, of which a smaller strength takes fewer.
 
-    Returns: uint8 [len(shares), n, c, h, w].
+    Returns: uint8 [len(strengths), n, c, h, w].
     """
-    check_shares(shares)
+    check_strengths(strengths)
     request = _request(model, len(images), labels, settings)
     latents, classes = _latents(model, images), _classes(model, labels, len(images))
     results = []
-    for share in shares:
+    for strength in strengths:
         noise = _noise(model, request.seed, len(images))
-        x = _noised(model, latents, noise(), share)
-        if share > 0.0:
-            *_, last = model.states(request, classes, noise, _levels_from(model, request, share), x)
+        x = _noised(model, latents, noise(), strength)
+        if strength > 0.0:
+            *_, last = model.states(request, classes, noise, _levels_from(model, request, strength), x)
             x = last.x
         results.append(model.codec.decode(x).cpu())
     return torch.stack(results)
 
 
-def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, share: float) -> Tensor:
-    if share == 0.0:
+def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, strength: float) -> Tensor:
+    if strength == 0.0:
         return latents
-    return add_noise(latents, noise, _level(model, share))
+    return add_noise(latents, noise, _level(model, strength))
 
 
-def _level(model: DiffusionModel, share: float) -> Levels:
-    """The level at a share of the schedule, [1]."""
-    return model.schedule.levels(torch.tensor([share * model.schedule.last], dtype=torch.float64).round(decimals=6))
+def _level(model: DiffusionModel, strength: float) -> NoiseLevels:
+    """The level at a strength of the schedule, [1]."""
+    return model.schedule.levels(torch.tensor([strength * model.schedule.last], dtype=torch.float64).round(decimals=6))
 
 
-def _levels_from(model: DiffusionModel, request: Request, share: float) -> Levels:
-    """The request's levels below a share of the schedule, and that share itself first."""
-    start, levels = _level(model, share), model.levels(request)
-    below = levels[levels.ratio < float(start.ratio[0])]
+def _levels_from(model: DiffusionModel, request: Request, strength: float) -> NoiseLevels:
+    """The request's levels below a strength of the schedule, and that strength itself first."""
+    start, levels = _level(model, strength), model.levels(request)
+    below = levels[levels.karras_sigma < float(start.karras_sigma[0])]
     return start.followed_by(below)

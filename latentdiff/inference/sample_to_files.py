@@ -28,7 +28,7 @@ STEPS = 20
 def sample_to_files(config: SampleStage) -> Path:
     """Sample as ``config`` says and return the folder that holds the images."""
     device = resolve_device(config.device)
-    model = load_diffusion(locate(config.checkpoint)).to(device)
+    model = load_diffusion(locate(config.model)).to(device)
     labels = parse_labels(config.labels, model.class_names)
     if config.strip and config.strip < 2:
         raise ConfigError(f"--strip must be at least 2, noise and image, or 0 to leave it out, not {config.strip}")
@@ -36,7 +36,7 @@ def sample_to_files(config: SampleStage) -> Path:
     request = Request.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)
-    name = folders.model_name(Path(config.checkpoint))
+    name = folders.model_name(Path(config.model))
     if distributed.is_main_process():
         folder = folders.prepare(config.run, "sample", name)
         folders.record_config(config, folder)
@@ -55,7 +55,7 @@ def sample_to_files(config: SampleStage) -> Path:
             chunks.append(model.codec.decode(state.x).cpu())
     images = distributed.gather(torch.cat(chunks))
     if not distributed.is_main_process():
-        return folders.path_of(config.run, "sample", name)
+        return config.run.path("sample", name)
     print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")
     columns = config.columns or math.ceil(math.sqrt(len(images)))
     save_grid(images, folder / "grid.png", columns)

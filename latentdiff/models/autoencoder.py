@@ -161,7 +161,7 @@ class Autoencoder(nn.Module):
         return self.decoder(z).float()
 
 
-def draw(moments: Tensor, noise: Tensor) -> Tensor:
+def draw_posterior(moments: Tensor, noise: Tensor) -> Tensor:
     """A draw from the posterior: mean + std * noise, by the reparameterisation of Kingma and Welling 2014."""
     mean, logvar = moments.chunk(2, dim=1)
     return mean + torch.exp(0.5 * logvar) * noise

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-from latentdiff.checkpoint import file_sha256, load_weights
+from latentdiff.checkpoint import load_weights
 from latentdiff.data.network import answers
 from latentdiff.errors import CheckpointError
+from latentdiff.files import file_sha256
 
 LPIPS_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
 

@@ -62,8 +62,8 @@ def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", f
 def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
     """Each diffusion model's loss against the images seen: in training a line, of held-out images a dashed one.
 
-    Levels differ with the space and the weighting; a dashed line that turns upwards means overfitting. None without a
-    history.
+    Their level differs with the space and the weighting; a dashed line that turns upwards means overfitting. None
+    without a history.
     """
     lines = []
     for evaluation, hue in hued(evaluations):

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from latentdiff import __version__
-from latentdiff.checkpoint import write_atomically
+from latentdiff.files import write_atomically
 from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs, draw_sizes, short_name
 from latentdiff.report.formats import by, percent
 from latentdiff.report.page import templates

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from latentdiff.report.evaluation import Evaluation
 
-SAMPLERS = ("python", "-m", "latentdiff.stages.samplers", "--checkpoint")
-EVALUATE = ("python", "-m", "latentdiff.stages.evaluate", "--checkpoint")
+SAMPLERS = ("python", "-m", "latentdiff.stages.samplers", "--model")
+EVALUATE = ("python", "-m", "latentdiff.stages.evaluate", "--model")
 # What stands for a file that is not known here.
 FILE = "FILE"
 BASELINES = {
@@ -87,7 +87,7 @@ def lacking_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
 
 def _file(evaluation: Evaluation) -> str:
     """The model's file as it was typed, else by its bare name, else what stands for it."""
-    return _options(evaluation).get("checkpoint") or evaluation.get("model", "path") or FILE
+    return _options(evaluation).get("model") or evaluation.get("model", "path") or FILE
 
 
 def _real_images(evaluation: Evaluation, *more: str) -> list[str]:

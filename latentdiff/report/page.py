@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
-from latentdiff.checkpoint import write_atomically
+from latentdiff.files import write_atomically
 from latentdiff.report import curves
 from latentdiff.report.class_figure import per_class
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order

@@ -5,36 +5,12 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, legend_columns, panels, rendered, style
 
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
-CHUNK = 1000  # Images that are counted at a time.
 # A peak this many times higher than nine tenths of the curve leaves nothing of it to be seen but on a log scale.
 PEAK = 10
-
-
-def pixel_density(images: Tensor) -> np.ndarray:
-    """uint8 [n, c, h, w] -> fp64 [c, 256]: the share of a channel's pixels that have each value; rows sum to 1."""
-    counts = np.zeros((images.shape[1], 256), np.int64)
-    for chunk in images.split(CHUNK):
-        for channel, values in enumerate(chunk.cpu().numpy().transpose(1, 0, 2, 3)):
-            counts[channel] += np.bincount(values.ravel(), minlength=256)
-    return counts / counts.sum(1, keepdims=True)
-
-
-def density_moments(density: np.ndarray) -> dict[str, list[float]]:
-    """Of each channel of a density [c, 256]: ``mean`` and ``std`` in [0, 1], and the shares of 0 and of 255."""
-    values = np.arange(256) / 255
-    mean = density @ values
-    std = np.sqrt((density * (values - mean[:, None]) ** 2).sum(1))
-    return {
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "share_of_0": density[:, 0].tolist(),
-        "share_of_255": density[:, -1].tolist(),
-    }
 
 
 def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light", format: Format = "svg") -> bytes:

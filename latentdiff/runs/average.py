@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff import checkpoint
-from latentdiff.checkpoint import file_sha256
 from latentdiff.config.model_stages import AverageStage
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
+from latentdiff.files import file_sha256
 
 
 def average_models(config: AverageStage, command: str = "") -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentdiff.config import DataConfig
+from latentdiff.config.run import default_folder
 from latentdiff.errors import CheckpointError
 from latentdiff.resources import locate
-from latentdiff.runs.folder import default_folder
 
 
 def find_autoencoder(setting: str, data: DataConfig) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from latentdiff.config import RunConfig, plain
 from latentdiff.errors import FolderError
 from latentdiff.runs import lock
 
-WORKBENCH = Path("stages")
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
 MARK = ".latentdiff"
 # Settings that a resumed run may change: how long it goes on, and what a table of samplers is to hold.
@@ -33,24 +33,14 @@ BUDGET = (
 )
 
 
-def default_folder(stage: str, name: str) -> Path:
-    """Where a run goes, and where a later stage looks for it, unless told otherwise."""
-    return WORKBENCH / stage / name
-
-
 def model_name(path: Path) -> str:
     """What a model is called by its file: the file's name, or for a run's ``model.safetensors`` the run's."""
     return path.resolve().parent.name if path.stem == "model" else path.stem
 
 
-def path_of(run: RunConfig, stage: str, name: str) -> Path:
-    """The run's folder, untouched."""
-    return Path(run.folder) if run.folder else default_folder(stage, name)
-
-
-def goes_on(run: RunConfig, stage: str, name: str) -> bool:
+def will_resume(run: RunConfig) -> bool:
     """Whether the run will continue from a checkpoint of its own."""
-    return run.resume and (path_of(run, stage, name) / "last.ckpt").is_file()
+    return run.resume and run.folder is not None and (Path(run.folder) / "last.ckpt").is_file()
 
 
 def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
@@ -58,7 +48,7 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
 
     Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all.
     """
-    folder = path_of(run, stage, name)
+    folder = run.path(stage, name)
     if run.resume and not resumable:
         raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite")
     if run.resume and run.overwrite:
@@ -76,7 +66,7 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
         raise FolderError(
             f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
         )
-    if folder.is_dir() and lock.taken(folder):
+    if folder.is_dir() and lock.is_held(folder):
         raise FolderError(f"a run is writing into {folder} just now: let it end, or end it, and try again")
     return folder
 
@@ -116,17 +106,28 @@ def record_config(config: Any, folder: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def prepare_once(config: Any, stage: str, name: str) -> Path:
-    """:func:`prepare` and :func:`record_config` for a training run, by the first of its processes alone.
+@contextmanager
+def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | None]:
+    """The folder of a training run, made ready and held until the run ends; None where none was named.
 
-    The folder is this run's until what :func:`~latentdiff.runs.lock.released_after` wraps has ended.
+    The first of several processes makes it ready, and records the settings in it.
+
+    Args:
+        settings: The stage's settings.
+        stage, name: What messages call the run.
+
+    Raises :class:`~latentdiff.errors.FolderError` as :func:`prepare` and :func:`record_config` do.
     """
-    if distributed.is_main_process():
-        folder = prepare(config.run, stage, name, resumable=True)
-        lock.take(folder)
-        record_config(config, folder)
-    distributed.barrier()
-    return path_of(config.run, stage, name)
+    if settings.run.folder is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        if distributed.is_main_process():
+            folder = prepare(settings.run, stage, name, resumable=True)
+            stack.enter_context(lock.hold(folder))
+            record_config(settings, folder)
+        distributed.barrier()
+        yield settings.run.path(stage, name)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

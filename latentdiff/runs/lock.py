@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks: there nothing is ever found to be taken.
     fcntl = None
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-_held: list[int] = []
 
-
-def taken(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Whether a run, of whichever process, is writing into ``folder``."""
     try:
-        opened = _lock(folder)
+        descriptor = _lock(folder)
     except BlockingIOError:
         return True
-    if opened is not None:
-        os.close(opened)
+    if descriptor is not None:
+        os.close(descriptor)
     return False
 
 
-def take(folder: Path) -> None:
-    """Hold ``folder`` until :func:`released_after` lets go or this process ends, however it ends.
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` while the block runs, or until this process ends, however it ends.
 
     Raises BlockingIOError where a run holds it already.
     """
-    if (opened := _lock(folder)) is not None:
-        _held.append(opened)
-
-
-def released_after(function: Function) -> Function:
-    """``function``, letting go of the folders that were taken in it when it ends."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        before = len(_held)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            while len(_held) > before:
-                os.close(_held.pop())
-
-    return wrapped  # type: ignore[return-value]
+    descriptor = _lock(folder)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _lock(folder: Path) -> int | None:
     """An open file that holds ``folder`` until it is closed; None where the file system knows no locks."""
     if fcntl is None:
         return None
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(opened)
+        os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise
         return None
-    return opened
+    return descriptor

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from latentdiff.checkpoint import write_atomically
+from latentdiff.files import write_atomically
 from latentdiff.report.evaluation import Evaluation, read_evaluation
 from latentdiff.report.formats import setting
 from latentdiff.report.grids import MIN_SIDE, PADDING
@@ -72,8 +72,8 @@ def card(
         rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
     codec = (header.get("codec") or {}).get("autoencoder", {})
     if codec.get("smooth_colours"):
-        rows["Colours"] = "smoothed as they are decoded (`model.smooth_colours`)"
-        if header["kind"] == "autoencoder" and not made["config"]["model"].get("smooth_colours"):
+        rows["Colours"] = "smoothed as they are decoded (`network.smooth_colours`)"
+        if header["kind"] == "autoencoder" and not made["config"]["network"].get("smooth_colours"):
             rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
     lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]

@@ -14,6 +14,7 @@ from latentdiff import checkpoint
 from latentdiff.config import AutoencoderConfig, rebuild
 from latentdiff.config.model_stages import ReleaseStage
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
+from latentdiff.files import file_sha256, write_atomically
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import locate
 from latentdiff.runs.model_card import TITLES, card, write_samples
@@ -51,7 +52,7 @@ def release_model(config: ReleaseStage) -> Path:
     try:
         checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
         for folder, values in zip(measured, evaluations, strict=True):
-            if (values["model"] or {}).get("sha256") != checkpoint.file_sha256(waiting):
+            if (values["model"] or {}).get("sha256") != file_sha256(waiting):
                 raise ConfigError(f"{folder} measured another file than {target}: evaluate the released file")
             check_guide(folder, values["sampling"] or {})
         sharing = dependants(target) if kind == "autoencoder" else []
@@ -61,7 +62,7 @@ def release_model(config: ReleaseStage) -> Path:
     samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
     text = card(target, header, numbers, evaluations, config.licence, samples)
-    checkpoint.write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
+    write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
     print(target)
     for name in sharing:
         print(f"{name} decodes with the file that was replaced: release it again from its run, or from copies of both")
@@ -70,7 +71,7 @@ def release_model(config: ReleaseStage) -> Path:
 
 def check_guide(folder: str, sampling: dict[str, Any]) -> None:
     """Raise ValueError where the guide that an evaluation was made with is not there any more as it was."""
-    if sampling.get("guide") and checkpoint.file_sha256(locate(sampling["guide"])) != sampling.get("guide_sha256"):
+    if sampling.get("guide") and file_sha256(locate(sampling["guide"])) != sampling.get("guide_sha256"):
         raise ConfigError(f"{folder} was guided by another file than {sampling['guide']} is now: evaluate again")
 
 
@@ -78,7 +79,7 @@ def dependants(autoencoder: Path) -> list[Path]:
     """The released models in its folder that decode with this autoencoder's file as it is now."""
     if not autoencoder.is_file():
         return []
-    found, digest = [], checkpoint.file_sha256(autoencoder)
+    found, digest = [], file_sha256(autoencoder)
     for path in sorted(autoencoder.parent.glob("*.safetensors")):
         try:
             named = checkpoint.read_header(path).get("codec_file")
@@ -160,7 +161,7 @@ def with_decoder(
         **header["provenance"],
         "stage_one_seconds": made["seconds"],
         "stage_one_device": made.get("device"),
-        "stage_one_sha256": checkpoint.file_sha256(autoencoder),
+        "stage_one_sha256": file_sha256(autoencoder),
         "decoder": {"images_seen": made["images_seen"], "command": made["command"]},
     }
     network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
@@ -181,7 +182,7 @@ def without_codec(
     _, weights = checkpoint.read(autoencoder, kind="autoencoder")
     if own.keys() != weights.keys() or not all(_equal_when_released(own[name], weights[name]) for name in own):
         raise CheckpointError(f"{autoencoder} is not the autoencoder in the model: release that one first")
-    named = {"name": autoencoder.name, "sha256": checkpoint.file_sha256(autoencoder)}
+    named = {"name": autoencoder.name, "sha256": file_sha256(autoencoder)}
     network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
     return {**header, "codec_file": named}, network
 

@@ -12,9 +12,17 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse(AutoencoderStage, argv)
     if start_processes("autoencoder", argv, settings.trainer.devices, settings.trainer.num_nodes, "trainer."):
         return
-    from latentdiff.training.train_autoencoder import train_autoencoder  # torch: --help does not wait for it
+    from latentdiff.data import load_dataset  # torch: --help does not wait for it
+    from latentdiff.training.train_autoencoder import train_autoencoder
 
-    train_autoencoder(settings, command("autoencoder", argv))
+    train_autoencoder(
+        load_dataset(settings.data),
+        folder=settings.run.path("autoencoder", f"{settings.data.name}-{settings.name}"),
+        resume=settings.run.resume,
+        overwrite=settings.run.overwrite,
+        command=command("autoencoder", argv),
+        **settings.keywords("data", "run"),
+    )
 
 
 if __name__ == "__main__":

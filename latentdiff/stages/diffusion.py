@@ -12,9 +12,17 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse(DiffusionStage, argv)
     if start_processes("diffusion", argv, settings.trainer.devices, settings.trainer.num_nodes, "trainer."):
         return
-    from latentdiff.training.train_diffusion import train_diffusion  # torch: --help does not wait for it
+    from latentdiff.data import load_dataset  # torch: --help does not wait for it
+    from latentdiff.training.train_diffusion import train_diffusion
 
-    train_diffusion(settings, command("diffusion", argv))
+    train_diffusion(
+        load_dataset(settings.data),
+        folder=settings.run.path("diffusion", f"{settings.data.name}-{settings.name}"),
+        resume=settings.run.resume,
+        overwrite=settings.run.overwrite,
+        command=command("diffusion", argv),
+        **settings.keywords("data", "run"),
+    )
 
 
 if __name__ == "__main__":

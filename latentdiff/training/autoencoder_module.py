@@ -1,11 +1,10 @@
-"""Stage one's trainer: reconstruction + KL + perceptual + adversarial loss."""
+"""Stage one's training step: reconstruction + KL + perceptual + adversarial loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,27 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.psnr_ssim import fidelity
-from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.autoencoder import Autoencoder, draw_posterior, kl_per_dim
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.models.feature_discriminator import FeatureDiscriminator
 from latentdiff.models.lpips import Perceptual
-from latentdiff.training.base_module import StageModule, adamw
+from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
-from latentdiff.training.perceptual_loss import Felt, discriminator_loss, felt_gradient, norm_ratios, observe
+from latentdiff.training.perceptual_loss import (
+    PerceptualFeatures,
+    feature_discriminator_loss,
+    norm_ratios,
+    observe_scale,
+    perceptual_gradient,
+)
+
+
+class GeneratorOutput(NamedTuple):
+    """What the discriminators learn from: reconstructions [b, c, h, w], and the LPIPS trunk's features of them."""
+
+    image: Tensor
+    features: PerceptualFeatures | None
 
 
 class AutoencoderModule(StageModule):
@@ -59,12 +71,20 @@ class AutoencoderModule(StageModule):
             raise ConfigError("feature_adversarial_weight is for features that LPIPS finds: set perceptual_weight too")
         if loss.feature_adversarial_weight and perceptual is not None:
             self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
-        self.partial = True  # the generator's and the discriminator's backward passes
+        self.has_unused_parameters = True  # the generator's and the discriminator's backward passes
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
 
+    def describe(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        image, latent = ("x".join(map(str, shape)) for shape in (self.network.image_shape, self.network.latent_shape))
+        return (
+            f"autoencoder: {parameters:,} parameters, {image} -> {latent}, {self.network.compression:.1f}x fewer "
+            "numbers"
+        )
+
     @property
-    def shards(self) -> list[nn.Module]:
+    def sharded_parts(self) -> list[nn.Module]:
         return [self.network.encoder, self.network.decoder]
 
     def on_fit_start(self) -> None:
@@ -89,119 +109,117 @@ class AutoencoderModule(StageModule):
         settings = self.settings
         own = [*self.network.parameters(), self.log_variance]
         optimizers = [adamw(own, settings.lr, settings.betas, settings.weight_decay)]
-        if judges := self._judges_parameters():
+        if parameters := self._discriminator_parameters():
             # Low momentum is what adversarial training is stable with (Radford et al. 2016; LDM uses the same).
-            optimizers.append(adamw(judges, self.loss.discriminator_lr, (0.5, 0.9), 0.0))
+            optimizers.append(adamw(parameters, self.loss.discriminator_lr, (0.5, 0.9), 0.0))
         return optimizers
 
-    def _judges_parameters(self) -> list[nn.Parameter]:
-        judges = [judge for judge in (self.discriminator, self.feature_discriminator) if judge is not None]
-        return [parameter for judge in judges for parameter in judge.parameters()]
+    def _discriminator_parameters(self) -> list[nn.Parameter]:
+        discriminators = [net for net in (self.discriminator, self.feature_discriminator) if net is not None]
+        return [parameter for net in discriminators for parameter in net.parameters()]
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        optimizer, *others = self._optimizers()
-        x, draws = to_float(batch[0]), self.draws()
-        noise = draws(torch.randn, *self.network.latent_shape)
-        seen = degrade(x, self.loss.degradation, self.loss.degradation_strength, draws)
-        felt = self._felt_weights()
-        judges = self._judges_parameters()
-        start, warmup = self.loss.adversarial_start, self.loss.discriminator_warmup
-        adversarial = bool(judges) and self.images_seen >= start
-        judged = bool(judges) and self.images_seen >= start - warmup
-        dither = self._dither(draws)
-        losses: dict[str, Tensor] = {}
-        images: list[Tensor] = []
-        features: list[Felt] = []
+        """One step on uint8 images: first the autoencoder, then the discriminators that judged it."""
+        x, draw = to_float(batch[0]), self.batch_random()
+        noise = draw(torch.randn, *self.network.latent_shape)
+        inputs = degrade(x, self.loss.degradation, self.loss.degradation_strength, draw)
+        perceptual_weights = self._perceptual_weights()
+        dither = self._dither(draw)
+        adversarial, learns = self._adversarial_phase()
 
-        def add(values: dict[str, Tensor], weight: float) -> None:
-            for name, value in values.items():
-                losses[name] = losses.get(name, 0.0) + weight * value.detach()
+        # The autoencoder goes down the gradient of reconstruction + KL + perceptual + adversarial loss.
+        def generator_loss(part: slice) -> MicroBatch:
+            return self._generator_loss(
+                x[part], inputs[part], noise[part], perceptual_weights[part], dither[part] if adversarial else None
+            )
 
-        def generator_parts() -> Iterator[Tensor]:
-            for part in self.parts(len(x)):
-                weight = len(x[part]) / len(x)
-                loss, image, found, values = self._surrogate(
-                    x[part], seen[part], noise[part], felt[part], dither[part] if adversarial else None
-                )
-                images.append(image)
-                if judged and self.feature_discriminator is not None:
-                    features.append(found)
-                add(values, weight)
-                yield weight * loss
+        optimizer, *discriminator_optimizers = self._optimizers()
+        losses, results = self.optimise(optimizer, self._generator_parameters(), [generator_loss], len(x))
 
-        def discriminator_parts() -> Iterator[Tensor]:
-            for part, image in zip(self.parts(len(x)), images, strict=True):
-                weight = len(image) / len(x)
-                both = torch.cat([x[part] - dither[part], image + dither[part]])
-                real, fake = self._judge(both).chunk(2)
-                loss = hinge_discriminator_loss(real, fake)
-                add({"discriminator": loss}, weight)
-                yield weight * loss
+        # The discriminators learn to tell the originals from these reconstructions.
+        if learns:
+            starts = [part.start for part in self.micro_batches(len(x))]
+            outputs = {start: result.outputs for start, result in zip(starts, results, strict=True)}
+            losses |= self._train_discriminators(discriminator_optimizers[0], x, dither, outputs)
 
-        def feature_discriminator_parts() -> Iterator[Tensor]:
-            observe(self.feature_discriminator, features)
-            for part, found in zip(self.parts(len(x)), features, strict=True):
-                weight = len(x[part]) / len(x)
-                loss = discriminator_loss(self.feature_discriminator, found)
-                add({"feature_discriminator": loss}, weight)
-                yield weight * loss
-
-        trained = self.network.decoder if self.loss.frozen_encoder else self.network
-        own = list(trained.parameters())
-        own += [self.log_variance] if self.log_variance.requires_grad else []
-        self.optimise(optimizer, generator_parts(), own)
-        if judged:
-            own_parts = discriminator_parts() if self.discriminator is not None else ()
-            feature_parts = feature_discriminator_parts() if self.feature_discriminator is not None else ()
-            self.optimise(others[0], chain(own_parts, feature_parts), judges)
-        self.ema.update(self.network, self.weights_age, self.settings.batch_size)
+        # The average of the weights, which is what is used afterwards, follows.
+        self.ema.update(self.network, self.total_images_seen, self.settings.batch_size)
         return losses
 
-    def _dither(self, draws: Callable[..., Tensor]) -> Tensor:
+    def _adversarial_phase(self) -> tuple[bool, bool]:
+        """Whether the discriminators' judgement counts for the autoencoder in this step, and whether they learn."""
+        start, present = self.loss.adversarial_start, bool(self._discriminator_parameters())
+        return (
+            present and self.images_seen >= start,
+            present and self.images_seen >= start - self.loss.discriminator_warmup,
+        )
+
+    def _generator_parameters(self) -> list[nn.Parameter]:
+        trained = self.network.decoder if self.loss.frozen_encoder else self.network
+        own = list(trained.parameters())
+        return own + ([self.log_variance] if self.log_variance.requires_grad else [])
+
+    def _train_discriminators(
+        self, optimizer: Any, x: Tensor, dither: Tensor, outputs: dict[int, GeneratorOutput]
+    ) -> dict[str, Tensor]:
+        """One step of both discriminators on the originals and their reconstructions; their losses."""
+
+        def of_images(part: slice) -> MicroBatch:
+            image = outputs[part.start].image
+            real, fake = self._logits(torch.cat([x[part] - dither[part], image + dither[part]])).chunk(2)
+            loss = hinge_discriminator_loss(real, fake)
+            return MicroBatch(loss, {"discriminator": loss})
+
+        def of_features(part: slice) -> MicroBatch:
+            loss = feature_discriminator_loss(self.feature_discriminator, outputs[part.start].features)
+            return MicroBatch(loss, {"feature_discriminator": loss})
+
+        loss_functions = [of_images] if self.discriminator is not None else []
+        if self.feature_discriminator is not None:
+            observe_scale(self.feature_discriminator, [output.features for output in outputs.values()])
+            loss_functions.append(of_features)
+        return self.optimise(optimizer, self._discriminator_parameters(), loss_functions, len(x))[0]
+
+    def _dither(self, draw: Callable[..., Tensor]) -> Tensor:
         """What is added to the images before the discriminator: up to half a grey level, where it is shown fine detail.
 
-        Else it could tell a photograph by its 256 levels, and a reconstruction by its having more.
+        Without it the discriminator could tell a photograph by its 256 levels, and a reconstruction by having more.
         """
         if not self.loss.discriminator_bands:
-            return torch.zeros(self.settings.batch_size, 1, 1, 1, device=self.device)[self.share]
-        return (2.0 * draws(torch.rand, *self.network.image_shape) - 1.0) / 255.0
+            return torch.zeros(self.settings.batch_size, 1, 1, 1, device=self.device)[self.local_slice]
+        return (2.0 * draw(torch.rand, *self.network.image_shape) - 1.0) / 255.0
 
-    def _judge(self, images: Tensor) -> Tensor:
-        """The discriminator's logits, its strides' grid at another of sixteen places in each step where it sees bands.
-
-        Else its gradient would draw that grid into their fine detail.
-        """
+    def _logits(self, images: Tensor) -> Tensor:
+        """The discriminator's logits. Where it sees bands, its strides' grid moves to another of sixteen places in each
+        step: else its gradient would draw that grid into the images' fine detail."""
         step = self.images_seen // self.settings.batch_size
         return self.discriminator(images, (step % 4, step // 4 % 4) if self.loss.discriminator_bands else None).float()
 
-    def _felt_weights(self) -> Tensor:
+    def _perceptual_weights(self) -> Tensor:
         """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
 
-        Those that are not are spread evenly over it, so that every process and every part has its share.
+        The images that count are spread evenly over the batch, so that every process and every part has its share.
         """
         ends = torch.arange(self.settings.batch_size + 1) * self.loss.perceptual_share
-        felt = (ends.floor().diff() > 0).float()
-        felt[0] = felt[0] if felt.any() else 1.0
-        return (felt / felt.mean())[self.share].to(self.device)
+        counts = (ends.floor().diff() > 0).float()
+        counts[0] = counts[0] if counts.any() else 1.0
+        return (counts / counts.mean())[self.local_slice].to(self.device)
 
-    def _surrogate(
-        self, x: Tensor, seen: Tensor, noise: Tensor, felt: Tensor, dither: Tensor | None
-    ) -> tuple[Tensor, Tensor, Felt | None, dict[str, Tensor]]:
-        """What to go backward through for images x, their reconstructions (detached), what the LPIPS trunk found in
-        some of both, and the losses one by one.
+    def _generator_loss(
+        self, x: Tensor, inputs: Tensor, noise: Tensor, perceptual_weights: Tensor, dither: Tensor | None
+    ) -> MicroBatch:
+        """The autoencoder's loss for images x, which it sees as ``inputs``. Without a dither no discriminator counts.
 
-        Without a dither no discriminator counts.
-
-        The image losses are differentiated down to the image alone, each once; their weighted sum then goes through
-        the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
+        The image losses are differentiated down to the image alone, each once. The gradient of their weighted sum then
+        goes through the autoencoder in one backward pass. So the adversarial weight can be adaptive at no cost.
         """
         with torch.set_grad_enabled(not self.loss.frozen_encoder):
-            moments = self.network.encode(seen)
-        reconstruction = self.network.decode(draw(moments, noise))
+            moments = self.network.encode(inputs)
+        reconstruction = self.network.decode(draw_posterior(moments, noise))
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, found, losses = self._image_gradient(x, image, felt, dither)
+        gradient, features, losses = self._image_gradient(x, image, perceptual_weights, dither)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -209,28 +227,32 @@ class AutoencoderModule(StageModule):
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:
             loss = loss + self.reconstruction_loss(x, image.detach())
-        return loss, image.detach(), found, losses
+        # Features of a whole batch are large: they are kept only for a discriminator that learns from them.
+        kept = features if self.feature_discriminator is not None and self._adversarial_phase()[1] else None
+        return MicroBatch(loss, losses, GeneratorOutput(image.detach(), kept))
 
     def _image_gradient(
-        self, x: Tensor, image: Tensor, felt: Tensor, dither: Tensor | None
-    ) -> tuple[Tensor, Felt | None, dict[str, Tensor]]:
-        """Gradient of the weighted image losses with respect to the reconstruction, what the LPIPS trunk found, and the
+        self, x: Tensor, image: Tensor, perceptual_weights: Tensor, dither: Tensor | None
+    ) -> tuple[Tensor, PerceptualFeatures | None, dict[str, Tensor]]:
+        """Gradient of the weighted image losses with respect to the reconstruction, the LPIPS trunk's features, and the
         losses one by one."""
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         (gradient,) = torch.autograd.grad(losses["reconstruction"], image)
-        found = None
+        features = None
         if self._perceptual[0] is not None:
             judge = None if dither is None else self.feature_discriminator
-            pull, found, more = felt_gradient(self._perceptual[0], judge, self.loss, x, image, felt)
-            gradient, losses = gradient + pull, losses | more
+            more, features, found = perceptual_gradient(
+                self._perceptual[0], judge, self.loss, x, image, perceptual_weights
+            )
+            gradient, losses = gradient + more, losses | found
         if dither is not None and self.discriminator is not None:
-            losses["adversarial"] = hinge_generator_loss(self._judge(image + dither))
-            (pull,) = torch.autograd.grad(losses["adversarial"], image)
+            losses["adversarial"] = hinge_generator_loss(self._logits(image + dither))
+            (more,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
             if self.loss.adversarial_adaptive:
-                weight = weight * norm_ratios([gradient], [pull])
-            gradient = gradient + weight * pull
-        return gradient, found, losses
+                weight = weight * norm_ratios([gradient], [more])
+            gradient = gradient + weight * more
+        return gradient, features, losses
 
     def reconstruction_loss(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Per pixel: the mean absolute error, or the Gaussian's negative log-likelihood under the learned variance."""

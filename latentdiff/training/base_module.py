@@ -1,4 +1,4 @@
-"""What both trainers share: counting in images, the learning rate, the clock, stateless seeding, resuming."""
+"""What both trainers share: one optimiser step, counting in images, the clock, stateless seeding, resuming."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -23,6 +23,20 @@ from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 
 
+class MicroBatch(NamedTuple):
+    """What a loss function finds for some images of a batch.
+
+    Attributes:
+        loss: Their mean loss, to go backward from; None once that is done.
+        logs: Losses to log, each the mean over these images.
+        outputs: What a later part of the step needs of them.
+    """
+
+    loss: Tensor | None
+    logs: dict[str, Tensor]
+    outputs: Any = None
+
+
 class StageModule(lightning.LightningModule):
     """Base of the two trainers. Optimisation is manual, progress is ``images_seen``, nothing else is kept.
 
@@ -33,10 +47,10 @@ class StageModule(lightning.LightningModule):
     Subclasses implement ``train_batch`` and ``configure_optimizers``.
 
     Attributes:
-        partial: A backward pass may leave some of the parameters out.
+        has_unused_parameters: A backward pass may leave some of the parameters out.
     """
 
-    partial = False
+    has_unused_parameters = False
     network: nn.Module
     ema: Ema
 
@@ -54,13 +68,17 @@ class StageModule(lightning.LightningModule):
         self.batches: Batches | None = None
         self._seconds_before = 0.0
         self._clock: float | None = None
-        # What several processes go by in place of a clock of their own.
-        self._agreed: float | None = None
+        # The main process's clock, which several processes go by in place of their own.
+        self._shared_elapsed: float | None = None
         # Joules of the training steps, None from the first epoch on that the device would not tell of.
         self.energy: float | None = 0.0
         self._meter: EnergyMeter | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
+
+    def describe(self) -> str:
+        """The network in a line, for the screen."""
+        raise NotImplementedError
 
     # --- several processes ----------------------------------------------------------------------------------------
 
@@ -70,14 +88,14 @@ class StageModule(lightning.LightningModule):
         return self.settings.strategy == "fsdp" and distributed.world_size() > 1
 
     @property
-    def shards(self) -> list[nn.Module]:
+    def sharded_parts(self) -> list[nn.Module]:
         """The parts of the network that are called as modules, each to be sharded by itself."""
         return [self.network]
 
     def configure_model(self) -> None:
         """Called by Lightning once the processes have met, before the optimisers are made."""
         if self.sharded:
-            for part in self.shards:
+            for part in self.sharded_parts:
                 sharding.shard(part, self.trainer.strategy.root_device)  # where the module itself is not yet
 
     # --- one step -------------------------------------------------------------------------------------------------
@@ -96,10 +114,11 @@ class StageModule(lightning.LightningModule):
         self.trainer.should_stop = self.finished()
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Do one optimiser step on a batch; return the losses to log."""
+        """Do one optimiser step on this process's share of a batch; return the losses to log."""
         raise NotImplementedError
 
     def training_step(self, _: Any, batch_idx: int) -> None:
+        # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
         torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, distributed.rank()))
         factor = lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
@@ -107,7 +126,7 @@ class StageModule(lightning.LightningModule):
                 group["lr"] = group["initial_lr"] * factor
         losses = self.train_batch(self.batches.at(self.images_seen))
         self.images_seen += self.settings.batch_size
-        self.agree()
+        self.share_clock()
         for name, value in losses.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.detach(), count + 1)
@@ -116,33 +135,64 @@ class StageModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     @property
-    def share(self) -> slice:
-        """This process's part of a batch, as of every tensor that is drawn for the whole batch."""
-        part = self.settings.batch_size // distributed.world_size()
-        return slice(distributed.rank() * part, (distributed.rank() + 1) * part)
+    def local_slice(self) -> slice:
+        """This process's part of a batch."""
+        size = self.settings.batch_size // distributed.world_size()
+        return slice(distributed.rank() * size, (distributed.rank() + 1) * size)
 
-    def draws(self) -> Callable[..., Tensor]:
-        """What a step draws its random numbers by: a function of torch's (``torch.randn``) and an image's shape.
+    def batch_random(self) -> Callable[..., Tensor]:
+        """A function that draws random numbers for the whole batch and keeps this process's part of them.
 
-        It draws for the whole batch over all processes and gives this one's share, on the training device: the same
-        batch then gives the same loss for any number of processes. Dropout alone is each process's own.
+        ``draw(torch.randn, c, h, w)`` is [b, c, h, w] on the training device. The same batch thus has the same noise,
+        and the same loss, for any number of processes. Each call of this method starts the step's stream anew.
         """
         generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 2, self.images_seen))
 
-        def everyone(draw: Callable[..., Tensor], *shape: int) -> Tensor:
-            return draw(self.settings.batch_size, *shape, generator=generator)[self.share].to(self.device)
+        def draw(distribution: Callable[..., Tensor], *shape: int) -> Tensor:
+            whole = distribution(self.settings.batch_size, *shape, generator=generator)
+            return whole[self.local_slice].to(self.device)
 
-        return everyone
+        return draw
 
-    def optimise(self, optimizer: Any, losses: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
-        """Backward through each part's loss as it comes, clip, step.
+    def micro_batches(self, count: int) -> list[slice]:
+        """A batch of ``count`` images cut into the parts that it is computed in, one after the other."""
+        size = -(-count // self.settings.gradient_accumulation_steps)
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def optimise(
+        self,
+        optimizer: Any,
+        parameters: Iterable[nn.Parameter],
+        loss_functions: Sequence[Callable[[slice], MicroBatch]],
+        count: int,
+    ) -> tuple[dict[str, Tensor], list[MicroBatch]]:
+        """One optimiser step: backward micro batch by micro batch, clip the gradient, step.
+
+        Args:
+            optimizer: Of ``parameters``.
+            parameters: What is trained.
+            loss_functions: Each gives the mean loss of the images in a slice. Their gradients add up.
+            count: Images in this process's share of the batch.
+
+        Returns: the mean of each logged loss over the batch, and what the functions returned, in their order.
 
         A gradient that is not finite ends the run by name rather than ruining the weights.
         """
-        parameters = list(parameters)
+        parameters, logs, results = list(parameters), {}, []
         optimizer.zero_grad(set_to_none=True)
-        for loss in losses:
-            self.manual_backward(loss)
+        for loss_function in loss_functions:
+            for part in self.micro_batches(count):
+                result, weight = loss_function(part), (part.stop - part.start) / count
+                self.manual_backward(weight * result.loss)
+                for name, value in result.logs.items():
+                    logs[name] = logs.get(name, 0.0) + weight * value.detach()
+                results.append(result._replace(loss=None))
+        self.clip_gradients(parameters)
+        optimizer.step()
+        return logs, results
+
+    def clip_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Scale the gradient down to the norm ``grad_clip``. Raises FloatingPointError where it is not finite."""
         if self.sharded:
             sharding.average_gradients(parameters)
             norm = sharding.clip_gradients(parameters, self.settings.grad_clip)
@@ -153,20 +203,14 @@ class StageModule(lightning.LightningModule):
                 f"the gradient is {float(norm)} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
                 "--trainer.precision fp32; the last checkpoint is from before this step."
             )
-        optimizer.step()
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def parts(self, count: int) -> list[slice]:
-        """A batch of ``count`` images cut into the parts that it is computed in."""
-        size = -(-count // self.settings.accumulate)
-        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
     @property
-    def weights_age(self) -> int:
-        """Images behind the weights after this step, also those of the run that they come from."""
+    def total_images_seen(self) -> int:
+        """Images behind the weights after this step, also those of the run that the weights come from."""
         return self.images_seen + self.settings.batch_size + (self.started_from or {}).get("images_seen", 0)
 
     # --- the budget -----------------------------------------------------------------------------------------------
@@ -176,20 +220,20 @@ class StageModule(lightning.LightningModule):
         """Seconds spent on training steps, over all the runs that this one resumes; validation is not counted."""
         return self._seconds_before + (time.perf_counter() - self._clock if self._clock is not None else 0.0)
 
-    def agree(self) -> None:
-        """Let all processes go by the first one's clock, where the budget is one of seconds."""
+    def share_clock(self) -> None:
+        """Let all processes go by the main process's clock, where the budget is one of seconds."""
         if distributed.world_size() > 1 and self.settings.max_seconds:
-            self._agreed = distributed.broadcast(self.seconds)
+            self._shared_elapsed = distributed.broadcast(self.seconds)
 
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """The seconds that the budget goes by."""
-        return self.seconds if self._agreed is None else self._agreed
+        return self.seconds if self._shared_elapsed is None else self._shared_elapsed
 
     def progress(self) -> float:
         """Share of the budget that is spent, 0 to 1: of the images or of the seconds, whichever ends the run first."""
         images, seconds = self.settings.max_images, self.settings.max_seconds
         shares = [self.images_seen / images] if images else []
-        shares += [self.spent() / seconds] if seconds else []
+        shares += [self.elapsed() / seconds] if seconds else []
         return min(1.0, max(shares))
 
     def finished(self) -> bool:
@@ -200,9 +244,9 @@ class StageModule(lightning.LightningModule):
         self._sums, self._steps = {}, 0
         self._clock = time.perf_counter()
         self._meter = EnergyMeter(self.device)
-        self.agree()
+        self.share_clock()
 
-    def stop_clock(self) -> dict[str, float]:
+    def end_epoch(self) -> dict[str, float]:
         """End an epoch's training time and put its averaged network together; its mean losses and its speed."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -214,7 +258,7 @@ class StageModule(lightning.LightningModule):
             total = distributed.world_size() * float(distributed.mean(own))
             used = None if math.isnan(total) else total
         self.energy = None if used is None or self.energy is None else self.energy + used
-        self.agree()
+        self.share_clock()
         self.ema.gather(self.network)
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
         together = distributed.mean(torch.tensor([*means.values()], dtype=torch.float64))

@@ -19,62 +19,71 @@ from latentdiff.training.learning_rate import is_best
 
 
 class EpochEnd(lightning.Callback):
-    """Stops the training clock, validates, logs, draws, and saves ``last.ckpt``, in that order.
+    """Stops the training clock, measures, logs, draws samples, and saves ``last.ckpt``, in that order.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or None: then nothing is written.
         validate: Gives each epoch's validation numbers.
-        draw: Draws the run's sample grid into a file.
-        every: Epochs between two grids and looks; the last epoch always has them.
-        look: Gives numbers that are too costly for every epoch.
-        keep: Saves the model beside the last one; called whenever the metric that is watched has a new best.
+        sample: Draws the run's sample grid into a file.
+        sample_every: Epochs between two sample grids and evaluations. The last epoch always has them.
+        evaluate: Gives numbers that are too costly for every epoch.
+        save_best: Saves the model beside the last one. It is called when the monitored metric has a new best.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         validate: Callable[[], dict[str, float]],
-        draw: Callable[[Path], None],
-        every: int = 1,
-        keep: Callable[[], None] | None = None,
-        look: Callable[[], dict[str, float]] = dict,
+        sample: Callable[[Path], None],
+        sample_every: int = 1,
+        save_best: Callable[[], None] | None = None,
+        evaluate: Callable[[], dict[str, float]] = dict,
     ):
-        self.folder, self.validate, self.draw, self.every, self.keep = folder, validate, draw, every, keep
-        self.look = look
+        self.folder, self.validate, self.sample, self.sample_every = folder, validate, sample, sample_every
+        self.save_best, self.evaluate = save_best, evaluate
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
-        row = {"images_seen": module.images_seen, **module.stop_clock(), "seconds": module.spent()}
+        row = {"images_seen": module.images_seen, **module.end_epoch(), "seconds": module.elapsed()}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         epoch = -(-module.images_seen // (trainer.num_training_batches * module.settings.batch_size))
-        due = module.finished() or epoch % self.every == 0
+        is_due = module.finished() or epoch % self.sample_every == 0
         if trainer.is_global_zero:
             row |= self.validate()
-        if trainer.is_global_zero and due:
-            row |= self.look()
-            self.draw(self.folder / "samples" / f"{module.images_seen:09d}.png")
+            if is_due:
+                row |= self.evaluate()
+                if self.folder:
+                    self.sample(self.folder / "samples" / f"{module.images_seen:09d}.png")
         # The learning rate and the end may follow from it: it must be the same in all processes.
         row = distributed.broadcast(row)
         module.history.append(row)
-        if trainer.is_global_zero and self.keep and is_best(module.settings, module.history):
-            self.keep()
+        if trainer.is_global_zero and self.folder and self.save_best and is_best(module.settings, module.history):
+            self.save_best()
         if module.finished():
             trainer.should_stop = True
         if trainer.is_global_zero:
+            self._log(trainer, module, row)
+        if self.folder:
+            self._save_checkpoint(trainer, self.folder)
+        monitor = module.settings.monitor
+        if is_due and monitor and monitor not in row:  # after the checkpoint: a resumed run may monitor another
+            raise ConfigError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
+
+    def _log(self, trainer: lightning.Trainer, module: StageModule, row: dict[str, float]) -> None:
+        if self.folder:
             write_metrics(self.folder / "metrics.csv", module.history)
-            for logger in trainer.loggers:
-                logger.log_metrics({k: v for k, v in row.items() if k != "images_seen"}, step=module.images_seen)
-                logger.save()
-            # metrics.csv has every channel's statistics; a line on screen has room for a few.
-            shown = {k: v for k, v in row.items() if not k.startswith("latent_") or int(k.rsplit("_", 1)[1]) < 4}
-            tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in shown.items()))
-        temporary = self.folder / ".last.ckpt"
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if k != "images_seen"}, step=module.images_seen)
+            logger.save()
+        # metrics.csv has every channel's statistics; a line on screen has room for a few.
+        shown = {k: v for k, v in row.items() if not k.startswith("latent_") or int(k.rsplit("_", 1)[1]) < 4}
+        tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in shown.items()))
+
+    def _save_checkpoint(self, trainer: lightning.Trainer, folder: Path) -> None:
+        temporary = folder / ".last.ckpt"
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            os.replace(temporary, self.folder / "last.ckpt")
+            os.replace(temporary, folder / "last.ckpt")
         distributed.barrier()
-        monitor = module.settings.monitor
-        if due and monitor and monitor not in row:  # after the checkpoint: a resumed run may watch another
-            raise ConfigError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
 
 
 class Progress(lightning.Callback):

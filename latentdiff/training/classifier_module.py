@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentdiff.data import Batches, ImageSet
+from latentdiff.data import Batches, ImageDataset
 from latentdiff.data.loader import mix_seed
 from latentdiff.errors import ConfigError
 from latentdiff.models.classifier import Classifier
@@ -19,8 +19,8 @@ MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.9, 5e-4, 0.05
 
 
 def train(
-    train_set: ImageSet,
-    test_set: ImageSet,
+    train_set: ImageDataset,
+    test_set: ImageDataset,
     *,
     epochs: int,
     batch_size: int,
@@ -85,7 +85,7 @@ def train(
 
 
 @torch.inference_mode()
-def accuracy(model: Classifier, images: ImageSet, batch_size: int = 500) -> float:
+def accuracy(model: Classifier, images: ImageDataset, batch_size: int = 500) -> float:
     """Share of images, 0 to 1, whose class ``model`` (in eval mode) gets right."""
     device = next(model.parameters()).device
     right = 0

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import file_sha256, load_weights, read
+from latentdiff.checkpoint import load_weights, read
 from latentdiff.errors import CheckpointError
+from latentdiff.files import file_sha256
 from latentdiff.training.base_module import StageModule
 
 
-def warm_start(module: StageModule, source: str | Path, kind: str) -> None:
+def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> None:
     """Load the weights of an earlier run into ``module``, and note in it what that run had cost.
 
     Args:

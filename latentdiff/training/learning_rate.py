@@ -73,7 +73,12 @@ def check(settings: TrainerConfig) -> None:
     ):
         if wanted and not settings.monitor:
             raise ConfigError(f"--trainer.{what} needs --trainer.monitor, the metric to watch")
-    for name, least in (("lr_patience", 1), ("stop_patience", 1), ("lr_step_images", 1), ("accumulate", 1)):
+    for name, least in (
+        ("lr_patience", 1),
+        ("stop_patience", 1),
+        ("lr_step_images", 1),
+        ("gradient_accumulation_steps", 1),
+    ):
         value = getattr(settings, name)
         if value is not None and value < least:
             raise ConfigError(f"--trainer.{name} must be at least {least}, not {value}")

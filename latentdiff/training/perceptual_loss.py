@@ -1,4 +1,4 @@
-"""What the LPIPS trunk finds in reconstructions, and the two losses that judge by it."""
+"""LPIPS and a discriminator on LPIPS's features: two losses, one pass through the trunk."""
 
 from __future__ import annotations
 
@@ -18,71 +18,80 @@ from latentdiff.models.feature_discriminator import (
 from latentdiff.models.lpips import Perceptual
 
 
-class Felt(NamedTuple):
-    """What the trunk found in some images of a part: their weights [b], and each layer's features of both."""
+class PerceptualFeatures(NamedTuple):
+    """The LPIPS trunk's features of some images of a micro batch.
+
+    Attributes:
+        weights: [b], the images' weights in the loss.
+        fake: Each layer's features of the reconstructions, [b, c_l, h_l, w_l].
+        real: Each layer's features of the originals.
+    """
 
     weights: Tensor
-    reconstructions: list[Tensor]
-    photographs: list[Tensor]
+    fake: list[Tensor]
+    real: list[Tensor]
 
 
-def felt_gradient(
-    net: Perceptual,
-    judge: FeatureDiscriminator | None,
+def perceptual_gradient(
+    lpips: Perceptual,
+    discriminator: FeatureDiscriminator | None,
     loss: AutoencoderLossConfig,
     x: Tensor,
     image: Tensor,
-    felt: Tensor,
-) -> tuple[Tensor, Felt, dict[str, Tensor]]:
-    """Gradient of LPIPS, and of a discriminator's pull, with respect to reconstructions; what was found; the losses.
+    weights: Tensor,
+) -> tuple[Tensor, PerceptualFeatures, dict[str, Tensor]]:
+    """Gradient of LPIPS, and of a discriminator on its features, with respect to reconstructions.
 
-    Both losses are differentiated down to the features alone, then their sum goes through the trunk once.
+    Both losses are differentiated down to the features alone. Their sum then goes through the trunk once.
 
     Args:
-        net, judge: The trunk; and the discriminator of its features, None where it does not count.
-        loss: The weights of both.
-        x, image: Photographs and reconstructions [b, c, h, w] in [-1, 1], the latter with a gradient.
-        felt: Weights [b] of the images; those of weight 0 are left out.
+        lpips: The trunk and the distance.
+        discriminator: Judges the features, or None where it does not count yet.
+        loss: The weights of both losses.
+        x, image: Originals and reconstructions [b, c, h, w] in [-1, 1], the latter with a gradient.
+        weights: [b], the images' weights; images of weight 0 are left out.
+
+    Returns: the gradient [b, c, h, w], the features, and the losses one by one.
     """
-    some = felt.nonzero().flatten()
-    some = some if len(some) else torch.zeros_like(felt[:1], dtype=torch.long)  # in a small part perhaps none
-    weights = felt[some] / len(x)
+    some = weights.nonzero().flatten()
+    some = some if len(some) else torch.zeros_like(weights[:1], dtype=torch.long)  # a small part may have none
+    weights = weights[some] / len(x)
     with torch.no_grad():
-        photographs = net.features(x[some])
-    reached = net.features(image[some])
-    leaves = [maps.detach().requires_grad_() for maps in reached]
-    losses = {"perceptual": (weights * net.between(leaves, photographs)).sum()}
-    pulls = _live(torch.autograd.grad(loss.perceptual_weight * losses["perceptual"], leaves), leaves)
-    if judge is not None:
-        losses["feature_adversarial"] = (weights * each_generator_loss(judge(leaves))).sum()
-        others = _live(torch.autograd.grad(losses["feature_adversarial"], leaves), leaves)
-        ratios = loss.feature_adversarial_weight * norm_ratios(pulls, others)
-        pulls = [own + ratio * other for own, ratio, other in zip(pulls, ratios, others, strict=True)]
-    (gradient,) = torch.autograd.grad(reached, image, pulls)
-    return gradient, Felt(weights, [maps.detach() for maps in leaves], photographs), losses
+        real = lpips.features(x[some])
+    reached = lpips.features(image[some])
+    fake = [maps.detach().requires_grad_() for maps in reached]
+    losses = {"perceptual": (weights * lpips.between(fake, real)).sum()}
+    gradients = _where_active(torch.autograd.grad(loss.perceptual_weight * losses["perceptual"], fake), fake)
+    if discriminator is not None:
+        losses["feature_adversarial"] = (weights * each_generator_loss(discriminator(fake))).sum()
+        adversarial = _where_active(torch.autograd.grad(losses["feature_adversarial"], fake), fake)
+        ratios = loss.feature_adversarial_weight * norm_ratios(gradients, adversarial)
+        gradients = [own + ratio * other for own, ratio, other in zip(gradients, ratios, adversarial, strict=True)]
+    (gradient,) = torch.autograd.grad(reached, image, gradients)
+    return gradient, PerceptualFeatures(weights, [maps.detach() for maps in fake], real), losses
 
 
-def _live(gradients: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
+def _where_active(gradients: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
     """Gradients without what the trunk's ReLUs let through nowhere: where a feature is 0, and LPIPS's gradient is no
     number where all of a position are."""
     return [torch.where(maps == 0.0, 0.0, own) for own, maps in zip(gradients, features, strict=True)]
 
 
-def observe(judge: FeatureDiscriminator, parts: Sequence[Felt]) -> None:
-    """Show the discriminator how large photographs' features are: the mean over all parts and processes.
+def observe_scale(discriminator: FeatureDiscriminator, batch: Sequence[PerceptualFeatures]) -> None:
+    """Tell the discriminator how large the originals' features are: the mean over the batch and all processes.
 
-    One that has no image of any weight shows its first.
+    A process that has no image of any weight counts its first.
     """
-    layers = zip(*(found.photographs for found in parts), strict=True)
+    layers = zip(*(features.real for features in batch), strict=True)
     powers = [torch.stack([x.float().square().mean(dim=(0, 2, 3)) for x in layer]).mean(dim=0) for layer in layers]
     together = distributed.mean(torch.cat(powers))
-    judge.observe(together.split([len(power) for power in powers]))
+    discriminator.observe(together.split([len(power) for power in powers]))
 
 
-def discriminator_loss(judge: FeatureDiscriminator, found: Felt) -> Tensor:
-    """Hinge loss of the discriminator, the images weighted as in the decoder's."""
-    real, fake = judge(found.photographs), judge(found.reconstructions)
-    return (found.weights * each_discriminator_loss(real, fake)).sum()
+def feature_discriminator_loss(discriminator: FeatureDiscriminator, features: PerceptualFeatures) -> Tensor:
+    """Hinge loss of the discriminator, with the images weighted as in the decoder's loss."""
+    real, fake = discriminator(features.real), discriminator(features.fake)
+    return (features.weights * each_discriminator_loss(real, fake)).sum()
 
 
 def norm_ratios(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from latentdiff.checkpoint import device_name, environment
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.training.base_module import StageModule
 
 
-def provenance(module: StageModule, data: ImageSet, config: dict[str, Any], **more: Any) -> dict[str, Any]:
+def provenance(module: StageModule, data: ImageDataset, config: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Data, budget spent, device, versions, the commands and every setting, as plain values.
 
     ``command`` is the one that began the run, ``resumed_by`` are those that went on with it.

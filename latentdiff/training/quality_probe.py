@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.extract import cached, extract
 from latentdiff.evaluation.feature_nets import (
@@ -49,7 +49,7 @@ class QualityProbe:
     @classmethod
     def build(
         cls,
-        held_out: ImageSet,
+        held_out: ImageDataset,
         num_images: int,
         device: torch.device,
         net: QualityNet = "auto",

@@ -2,88 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
-from latentdiff import checkpoint, distributed
-from latentdiff.config import plain
+from latentdiff import distributed
+from latentdiff.codec import AutoencoderCodec
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, RunConfig, TrainerConfig, plain
 from latentdiff.config.training_stages import AutoencoderStage
-from latentdiff.data import load_data, load_held_out
+from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import Perceptual, find_trunk
+from latentdiff.precision import num_threads
 from latentdiff.report.grids import save_grid
-from latentdiff.runs import folder as folders
-from latentdiff.runs.lock import released_after
+from latentdiff.runs.folder import training_folder, will_resume
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
-from latentdiff.training.fine_tune import warm_start
+from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.trainer import check_settings, fit
 
 
-@released_after
-def train_autoencoder(config: AutoencoderStage, command: str = "") -> Path:
-    """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
+@isolate_rng()
+def train_autoencoder(
+    data: DatasetSplits | str | Path,
+    *,
+    network: AutoencoderConfig | None = None,
+    loss: AutoencoderLossConfig | None = None,
+    trainer: TrainerConfig | None = None,
+    name: str = "autoencoder",
+    init: Path | str | None = None,
+    validation_images: int = 1000,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    command: str = "",
+) -> AutoencoderCodec:
+    """Train a convolutional VAE that compresses images roughly tenfold, and return it with its averaged weights.
+
+    Args:
+        data: A data set, or what :func:`~latentdiff.load_dataset` takes.
+        network: The encoder and the decoder. Default: ``AutoencoderConfig()``.
+        loss: What it is trained for. Default: ``AutoencoderLossConfig()``.
+        trainer: How long and on what. Default: ``TrainerConfig()``.
+        name: Name of the run in its records.
+        init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file.
+        validation_images: Held-out images whose reconstructions are measured at the end of each epoch.
+        folder: The run's folder, which makes the run resumable. Default: nothing is written.
+        resume: Go on from ``folder/last.ckpt``.
+        overwrite: Start anew over an earlier run in ``folder``.
+        callbacks, loggers: More of Lightning's.
+        command: The command line that asked for it, for the model's record.
+
+    Returns:
+        The autoencoder, on the training device, with ``metrics`` (a row an epoch), ``settings`` and ``folder``.
+
+    Raises:
+        ConfigError: Settings that contradict each other.
+        DataError: A data set that is missing or damaged.
+        FolderError: A folder that holds an earlier run or other files.
+
+    Example:
+        >>> from latentdiff import load_dataset, train_autoencoder
+        >>> from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DataConfig, TrainerConfig
+        >>> autoencoder = train_autoencoder(
+        ...     load_dataset(DataConfig(source="embedded")),
+        ...     network=AutoencoderConfig(channels=(8, 8, 8), attention=False),
+        ...     loss=AutoencoderLossConfig(perceptual_weight=0, adversarial_weight=0),
+        ...     trainer=TrainerConfig(max_images=32, batch_size=16, accelerator="cpu"),
+        ...     validation_images=16,
+        ... )  # doctest: +ELLIPSIS
+        fashion-mnist train split ...
+        >>> autoencoder.latent_shape
+        (2, 7, 7)
+    """
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    settings = AutoencoderStage(
+        name=name,
+        data=splits.config,
+        network=network or AutoencoderConfig(),
+        loss=loss or AutoencoderLossConfig(),
+        trainer=trainer or TrainerConfig(),
+        validation_images=validation_images,
+        init=str(init) if init else None,
+        run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
+    )
+    _check(settings)
+
+    # Load the images, and the network whose features the perceptual loss compares.
     with distributed.main_process_first():
-        train = load_data(config.data, "train")
-        held_out = load_held_out(config.data)
+        train, held_out = splits.train, splits.held_out
     print(train.describe())
-    check_settings(config.trainer)
-    if config.loss.frozen_encoder and not config.init:
-        raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
-    perceptual = None
-    if config.loss.perceptual_weight:
-        with distributed.main_process_first():
-            trunk = find_trunk(config.loss.perceptual_net, config.loss.perceptual_weights)
-        if trunk is None:
-            more = ", and with it the discriminator of its features" if config.loss.feature_adversarial_weight else ""
-            print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")
-        else:
-            perceptual = Perceptual(trunk, config.loss.perceptual_net, config.loss.perceptual_min_side)
+    perceptual = _perceptual(settings.loss)
     distributed.check_same(
         "the images or the LPIPS trunk", (train.fingerprint, held_out.fingerprint, perceptual is None)
     )
-    lightning.seed_everything(config.trainer.seed, verbose=False)
-    module = AutoencoderModule(train.image_shape, config.model, config.loss, config.trainer, perceptual)
+
+    # Build the networks and their training step.
+    lightning.seed_everything(settings.trainer.seed, verbose=False)
+    module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual)
     module.commands = [command] if command else []
-    parameters = sum(p.numel() for p in module.network.parameters())
-    print(
-        f"autoencoder: {parameters:,} parameters, {'x'.join(map(str, train.image_shape))} -> "
-        f"{'x'.join(map(str, module.network.latent_shape))}, {module.network.compression:.1f}x fewer numbers"
-    )
-    name = f"{config.data.name}-{config.name}"
+    print(module.describe())
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
-    if config.init and not folders.goes_on(config.run, "autoencoder", name):
-        warm_start(module, config.init, "autoencoder")
-    folder = folders.prepare_once(config, "autoencoder", name)
-    images = torch.cat([train.images, train.images.flip(-1)]) if config.data.hflip else train.images
-    validation = held_out.images[: config.validation_images]
-    fit(
-        module,
-        (images,),
-        folder,
-        [
-            EpochEnd(
-                folder,
-                validate=lambda: module.validate(validation),
-                draw=lambda path: save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16),
-            )
-        ],
-        resume=config.run.resume,
-    )
-    codec = module.codec(images)
-    path = folder / "model.safetensors"
-    header = {
-        "codec": codec.header(),
-        "provenance": provenance(module, train, plain(config), perceptual=perceptual is not None),
-    }
-    if distributed.is_main_process():
-        checkpoint.save(path, "autoencoder", codec.state(), header)
-    print(f"latent mean {_list(codec.mean)}, std {_list(codec.std)} per channel over the training set\n{path}")
-    return path
+    if init and not will_resume(settings.run):
+        load_initial_weights(module, init, "autoencoder")
+
+    # Train on images, mirrored too where that was asked for.
+    images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
+    validation = held_out.images[:validation_images]
+
+    def sample(path: Path) -> None:
+        save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16)
+
+    with num_threads(settings.trainer.num_threads), training_folder(settings, "autoencoder", name) as run_folder:
+        epoch_end = EpochEnd(run_folder, validate=lambda: module.validate(validation), sample=sample)
+        fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, loggers)
+
+        # Measure the latents' statistics over the training set, and save the averaged network with them.
+        codec = module.codec(images)
+        codec.provenance = provenance(module, train, plain(settings), perceptual=perceptual is not None)
+        codec.folder = run_folder
+        print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
+        if run_folder and distributed.is_main_process():
+            codec.save(run_folder / "model.safetensors")
+            print(run_folder / "model.safetensors")
+    return codec
 
 
-def _list(values) -> str:
+def _check(settings: AutoencoderStage) -> None:
+    """Raise ConfigError for settings that no run can have, before anything is read or written."""
+    check_settings(settings.trainer)
+    if settings.loss.frozen_encoder and not settings.init:
+        raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
+
+
+def _perceptual(loss: AutoencoderLossConfig) -> Perceptual | None:
+    """The LPIPS loss; None where it is off, or where its trunk cannot be had, which a line then says."""
+    if not loss.perceptual_weight:
+        return None
+    with distributed.main_process_first():
+        trunk = find_trunk(loss.perceptual_net, loss.perceptual_weights)
+    if trunk is None:
+        more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
+        print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")
+        return None
+    return Perceptual(trunk, loss.perceptual_net, loss.perceptual_min_side)
+
+
+def _listed(values: Tensor) -> str:
     return ", ".join(f"{value:.3f}" for value in values.tolist())

@@ -10,7 +10,7 @@ import torch
 from latentdiff import checkpoint
 from latentdiff.config import plain
 from latentdiff.config.training_stages import ClassifierStage
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.runs import folder as folders
 from latentdiff.training import classifier_module as classifier
@@ -22,7 +22,7 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.accelerator)
     dtype = resolve_precision(config.precision, device)
-    train_set, test_set = load_data(config.data, "train"), load_data(config.data, "test")
+    train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
     folder = folders.prepare(config.run, "classifier", config.data.name)
     folders.record_config(config, folder)
     print(train_set.describe(), flush=True)

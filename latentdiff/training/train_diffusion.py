@@ -1,46 +1,232 @@
-"""Stage two: train the diffusion model, on cached latents or on pixels."""
+"""Stage two: train a diffusion model, on an autoencoder's cached latents or on pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.seed import isolate_rng
 
-from latentdiff import checkpoint, distributed
-from latentdiff.codec import ENCODE_BATCH, IdentityCodec, load_codec
-from latentdiff.config import TrainerConfig, plain
+from latentdiff import distributed
+from latentdiff.checkpoint import TrainedModel
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
+from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
 from latentdiff.config.training_stages import DiffusionStage
-from latentdiff.data import load_data, load_held_out
-from latentdiff.errors import ConfigError
+from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.latents import cached_moments
+from latentdiff.latents import CachedLatents, cache_latents, find_codec
+from latentdiff.precision import num_threads
 from latentdiff.report.grids import save_grid
-from latentdiff.runs import folder as folders
-from latentdiff.runs.find import find_autoencoder
-from latentdiff.runs.lock import released_after
+from latentdiff.runs.folder import training_folder, will_resume
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
-from latentdiff.training.fine_tune import warm_start
+from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
-from latentdiff.training.quality_probe import QualityProbe
+from latentdiff.training.quality_probe import QualityNet, QualityProbe
 from latentdiff.training.trainer import check_settings, fit
 
 # Rows, and columns, of a run's sample grid.
 GRID = 10
 
 
-def shown_classes(count: int) -> list[int] | None:
-    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
-    if not count:
-        return None
-    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID
+@isolate_rng()
+def train_diffusion(
+    data: CachedLatents | DatasetSplits | str | Path,
+    *,
+    autoencoder: AutoencoderCodec | Path | str | None = None,
+    network: NetworkConfig | None = None,
+    diffusion: DiffusionConfig | None = None,
+    trainer: TrainerConfig | None = None,
+    name: str = "diffusion",
+    init: Path | str | None = None,
+    validation_images: int = 1000,
+    sample_every: int = 1,
+    quality_images: int = 500,
+    quality_net: QualityNet = "auto",
+    latents_folder: Path | str | None = None,
+    features_folder: Path | str | None = None,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    command: str = "",
+) -> DiffusionModel:
+    """Train a DDPM (Ho et al. 2020) on latents (Rombach et al. 2022) or on pixels, and return it with averaged weights.
+
+    Args:
+        data: Cached latents (:func:`~latentdiff.cache_latents`), a data set, or what
+            :func:`~latentdiff.load_dataset` takes.
+        autoencoder: What encodes a data set: an autoencoder, its file, or ``auto`` for the data set's own. Without one,
+            or with ``none``, the model works on pixels. Cached latents bring their own.
+        network: The denoising network. Default: ``NetworkConfig()``.
+        diffusion: The noising process and its target. Default: ``DiffusionConfig()``.
+        trainer: How long and on what. Default: ``TrainerConfig(monitor="auto")``: a run with a folder also keeps its
+            best model by quality on validation images.
+        name: Name of the run in its records.
+        init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file.
+        validation_images: Held-out images that the loss is measured on at the end of each epoch; 0 for none.
+        sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
+        quality_images: Samples for each quality figure; 0 for none.
+        quality_net: Whose features the quality is measured in: the data set's ``classifier``, ``inception``, or
+            ``auto``: the classifier where there is one.
+        latents_folder: Where latents are cached. Default: in memory.
+        features_folder: Where Inception's features of held-out images are cached. Default: in memory.
+        folder: The run's folder, which makes the run resumable. Default: nothing is written.
+        resume: Go on from ``folder/last.ckpt``.
+        overwrite: Start anew over an earlier run in ``folder``.
+        callbacks, loggers: More of Lightning's.
+        command: The command line that asked for it, for the model's record.
+
+    Returns:
+        The model, on the training device, with ``metrics`` (a row an epoch), ``settings`` and ``folder``.
+
+    Raises:
+        ConfigError: Settings that contradict each other, or an autoencoder for images of another shape.
+        DataError: A data set that is missing or damaged.
+        FolderError: A folder that holds an earlier run or other files.
+
+    Example:
+        >>> from latentdiff import load_dataset, train_diffusion
+        >>> from latentdiff.config import DataConfig, NetworkConfig, TrainerConfig
+        >>> model = train_diffusion(
+        ...     load_dataset(DataConfig(source="embedded")),
+        ...     network=NetworkConfig(channels=(8, 8), num_res_blocks=1, attention_levels=(), head_channels=8),
+        ...     trainer=TrainerConfig(max_images=32, batch_size=16, accelerator="cpu"),
+        ...     validation_images=16,
+        ...     quality_images=0,
+        ... )  # doctest: +ELLIPSIS
+        fashion-mnist train split ...
+        >>> model.sample(num_images=2, steps=2).shape
+        torch.Size([2, 1, 28, 28])
+    """
+    # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
+    splits = data.splits if isinstance(data, CachedLatents) else data
+    splits = splits if isinstance(splits, DatasetSplits) else load_dataset(splits)
+    with distributed.main_process_first():
+        train, held_out = splits.train, splits.held_out
+    distributed.check_same("the images", (train.fingerprint, held_out.fingerprint))
+    print(train.describe())
+    codec = data.codec if isinstance(data, CachedLatents) else find_codec(autoencoder, splits)
+    print(_describe_codec(codec))
+
+    settings = DiffusionStage(
+        name=name,
+        autoencoder=_setting_of(codec, autoencoder),
+        data=splits.config,
+        network=_without_missing_classes(network or NetworkConfig(), train),
+        diffusion=diffusion or DiffusionConfig(),
+        trainer=trainer or TrainerConfig(monitor="auto"),
+        sample_every=sample_every,
+        quality_images=quality_images,
+        quality_net=quality_net,
+        validation_images=validation_images,
+        features_folder=None if features_folder is None else str(features_folder),
+        latents_folder=None if latents_folder is None else str(latents_folder),
+        init=str(init) if init else None,
+        run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
+    )
+    device = check_settings(settings.trainer)
+    codec.to(device)
+    with distributed.main_process_first():
+        probe = QualityProbe.build(held_out, quality_images, device, quality_net, features_folder)
+    monitored = _with_monitor(settings.trainer, probe.metric if probe and held_out.split == "val" else None)
+    check_settings(monitored)  # again, before a folder is touched: auto may have come to nothing
+
+    # Build the network and its training step. The model is what samples from the average of the network's weights.
+    lightning.seed_everything(monitored.seed, verbose=False)
+    module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, monitored)
+    module.commands = [command] if command else []
+    print(module.describe())
+    class_names = train.class_names if settings.network.class_conditional else ()
+    model = DiffusionModel(module.ema.network, settings.network, settings.diffusion, codec, class_names)
+    # A run that was killed before its first checkpoint begins anew, from where it had begun.
+    if init and not will_resume(settings.run):
+        load_initial_weights(module, init, "diffusion")
+
+    with num_threads(monitored.num_threads), training_folder(settings, "diffusion", name) as run_folder:
+        # Encode the images once, unless that was done.
+        latents = data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=latents_folder)
+        validation = _Validation(module, held_out, validation_images)
+
+        def record() -> dict[str, Any]:
+            return provenance(module, train, plain(settings), **_stage_one(codec, latents.seconds))
+
+        def save(file_name: str) -> None:
+            model.provenance = record()
+            model.save(run_folder / file_name)
+
+        # Train, with samples and their quality at the end of each epoch.
+        epoch_end = EpochEnd(
+            run_folder,
+            validate=validation.loss,
+            sample=lambda path: _save_samples(model, path),
+            sample_every=sample_every,
+            save_best=lambda: save("best.safetensors"),
+            evaluate=lambda: probe(model) if probe else {},
+        )
+        fit(module, (latents.moments, latents.labels), run_folder, [epoch_end, *callbacks], resume, loggers)
+
+        # Save the averaged network with its codec, in one file.
+        model.provenance, model.folder = record(), run_folder
+        if run_folder and distributed.is_main_process():
+            save("model.safetensors")
+            print(run_folder / "model.safetensors")
+    return model
 
 
-def _watching(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
-    """The settings with what ``monitor`` auto stands for in this run: the column of its quality figure, or nothing."""
+class _Validation:
+    """The loss on held-out images, which are encoded once.
+
+    Args:
+        module: The training step.
+        held_out: Images that are not trained on.
+        count: How many of them are used at most; 0 for none.
+    """
+
+    def __init__(self, module: DiffusionModule, held_out: ImageDataset, count: int):
+        few = held_out.take(torch.arange(min(count, len(held_out))))
+        self.module, self.labels = module, few.labels
+        chunks = [module.codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)] if len(few) else []
+        self.moments = torch.cat(chunks) if chunks else None
+
+    def loss(self) -> dict[str, float]:
+        """``val_loss``, or nothing where there are no images."""
+        return {} if self.moments is None else {"val_loss": self.module.validation_loss(self.moments, self.labels)}
+
+
+def _setting_of(codec: Codec, autoencoder: Any) -> str:
+    """The codec as the setting ``autoencoder`` records it: ``none``, a path, or ``auto``."""
+    if isinstance(codec, IdentityCodec):
+        return "none"
+    if isinstance(autoencoder, str | Path):
+        return str(autoencoder)
+    return str(codec.path or codec.folder or "given from Python") if isinstance(codec, TrainedModel) else "given"
+
+
+def _describe_codec(codec: Codec) -> str:
+    if isinstance(codec, IdentityCodec):
+        return "codec: none, the model works on pixels"
+    named = codec.path if isinstance(codec, TrainedModel) and codec.path else "the given autoencoder"
+    return f"codec: {named}, {codec.compression:.1f}x fewer numbers"
+
+
+def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> NetworkConfig:
+    """The network's settings, unconditional where the data set has no classes, which a line then says."""
+    if not network.class_conditional or train.num_classes:
+        return network
+    print(f"{train.name} has no classes here: the model is unconditional")
+    return replace(network, class_conditional=False)
+
+
+def _with_monitor(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
+    """The settings with what ``monitor`` auto stands for in this run: the name of its quality figure, or nothing."""
     if settings.monitor != "auto":
         return settings
     if quality:
@@ -48,89 +234,27 @@ def _watching(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
     return replace(settings, monitor=quality)
 
 
-@released_after
-def train_diffusion(config: DiffusionStage, command: str = "") -> Path:
-    """Train as ``config`` says and return the path of the run's ``model.safetensors``."""
-    with distributed.main_process_first():
-        train = load_data(config.data, "train")
-        held_out = load_held_out(config.data)
-    distributed.check_same("the images", (train.fingerprint, held_out.fingerprint))
-    print(train.describe())
-    if config.network.class_conditional and not train.num_classes:
-        config = replace(config, network=replace(config.network, class_conditional=False))
-        print(f"{train.name} has no classes here: the model is unconditional")
-    stage_one = {}
-    if config.autoencoder == "none":
-        codec = IdentityCodec(train.image_shape)
-        print("codec: none, the model works on pixels")
-    else:
-        path = find_autoencoder(config.autoencoder, config.data)
-        codec = load_codec(path)
-        if codec.image_shape != train.image_shape:
-            raise ConfigError(f"{path} is for images of {codec.image_shape}, the data set has {train.image_shape}")
-        before = checkpoint.read_header(path)["provenance"]
-        stage_one = {
-            "stage_one_seconds": before["seconds"],
-            "stage_one_device": before.get("device"),
-            "stage_one_sha256": checkpoint.file_sha256(path),
-        }
-        print(f"codec: {path}, {codec.compression:.1f}x fewer numbers")
-    device = check_settings(config.trainer)
-    codec.to(device)
-    with distributed.main_process_first():
-        probe = QualityProbe.build(
-            held_out, config.quality_images, device, config.quality_net, Path(config.features_folder)
-        )
-    trainer = _watching(config.trainer, probe.metric if probe and held_out.split == "val" else None)
-    check_settings(trainer)  # again, before a folder is touched: auto may have come to nothing
-    lightning.seed_everything(config.trainer.seed, verbose=False)
-    module = DiffusionModule(codec, train.num_classes, config.network, config.diffusion, trainer)
-    module.commands = [command] if command else []
-    parameters = sum(p.numel() for p in module.network.parameters())
-    print(f"{config.network.architecture}: {parameters:,} parameters on {codec.latent_shape}")
-    class_names = train.class_names if config.network.class_conditional else ()
-    model = DiffusionModel(module.ema.network, config.network, config.diffusion, codec, class_names)
-    name = f"{config.data.name}-{config.name}"
-    # A run that was killed before its first checkpoint begins anew, from where it had begun.
-    if config.init and not folders.goes_on(config.run, "diffusion", name):
-        warm_start(module, config.init, "diffusion")
-    folder = folders.prepare_once(config, "diffusion", name)
-    cache = cached_moments(codec, train, Path(config.latents_folder), config.data.hflip)
-    if stage_one:
-        stage_one["encode_seconds"] = cache.seconds
-    steps = min(20, config.diffusion.num_train_steps or 20)
+def _stage_one(codec: Codec, encode_seconds: float | None) -> dict[str, Any]:
+    """What the record says of stage one, whose time belongs to a latent model's; nothing for pixels."""
+    if not isinstance(codec, TrainedModel):
+        return {}
+    return {
+        "stage_one_seconds": codec.provenance.get("seconds"),
+        "stage_one_device": codec.provenance.get("device"),
+        "stage_one_sha256": file_sha256(codec.path) if codec.path else None,
+        "encode_seconds": encode_seconds,
+    }
 
-    few = held_out.take(torch.arange(min(config.validation_images, len(held_out))))
-    few_moments = torch.cat([codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)]) if len(few) else None
 
-    def validate() -> dict[str, float]:
-        return {} if few_moments is None else {"val_loss": module.validation_loss(few_moments, few.labels)}
+def _save_samples(model: DiffusionModel, path: Path) -> None:
+    """The run's sample grid: always the same seeds and classes."""
+    steps = min(20, model.diffusion.num_train_steps or 20)
+    labels = grid_labels(len(model.class_names))
+    save_grid(model.sample(GRID * GRID, labels=labels, batch_size=GRID * GRID, steps=steps), path, columns=GRID)
 
-    def record() -> dict[str, Any]:
-        return provenance(module, train, plain(config), **stage_one)
 
-    def draw(path: Path) -> None:
-        images = model.sample(GRID * GRID, labels=shown_classes(len(class_names)), batch_size=GRID * GRID, steps=steps)
-        save_grid(images, path, columns=GRID)
-
-    fit(
-        module,
-        (cache.moments, cache.labels),
-        folder,
-        [
-            EpochEnd(
-                folder,
-                validate,
-                draw,
-                every=config.sample_every,
-                keep=lambda: model.save(folder / "best.safetensors", record()),
-                look=lambda: probe(model) if probe else {},
-            )
-        ],
-        resume=config.run.resume,
-    )
-    path = folder / "model.safetensors"
-    if distributed.is_main_process():
-        model.save(path, record())
-    print(path)
-    return path
+def grid_labels(count: int) -> list[int] | None:
+    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
+    if not count:
+        return None
+    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -38,11 +40,11 @@ def check_settings(settings: TrainerConfig) -> torch.device:
             f"--trainer.batch_size {settings.batch_size} cannot be shared by {distributed.world_size()} processes"
         )
     share = settings.batch_size // distributed.world_size()
-    if settings.accumulate > share:
+    if settings.gradient_accumulation_steps > share:
         whose = " that each process has" if distributed.world_size() > 1 else ""
         raise ConfigError(
-            f"--trainer.accumulate {settings.accumulate} cuts the {share} images of a batch{whose} into more parts "
-            "than there are"
+            f"--trainer.gradient_accumulation_steps {settings.gradient_accumulation_steps} cuts the {share} images of "
+            f"a batch{whose} into more parts than there are"
         )
     device = resolve_device(settings.accelerator)
     if device.type == "cuda" and distributed.local_world_size() > torch.cuda.device_count():
@@ -56,70 +58,85 @@ def check_settings(settings: TrainerConfig) -> torch.device:
 def fit(
     module: StageModule,
     tensors: tuple[Tensor, ...],
-    folder: Path,
-    callbacks: list[lightning.Callback],
-    resume: bool,
+    folder: Path | None,
+    callbacks: Sequence[lightning.Callback],
+    resume: bool = False,
+    loggers: Sequence[Logger] = (),
 ) -> StageModule:
     """Train ``module`` on ``tensors`` until its budget is spent; return it, on the training device.
 
     Args:
-        module: The trainer; its settings say how long.
+        module: The training step; its settings say how long.
         tensors: What a batch is drawn from, of equal length; moved to the training device whole.
-        folder: The run's folder, for TensorBoard and ``last.ckpt``.
+        folder: The run's folder, for TensorBoard and ``last.ckpt``; None writes neither.
         callbacks: What happens at the end of an epoch.
         resume: Go on from ``folder/last.ckpt`` where there is one.
+        loggers: More of Lightning's loggers.
     """
     settings = module.settings
     device = check_settings(settings)
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
     if device.type == "cpu":
         keep_freed_memory()
     dtype = resolve_precision(settings.precision, device)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    # That a decoder returns a view of its image: nothing writes into it.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-    trainer = lightning.Trainer(
-        accelerator="cuda" if device.type == "cuda" else "cpu",
-        devices=distributed.local_world_size(),
-        num_nodes=distributed.world_size() // distributed.local_world_size(),
-        precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=TensorBoardLogger(folder, name="", version=""),
-        log_every_n_steps=10**9,
-        callbacks=[Progress(), *callbacks],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **_several(module),
-    )
-    module.data = tensors
-    per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
-    checkpoint = folder / "last.ckpt"
-    distributed.check_same(f"whether {checkpoint} is there", checkpoint.is_file())
-    try:
-        # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
-        with full_precision():
-            trainer.fit(
-                module,
-                range(-(-per_epoch // settings.batch_size)),
-                ckpt_path=os.fspath(checkpoint) if resume and checkpoint.is_file() else None,
-            )
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="cuda" if device.type == "cuda" else "cpu",
+            devices=distributed.local_world_size(),
+            num_nodes=distributed.world_size() // distributed.local_world_size(),
+            precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=[*([TensorBoardLogger(folder, name="", version="")] if folder else []), *loggers],
+            log_every_n_steps=10**9,
+            callbacks=[Progress(), *callbacks],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **_strategy(module),
+        )
+        module.data = tensors
+        per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
+        checkpoint = folder / "last.ckpt" if folder and resume and (folder / "last.ckpt").is_file() else None
+        distributed.check_same(f"whether {folder}/last.ckpt is there", checkpoint is not None)
+        try:
+            # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
+            with full_precision():
+                trainer.fit(
+                    module,
+                    range(-(-per_epoch // settings.batch_size)),
+                    ckpt_path=os.fspath(checkpoint) if checkpoint else None,
+                    weights_only=True,
+                )
+        except SystemExit as stop:
+            raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
 
 
-def _several(module: StageModule) -> dict[str, Any]:
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's advice about loaders and loggers, which these runs have no use for."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        # A decoder returns a view of its image, and nothing writes into it.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _strategy(module: StageModule) -> dict[str, Any]:
     """What Lightning is told where several processes train ``module``: they have met already (``distributed.join``)."""
     if distributed.world_size() == 1:
         return {}
     if module.sharded:
         strategy = ShardedStrategy(distributed.world_size())
     else:
-        strategy = DDPStrategy(find_unused_parameters=module.partial, gradient_as_bucket_view=False)
+        strategy = DDPStrategy(find_unused_parameters=module.has_unused_parameters, gradient_as_bucket_view=False)
     return {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}

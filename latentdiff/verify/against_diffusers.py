@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.denoiser import NetworkDenoiser
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import DiscreteSchedule, build_schedule
 from latentdiff.diffusion.target import TARGETS
@@ -120,12 +120,12 @@ def build_scheduler(sampler: str, schedule: DiscreteSchedule, target: str, **opt
     return scheduler
 
 
-def their_states(sampler: str, schedule: DiscreteSchedule, target: str, levels: Levels, x: Tensor) -> list[Tensor]:
+def their_states(sampler: str, schedule: DiscreteSchedule, target: str, levels: NoiseLevels, x: Tensor) -> list[Tensor]:
     """diffusers' states after each step over ``levels``, as x_t = alpha x0 + sigma eps."""
     scheduler = build_scheduler(sampler, schedule, target)
     count = len(levels) - 1
     scheduler.set_timesteps(count)
-    times, sigmas = levels.time[:-1], levels.ratio
+    times, sigmas = levels.time[:-1], levels.karras_sigma
     if sampler == "heun":
         times = torch.cat([times[:1], times[1:].repeat_interleave(2)])
         sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import Schedule, build_schedule
 from latentdiff.verify import Check
@@ -37,7 +37,7 @@ class Mixture:
     means: Tensor
     covs: Tensor
 
-    def __call__(self, x: Tensor, level: Levels) -> Tensor:
+    def __call__(self, x: Tensor, level: NoiseLevels) -> Tensor:
         """E[x0 | x] for x [b, d] = alpha x0 + sigma eps."""
         alpha, sigma = float(level.alpha), float(level.sigma)
         noisy = alpha**2 * self.covs + sigma**2 * torch.eye(x.shape[1], dtype=x.dtype)
@@ -84,7 +84,7 @@ PROCESSES = {
 }
 
 
-def noisy_levels(schedule: Schedule, steps: int, low: float = 0.05, high: float = 80.0) -> Levels:
+def noisy_levels(schedule: Schedule, steps: int, low: float = 0.05, high: float = 80.0) -> NoiseLevels:
     """``steps`` + 1 levels with sigma / alpha from ``high`` to ``low``, even in its 7th root: no jump to clean, whose
     error does not fall with the number of steps."""
     root = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps + 1, dtype=torch.float64)

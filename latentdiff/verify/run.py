@@ -13,11 +13,12 @@ import torch
 import torch_fidelity
 import torchmetrics
 
-from latentdiff.checkpoint import environment, write_atomically
+from latentdiff.checkpoint import environment
 from latentdiff.config.tool_stages import VerifyStage
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.feature_nets import find_inception
+from latentdiff.files import write_atomically
 from latentdiff.verify import Check, against_diffusers, schedules_of_diffusers
 from latentdiff.verify.against_torch_fidelity import check_features, check_metrics
 from latentdiff.verify.proofs import PROOFS
@@ -78,7 +79,7 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
             "the FID Inception's weights are not here and could not be downloaded: name a file with "
             "--inception_weights or LATENTDIFF_INCEPTION"
         )
-    test, train = load_data(config.data, "test"), load_data(config.data, "train")
+    test, train = load_split(config.data, "test"), load_split(config.data, "train")
     if not 20 <= config.metrics <= len(test):
         raise ConfigError(f"metrics must be from 20 to the {len(test):,} test images, not {config.metrics}")
     versions["torch-fidelity"] = torch_fidelity.__version__

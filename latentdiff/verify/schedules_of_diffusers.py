@@ -62,7 +62,7 @@ def _karras(steps: Sequence[int]) -> list[Check]:
                 # Heun's list has all but the first twice, for its two passes.
                 stride = slice(None) if sampler != "heun" else [0, *range(1, 2 * count - 1, 2)]
                 ours = schedule.sampling_levels(count, "karras")[:-1]
-                sigmas.append(float((scheduler.sigmas[:-1][stride].double() / ours.ratio - 1.0).abs().max()))
+                sigmas.append(float((scheduler.sigmas[:-1][stride].double() / ours.karras_sigma - 1.0).abs().max()))
                 times.append(float((scheduler.timesteps[stride].double() - ours.time).abs().max()))
         note = f"largest relative difference, {', '.join(KARRAS_SCHEDULES)}, {', '.join(map(str, steps))} steps"
         label = f"karras sigmas, {sampler}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.loss import check_loss_weight, diffusion_loss
-from latentdiff.diffusion.noise_levels import Levels, add_noise
+from latentdiff.diffusion.noise_levels import NoiseLevels, add_noise
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import TARGETS, Target, build_target, loss_weight
 from latentdiff.verify import Check, largest
@@ -82,16 +82,16 @@ class Findings:
     tried: int = 0
     least_weight: float = math.inf
 
-    def of_output(self, x0: Tensor, noise: Tensor, levels: Levels, target: Target) -> None:
+    def of_output(self, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target) -> None:
         """The exact output gives x0 back, in fp64."""
         x, output = add_noise(x0, noise, levels), target.of(x0, noise, levels)
-        scale = levels.like(x0).ratio.clamp_min(1.0)
+        scale = levels.append_dims(x0).karras_sigma.clamp_min(1.0)
         # The targets that go with no signal at all know x0 there too.
         scale = torch.where(scale.isfinite(), scale, 1.0)
         error = ((target.to_x0(output, x, levels) - x0) / scale).abs().max()
         self.x0_error = largest([self.x0_error, float(error)])
 
-    def of_loss(self, x0: Tensor, noise: Tensor, levels: Levels, target: Target, config: DiffusionConfig) -> None:
+    def of_loss(self, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target, config: DiffusionConfig) -> None:
         """Nothing at the exact output and no slope; more wherever the output of a single image is another. In fp32."""
         x0, noise = x0.float(), noise.float()
         output = target.of(x0, noise, levels).requires_grad_()
@@ -106,7 +106,9 @@ class Findings:
             dearer = diffusion_loss(away, x0, noise, levels, target, config) > least
             self.no_dearer, self.tried = self.no_dearer + (not dearer), self.tried + 1
 
-    def of_weight(self, x0: Tensor, noise: Tensor, levels: Levels, target: Target, config: DiffusionConfig) -> None:
+    def of_weight(
+        self, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target, config: DiffusionConfig
+    ) -> None:
         """The loss of another output is that of its x0, weighed as the paper of the weight says."""
         if config.loss_weight == "simple":  # which is in the target's own units
             return

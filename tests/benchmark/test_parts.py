@@ -10,9 +10,18 @@ from functools import partial
 import pytest
 import torch
 
-from latentdiff import distributed
-from latentdiff.benchmark import evaluation, growth, limits, memory, overhead, sampling, several, stage_one, stage_two
-from latentdiff.benchmark import whole_process as processes
+from latentdiff.benchmark import (
+    evaluation,
+    growth,
+    limits,
+    memory,
+    overhead,
+    sampling,
+    several,
+    stage_one,
+    stage_two,
+    whole_process,
+)
 from latentdiff.benchmark.bench import Bench
 from latentdiff.benchmark.peers import DDP, DIFFUSERS
 from latentdiff.benchmark.rows import Growth, Row
@@ -174,14 +183,14 @@ def test_memory_is_that_of_another_process():
 
 
 def test_first_images_come_from_two_cold_processes(bench):
-    row = processes.first_images(bench)
+    row = whole_process.first_images(bench)
     assert set(row.figures) == here(bench, DIFFUSERS)
     assert row.target.at_most == 6.0
 
 
 def test_import_and_help_are_timed(alone, monkeypatch):
-    monkeypatch.setattr(distributed, "first_images", lambda bench: None)
-    rows = check([row for row in processes.processes(alone) if row])
+    monkeypatch.setattr(whole_process, "first_images", lambda bench: None)
+    rows = check([row for row in whole_process.processes(alone) if row])
     assert [(row.what, row.target.at_most) for row in rows] == [("import", 0.3), ("--help", 1.0)]
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.data.decode import BadImageError, Square, decode
 from latentdiff.errors import DataError
 
@@ -169,13 +169,13 @@ def test_all_bad_files_are_listed_at_once_and_nothing_else_is_lost(tmp_path, cap
     fill(tmp_path / "images")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), size=16, cache_folder="cache")
     with pytest.raises(DataError) as error:
-        load_data(config, "train")
+        load_split(config, "train")
     for name, (_, reason) in UNUSABLE.items():
         assert f"{name}.jpg: {reason}" in str(error.value)
     assert "6 of 16 files" in str(error.value)
     assert "--data.on_bad_image skip" in str(error.value)
     skipping = dataclasses.replace(config, on_bad_image="skip", fractions=(1.0, 0.0, 0.0))
-    images = load_data(skipping, "train").images
+    images = load_split(skipping, "train").images
     assert "6 of 16 files" in capsys.readouterr().out
     assert [int(image[0, 8, 8]) for image in images] == list(range(10))
     (meta,) = (tmp_path / "cache").glob("*/meta.json")
@@ -188,7 +188,7 @@ def test_a_folder_of_nothing_usable_is_an_error(tmp_path):
     (tmp_path / "images" / "a.png").write_bytes(b"")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), on_bad_image="skip")
     with pytest.raises(DataError, match="none of the 1 files"):
-        load_data(config, "train")
+        load_split(config, "train")
 
 
 # names
@@ -208,7 +208,7 @@ def test_names_in_any_script_and_with_spaces(tmp_path):
     zipped(tmp_path / "z.zip", [(f"класс/{i}.png", content(plain())) for i in range(4)])
     for path in ("images", "z.zip"):
         config = DataConfig(name="folder", path=str(tmp_path / path), fractions=(1.0, 0.0, 0.0))
-        assert len(load_data(config, "train")) == 4
+        assert len(load_split(config, "train")) == 4
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -217,19 +217,19 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
     names = ["ok/a.png", "ok/b.png", "../../evil.png", "/etc/evil.png", "C:/evil.png", "ok/a.png"]
     path = zipped(tmp_path / "z.zip", [(name, good) for name in names])
     with pytest.raises(DataError) as error:
-        load_data(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
+        load_split(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
     for name in ("../../evil.png", "/etc/evil.png", "C:/evil.png"):
         assert f"{name}: its path points out of the archive" in str(error.value)
     assert "ok/a.png: the archive holds this name twice" in str(error.value)
     assert "4 of 6 files" in str(error.value)
     backslashes = zipped(tmp_path / "w.zip", [("a.png", good), (r"..\..\evil.png", good)])
     with pytest.raises(DataError, match=r"1 of 2 files(.|\n)*evil\.png: its path points out of the archive"):
-        load_data(DataConfig(name="folder", path=str(backslashes), fractions=(1.0, 0.0, 0.0)), "train")
+        load_split(DataConfig(name="folder", path=str(backslashes), fractions=(1.0, 0.0, 0.0)), "train")
     only = zipped(tmp_path / "only.zip", [("../evil.png", good)])
     with pytest.raises(DataError, match=r"holds no image that can be used(.|\n)*\.\./evil\.png: its path points out"):
-        load_data(DataConfig(name="folder", path=str(only)), "train")
+        load_split(DataConfig(name="folder", path=str(only)), "train")
     config = DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0), on_bad_image="skip")
-    assert len(load_data(config, "train")) == 2
+    assert len(load_split(config, "train")) == 2
     assert not list(tmp_path.parent.rglob("evil.png"))
 
 
@@ -239,14 +239,14 @@ def test_an_encrypted_entry_of_a_zip_is_listed(tmp_path):
     raw[raw.index(b"PK\1\2") + 8] |= 1  # the first entry's flags in the directory at the end
     path.write_bytes(raw)
     with pytest.raises(DataError, match=r"1 of 2 files(.|\n)*a\.png: it is encrypted"):
-        load_data(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
+        load_split(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")
 
 
 def test_the_summary_is_printed_once_though_every_split_is_loaded(tmp_path, capsys):
     fill(tmp_path / "images")
     settings = {"name": "folder", "path": str(tmp_path / "images"), "size": 16, "fractions": (0.4, 0.3, 0.3)}
     for split in ("train", "val", "test"):
-        load_data(DataConfig(on_bad_image="skip", **settings), split)
+        load_split(DataConfig(on_bad_image="skip", **settings), split)
     assert capsys.readouterr().out.count("files in") == 1
 
 
@@ -261,7 +261,7 @@ def test_a_name_that_is_not_utf8_is_read_and_can_be_printed(tmp_path, capsys):
     config = DataConfig(
         name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16, on_bad_image="skip"
     )
-    data = load_data(config, "train")
+    data = load_split(config, "train")
     assert data.labels.tolist() == [0, 0, 1, 1]
     assert data.class_names == ("bar", r"caf\udce9")
     printed = capsys.readouterr().out
@@ -283,9 +283,9 @@ def test_a_file_that_can_be_read_again_is_no_longer_bad(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("latentdiff.data.files.DirectoryFiles.read", read)
-        assert len(load_data(config, "train")) == 9
-        assert len(load_data(config, "train")) == 9
-    assert len(load_data(config, "train")) == 10
+        assert len(load_split(config, "train")) == 9
+        assert len(load_split(config, "train")) == 9
+    assert len(load_split(config, "train")) == 10
 
 
 def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path):
@@ -295,7 +295,7 @@ def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path):
     (tmp_path / "images" / "b").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "images" / "b" / "up").symlink_to(tmp_path / "images")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16)
-    assert load_data(config, "train").labels.tolist() == [0] + [1] * 10
+    assert load_split(config, "train").labels.tolist() == [0] + [1] * 10
 
 
 def test_a_link_to_nowhere_is_listed(tmp_path):
@@ -303,15 +303,15 @@ def test_a_link_to_nowhere_is_listed(tmp_path):
     (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "nowhere.png")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0))
     with pytest.raises(DataError, match=r"1 of 11 files(.|\n)*lost\.png: it is a link to nowhere"):
-        load_data(config, "train")
-    assert len(load_data(dataclasses.replace(config, on_bad_image="skip"), "train")) == 10
+        load_split(config, "train")
+    assert len(load_split(dataclasses.replace(config, on_bad_image="skip"), "train")) == 10
 
 
 def test_same_name_in_two_folders_is_two_images(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / "images" / folder).mkdir(parents=True)
         (tmp_path / "images" / folder / "1.png").write_bytes(content(plain()))
-    data = load_data(DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0)), "train")
+    data = load_split(DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0)), "train")
     assert data.labels.tolist() == [0, 1]
 
 
@@ -320,9 +320,9 @@ def test_what_systems_leave_behind_is_not_an_image(tmp_path):
     for name in (".DS_Store", "Thumbs.db", "notes.txt", "._good0.png"):
         (tmp_path / "images" / name).write_bytes(b"junk")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0))
-    assert len(load_data(config, "train")) == 10
+    assert len(load_split(config, "train")) == 10
     path = zipped(tmp_path / "z.zip", [("d/a.png", content(plain())), ("__MACOSX/d/._a.png", b"junk")])
-    assert len(load_data(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")) == 1
+    assert len(load_split(DataConfig(name="folder", path=str(path), fractions=(1.0, 0.0, 0.0)), "train")) == 1
 
 
 def test_a_damaged_zip_a_missing_path_and_an_empty_folder_are_named(tmp_path):
@@ -334,7 +334,7 @@ def test_a_damaged_zip_a_missing_path_and_an_empty_folder_are_named(tmp_path):
         ("empty", "holds no image"),
     ):
         with pytest.raises(DataError, match=message) as error:
-            load_data(DataConfig(name="folder", path=str(tmp_path / path)), "train")
+            load_split(DataConfig(name="folder", path=str(tmp_path / path)), "train")
         assert path in str(error.value)
 
 
@@ -345,7 +345,7 @@ def test_a_damaged_entry_of_a_zip_is_listed(tmp_path):
     raw[raw.index(data) + 700] ^= 0xFF
     path.write_bytes(raw)
     with pytest.raises(DataError, match=r"a\.jpg: it cannot be read: Bad CRC"):
-        load_data(DataConfig(name="folder", path=str(path)), "train")
+        load_split(DataConfig(name="folder", path=str(path)), "train")
 
 
 def test_the_inverse_of_what_a_network_sees_is_exact():

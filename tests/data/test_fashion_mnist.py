@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import fashion_mnist, load_data
+from latentdiff.data import fashion_mnist, load_split
 from latentdiff.data.fashion_mnist import EMBEDDED, EMBEDDED_COUNTS, FASHION_MNIST
 from latentdiff.data.idx import FILES
 from latentdiff.errors import DataError
@@ -32,7 +32,7 @@ def no_network(monkeypatch):
 
 
 def test_embedded_slice_is_balanced_real_and_small():
-    train, test = (load_data(DataConfig(source="embedded"), split) for split in ("train", "test"))
+    train, test = (load_split(DataConfig(source="embedded"), split) for split in ("train", "test"))
     assert train.images.shape == (10_000, 1, 28, 28)
     assert train.images.dtype == torch.uint8
     assert test.images.shape == (2_000, 1, 28, 28)
@@ -54,9 +54,9 @@ def test_embedded_slice_is_the_first_of_each_class_of_the_full_set():
 
 
 def test_auto_takes_the_slice_only_where_nothing_else_can_be_had(tmp_path, no_network):
-    assert load_data(DataConfig(root=str(tmp_path)), "test").source == "embedded"
+    assert load_split(DataConfig(root=str(tmp_path)), "test").source == "embedded"
     with pytest.raises(DataError, match=r"--data\.source embedded"):
-        load_data(DataConfig(root=str(tmp_path), source="full"), "test")
+        load_split(DataConfig(root=str(tmp_path), source="full"), "test")
     assert not list(tmp_path.iterdir())
 
 
@@ -81,10 +81,10 @@ def small_set(tmp_path, monkeypatch):
 
 def test_full_layout_plain_and_gzipped(small_set, monkeypatch):
     monkeypatch.setenv("LATENTDIFF_DATA", str(small_set))
-    train, test = (load_data(DataConfig(), split) for split in ("train", "test"))
+    train, test = (load_split(DataConfig(), split) for split in ("train", "test"))
     assert (len(train), len(test), train.source) == (30, 20, "full")
     assert train.fingerprint != test.fingerprint
-    assert train.fingerprint == load_data(DataConfig(), "train").fingerprint
+    assert train.fingerprint == load_split(DataConfig(), "train").fingerprint
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_damage_is_named_and_nothing_is_overwritten(small_set, no_network, damag
     damage(path)
     before = path.read_bytes() if path.exists() else None
     with pytest.raises(DataError, match=message) as error:
-        load_data(DataConfig(root=str(small_set)), "train")
+        load_split(DataConfig(root=str(small_set)), "train")
     assert path.name in str(error.value)
     assert (path.read_bytes() if path.exists() else None) == before
 
@@ -111,10 +111,10 @@ def test_damaged_gzip_and_wrong_label(small_set):
     packed = small_set / FOLDER / f"{FILES['test'][0]}.gz"
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be read"):
-        load_data(DataConfig(root=str(small_set)), "test")
+        load_split(DataConfig(root=str(small_set)), "test")
     write_idx(small_set / FOLDER / FILES["train"][1], torch.full((30,), 10, dtype=torch.uint8))
     with pytest.raises(DataError, match="label 10"):
-        load_data(DataConfig(root=str(small_set)), "train")
+        load_split(DataConfig(root=str(small_set)), "train")
 
 
 def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
-from latentdiff.data import image_cache, load_data
+from latentdiff.data import image_cache, load_split
 from latentdiff.data.decode import Square
 from latentdiff.data.files import open_files
 from latentdiff.data.listing import Listing
@@ -147,7 +147,7 @@ def test_all_of_celeba_is_cached_and_read_without_holding_it(tmp_path):
 
 def test_mapped_images_are_an_ordinary_data_set(folder):
     config = DataConfig(name="folder", path=str(folder), size=8, fractions=(0.5, 0.25, 0.25))
-    splits = {split: load_data(config, split) for split in ("train", "val", "test")}
+    splits = {split: load_split(config, split) for split in ("train", "val", "test")}
     assert {split: len(data) for split, data in splits.items()} == {"train": 6, "val": 3, "test": 3}
     assert splits["train"].image_shape == (3, 8, 8)
     assert len({data.fingerprint for data in splits.values()}) == 3
@@ -162,7 +162,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(folder):
 
 def test_the_cache_folder_may_begin_with_the_home_folder(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent / "home"))
-    load_data(DataConfig(name="folder", path=str(folder), size=8, cache_folder="~/cache"), "train")
+    load_split(DataConfig(name="folder", path=str(folder), size=8, cache_folder="~/cache"), "train")
     assert list((folder.parent / "home" / "cache").iterdir())
 
 

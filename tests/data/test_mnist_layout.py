@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.data.idx import FILES
 from latentdiff.data.mnist import MNIST
 from latentdiff.errors import DataError
@@ -39,7 +39,7 @@ def small_set(tmp_path, monkeypatch):
 def test_both_splits_are_read(small_set):
     root, pixels = small_set
     for split in ("train", "test"):
-        data = load_data(DataConfig(name="mnist", root=str(root)), split)
+        data = load_split(DataConfig(name="mnist", root=str(root)), split)
         assert torch.equal(data.images[:, 0], pixels[split])
         assert (data.class_names[3], data.labels[13]) == ("3", 3)
 
@@ -49,4 +49,4 @@ def test_a_truncated_file_is_named(small_set):
     path = root / MNIST.folder / FILES["train"][0]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=FILES["train"][0]):
-        load_data(DataConfig(name="mnist", root=str(root)), "train")
+        load_split(DataConfig(name="mnist", root=str(root)), "train")

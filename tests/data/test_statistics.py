@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.data.decode import open_image
 from latentdiff.data.files import JoinedFiles, open_files
 from latentdiff.data.statistics import class_counts, describe_sizes, mean_image, read_sizes
@@ -78,9 +78,9 @@ def test_sizes_are_summed_up():
 
 def test_classes_are_counted_the_empty_ones_too():
     images = torch.zeros(4, 1, 4, 4, dtype=torch.uint8)
-    data = ImageSet(images, torch.tensor([0, 2, 2, 0]), "x", "train", "full", ("a", "b", "c", "d"))
+    data = ImageDataset(images, torch.tensor([0, 2, 2, 0]), "x", "train", "full", ("a", "b", "c", "d"))
     assert class_counts(data) == [2, 0, 2, 0]
-    assert class_counts(ImageSet(images, torch.zeros(4, dtype=torch.int64), "x", "train", "full", ())) == []
+    assert class_counts(ImageDataset(images, torch.zeros(4, dtype=torch.int64), "x", "train", "full", ())) == []
 
 
 def test_mean_image_is_the_mean_whatever_the_chunks(monkeypatch):

@@ -90,7 +90,7 @@ def test_karras_spacing_is_even_in_the_root_that_rho_names(rho):
     assert levels.sigma.tolist() == pytest.approx([*exact, 0.0], rel=1e-9)
     assert (levels.sigma.diff() < 0).all()
     # Where the variance is kept, the same holds of noise over signal.
-    roots = build_schedule(DiffusionConfig()).sampling_levels(steps, "karras", rho).ratio[:-1] ** (1 / rho)
+    roots = build_schedule(DiffusionConfig()).sampling_levels(steps, "karras", rho).karras_sigma[:-1] ** (1 / rho)
     torch.testing.assert_close(roots.diff() / (roots[-1] - roots[0]), torch.full((5,), 0.2).double())
 
 
@@ -113,7 +113,7 @@ def test_a_rho_that_cannot_be_is_refused(spacing, rho, message):
 def test_a_level_is_found_again_by_its_ratio(process):
     schedule = build_schedule(PROCESSES[process])
     levels = schedule.levels(torch.linspace(0.0, 0.97, 9, dtype=torch.float64) * schedule.last)
-    found = schedule.at(levels.ratio)
+    found = schedule.at(levels.karras_sigma)
     for ours, theirs in ((found.time, levels.time), (found.alpha, levels.alpha), (found.sigma, levels.sigma)):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
@@ -161,13 +161,13 @@ def test_transitions_are_the_textbook_posterior_and_a_learned_variance_lies_betw
     steps = Transitions.between(DiscreteSchedule(alpha_bar).sampling_levels(1000))
     now, before = alpha_bar[999], alpha_bar[998]
     beta = 1 - now / before
-    torch.testing.assert_close(steps.large[0], beta)
-    torch.testing.assert_close(steps.small[0], beta * (1 - before) / (1 - now))
-    torch.testing.assert_close(steps.x0_gain[0], before.sqrt() * beta / (1 - now))
-    torch.testing.assert_close(steps.x_gain[0], (now / before).sqrt() * (1 - before) / (1 - now))
+    torch.testing.assert_close(steps.beta[0], beta)
+    torch.testing.assert_close(steps.posterior_variance[0], beta * (1 - before) / (1 - now))
+    torch.testing.assert_close(steps.posterior_mean_coef1[0], before.sqrt() * beta / (1 - now))
+    torch.testing.assert_close(steps.posterior_mean_coef2[0], (now / before).sqrt() * (1 - before) / (1 - now))
     fractions = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     low, middle, high = steps.log_variance(fractions, 0).exp()
-    torch.testing.assert_close((low, high), (steps.small[0], steps.large[0]))
+    torch.testing.assert_close((low, high), (steps.posterior_variance[0], steps.beta[0]))
     torch.testing.assert_close(middle, (low * high).sqrt())
     assert torch.isfinite(steps.log_variance(fractions, 999)).all()
 

@@ -20,7 +20,7 @@ def test_weights_given_on_x0_weigh_its_error_alike_for_every_target(name, sigma_
     levels = build_schedule(DiffusionConfig()).levels(torch.tensor([10, 400, 900]))
     x0, noise = torch.randn(3, 1, 2, 2, dtype=torch.float64), torch.randn(3, 1, 2, 2, dtype=torch.float64)
     x, wrong = add_noise(x0, noise, levels), x0 + 0.1
-    at, losses = levels.like(x0), {}
+    at, losses = levels.append_dims(x0), {}
     for target_name in TARGETS:
         config = DiffusionConfig(target=target_name, loss_weight=name, sigma_data=sigma_data)
         target = build_target(config)
@@ -92,7 +92,7 @@ def test_guidance_of_one_costs_one_pass_and_others_one_doubled_pass():
 
 
 def test_guidance_keeps_to_its_interval():
-    labels, ratio = torch.tensor([1]), float(LEVEL.ratio)
+    labels, ratio = torch.tensor([1]), float(LEVEL.karras_sigma)
     for interval, passes in (((0.0, ratio * 0.9), 1), ((ratio * 0.9, ratio * 1.1), 2), ((ratio * 1.1, 1e9), 1)):
         network, guidance = Counting(), Guidance(scale=2.0, interval=interval)
         NetworkDenoiser(network=network, target=X0, labels=labels, null_label=9, guidance=guidance)(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentdiff import checkpoint
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.models.classifier import Classifier
 
 CLASSES = ("one", "two", "three")
@@ -14,12 +14,12 @@ CLASSES = ("one", "two", "three")
 def make_images():
     """A function from a number and a seed to small greyscale images whose brightness follows their class."""
 
-    def make(count: int, seed: int, split: str = "test") -> ImageSet:
+    def make(count: int, seed: int, split: str = "test") -> ImageDataset:
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(count) % len(CLASSES)
         noise = torch.randint(0, 80, (count, 1, 12, 12), generator=generator)
         images = (noise + 70 * labels[:, None, None, None]).to(torch.uint8)
-        return ImageSet(images, labels, "stripes", split, "full", CLASSES)
+        return ImageDataset(images, labels, "stripes", split, "full", CLASSES)
 
     return make
 

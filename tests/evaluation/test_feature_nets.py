@@ -18,6 +18,7 @@ from latentdiff.evaluation import feature_nets
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures, find_inception
 from latentdiff.evaluation.fid import frechet_distance, moments
+from latentdiff.files import file_sha256
 from latentdiff.verify import against_torch_fidelity
 from latentdiff.verify.against_torch_fidelity import check_metrics
 
@@ -92,14 +93,14 @@ def test_features_are_torch_fidelitys(inception_file):
     expected = theirs(images.expand(-1, 3, -1, -1))[0]
     torch.testing.assert_close(own.pooled, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert (net.dim, own.pooled.shape, own.logits.shape) == (2048, (3, 2048), (3, 1008))
-    assert net.weights_sha256 == checkpoint.file_sha256(inception_file)
+    assert net.weights_sha256 == file_sha256(inception_file)
 
 
 def test_weights_that_fit_but_are_not_the_published_ones_are_known_by_what_they_compute(inception_file):
     net = InceptionFeatures(inception_file, layer="64")
     assert "caveats" not in vars(net)  # who only builds a net does not wait for it
     (caveat,) = net.caveats
-    assert f"(SHA-256 {checkpoint.file_sha256(inception_file)[:12]}) are not those that published FIDs use" in caveat
+    assert f"(SHA-256 {file_sha256(inception_file)[:12]}) are not those that published FIDs use" in caveat
     assert net(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).pooled.shape == (1, 64)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.data import ImageSet
+from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import Features
 from latentdiff.evaluation.kid import kernel_distance
@@ -38,7 +38,7 @@ def pixels(count, seed, top=256):
 
 
 def held_out(images):
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), "nameless", "val", "full", ())
+    return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64), "nameless", "val", "full", ())
 
 
 def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, tmp_path):
@@ -61,7 +61,7 @@ def test_kid_in_training_is_taken_to_so_many_held_out_images_of_every_class_alik
     # Which class an image is of can be read from its pixels.
     labels = torch.arange(100) // 50
     images = (labels * 255).to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
-    data = ImageSet(images.contiguous(), labels, "nameless", "val", "full", ("a", "b"))
+    data = ImageDataset(images.contiguous(), labels, "nameless", "val", "full", ("a", "b"))
     reference = QualityProbe.build(data, 5, torch.device("cpu")).reference.pooled
     assert reference.mean(dim=1).tolist() == [0.0] * 20 + [1.0] * 20
 

@@ -75,7 +75,7 @@ def test_few_real_images_are_drawn_evenly_from_the_classes(classifier_file, make
         ClassifierFeatures(classifier_file),
         make_images(90, 1, "train"),
         make_images(60, 2),
-        max_images=12,
+        max_real_images=12,
         progress=False,
     )
     assert torch.bincount(reference.test_labels).tolist() == [4, 4, 4]
@@ -85,7 +85,7 @@ def test_few_real_images_are_drawn_evenly_from_the_classes(classifier_file, make
             ClassifierFeatures(classifier_file),
             make_images(30, 1, "train"),
             make_images(60, 2),
-            max_images=12,
+            max_real_images=12,
             seed=seed,
             progress=False,
         ).test.pooled
@@ -116,7 +116,9 @@ def test_the_floor_is_that_of_as_many_training_images(classifier_reference):
 
 def test_inception_metrics_and_warning(inception_file, make_images):
     net = InceptionFeatures(inception_file, layer="64")
-    reference = Reference.build(net, make_images(32, 1, "train"), make_images(24, 2), max_images=24, progress=False)
+    reference = Reference.build(
+        net, make_images(32, 1, "train"), make_images(24, 2), max_real_images=24, progress=False
+    )
     samples = make_images(20, 3)
     features = extract(net, samples.images, progress=False)
     result = measure(features, samples.labels, reference)
@@ -140,7 +142,7 @@ def test_inception_metrics_and_warning(inception_file, make_images):
 def test_a_reference_from_the_cache_is_the_same(tmp_path, classifier_file, make_images):
     net = ClassifierFeatures(classifier_file)
     sets = (make_images(30, 1, "train"), make_images(30, 2))
-    first, second = (Reference.build(net, *sets, folder=tmp_path, max_images=20, progress=False) for _ in range(2))
+    first, second = (Reference.build(net, *sets, folder=tmp_path, max_real_images=20, progress=False) for _ in range(2))
     assert torch.equal(first.train.pooled, second.train.pooled)
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from latentdiff import checkpoint
 from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.assessment import Against, assess
 from latentdiff.evaluation.available_nets import feature_nets
 from latentdiff.evaluation.feature_nets import InceptionFeatures
+from latentdiff.files import file_sha256
 
 UNPUBLISHED = "are not those that published FIDs use"
 
@@ -18,7 +18,7 @@ def test_weights_that_published_fids_do_not_use_are_told_before_the_work(make_im
     assert list(nets) == ["inception"]
     printed = capsys.readouterr().out
     assert UNPUBLISHED in printed
-    assert f"(SHA-256 {checkpoint.file_sha256(inception_file)[:12]})" in printed
+    assert f"(SHA-256 {file_sha256(inception_file)[:12]})" in printed
 
 
 def test_an_evaluation_notes_that_its_inception_is_not_the_published_one(make_images, inception_file, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from latentdiff import resources as shelf
 from latentdiff.codec import load_codec
 from latentdiff.config import DataConfig
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.evaluation.precision_recall import pixel_memorisation
 
 RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(RELEASED is None, reason="the released model is 
 
 
 def test_repeated_latents_are_copies_and_new_images_are_none():
-    train, test = (load_data(DataConfig(source="embedded"), split).images for split in ("train", "test"))
+    train, test = (load_split(DataConfig(source="embedded"), split).images for split in ("train", "test"))
     codec, generator = load_codec(RELEASED), torch.Generator().manual_seed(0)
     repeated = train[torch.randperm(len(train), generator=generator)[:150]]
     # As a model that had learnt its training latents by heart would give them: a draw of the posterior, decoded.

@@ -17,11 +17,12 @@ from latentdiff import checkpoint
 from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, load_codec
 from latentdiff.config import AutoencoderConfig, DataConfig
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.errors import CheckpointError, DataError
 from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.given_images import is_images, read_images
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
 from latentdiff.models.autoencoder import Autoencoder
 
@@ -179,13 +180,13 @@ def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(t
 
 @pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 def test_reconstructions_are_of_the_images_that_the_reference_holds():
-    test = load_data(DataConfig(source="embedded"), "test")
+    test = load_split(DataConfig(source="embedded"), "test")
     subject = subjects.autoencoder(RELEASED, "reconstruction", test, "test", 12, 5, 8, torch.device("cpu"))
     chosen = drawn(test.labels, len(test), 12, REFERENCE_SEED)
     assert torch.equal(subject.originals, test.images[chosen])
     assert torch.equal(subject.labels, test.labels[chosen])
     assert torch.equal(torch.cat(list(subject.batches)), load_codec(RELEASED).reconstruct(subject.originals))
-    train = load_data(DataConfig(source="embedded"), "train")
+    train = load_split(DataConfig(source="embedded"), "train")
     learned = subjects.autoencoder(RELEASED, "reconstruction", train, "train", 12, 5, 8, torch.device("cpu"))
     assert torch.equal(learned.originals, train.images[drawn(train.labels, len(train), 12, REFERENCE_SEED)])
     assert (subject.originals_split, learned.originals_split) == ("test", "train")
@@ -241,7 +242,7 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     released = shelf.find("fashion-mnist/latent.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
-    test, cpu = load_data(DataConfig(source="embedded"), "test"), torch.device("cpu")
+    test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
     alone = subjects.diffusion(released, Request(num_images=2, steps=2), test, cpu).sampling
     guide = tmp_path / "guide.safetensors"
     load_diffusion(released).save(guide, {})
@@ -249,7 +250,7 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     guided = subjects.diffusion(released, request, test, cpu).sampling
     once = subjects.diffusion(released, Request(num_images=2, steps=1), test, cpu).sampling
     assert "guide_sha256" not in alone
-    assert guided["guide_sha256"] == checkpoint.file_sha256(guide) != checkpoint.file_sha256(released)
+    assert guided["guide_sha256"] == file_sha256(guide) != file_sha256(released)
     network = alone["flops"] - once["flops"]
     assert guided["flops"] == pytest.approx(alone["flops"] + 2 * network)
 
@@ -259,7 +260,7 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     released = shelf.find("fashion-mnist/pixel.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
-    test, cpu = load_data(DataConfig(source="embedded"), "test"), torch.device("cpu")
+    test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
     request = Request(num_images=2, steps=1)
     one_step = DiffusionModel.batches
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from latentdiff.config import AutoencoderConfig
-from latentdiff.models.autoencoder import Autoencoder, draw, kl_per_dim
+from latentdiff.models.autoencoder import Autoencoder, draw_posterior, kl_per_dim
 from latentdiff.models.colour import blur, luma, smooth_colours
 from latentdiff.models.discriminator import (
     BAND_SCALE,
@@ -30,7 +30,7 @@ def test_any_image_size_comes_back_in_its_own(image_shape, latent_shape):
     moments = model.encode(x)
     assert moments.shape == (2, 4, *latent_shape[1:])
     assert model.latent_shape == latent_shape
-    assert model.decode(draw(moments, torch.randn(2, *latent_shape))).shape == x.shape
+    assert model.decode(draw_posterior(moments, torch.randn(2, *latent_shape))).shape == x.shape
     assert model.compression == math.prod(image_shape) / math.prod(latent_shape)
 
 
@@ -99,7 +99,7 @@ def test_kl_and_draw_are_the_gaussian_ones():
     torch.testing.assert_close(kl_per_dim(moments), kl_divergence(posterior, Normal(0.0, 1.0)).mean())
     noise = torch.randn(20_000, 1, 1, 1)
     one = torch.tensor([0.3, math.log(4.0)]).reshape(1, 2, 1, 1)
-    z = draw(one.expand(20_000, -1, -1, -1), noise)
+    z = draw_posterior(one.expand(20_000, -1, -1, -1), noise)
     assert abs(z.mean() - 0.3) < 0.06
     assert abs(z.std() - 2.0) < 0.05
 

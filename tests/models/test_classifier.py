@@ -7,26 +7,26 @@ from latentdiff import checkpoint
 from latentdiff import resources as shelf
 from latentdiff.config import DataConfig, RunConfig
 from latentdiff.config.training_stages import ClassifierStage
-from latentdiff.data import ImageSet, load_data
+from latentdiff.data import ImageDataset, load_split
 from latentdiff.errors import FolderError
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.models.classifier import Classifier
 from latentdiff.training.classifier_module import accuracy, augment, train
-from latentdiff.training.train_classifier import run
+from latentdiff.training.train_classifier import train_classifier
 
 RELEASED = "fashion-mnist/classifier.safetensors"
 
 
 @pytest.fixture
-def edges() -> ImageSet:
+def edges() -> ImageDataset:
     """Two classes that differ in which half is bright."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 2, (300,), generator=generator)
     images = torch.randint(0, 120, (300, 1, 14, 14), generator=generator)
     images[labels == 0, :, :7] += 60
     images[labels == 1, :, 7:] += 60
-    return ImageSet(images.to(torch.uint8), labels, "edges", "train", "full", ("top", "bottom"))
+    return ImageDataset(images.to(torch.uint8), labels, "edges", "train", "full", ("top", "bottom"))
 
 
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 33, 20)])
@@ -70,18 +70,20 @@ def test_the_stage_writes_a_file_that_the_evaluation_reads(tmp_path):
     config = ClassifierStage(
         data=DataConfig(source="embedded"), channels=(4, 8), epochs=1, batch_size=64, run=RunConfig(folder=str(folder))
     )
-    path = run(config, "the command")
+    path = train_classifier(config, "the command")
     header = checkpoint.read_header(path, "classifier")
     assert (folder / "config.yaml").is_file()
     assert header["data"]["source"] == "embedded"
     assert (header["images_seen"], header["command"]) == (10_000, "the command")
-    test = load_data(config.data, "test")
+    test = load_split(config.data, "test")
     logits = extract(ClassifierFeatures(path), test.images, progress=False).logits
     measured = float((logits.argmax(1) == test.labels).double().mean())
     assert measured == pytest.approx(header["test_accuracy"], abs=0.002)
     assert measured > 0.3
     with pytest.raises(FolderError, match="does not resume"):
-        run(ClassifierStage(data=DataConfig(source="embedded"), run=RunConfig(folder=str(folder), resume=True)))
+        train_classifier(
+            ClassifierStage(data=DataConfig(source="embedded"), run=RunConfig(folder=str(folder), resume=True))
+        )
 
 
 def test_the_released_classifier_is_right_about_the_test_images():
@@ -89,7 +91,7 @@ def test_the_released_classifier_is_right_about_the_test_images():
     path = shelf.find(RELEASED)
     assert path is not None, f"checkpoints/{RELEASED} is missing"
     assert path.stat().st_size < 1_000_000
-    test = load_data(DataConfig(source="embedded"), "test")
+    test = load_split(DataConfig(source="embedded"), "test")
     net = ClassifierFeatures(path)
     logits = extract(net, test.images, progress=False).logits
     assert float((logits.argmax(1) == test.labels).double().mean()) >= 0.93

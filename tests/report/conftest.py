@@ -82,7 +82,7 @@ def evaluation(name: str, kind: str, fid: float, seconds: float | None = None, s
         "floors": {"inception": {"fid_test": 3.1}, "classifier": {"distance_test": 0.2}},
         "grid": "grid.png",
         "environment": {"torch": "2.15.0"},
-        "command": f"python -m latentdiff.stages.evaluate --checkpoint {name}.safetensors",
+        "command": f"python -m latentdiff.stages.evaluate --model {name}.safetensors",
     }
 
 

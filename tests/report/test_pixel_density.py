@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentdiff.report.pixel_density import density_moments, draw_pixel_density, pixel_density
+from latentdiff.data.statistics import density_moments, pixel_density
+from latentdiff.report.pixel_density import draw_pixel_density
 
 
 def test_density_and_moments_are_those_of_the_pixels():

@@ -32,7 +32,7 @@ def of_file(sha, command=""):
 
 def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
     pixel = write("pixel", "diffusion", 14.0, 2700.0)
-    evaluate = "python -m latentdiff.stages.evaluate --checkpoint"
+    evaluate = "python -m latentdiff.stages.evaluate --model"
     commands = [lack.command for lack in lacking_baselines(read(pixel))]
     assert commands == [
         f"{evaluate} noise --num_images 10000",
@@ -60,7 +60,7 @@ def test_more_reconstructions_than_there_are_test_images_are_of_the_training_spl
         latent = write(f"latent{count}", "diffusion", 9.0, 1200.0, 1500.0, change=more(count))
         return [lack.command for lack in lacking_baselines(read(latent)) if "FILE --mode" not in lack.command]
 
-    evaluate = "python -m latentdiff.stages.evaluate --checkpoint"
+    evaluate = "python -m latentdiff.stages.evaluate --model"
     (*_, command) = asked(20_000)
     assert command == f"{evaluate} FILE --reconstruct train --num_images 20000"
     assert cli.parse(EvaluateStage, shlex.split(command)[3:]).reconstruct == "train"
@@ -72,7 +72,7 @@ def test_nothing_is_lacking_where_every_role_is_there(full):
 
 
 def test_the_commands_take_the_same_real_images(write):
-    typed = "python -m latentdiff.stages.evaluate --checkpoint=a.safetensors --data.name celeba --data.path='my faces'"
+    typed = "python -m latentdiff.stages.evaluate --model=a.safetensors --data.name celeba --data.path='my faces'"
     folder = write("pixel", "diffusion", 9.0, change=from_command(f"{typed} --real_images=50 --steps 5"))
     first = lacking_baselines(read(folder))[0]
     assert first.command.endswith("--num_images 10000 --data.name celeba --data.path 'my faces' --real_images 50")
@@ -95,8 +95,8 @@ def test_page_and_markdown_say_what_is_lacking_once_and_the_json_is_as_it_was(wr
 
 
 def test_models_whose_samplers_are_not_measured_are_named_in_one_sentence(write):
-    samplers = "python -m latentdiff.stages.samplers --checkpoint"
-    typed = "python -m latentdiff.stages.evaluate --checkpoint runs/a/model.safetensors --data.source=embedded"
+    samplers = "python -m latentdiff.stages.samplers --model"
+    typed = "python -m latentdiff.stages.evaluate --model runs/a/model.safetensors --data.source=embedded"
     latent = write("latent", "diffusion", 9.0, change=of_file("a", typed))
     pixel = write("pixel", "diffusion", 14.0, change=of_file("b"))
     nobody = write("autoencoder", "reconstruction", 7.9, change=of_file("c"))

@@ -71,7 +71,7 @@ def test_page_is_whole_and_fetches_nothing(evaluations, tmp_path):
         "A scale of 1 is off",
         "PSNR 23.1 dB, SSIM 0.900",
         "dpmpp_2m, 20 steps, guidance off, seed 0",
-        "python -m latentdiff.stages.evaluate --checkpoint latent.safetensors",
+        "python -m latentdiff.stages.evaluate --model latent.safetensors",
         "torch 2.15.0",
     ):
         assert expected in text

@@ -14,7 +14,12 @@ from latentdiff.stages import autoencoder, diffusion, latents
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
 TRAINER += ["--trainer.batch_size=16", "--trainer.accelerator=cpu"]
-CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC = [
+    "--network.channels=[8,16,16]",
+    "--network.decoder_blocks=1",
+    "--network.attention=false",
+    "--validation_images=16",
+]
 CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
 UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
 UNET += ["--network.head_channels=8", "--quality_images=20"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from latentdiff.config import DataConfig, RunConfig
 from latentdiff.config.tool_stages import AnalyseStage
-from latentdiff.data import load_data
+from latentdiff.data import load_split
 from latentdiff.errors import DataError, FolderError
 from latentdiff.evaluation.dataset_analysis import analyse_dataset
 
@@ -32,17 +32,17 @@ def links(page):
 
 
 def test_the_embedded_slice(tmp_path, capsys):
-    config = DataConfig(source="embedded", max_images=300)
+    config = DataConfig(source="embedded", max_train_images=300)
     folder = analyse_dataset(AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))), "the command")
     record, page = analysed(folder)
-    train, test = load_data(config, "train"), load_data(config, "test")
+    train, test = load_split(config, "train"), load_split(config, "test")
     assert list(record["splits"]) == ["train", "test"]
     assert [split["n"] for split in record["splits"].values()] == [300, 2000]
     assert [split["fingerprint"] for split in record["splits"].values()] == [train.fingerprint, test.fingerprint]
     assert record["splits"]["train"]["class_counts"] == np.bincount(train.labels.numpy(), minlength=10).tolist()
     assert record["splits"]["test"]["pixels"]["mean"] == pytest.approx([test.images.double().mean().item() / 255])
     assert (record["sizes"], record["arrays"]) == (None, {"fashion-mnist": [1, 28, 28]})
-    assert record["data"]["max_images"] == 300
+    assert record["data"]["max_train_images"] == 300
     names = {path.name for path in folder.iterdir()}
     assert {"classes.png", "density.png", "means.png", "samples-train.png", "samples-test.png"} <= names
     assert "sizes.png" not in names

@@ -132,7 +132,7 @@ def test_every_source_builds(name):
 
     if "autoencoder" in name:
         config = cli.parse(AutoencoderStage, ["--config", f"sources/{name}"])
-        AutoencoderModule((1, 28, 28), config.model, config.loss, config.trainer, None)
+        AutoencoderModule((1, 28, 28), config.network, config.loss, config.trainer, None)
     else:
         config = cli.parse(DiffusionStage, ["--config", f"sources/{name}", "--trainer.accelerator", "cpu"])
         codec = IdentityCodec((1, 28, 28))
@@ -194,10 +194,10 @@ def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):
 
 
 def test_a_grid_shows_every_class_or_ten_of_many():
-    from latentdiff.training.train_diffusion import shown_classes
+    from latentdiff.training.train_diffusion import grid_labels
 
-    assert shown_classes(0) is None
-    assert shown_classes(10) == list(range(10)) * 10
-    assert shown_classes(3)[:10] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
-    assert shown_classes(102)[:10] == [0, 10, 20, 30, 40, 51, 61, 71, 81, 91]
-    assert len(shown_classes(102)) == 100
+    assert grid_labels(0) is None
+    assert grid_labels(10) == list(range(10)) * 10
+    assert grid_labels(3)[:10] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert grid_labels(102)[:10] == [0, 10, 20, 30, 40, 51, 61, 71, 81, 91]
+    assert len(grid_labels(102)) == 100

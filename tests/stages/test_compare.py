@@ -11,7 +11,6 @@ import jsonschema
 import pytest
 
 from latentdiff import resources as shelf
-from latentdiff.checkpoint import file_sha256
 from latentdiff.comparison import equal_budget, kept_runs, source_projects
 from latentdiff.comparison import source_projects as sources
 from latentdiff.comparison.compare import evaluated, sampler_records
@@ -19,11 +18,17 @@ from latentdiff.comparison.kept_runs import Conditions
 from latentdiff.config import DataConfig
 from latentdiff.data.load import _check
 from latentdiff.errors import FolderError, ReportError
+from latentdiff.files import file_sha256
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.stages import autoencoder, compare, evaluate
 
 TINY = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
-CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC = [
+    "--network.channels=[8,16,16]",
+    "--network.decoder_blocks=1",
+    "--network.attention=false",
+    "--validation_images=16",
+]
 CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
 UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
 UNET += ["--network.head_channels=8", "--quality_images=0", "--validation_images=16", "--trainer.accelerator=cpu"]
@@ -184,7 +189,7 @@ def test_evaluations_by_fewer_nets_lie_elsewhere():
 
 def test_what_was_measured_on_other_images_is_left_out_and_named_ones_take_no_data_settings(capsys):
     usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
-    evaluate.main([*usual, "--checkpoint=noise"])
+    evaluate.main([*usual, "--model=noise"])
     assert [path.name for path in evaluated(DataConfig())] == ["noise"]
     assert not evaluated(DataConfig(source="full"))
     for name, text in (("other", '{"data": {"name": "mnist"}}'), ("unknown", "no JSON")):
@@ -202,7 +207,7 @@ def test_what_was_measured_on_other_images_is_left_out_and_named_ones_take_no_da
 
 def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
     usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
-    evaluate.main([*usual, "--checkpoint=noise"])
+    evaluate.main([*usual, "--model=noise"])
     noise = "stages/evaluate/noise"
     with pytest.raises(FolderError, match="is what is read"):
         compare.main([noise, f"--run.folder={noise}", "--run.overwrite"])
@@ -215,9 +220,9 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         said = capsys.readouterr().out
         assert "mine/samplers.json is no table of samplers" in said
         for missing in ("gaussian", "FILE --mode prior"):
-            command = f"python -m latentdiff.stages.evaluate --checkpoint {missing} --num_images 20 "
+            command = f"python -m latentdiff.stages.evaluate --model {missing} --num_images 20 "
             assert command + "--real_images 20 --data.source embedded" in said
-        assert "--checkpoint noise" not in said
+        assert "--model noise" not in said
         rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
         assert [row["name"] for row in rows] == ["noise", "real images"]
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def measured(tmp_path_factory, inception_file):
     """evaluation.json of the embedded test images' Gaussian, and the folder that it lies in."""
     folder = tmp_path_factory.mktemp("evaluated")
-    arguments = ["--checkpoint=gaussian", "--data.source=embedded", "--num_images=100", "--real_images=100"]
+    arguments = ["--model=gaussian", "--data.source=embedded", "--num_images=100", "--real_images=100"]
     arguments += [f"--inception_weights={inception_file}", "--inception_taps=[64]", "--fid_infinity=true"]
     arguments += ["--lpips=off", f"--features_folder={folder / 'features'}", f"--run.folder={folder / 'gaussian'}"]
     evaluate.main(arguments)
@@ -43,7 +43,7 @@ def test_every_figure_of_inception_is_there(measured):
 
 def test_kids_subsets_are_a_setting(measured, inception_file):
     _, folder = measured
-    usual = ["--checkpoint=gaussian", "--data.source=embedded", "--num_images=100", "--real_images=100", "--lpips=off"]
+    usual = ["--model=gaussian", "--data.source=embedded", "--num_images=100", "--real_images=100", "--lpips=off"]
     usual += [f"--inception_weights={inception_file}", f"--features_folder={folder / 'features'}"]
     usual += ["--fid_infinity=false", f"--run.folder={folder / 'subsets'}"]
     with pytest.raises(ValueError, match="a subset of 101 cannot be drawn from 100 images and 100 real ones"):

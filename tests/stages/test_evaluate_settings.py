@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save
 
 from latentdiff import resources as shelf
-from latentdiff.checkpoint import file_sha256
 from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.files import file_sha256
 from latentdiff.stages import evaluate
 
 USUAL = ["--data.source=embedded", "--lpips=off", "--inception=off", "--run.folder=made"]
 FEW = "--real_images=20"  # else each evaluation takes the features of all
-NOISE = ["--checkpoint=noise", "--num_images=20"]
+NOISE = ["--model=noise", "--num_images=20"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def theirs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint=theirs.npz", "--batch_size=0"], "batch_size must be at least 1, not 0"),
+        (["--model=theirs.npz", "--batch_size=0"], "batch_size must be at least 1, not 0"),
         ([*NOISE, "--batch_size=-1"], "batch_size must be at least 1, not -1"),
         ([*NOISE, "--num_images=1"], "at least 2 images"),
         ([*NOISE, "--real_images=1"], "at least 2 real images"),
@@ -36,9 +36,9 @@ def theirs():
         ([*NOISE, "--name= "], "one line of text"),
         ([*NOISE, "--name=in/side", "--run.folder=null"], "leave the / out"),
         ([*NOISE, "--mode=prior"], "for autoencoders, which noise is not"),
-        (["--checkpoint=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
+        (["--model=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
         ([*NOISE, "--reconstruct=train"], "for an autoencoder's reconstructions, not for noise"),
-        (["--checkpoint=theirs.npz", "--reconstruct=train"], "reconstructions, not for theirs.npz"),
+        (["--model=theirs.npz", "--reconstruct=train"], "reconstructions, not for theirs.npz"),
         ([*NOISE, "--inception_weights=absent.pth"], "what --inception off leaves out"),
         ([*NOISE, "--inception_taps=[64]"], "the FID Inception is off or not here, which inception_taps"),
         ([*NOISE, "--kid_subsets=0"], "kid_subsets must be at least 1, not 0"),
@@ -72,9 +72,9 @@ def test_a_prior_is_not_asked_of_a_diffusion_model():
     if latent is None:
         pytest.skip("the released model is not installed")
     with pytest.raises(ValueError, match="for autoencoders"):
-        evaluate.main([*USUAL, f"--checkpoint={latent}", "--mode=prior", "--num_images=20"])
+        evaluate.main([*USUAL, f"--model={latent}", "--mode=prior", "--num_images=20"])
     with pytest.raises(CheckpointError, match="absent"):
-        evaluate.main([*USUAL, "--checkpoint=absent.safetensors", "--mode=prior"])
+        evaluate.main([*USUAL, "--model=absent.safetensors", "--mode=prior"])
 
 
 def test_settings_of_the_sampler_that_do_not_count_are_named(capsys):
@@ -83,7 +83,7 @@ def test_settings_of_the_sampler_that_do_not_count_are_named(capsys):
     assert "of no effect on these images: --guidance_scale, --steps\n" in said
     # Without Inception's line before it, this one must say of itself what it is about.
     assert "images than 99 % of the test images are" not in said  # noise repeats nothing
-    evaluate.main([*USUAL, FEW, "--checkpoint=theirs.npz", "--run.overwrite"])
+    evaluate.main([*USUAL, FEW, "--model=theirs.npz", "--run.overwrite"])
     said = capsys.readouterr().out
     assert "are closer to one of all 10,000 training images than 99 % of the test images are" in said
     assert "of no effect" not in said
@@ -94,6 +94,6 @@ def test_the_images_that_are_measured_are_never_overwritten(theirs):
     evaluate.main([*USUAL, *NOISE, FEW])
     (folder / theirs).write_bytes(Path(theirs).read_bytes())
     with pytest.raises(FolderError, match="is what is read"):
-        evaluate.main([*USUAL, f"--checkpoint={folder / theirs}", "--run.overwrite"])
+        evaluate.main([*USUAL, f"--model={folder / theirs}", "--run.overwrite"])
     assert (folder / theirs).is_file()
     assert (folder / "evaluation.json").is_file()

@@ -60,7 +60,7 @@ def test_sample_writes_what_is_asked_for(workbench):
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     sample.main(
         [
-            "--checkpoint",
+            "--model",
             model,
             "--num-images=5",
             "--steps=3",
@@ -82,7 +82,7 @@ def test_sample_writes_what_is_asked_for(workbench):
     again = load(model).sample(5, labels=[8, 1, 2, 3, 6], steps=3)
     assert np.array_equal(arrays["images"][:, :, :, 0], again[:, 0].numpy())
     with pytest.raises(ValueError, match="'hat' is no class"):
-        sample.main(["--checkpoint", model, "--labels=hat", "--run.folder=other"])
+        sample.main(["--model", model, "--labels=hat", "--run.folder=other"])
     assert not Path("other").exists()
 
 
@@ -92,20 +92,18 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     monkeypatch.setattr("latentdiff.models.lpips.answers", lambda *_: False)
     common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
-    evaluate.main([*common, "--checkpoint=noise"])
+    evaluate.main([*common, "--model=noise"])
     printed = capsys.readouterr().out
     assert "no FID or KID" in printed
     assert "no LPIPS: AlexNet's convolutions are not here" in printed
-    evaluate.main([*common, f"--checkpoint={codec}", "--name=vae", "--mode=prior"])
+    evaluate.main([*common, f"--model={codec}", "--name=vae", "--mode=prior"])
     Path("trunks").mkdir()
     alexnet = torchvision.models.alexnet(weights=None).features.state_dict()
     save_file({f"features.{name}": tensor for name, tensor in alexnet.items()}, "trunks/alexnet_features.safetensors")
     monkeypatch.setenv("LATENTDIFF_LPIPS", "trunks")
-    evaluate.main([*common, f"--checkpoint={codec}", "--name=autoencoder"])
+    evaluate.main([*common, f"--model={codec}", "--name=autoencoder"])
     for name in ("latent", "pixel"):
-        evaluate.main(
-            [*common, f"--checkpoint=stages/diffusion/fashion-mnist-{name}/model.safetensors", "--name", name]
-        )
+        evaluate.main([*common, f"--model=stages/diffusion/fashion-mnist-{name}/model.safetensors", "--name", name])
     values = json.loads(Path("stages/evaluate/latent/evaluation.json").read_text())
     assert values["num_images"] == 40
     assert values["data"]["source"] == "embedded"
@@ -117,16 +115,16 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert reconstruction["reconstruction"].keys() == {"psnr", "ssim", "lpips"}
     assert values["metrics"]["diversity"]["pairs"] == 20
     with pytest.raises(ValueError, match="in --mode prior"):
-        evaluate.main([*common, f"--checkpoint={codec}", "--mode=prior", "--reconstruct=train", "--run.folder=never"])
-    evaluate.main([*common, f"--checkpoint={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
+        evaluate.main([*common, f"--model={codec}", "--mode=prior", "--reconstruct=train", "--run.folder=never"])
+    evaluate.main([*common, f"--model={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
     learned = json.loads(Path("reconstructed/evaluation.json").read_text())
     assert any("40 training images' reconstructions" in warning for warning in learned["warnings"])
     assert learned["metrics"]["reconstruction"] != reconstruction["reconstruction"]
     assert values["floors"]["diversity"]["mean"] > 0
     with pytest.raises(CheckpointError, match="could not be downloaded"):
-        evaluate.main([*common, "--checkpoint=noise", "--inception=require", "--run.folder=never"])
+        evaluate.main([*common, "--model=noise", "--inception=require", "--run.folder=never"])
     with pytest.raises(ValueError, match="the FID Inception is off or not here, which fid_infinity"):
-        evaluate.main([*common, "--checkpoint=noise", "--fid_infinity=true", "--run.folder=never"])
+        evaluate.main([*common, "--model=noise", "--fid_infinity=true", "--run.folder=never"])
     assert not Path("never").exists()
     capsys.readouterr()
     compare.main([])
@@ -139,7 +137,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
 
 def test_bad_requests_end_in_one_sentence(workbench):
     for arguments in (
-        ["evaluate", "--checkpoint", "absent.safetensors"],
+        ["evaluate", "--model", "absent.safetensors"],
         ["diffusion", "--data.source", "embedded", "--autoencoder", "absent.safetensors"],
         ["compare", "nowhere"],
     ):
@@ -161,8 +159,8 @@ def test_anyones_images_and_matched_noise_are_measured_and_compared(workbench, c
     images = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
     np.savez("theirs.npz", images=images[:, 0].numpy(), labels=np.arange(40) % 10)
     common = ["--data.source=embedded", "--inception=off", "--lpips=off"]
-    evaluate.main([*common, "--checkpoint=theirs.npz"])
-    evaluate.main([*common, "--checkpoint=gaussian", "--num_images=40"])
+    evaluate.main([*common, "--model=theirs.npz"])
+    evaluate.main([*common, "--model=gaussian", "--num_images=40"])
     assert "class accuracy" in capsys.readouterr().out
     theirs, gaussian = (
         json.loads(Path(f"stages/evaluate/{name}/evaluation.json").read_text()) for name in ("theirs", "gaussian")
@@ -173,15 +171,15 @@ def test_anyones_images_and_matched_noise_are_measured_and_compared(workbench, c
     compare.main(["stages/evaluate/theirs", "stages/evaluate/gaussian", "--run.folder=theirs"])
     assert "images from files" in Path("theirs/report.md").read_text()
     with pytest.raises(ValueError, match="holds 40 images, not 41"):
-        evaluate.main([*common, "--checkpoint=theirs.npz", "--num_images=41", "--run.folder=none"])
+        evaluate.main([*common, "--model=theirs.npz", "--num_images=41", "--run.folder=none"])
     assert not Path("none").exists()
 
 
 def test_a_model_that_may_have_seen_the_test_images_is_told_of(workbench, capsys, tiny):
-    anew = ["--data.split=fractions", "--data.fractions=[0.9,0.0,0.1]", "--data.max_images=null"]
+    anew = ["--data.split=fractions", "--data.fractions=[0.9,0.0,0.1]", "--data.max_train_images=null"]
     diffusion.main([*tiny.trainer, *tiny.unet, *anew, "--autoencoder=none", "--name=seen", "--quality_images=0"])
     common = ["--inception=off", "--lpips=off", "--num_images=20", "--steps=1", "--run.overwrite"]
-    model = ["--checkpoint=stages/diffusion/fashion-mnist-seen/model.safetensors", "--name=seen"]
+    model = ["--model=stages/diffusion/fashion-mnist-seen/model.safetensors", "--name=seen"]
     warned = []
     for split in (["--data.split=fractions"], anew):
         evaluate.main([*model, *common, *split])
@@ -193,7 +191,7 @@ def test_a_model_that_may_have_seen_the_test_images_is_told_of(workbench, capsys
 
 
 def test_a_classifier_of_other_images_is_left_out_before_any_work(workbench, capsys):
-    arguments = ["--checkpoint=noise", "--num_images=20", "--inception=off", "--lpips=off", "--run.folder=none"]
+    arguments = ["--model=noise", "--num_images=20", "--inception=off", "--lpips=off", "--run.folder=none"]
     with pytest.raises(CheckpointError, match="nothing to measure fashion-mnist with"):
         evaluate.main([*arguments, "--data.size=32"])
     assert "the classifier is for images of 1x28x28" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from PIL import Image
 
 from latentdiff import checkpoint, load
 from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.files import file_sha256
 from latentdiff.runs.model_card import card
 from latentdiff.runs.release import thinned, with_smooth_colours
 from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
@@ -22,7 +23,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     # A decoder may gain what it had not got, such as a refinement.
-    grown = ["--model.refine_channels=4", "--loss.frozen_encoder=true"]
+    grown = ["--network.refine_channels=4", "--loss.frozen_encoder=true"]
     frozen = [*tiny.trainer, *tiny.codec, *grown, "--name=decoder"]
     with pytest.raises(ValueError, match="name that one with --init"):
         autoencoder.main(frozen)
@@ -131,7 +132,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     with pytest.raises(FolderError, match="is there already"):
         release.main(arguments)
     measuring = ["--data.source=embedded", "--num_images=40", "--inception=off", "--lpips=off"]
-    measuring += ["--checkpoint=shelf/latent.safetensors"]
+    measuring += ["--model=shelf/latent.safetensors"]
     evaluate.main([*measuring, "--steps=2", "--run.folder=measured"])
     evaluate.main([*measuring, "--steps=3", "--guidance_scale=1.5", "--run.folder=guided"])
     with pytest.raises(ValueError, match="come after the first"):
@@ -149,7 +150,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     guided = ["--steps=2", "--guide=shelf/guide.safetensors", "--guidance_scale=2", "--run.folder=by_a_guide"]
     evaluate.main([*measuring, *guided])
     release.main([*arguments, "--overwrite", "--evaluation=by_a_guide"])
-    digest = checkpoint.file_sha256("shelf/guide.safetensors")
+    digest = file_sha256("shelf/guide.safetensors")
     assert f"guide shelf/guide.safetensors (SHA-256 {digest[:12]})" in Path("shelf/latent.md").read_text()
     load("shelf/guide.safetensors").save(Path("shelf/guide.safetensors"), {})
     with pytest.raises(ValueError, match="guided by another file than shelf/guide"):
@@ -200,9 +201,9 @@ def test_a_card_says_whether_smooth_colours_were_trained_or_given():
     def text(smooth: bool, trained: bool) -> str:
         codec = {"image_shape": [3, 8, 8], "autoencoder": {"smooth_colours": smooth}}
         model = {"smooth_colours": trained}
-        header = {"kind": "autoencoder", "codec": codec, "provenance": {**made, "config": {"model": model}}}
+        header = {"kind": "autoencoder", "codec": codec, "provenance": {**made, "config": {"network": model}}}
         return card(Path("shelf/autoencoder.safetensors"), header, 5)
 
     assert "smooth" not in text(False, False)
     assert "given to it when it was released" in text(True, False)
-    assert "smoothed as they are decoded (`model.smooth_colours`) |" in text(True, True)
+    assert "smoothed as they are decoded (`network.smooth_colours`) |" in text(True, True)

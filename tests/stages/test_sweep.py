@@ -14,7 +14,12 @@ from latentdiff.errors import FolderError
 from latentdiff.stages import autoencoder, sweep
 
 DATA = ["--data.source=embedded", "--trainer.max_images=32", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
-CODEC = ["--model.channels=[8,16,16]", "--model.decoder_blocks=1", "--model.attention=false", "--validation_images=16"]
+CODEC = [
+    "--network.channels=[8,16,16]",
+    "--network.decoder_blocks=1",
+    "--network.attention=false",
+    "--validation_images=16",
+]
 CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
 SHARED = ["--network.channels=[8]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
 SHARED += ["--network.middle_attention=false", "--validation_images=16", "--trainer.accelerator=cpu"]

@@ -13,11 +13,11 @@ from latentdiff import load
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig
 from latentdiff.config.model_stages import SampleStage
-from latentdiff.data import load_data
-from latentdiff.inference.edit_images import read_mask
+from latentdiff.data import load_split
+from latentdiff.inference.edit_images import edit_images, read_mask
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.noising import forward_process, reverse_process
-from latentdiff.inference.sample_to_files import run
+from latentdiff.inference.sample_to_files import sample_to_files
 from latentdiff.models.network import build_network
 
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
@@ -36,6 +36,11 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+def run(settings):
+    """What the stage ``sample`` does."""
+    return sample_to_files(settings) if settings.task == "sample" else edit_images(settings)
+
+
 def stage(checkpoint, folder, **settings):
     defaults = {
         "num_images": 3,
@@ -43,7 +48,7 @@ def stage(checkpoint, folder, **settings):
         "data": DataConfig(source="embedded"),
         "run": RunConfig(folder=str(folder)),
     }
-    return SampleStage(checkpoint=str(checkpoint), **{**defaults, **settings})
+    return SampleStage(model=str(checkpoint), **{**defaults, **settings})
 
 
 @pytest.mark.parametrize("task", ["noise", "reconstruct", "interpolate", "inpaint"])
@@ -61,7 +66,7 @@ def test_strips_go_from_image_to_noise_and_from_noise_to_image(checkpoint, tmp_p
         assert strip.shape == (3 * 58 + 2, 3 * 58 + 2, 3)  # a row an image, a column a moment
         moments = torch.from_numpy(strip[2:, 2:, 0].copy()).unfold(0, 56, 58).unfold(1, 56, 58)[..., ::2, ::2]
         if task == "noise":
-            images = load_data(DataConfig(source="embedded"), "test").images[:3]
+            images = load_split(DataConfig(source="embedded"), "test").images[:3]
             expected = forward_process(load(checkpoint), images, [0.0, 0.5, 1.0], seed=2)
         else:
             expected = reverse_process(load(checkpoint), 3, 3, steps=4, seed=2)
@@ -83,7 +88,7 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "reconstruct", "shares": (2.0,)}, "share of noise must be from 0 to 1"),
+        ({"task": "reconstruct", "strengths": (2.0,)}, "strength must be from 0 to 1"),
         ({"task": "interpolate", "frames": 1}, "frames must be at least 2"),
         ({"task": "inpaint", "resamples": 0}, "resamples must be at least 1"),
         ({"task": "inpaint", "mask": "nowhere"}, "neither a file nor one of left"),
@@ -126,7 +131,7 @@ def test_likelihood_takes_the_variance_of_ddpm_named_or_not(settings, checkpoint
 
 def test_reconstruct_heeds_every_setting_of_the_sampler(checkpoint, tmp_path):
     def grid(name, **settings):
-        few = {"task": "reconstruct", "num_images": 1, "shares": (1.0,), **settings}
+        few = {"task": "reconstruct", "num_images": 1, "strengths": (1.0,), **settings}
         return (run(stage(checkpoint, tmp_path / name, **few)) / "grid.png").read_bytes()
 
     usual = grid("usual", steps=None)

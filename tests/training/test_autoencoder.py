@@ -7,7 +7,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
-from latentdiff.models.autoencoder import draw
+from latentdiff.models.autoencoder import draw_posterior
 from latentdiff.training.autoencoder_module import AutoencoderModule
 
 CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -32,7 +32,7 @@ def test_latent_statistics_are_those_of_posterior_draws():
     images = torch.randint(0, 256, (300, 1, 8, 8), dtype=torch.uint8)
     codec = net.codec(images)
     moments = codec.encode(images)
-    z = torch.cat([draw(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
+    z = torch.cat([draw_posterior(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
     torch.testing.assert_close(codec.mean, z.mean((0, 2, 3)), rtol=0, atol=0.02)
     torch.testing.assert_close(codec.std, z.std((0, 2, 3)), rtol=0.02, atol=0)
     latents = codec.sample(moments)
@@ -131,12 +131,12 @@ def test_features_without_lpips_are_refused_and_without_a_trunk_are_off():
     assert len(net.configure_optimizers()) == 1
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_the_discriminator_of_features_is_shown_both_and_learns_to_tell_them(accumulate, monkeypatch):
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_discriminator_of_features_is_shown_both_and_learns_to_tell_them(steps, monkeypatch):
     """By the steps of the trainer, with the decoder held still; also cut into parts, of which three have no image."""
     torch.manual_seed(0)
     net = judged_by_features(discriminator_lr=0.02, perceptual_share=0.25)
-    net.settings = TrainerConfig(batch_size=4, accumulate=accumulate)
+    net.settings = TrainerConfig(batch_size=4, gradient_accumulation_steps=steps)
     monkeypatch.setattr(net, "_optimizers", lambda: optimizers)
     monkeypatch.setattr(net, "manual_backward", lambda loss: loss.backward())
     optimizers = net.configure_optimizers()
@@ -147,15 +147,20 @@ def test_the_discriminator_of_features_is_shown_both_and_learns_to_tell_them(acc
         losses = net.train_batch((images,))
         before = before if before is not None else losses["feature_discriminator"].item()
     assert losses["feature_discriminator"].item() < 0.6 < 0.8 < before
-    if accumulate == 1:  # else a part without any shows its first, of weight 0, as well
+    if steps == 1:  # else a part without any shows its first, of weight 0, as well
         photograph = Trunk().features(images[3:].float() / 127.5 - 1.0)
         for power, maps in zip(net.feature_discriminator.powers, photograph, strict=True):
             torch.testing.assert_close(power, maps.square().mean(dim=(0, 2, 3)))
 
 
-def surrogate(net, x, adversarial):
+def without_a_step(optimizer, parameters, loss_functions, count):
+    """What ``optimise`` returns, without a gradient and a step."""
+    return {}, [function(slice(0, count)) for function in loss_functions]
+
+
+def generator_loss(net, x, adversarial):
     dither = torch.zeros(len(x), 1, 1, 1) if adversarial else None
-    return net._surrogate(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), dither)
+    return net._generator_loss(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), dither)
 
 
 def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(monkeypatch):
@@ -166,7 +171,7 @@ def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(m
         shown = []
         monkeypatch.setattr(net.discriminator, "forward", lambda x, offset, shown=shown: (shown.append(x), x)[1])
         monkeypatch.setattr(net, "_optimizers", lambda: [None, None])
-        monkeypatch.setattr(net, "optimise", lambda optimizer, losses, parameters: list(losses))
+        monkeypatch.setattr(net, "optimise", without_a_step)
         net.train_batch((images,))
         of_generator, (real, fake) = shown[0], shown[1].chunk(2)
         # Both are moved, by less than half a level, and the decoder is judged by just what the discriminator is.
@@ -184,21 +189,21 @@ def test_a_discriminator_of_fine_detail_has_its_grid_at_every_place_in_turn(monk
         asked = []
         monkeypatch.setattr(net.discriminator, "forward", lambda x, offset, asked=asked: (asked.append(offset), x)[1])
         for net.images_seen in range(0, 64, 4):
-            net._judge(torch.zeros(1, 1, 8, 8))
+            net._logits(torch.zeros(1, 1, 8, 8))
         assert len(set(asked)) == places
         assert bands or asked[0] is None
 
 
-@pytest.mark.parametrize(("share", "felt"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
-def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(share, felt, monkeypatch):
+@pytest.mark.parametrize(("share", "counted"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
+def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(share, counted, monkeypatch):
     net = module(perceptual_share=share)
     net.settings = TrainerConfig(batch_size=16)
-    weights = net._felt_weights()
-    assert (weights.nonzero().flatten() + 1).tolist() == list(felt)
+    weights = net._perceptual_weights()
+    assert (weights.nonzero().flatten() + 1).tolist() == list(counted)
     assert weights.mean().item() == pytest.approx(1.0)
     net._perceptual[0] = Trunk()
     x, image = torch.zeros(16, 1, 8, 8), torch.randn(16, 1, 8, 8, requires_grad=True)
-    some = [i - 1 for i in felt]
+    some = [i - 1 for i in counted]
     expected = Trunk().between(Trunk().features(image[some]), Trunk().features(x[some])).mean().item()
     # Cut into unequal parts, weighted as a step weights them.
     found = 0.0
@@ -214,10 +219,10 @@ def test_a_value_beyond_black_is_pulled_back_where_that_helps_and_pushed_no_furt
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, image, _, losses = surrogate(net, target, adversarial=False)
-    loss.backward()
-    assert image.min() == -1.0
-    assert losses["reconstruction"].item() == pytest.approx(0.75)  # half of it exactly black, half 1.5 too dark
+    found = generator_loss(net, target, adversarial=False)
+    found.loss.backward()
+    assert found.outputs.image.min() == -1.0
+    assert found.logs["reconstruction"].item() == pytest.approx(0.75)  # half of it exactly black, half 1.5 too dark
     assert (shown.grad[..., :4] == 0).all()
     assert (shown.grad[..., 4:] < 0).all()
 
@@ -228,7 +233,6 @@ def test_a_pixel_that_is_exactly_right_is_left_alone_whatever_the_discriminator_
     monkeypatch.setattr(net.network, "decode", lambda z: shown)
     target = torch.full((1, 1, 8, 8), -1.0)
     target[..., 4:] = 0.5
-    loss, *_ = surrogate(net, target, adversarial=True)
-    loss.backward()
+    generator_loss(net, target, adversarial=True).loss.backward()
     assert (shown.grad[..., :4] == 0).all()
     assert (shown.grad[..., 4:] != 0).any()

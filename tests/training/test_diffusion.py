@@ -47,11 +47,11 @@ def given(monkeypatch, rank, world_size):
         setattr(stub, name, getattr(module, name))
     part = 16 // world_size
     stub.network, stub.images_seen, stub.device = recorder, 32, torch.device("cpu")
-    stub.share = slice(rank * part, (rank + 1) * part)
-    stub.weights_age = 48
+    stub.local_slice = slice(rank * part, (rank + 1) * part)
+    stub.total_images_seen, stub.variance_loss = 48, None
     stub.optimizers = lambda: None
-    stub.optimise = lambda optimizer, losses, parameters: list(losses)
-    for name in ("parts", "_losses", "draws", "_covering"):
+    stub.optimise = lambda optimizer, parameters, losses, count: (losses[0](slice(0, count)).logs, None)
+    for name in ("_micro_batch", "batch_random", "stratified_times"):
         setattr(stub, name, getattr(DiffusionModule, name).__get__(stub))
     stub.ema = type("Ema", (), {"update": lambda *_: None})()
     losses = DiffusionModule.train_batch(stub, batches.at(32))

@@ -65,7 +65,7 @@ def test_stopping_early():
     [
         ({"lr_schedule": "plateau"}, "lr_schedule plateau needs --trainer.monitor"),
         ({"stop_patience": 3}, "stop_patience needs --trainer.monitor"),
-        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
         ({"lr_decay_share": 0.0}, "lr_decay_share"),
         ({"lr_schedule": "step", "lr_step_factor": 1.0}, "lr_step_factor must be between 0 and 1, not 1.0"),
         ({"lr_schedule": "step", "lr_step_factor": 0.0}, "lr_step_factor must be between 0 and 1, not 0.0"),
@@ -78,12 +78,16 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_a_batch_cannot_have_more_parts_than_images(monkeypatch):
-    settings = dataclasses.replace(BASE, accumulate=10, accelerator="cpu")
+    settings = dataclasses.replace(BASE, gradient_accumulation_steps=10, accelerator="cpu")
     check_settings(settings)
-    with pytest.raises(ValueError, match="accumulate 11 cuts the 10 images of a batch into more parts than there are"):
-        check_settings(dataclasses.replace(settings, accumulate=11))
+    with pytest.raises(
+        ValueError, match="gradient_accumulation_steps 11 cuts the 10 images of a batch into more parts than there are"
+    ):
+        check_settings(dataclasses.replace(settings, gradient_accumulation_steps=11))
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(ValueError, match="accumulate 10 cuts the 5 images of a batch that each process has"):
+    with pytest.raises(
+        ValueError, match="gradient_accumulation_steps 10 cuts the 5 images of a batch that each process has"
+    ):
         check_settings(settings)
 
 
@@ -144,7 +148,7 @@ def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(make, tmp_path, monkeypatch):
     # Noise that does not depend on how the batch is cut.
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
-    runs = [train(make(accumulate=count, max_images=60), tmp_path / str(count)) for count in (1, 3)]
+    runs = [train(make(gradient_accumulation_steps=count, max_images=60), tmp_path / str(count)) for count in (1, 3)]
     for a, b in zip(*(run.parameters() for run in runs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert runs[0].history[-1].keys() == runs[1].history[-1].keys()

@@ -135,11 +135,13 @@ def test_settings_that_would_not_learn_are_refused(diffusion, network, message):
 def test_batch_norm_is_refused_where_a_batch_is_computed_in_parts():
     def build(accumulate):
         own = dataclasses.replace(NETWORK, conditioning="batch_norm")
-        settings = dataclasses.replace(SETTINGS, accumulate=accumulate)
+        settings = dataclasses.replace(SETTINGS, gradient_accumulation_steps=accumulate)
         return DiffusionModule(IdentityCodec((1, 6, 6)), 2, own, DiffusionConfig(), settings)
 
     assert build(1).network.conditioning == "batch_norm"
-    with pytest.raises(ValueError, match=r"normalises over a whole batch.* take --trainer\.accumulate 1"):
+    with pytest.raises(
+        ValueError, match=r"normalises over a whole batch.* take --trainer\.gradient_accumulation_steps 1"
+    ):
         build(2)
 
 

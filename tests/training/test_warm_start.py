@@ -21,7 +21,7 @@ from latentdiff.runs import folder as folders
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
-from latentdiff.training.fine_tune import warm_start
+from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.trainer import fit
 
@@ -58,7 +58,7 @@ def cost(own):
 def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_path):
     first = train(module(), tmp_path / "a")
     second = module(seed=1)
-    warm_start(second, tmp_path / "a", "diffusion")
+    load_initial_weights(second, tmp_path / "a", "diffusion")
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
     second.commands = ["train b"]
     second = train(second, tmp_path / "b")
@@ -73,7 +73,7 @@ def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_pa
     # ... and its record begins with the command that it was begun by.
     assert (cost(resumed)["command"], cost(resumed)["resumed_by"]) == ("train b", ["resume b"])
     third = module()
-    warm_start(third, tmp_path / "b" / "last.ckpt", "diffusion")
+    load_initial_weights(third, tmp_path / "b" / "last.ckpt", "diffusion")
     assert (third.started_from["images_seen"], third.started_from["command"]) == (128, "train b")
 
 
@@ -85,17 +85,17 @@ def test_the_average_goes_on_where_it_was(tmp_path):
     second = module()
     second.load_state_dict(first.state_dict())
     second.started_from = {"images_seen": 1_000_000, "seconds": 1.0}
-    second.ema.update(second.network, second.weights_age, SETTINGS.batch_size)
+    second.ema.update(second.network, second.total_images_seen, SETTINGS.batch_size)
     moved = (second.ema.network.head.weight - before).abs().max()
     assert 0 < moved < 1e-3
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_there_again(tmp_path):
     run = RunConfig(folder=str(tmp_path), resume=True)
-    assert not folders.goes_on(run, "diffusion", "name")
+    assert not folders.will_resume(run)
     (tmp_path / "last.ckpt").touch()
-    assert folders.goes_on(run, "diffusion", "name")
-    assert not folders.goes_on(dataclasses.replace(run, resume=False), "diffusion", "name")
+    assert folders.will_resume(run)
+    assert not folders.will_resume(dataclasses.replace(run, resume=False))
 
 
 def test_a_model_file_gives_its_averaged_network(tmp_path):
@@ -104,7 +104,7 @@ def test_a_model_file_gives_its_averaged_network(tmp_path):
     model = DiffusionModel(first.ema.network, NETWORK, first.diffusion, CODEC, names)
     model.save(tmp_path / "model.safetensors", {"images_seen": 64, "seconds": 2.0, "command": "first"})
     second = module(seed=1)
-    warm_start(second, tmp_path / "model.safetensors", "diffusion")
+    load_initial_weights(second, tmp_path / "model.safetensors", "diffusion")
     for target in (second.network, second.ema.network):
         pairs = zip(first.ema.network.parameters(), target.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -114,12 +114,12 @@ def test_a_model_file_gives_its_averaged_network(tmp_path):
 def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
     train(module(), tmp_path / "a")
     with pytest.raises(CheckpointError, match="do not fit"):
-        warm_start(module(channels=16), tmp_path / "a", "diffusion")
+        load_initial_weights(module(channels=16), tmp_path / "a", "diffusion")
     with pytest.raises(CheckpointError, match="there is no"):
-        warm_start(module(), tmp_path / "absent", "diffusion")
+        load_initial_weights(module(), tmp_path / "absent", "diffusion")
     (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        warm_start(module(), tmp_path / "broken.ckpt", "diffusion")
+        load_initial_weights(module(), tmp_path / "broken.ckpt", "diffusion")
 
 
 def test_a_discriminator_of_features_begins_untrained_where_there_was_none(tmp_path, capsys):
@@ -139,14 +139,14 @@ def test_a_discriminator_of_features_begins_untrained_where_there_was_none(tmp_p
     first.feature_discriminator.observe([torch.ones(3)])
     bare, path = save(without, tmp_path / "bare.ckpt"), save(first, tmp_path / "last.ckpt")
     same, other = autoencoder(0.5), autoencoder(0.5, channels=6)
-    warm_start(same, path, "autoencoder")
+    load_initial_weights(same, path, "autoencoder")
     assert torch.equal(same.feature_discriminator.powers[0], torch.ones(3))
     assert "untrained" not in capsys.readouterr().out
     for own, source in ((other, path), (autoencoder(0.5), bare)):
-        warm_start(own, source, "autoencoder")
+        load_initial_weights(own, source, "autoencoder")
         assert not own.feature_discriminator.powers[0].any()
         assert f"the feature discriminator begins untrained: {source}" in capsys.readouterr().out
-    warm_start(without, path, "autoencoder")
+    load_initial_weights(without, path, "autoencoder")
     assert without.feature_discriminator is None
 
 
@@ -164,16 +164,16 @@ def test_a_discriminator_of_another_kind_begins_untrained(tmp_path, capsys):
     first, path = autoencoder(0), tmp_path / "last.ckpt"
     torch.save({"state_dict": first.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, path)
     same = autoencoder(1)
-    warm_start(same, path, "autoencoder")
+    load_initial_weights(same, path, "autoencoder")
     torch.testing.assert_close(judgement(same), judgement(first))
     assert "untrained" not in capsys.readouterr().out
     other = autoencoder(1, bands=True)
     untrained = judgement(other)
-    warm_start(other, path, "autoencoder")
+    load_initial_weights(other, path, "autoencoder")
     torch.testing.assert_close(judgement(other), untrained)
     assert f"the discriminator begins untrained: {path}" in capsys.readouterr().out
     without = autoencoder(1, weight=0.0)
-    warm_start(without, path, "autoencoder")
+    load_initial_weights(without, path, "autoencoder")
     assert without.discriminator is None
     for own in (same, other, without):
         assert all(torch.equal(*pair) for pair in zip(weights(own.network), weights(first.network), strict=True))
@@ -198,7 +198,7 @@ def test_a_decoder_that_gains_a_refinement_starts_as_the_function_that_it_was(tm
     z = torch.randn(3, *first.network.latent_shape)
     second = autoencoder(1, 8)
     assert not torch.allclose(second.network.decode(z), first.network.decode(z))
-    warm_start(second, path, "autoencoder")
+    load_initial_weights(second, path, "autoencoder")
     for network in (second.network, second.ema.network):
         assert torch.equal(network.decode(z), first.network.decode(z))
     # Going on from such a one takes its refinement along.
@@ -207,6 +207,6 @@ def test_a_decoder_that_gains_a_refinement_starts_as_the_function_that_it_was(tm
         {"state_dict": second.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0}}, tmp_path / "b.ckpt"
     )
     third = autoencoder(2, 8)
-    warm_start(third, tmp_path / "b.ckpt", "autoencoder")
+    load_initial_weights(third, tmp_path / "b.ckpt", "autoencoder")
     weight = third.network.decoder.refine.layers[-1].weight
     assert torch.equal(weight, second.network.decoder.refine.layers[-1].weight)

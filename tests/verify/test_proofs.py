@@ -126,7 +126,7 @@ def test_the_truth_of_the_orders_is_the_flows_closed_form():
     """For Gaussian data the probability-flow ODE moves along the covariance's axes, keeping each one's quantile."""
     schedule, data = build_schedule(closed_form.PROCESSES["variance-preserving"]), closed_form.GAUSSIAN
     x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    high, low = (float(r) for r in closed_form.noisy_levels(schedule, 1).ratio)
+    high, low = (float(r) for r in closed_form.noisy_levels(schedule, 1).karras_sigma)
     values, axes = torch.linalg.eigh(data.covs[0])
     along = (high * x - data.mean) @ axes * ((values + low**2) / (values + high**2)).sqrt()
     torch.testing.assert_close(
@@ -178,7 +178,7 @@ def test_an_error_that_is_free_is_caught(monkeypatch):
     """Of a weight that leaves out the noisiest level alone."""
 
     def loss(output, x0, noise, levels, target, config):
-        counted = torch.where(levels.ratio < levels.ratio.max(), 1.0, 0.0).float().reshape(-1, 1, 1, 1)
+        counted = torch.where(levels.karras_sigma < levels.karras_sigma.max(), 1.0, 0.0).float().reshape(-1, 1, 1, 1)
         return (counted * (output - target.of(x0, noise, levels)).square()).mean()
 
     monkeypatch.setattr(targets, "diffusion_loss", loss)

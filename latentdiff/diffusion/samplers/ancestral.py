@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.noise_levels import Levels, Transitions
+from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions
 from latentdiff.diffusion.samplers.state import State, implied_noise
 
 
 def ddim(
-    denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor], eta: float = 0.0
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor], eta: float = 0.0
 ) -> Iterator[State]:
     """DDIM (Song et al. 2021, equation 12). ``eta`` 0 is deterministic, 1 has DDPM's posterior variance."""
-    posterior_std = Transitions.between(levels).small.sqrt().tolist()
+    posterior_std = Transitions.between(levels).posterior_variance.sqrt().tolist()
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
@@ -33,7 +33,7 @@ def ddim(
 def ddpm(
     denoiser: Denoiser,
     x: Tensor,
-    levels: Levels,
+    levels: NoiseLevels,
     noise: Callable[[], Tensor],
     variance: Literal["small", "large", "learned"] = "small",
 ) -> Iterator[State]:
@@ -45,18 +45,18 @@ def ddpm(
     steps = Transitions.between(levels)
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
-        x0, fraction = denoiser.with_variance(x, now) if variance == "learned" else (denoiser(x, now), None)
-        x = float(steps.x_gain[step]) * x + float(steps.x0_gain[step]) * x0
+        x0, model_var_values = denoiser.with_variance(x, now) if variance == "learned" else (denoiser(x, now), None)
+        x = float(steps.posterior_mean_coef2[step]) * x + float(steps.posterior_mean_coef1[step]) * x0
         if float(then.sigma) > 0.0:
-            if fraction is None:
-                std = math.sqrt(float((steps.large if variance == "large" else steps.small)[step]))
+            if model_var_values is None:
+                std = math.sqrt(float((steps.beta if variance == "large" else steps.posterior_variance)[step]))
             else:
-                std = torch.exp(0.5 * steps.log_variance(fraction, step))
+                std = torch.exp(0.5 * steps.log_variance(model_var_values, step))
             x = x + std * noise()
         yield State(step + 1, x, x0, then)
 
 
-def euler(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def euler(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
     """Euler's method on the probability-flow ODE in sigma / alpha (Karras et al. 2022, algorithm 1 without lines 6-8).
 
     One such step is exactly a DDIM step with eta 0, whatever the process, so that is what it is.
@@ -65,7 +65,7 @@ def euler(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Ten
 
 
 def euler_ancestral(
-    denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor], eta: float = 1.0
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor], eta: float = 1.0
 ) -> Iterator[State]:
     """An Euler step past the next level, then noise back up to it (k-diffusion): DDIM with ``eta``, step for step."""
     return ddim(denoiser, x, levels, noise, eta)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
 from latentdiff.diffusion.samplers.state import State, implied_noise, log_snr
 
@@ -21,14 +21,14 @@ NEARLY_NOISE, STEEP_FALL = 100.0, 10.0
 def heun(
     denoiser: Denoiser,
     x: Tensor,
-    levels: Levels,
+    levels: NoiseLevels,
     noise: Callable[[], Tensor],
     churn: float = 0.0,
     churn_min: float = 0.0,
     churn_max: float = math.inf,
     churn_noise: float = 1.0,
     *,
-    level_at: Callable[[float], Levels] | None = None,
+    level_at: Callable[[float], NoiseLevels] | None = None,
     steep_fall: float = STEEP_FALL,
 ) -> Iterator[State]:
     """Heun's method in sigma / alpha with optional churn (Karras et al. 2022, algorithm 2): two passes a step.
@@ -41,12 +41,12 @@ def heun(
     num_steps = len(levels) - 1
     for step in range(num_steps):
         now, then = levels[step], levels[step + 1]
-        s = float(now.ratio)
+        s = float(now.karras_sigma)
         if churn > 0.0 and churn_min <= s <= churn_max and math.isfinite(s):
             raised = level_at(s * (1.0 + min(churn / num_steps, math.sqrt(2.0) - 1.0)))
-            added = math.sqrt(float(raised.ratio) ** 2 - s**2) * churn_noise
+            added = math.sqrt(float(raised.karras_sigma) ** 2 - s**2) * churn_noise
             x = float(raised.alpha) * (x / float(now.alpha) + added * noise())
-            now, s = raised, float(raised.ratio)
+            now, s = raised, float(raised.karras_sigma)
         x0 = denoiser(x, now)
         slope = implied_noise(x, x0, now)
         alpha, sigma = float(then.alpha), float(then.sigma)
@@ -58,7 +58,7 @@ def heun(
         yield State(step + 1, x, x0, then)
 
 
-def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
     """DPM-Solver++ 2M (Lu et al. 2022, algorithm 2): second order from one network pass a step, deterministic.
 
     The first step has no history and the last one ends at an infinite signal-to-noise ratio; both are first order.
@@ -67,13 +67,13 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], 
     return dpmpp_2m_sde(denoiser, x, levels, noise, eta=0.0)
 
 
-def unipc(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def unipc(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
     """UniPC of order 2 with B(h) = e^h - 1 on x0 (Zhao et al. 2023, algorithms 5 to 8): one network pass a step.
 
-    The predictor is DPM-Solver++ 2M. Before each further step the state is corrected with the guess that the network
-    made there anyway, which is what makes it third order; the guess itself is not made anew.
+    The predictor is DPM-Solver++ 2M. Before each further step the state is corrected with the denoised image that the
+    network computed there anyway. That makes it third order without a further pass.
     """
-    before = None  # the step before: its start (level, state, guess) and the guess and step size before that
+    before = None  # the step before: its start (level, state, pred_x0) and the pred_x0 and step size before that
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
@@ -90,19 +90,27 @@ def unipc(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Ten
 
 
 def _corrected(
-    x: Tensor, x0: Tensor, now: Levels, last: Levels, start: Tensor, guess: Tensor, older, older_h: float, h: float
+    x: Tensor,
+    x0: Tensor,
+    now: NoiseLevels,
+    last: NoiseLevels,
+    start: Tensor,
+    pred_x0: Tensor,
+    older,
+    older_h: float,
+    h: float,
 ) -> Tensor:
     """UniC: redo the step from ``start`` at ``last`` to ``now`` with the guesses before, at and after it."""
     if not math.isfinite(h):
         return x
     phi_1 = math.expm1(-h)  # the paper's B(h) and h phi_1(h), on x0
     phi_2 = phi_1 / -h - 1.0
-    base = float(now.sigma / last.sigma) * start - float(now.alpha) * phi_1 * guess
+    base = float(now.sigma / last.sigma) * start - float(now.alpha) * phi_1 * pred_x0
     if older is None or not math.isfinite(older_h):
-        return base - float(now.alpha) * phi_1 * 0.5 * (x0 - guess)
+        return base - float(now.alpha) * phi_1 * 0.5 * (x0 - pred_x0)
     # Two conditions for the weights of the two differences: exact for guesses quadratic in lambda.
     r = -older_h / h
     first, second = phi_2 / phi_1, 2.0 * (phi_2 / -h - 0.5) / phi_1
     weight_older = (second - first) / (r - 1.0)
-    slopes = weight_older * (older - guess) / r + (first - weight_older) * (x0 - guess)
+    slopes = weight_older * (older - pred_x0) / r + (first - weight_older) * (x0 - pred_x0)
     return base - float(now.alpha) * phi_1 * slopes

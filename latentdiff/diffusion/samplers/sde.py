@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.noise_levels import Levels, Transitions
+from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions
 from latentdiff.diffusion.samplers.state import State, log_snr
 
 
 def dpmpp_2m_sde(
-    denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor], eta: float = 1.0
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor], eta: float = 1.0
 ) -> Iterator[State]:
     """SDE-DPM-Solver++ 2M (Lu et al. 2022, section 5; the midpoint form of k-diffusion), second order in x0.
 
@@ -39,7 +39,7 @@ def dpmpp_2m_sde(
         yield State(step + 1, x, x0, then)
 
 
-def euler_maruyama(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def euler_maruyama(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
     """Euler-Maruyama on the reverse SDE, discretised as the forward one is (Song et al. 2021, appendix E).
 
     With beta the variance that the step to ``then`` takes back and r the ratio of the alphas, x becomes
@@ -51,7 +51,7 @@ def euler_maruyama(denoiser: Denoiser, x: Tensor, levels: Levels, noise: Callabl
 def predictor_corrector(
     denoiser: Denoiser,
     x: Tensor,
-    levels: Levels,
+    levels: NoiseLevels,
     noise: Callable[[], Tensor],
     corrector_steps: int = 1,
     corrector_snr: float = 0.16,
@@ -63,7 +63,7 @@ def predictor_corrector(
     it would make an image depend on its neighbours, and over one image it depends on the noise that it scales, which
     biases the samples.
     """
-    beta = Transitions.between(levels).large.tolist()
+    beta = Transitions.between(levels).beta.tolist()
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
@@ -77,6 +77,6 @@ def predictor_corrector(
         yield State(step + 1, x, x0, then)
 
 
-def _score(x: Tensor, x0: Tensor, level: Levels) -> Tensor:
+def _score(x: Tensor, x0: Tensor, level: NoiseLevels) -> Tensor:
     """Gradient of the log-density of the noisy images (Vincent 2011)."""
     return (float(level.alpha) * x0 - x) / float(level.sigma) ** 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentdiff.diffusion.noise_levels import Levels
+from latentdiff.diffusion.noise_levels import NoiseLevels
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class State:
     step: int
     x: Tensor
     x0: Tensor
-    level: Levels
+    level: NoiseLevels
 
 
-def implied_noise(x: Tensor, x0: Tensor, level: Levels) -> Tensor:
+def implied_noise(x: Tensor, x0: Tensor, level: NoiseLevels) -> Tensor:
     """The eps that x = alpha x0 + sigma eps leaves."""
     return (x - float(level.alpha) * x0) / float(level.sigma)
 
 
-def log_snr(level: Levels) -> float:
+def log_snr(level: NoiseLevels) -> float:
     """Half the log signal-to-noise ratio, lambda = log(alpha / sigma): infinite for a clean level or pure noise."""
     alpha, sigma = float(level.alpha), float(level.sigma)
     return math.inf if sigma == 0.0 else -math.inf if alpha == 0.0 else math.log(alpha / sigma)
