@@ -7,7 +7,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from latentdiff.config import DiffusionConfig
+from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.diffusion.schedule import build_schedule
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

@@ -31,26 +31,18 @@ from latentdiff.config import (
     RunConfig,
     TrainerConfig,
 )
-from latentdiff.data import load_data
-from latentdiff.pipeline import load
+from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.data import load_dataset, load_split
+from latentdiff.evaluation.evaluate import evaluate_to_folder
+from latentdiff.inference.inpainting import inpaint
+from latentdiff.inference.inversion import generate, interpolate, invert
+from latentdiff.inference.likelihood import bits_per_dim
+from latentdiff.inference.model import load
+from latentdiff.inference.noising import forward_process, reconstruct, reverse_process
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.page import write_report
-from latentdiff.stages.autoencoder import AutoencoderStage
-from latentdiff.stages.autoencoder import run as run_autoencoder
-from latentdiff.stages.diffusion import DiffusionStage
-from latentdiff.stages.diffusion import run as run_diffusion
-from latentdiff.stages.evaluate import EvaluateStage
-from latentdiff.stages.evaluate import run as run_evaluate
-from latentdiff.uses import (
-    bits_per_dim,
-    forward_process,
-    generate,
-    inpaint,
-    interpolate,
-    invert,
-    reconstruct,
-    reverse_process,
-)
+from latentdiff.training import train_autoencoder as autoencoder_training
+from latentdiff.training import train_diffusion as diffusion_training
 
 HERE = Path(__file__).resolve().parent
 
@@ -99,20 +91,19 @@ def latent_shape(name: str) -> tuple[int, int, int]:
 
 def fashion_images(count: int, split: str = "test") -> Tensor:
     """The first images of the slice inside the package, uint8 [count, 1, 28, 28]."""
-    return load_data(DataConfig(source="embedded"), split).images[:count].clone()
+    return load_split(DataConfig(source="embedded"), split).images[:count].clone()
 
 
 def train_autoencoder(folder: Path, network: dict, loss: dict, trainer: dict, data: dict) -> Path:
     """Train stage one in ``folder``, which then holds model.safetensors and metrics.csv."""
-    config = AutoencoderStage(
-        data=DataConfig(source="embedded", max_images=128, **data),
-        model=AutoencoderConfig(**network),
+    autoencoder_training.train_autoencoder(
+        load_dataset(DataConfig(source="embedded", max_train_images=128, **data)),
+        network=AutoencoderConfig(**network),
         loss=AutoencoderLossConfig(**loss),
         trainer=TrainerConfig(**trainer),
         validation_images=16,
-        run=RunConfig(folder=str(folder)),
+        folder=folder,
     )
-    run_autoencoder(config)
     return folder
 
 
@@ -120,26 +111,25 @@ def train_diffusion(
     folder: Path, autoencoder: str, network: dict, diffusion: dict, trainer: dict, data: dict, accumulate: int = 1
 ) -> Path:
     """Train stage two in ``folder``, which then holds model.safetensors and metrics.csv."""
-    config = DiffusionStage(
+    diffusion_training.train_diffusion(
+        load_dataset(DataConfig(source="embedded", max_train_images=128, **data)),
         autoencoder=autoencoder,
-        data=DataConfig(source="embedded", max_images=128, **data),
         network=NetworkConfig(**network),
         diffusion=DiffusionConfig(**diffusion),
-        trainer=TrainerConfig(**trainer, accumulate=accumulate),
+        trainer=TrainerConfig(**trainer, gradient_accumulation_steps=accumulate),
         sample_every=100,
         quality_images=0,
         validation_images=16,
-        latents_folder=str(folder.with_name("latents")),
-        run=RunConfig(folder=str(folder)),
+        latents_folder=folder.with_name("latents"),
+        folder=folder,
     )
-    run_diffusion(config)
     return folder
 
 
 def evaluate_model(folder: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The evaluation record of a released model against the slice inside the package, by the classifier alone."""
     config = EvaluateStage(
-        checkpoint=path_of(name),
+        model=path_of(name),
         data=DataConfig(source="embedded"),
         inception="off",
         lpips="off",
@@ -148,7 +138,7 @@ def evaluate_model(folder: Path, name: str, settings: dict[str, Any]) -> dict[st
         run=RunConfig(folder=str(folder / "evaluation")),
         **settings,
     )
-    return json.loads((run_evaluate(config) / "evaluation.json").read_text())
+    return json.loads((evaluate_to_folder(config) / "evaluation.json").read_text())
 
 
 def make_report(folders: list[Path], folder: Path) -> dict[str, Any]:
