@@ -1,20 +1,58 @@
-"""Small latent diffusion in two stages, compared honestly with pixels."""
+"""Small latent diffusion in two stages, compared honestly with pixels.
+
+from latentdiff import load_dataset, train_autoencoder, cache_latents, train_diffusion
+
+data = load_dataset("fashion-mnist")
+autoencoder = train_autoencoder(data)
+model = train_diffusion(cache_latents(autoencoder, data))
+images = model.sample(num_images=16, labels="Dress")
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = [
+    "LatentdiffError",
+    "cache_latents",
+    "compare",
+    "evaluate",
+    "load",
+    "load_dataset",
+    "train_autoencoder",
+    "train_diffusion",
+]
 
 if TYPE_CHECKING:
+    from latentdiff.comparison.compare import compare
+    from latentdiff.data import load_dataset
+    from latentdiff.errors import LatentdiffError
+    from latentdiff.evaluation.evaluate import evaluate
     from latentdiff.inference.model import load
+    from latentdiff.latents import cache_latents
+    from latentdiff.training.train_autoencoder import train_autoencoder
+    from latentdiff.training.train_diffusion import train_diffusion
+
+# torch takes seconds to import. `import latentdiff` does not wait for it, the first use of these names does.
+_HOMES = {
+    "LatentdiffError": "latentdiff.errors",
+    "cache_latents": "latentdiff.latents",
+    "compare": "latentdiff.comparison.compare",
+    "evaluate": "latentdiff.evaluation.evaluate",
+    "load": "latentdiff.inference.model",
+    "load_dataset": "latentdiff.data",
+    "train_autoencoder": "latentdiff.training.train_autoencoder",
+    "train_diffusion": "latentdiff.training.train_diffusion",
+}
 
 
-def __getattr__(name: str):
-    # torch takes seconds to import: `import latentdiff` does not, the first use of `load` does.
-    if name == "load":
-        from latentdiff.inference.model import load
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latentdiff' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
-        return load
-    raise AttributeError(f"module 'latentdiff' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -11,7 +11,8 @@ from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.errors import CheckpointError
-from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
 from latentdiff.report.evaluation import Evaluation
@@ -94,7 +95,7 @@ def test_a_guide_is_lowered_too(tmp_path):
 
 def test_a_lowered_precision_is_told_in_the_report_and_the_usual_one_is_not():
     told = [
-        setting(Evaluation(Path("."), "latent", {"sampling": Request(num_images=1, precision=name).record()}))
+        setting(Evaluation(Path("."), "latent", {"sampling": SamplingRequest(num_images=1, precision=name).record()}))
         for name in ("fp32", "bf16")
     ]
     assert told == ["dpmpp_2m, 20 steps, guidance off", "dpmpp_2m, 20 steps, guidance off, precision bf16"]
@@ -102,15 +103,15 @@ def test_a_lowered_precision_is_told_in_the_report_and_the_usual_one_is_not():
 
 def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
     net = model(codec())
-    assert net.resolve_labels(Request(num_images=5)).tolist() == [0, 1, 2, 0, 1]
-    assert net.resolve_labels(Request(num_images=2, labels=1)).tolist() == [1, 1]
-    assert net.resolve_labels(Request(num_images=2, labels=torch.tensor([2, 0]))).tolist() == [2, 0]
+    assert net.resolve_labels(SamplingRequest(num_images=5)).tolist() == [0, 1, 2, 0, 1]
+    assert net.resolve_labels(SamplingRequest(num_images=2, labels=1)).tolist() == [1, 1]
+    assert net.resolve_labels(SamplingRequest(num_images=2, labels=torch.tensor([2, 0]))).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"labels": 3}, "0 a, 1 b, 2 c"),
+        ({"labels": 3}, "0: a, 1: b, 2: c"),
         ({"labels": [0, 1]}, "2 labels were given for 4"),
         ({"sampler": "magic"}, "sampler must be ddpm, ddim, .*, not 'magic'"),
         ({"steps": 0}, "from 1 to 1000"),
@@ -192,20 +193,20 @@ def test_rho_moves_the_steps_and_is_recorded_only_where_it_was_set():
     usual = net.sample(2, **settings)
     assert torch.equal(usual, net.sample(2, rho=7.0, **settings))
     assert not torch.equal(usual, net.sample(2, rho=2.0, **settings))
-    assert "rho" not in Request(num_images=2, **settings).record()
-    record = Request(num_images=2, rho=2.0, **settings).record()
+    assert "rho" not in SamplingRequest(num_images=2, **settings).record()
+    record = SamplingRequest(num_images=2, rho=2.0, **settings).record()
     told = setting(Evaluation(Path("."), "latent", {"sampling": record}))
     assert told == "dpmpp_2m, 4 steps, guidance off, spacing karras, rho 2.0"
 
 
 def test_a_record_holds_what_was_set():
-    record = Request(num_images=3, sampler="ddim", eta=0.5).record()
+    record = SamplingRequest(num_images=3, sampler="ddim", eta=0.5).record()
     assert (record["sampler"], record["eta"], record["steps"]) == ("ddim", 0.5, 20)
     assert "churn" not in record
 
 
 def test_sampling_leaves_gradients_as_they_were():
-    list(model(codec()).batches(Request(num_images=2, steps=2)))
+    list(model(codec()).batches(SamplingRequest(num_images=2, steps=2)))
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
 

@@ -25,7 +25,7 @@ from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import ALPHA_BARS, SPACINGS
 from latentdiff.diffusion.target import TARGETS
-from latentdiff.inference.model import Request
+from latentdiff.inference.request import SamplingRequest
 
 CONFIGS = (DataConfig, AutoencoderLossConfig, NetworkConfig, DiffusionConfig, TrainerConfig, SamplingConfig)
 
@@ -48,7 +48,7 @@ def test_the_message_names_the_setting_the_value_and_the_choices():
     with pytest.raises(ValueError, match="conditioning must be scale_shift, additive, batch_norm or none, not 'film'"):
         NetworkConfig(conditioning="film")
     with pytest.raises(ValueError, match=r"^variance must be small, large, learned or None, not 'fixed'$"):
-        Request(num_images=1, variance="fixed")
+        SamplingRequest(num_images=1, variance="fixed")
     with pytest.raises(ValueError, match=r"^samplers must be a tuple of ddpm, .* or .*, not \('ddim', 'plms'\)$"):
         SamplersStage(samplers=("ddim", "plms"))
     with pytest.raises(ValueError, match=r"^inception_taps must be a tuple of 64, 192 or 768, not \(65,\)$"):

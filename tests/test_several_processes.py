@@ -70,7 +70,7 @@ def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     done = stage(
         "diffusion", *arguments, "--trainer.devices", "2", "--latents_folder", "two-latents", "--run.folder", "two"
     )
-    assert done.stdout.count("unet:") == 1  # the others say nothing
+    assert done.stdout.count("UNet:") == 1  # the others say nothing
     for ours, theirs in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
     # Each encoded its half: the one file is the same.

@@ -16,7 +16,7 @@ from latentdiff.benchmark.stage_two import model_of, our_turn
 from latentdiff.benchmark.timing import exponent
 from latentdiff.config import AutoencoderConfig, NetworkConfig
 from latentdiff.evaluation.flops import training_flops
-from latentdiff.inference.model import Request
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.network import build_network
 
 PART = "latents against pixels"
@@ -108,7 +108,7 @@ def _sampling(bench: Bench, side: int, every: dict[str, Path], target: Target) -
     figures = {name: Figure.rate(timing, batch) for name, timing in timings.items()}
     few, many = scale.growth_steps
     note = f"sampling: {scale.steps} steps, extrapolated from {few} and {many}, with the decoding"
-    request = Request(num_images=batch, steps=scale.steps)
+    request = SamplingRequest(num_images=batch, steps=scale.steps)
     floor = batch / least_seconds(bench.limits, next(iter(models.values())), request)
     return _row("sampling", side, batch, figures, unit="images/s", floor=floor, target=target, note=note)
 

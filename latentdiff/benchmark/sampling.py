@@ -21,7 +21,8 @@ from latentdiff.benchmark.stage_two import CLASS_NAMES, untrained_codec
 from latentdiff.benchmark.timing import Timing, extrapolated, timed
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.evaluation.flops import sampling_flops
-from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.network import build_network
 from latentdiff.precision import MIN_ROWS, full_precision, resolve_precision
 
@@ -47,7 +48,7 @@ def our_sampler(model: DiffusionModel, batch: int, **settings: Any) -> Sampler:
     return lambda steps: model.sample(batch, batch_size=batch, steps=steps, **settings)
 
 
-def least_seconds(limits: Limits, model: DiffusionModel, request: Request) -> float:
+def least_seconds(limits: Limits, model: DiffusionModel, request: SamplingRequest) -> float:
     """The least time that a whole request can take: its steps, counted from one and two of them, all alike, in its
     precision, and the decoding in fp32.
 
@@ -157,7 +158,7 @@ def sampling(bench: Bench) -> Iterator[Row]:
     if theirs:
         samplers[DIFFUSERS] = theirs.sampler(scale.ddpm_batch, ddpm=True)
     timings = race_samplers(bench, samplers, DDPM_STEPS, scale.ddpm_steps)
-    request = Request(num_images=scale.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
+    request = SamplingRequest(num_images=scale.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
     what = f"latents, {setting.side} px, DDPM, {DDPM_STEPS:,} steps"
     yield _row(bench, what, timings, model, request, scale.ddpm_steps)
     yield pixels(bench, setting)
@@ -183,7 +184,7 @@ def _guided_or_not(
         if theirs:
             samplers[DIFFUSERS] = theirs.sampler(batch, guidance)
         timings = race_samplers(bench, samplers, scale.steps, few)
-        request = Request(num_images=batch, steps=scale.steps, **settings)
+        request = SamplingRequest(num_images=batch, steps=scale.steps, **settings)
         guided = "guidance" if guidance != 1.0 else "no guidance"
         what = f"latents, {model.codec.image_shape[-1]} px, {scale.steps} steps, {guided}"
         yield _row(bench, what, timings, model, request, few)
@@ -202,7 +203,7 @@ def pixels(bench: Bench, setting: Setting) -> Row:
         pipeline.set_progress_bar_config(disable=True)
         samplers[DIFFUSERS] = lambda steps: pipeline(batch, num_inference_steps=steps, output_type="np")
     timings = race_samplers(bench, samplers, scale.steps, scale.few_steps)
-    request = Request(num_images=batch, steps=scale.steps)
+    request = SamplingRequest(num_images=batch, steps=scale.steps)
     what = f"pixels, {setting.side} px, {scale.steps} steps, no guidance"
     return _row(bench, what, timings, model, request, scale.few_steps)
 
@@ -212,7 +213,7 @@ def _row(
     what: str,
     timings: dict[str, Timing],
     model: DiffusionModel,
-    request: Request,
+    request: SamplingRequest,
     few: tuple[int, int] | None,
 ) -> Row:
     batch, precision = request.num_images, request.precision

@@ -20,7 +20,8 @@ from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.evaluation.measure import Reference, measure
 from latentdiff.files import file_sha256, write_atomically
-from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.inference.model import load_diffusion
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.resources import find, locate
@@ -42,7 +43,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     classifier = find(f"{test.name}/classifier.safetensors")
     if classifier is None:
         raise CheckpointError(f"{test.name} has no classifier to measure with")
-    base = Request(
+    base = SamplingRequest(
         num_images=config.num_images,
         guidance_scale=config.guidance_scale,
         seed=config.seed,

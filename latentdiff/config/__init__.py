@@ -10,7 +10,7 @@ from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.network import NetworkConfig
 from latentdiff.config.run import RunConfig
-from latentdiff.config.sampling import SamplerName, SamplingConfig
+from latentdiff.config.sampling import SamplerName, SamplingConfig, Spacing
 from latentdiff.config.trainer import Precision, TrainerConfig
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SamplerName",
     "SamplingConfig",
     "Settings",
+    "Spacing",
     "TrainerConfig",
     "check_choice",
     "plain",

@@ -19,6 +19,7 @@ SamplerName = Literal[
     "euler_maruyama",
     "predictor_corrector",
 ]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class SamplingConfig(Settings):
 
     steps: int = 20
     sampler: SamplerName = "dpmpp_2m"
-    spacing: Literal["trailing", "leading", "linspace", "quadratic", "karras"] | None = None
+    spacing: Spacing | None = None
     rho: float | None = None
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = None

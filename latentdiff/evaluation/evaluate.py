@@ -26,7 +26,7 @@ from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.precision_recall import closest, neighbours_of
 from latentdiff.evaluation.record import record
 from latentdiff.files import write_atomically
-from latentdiff.inference.model import Request
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report import evaluation_figures as evidence
 from latentdiff.report.grids import save_grid
@@ -154,7 +154,7 @@ def build_subject(
     if of_codec:
         asked = (config.mode, real, config.reconstruct, n, config.seed, config.batch_size)
         return subjects.autoencoder(path, *asked, device), n
-    return subjects.diffusion(path, Request.of(config, num_images=n), test, device), n
+    return subjects.diffusion(path, SamplingRequest.of(config, num_images=n), test, device), n
 
 
 def check_extras(

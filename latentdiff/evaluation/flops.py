@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdiff.config import plain
-from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_ROWS
 
 
@@ -28,7 +29,7 @@ def counted(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def sampling_flops(model: DiffusionModel, request: Request) -> float:
+def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     """Of one image of ``request``, its decoding included; in whatever precision, counted in fp32, where no layout is
     changed by products."""
     few = replace(request, num_images=MIN_ROWS, labels=None, batch_size=MIN_ROWS, precision="fp32")

@@ -20,8 +20,9 @@ from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 from latentdiff.files import file_sha256
-from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.noising import reverse_process
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_ROWS
 from latentdiff.resources import locate
 
@@ -175,7 +176,7 @@ def autoencoder(
     return Subject("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
 
 
-def diffusion(path: Path, request: Request, test: ImageDataset, device: torch.device) -> Subject:
+def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: torch.device) -> Subject:
     """A diffusion model's samples.
 
     Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for an impossible request; ``batches`` raises
@@ -201,7 +202,9 @@ def diffusion(path: Path, request: Request, test: ImageDataset, device: torch.de
         labels = model.resolve_labels(request)
         first = min(SHOWN, request.num_images)
         labels = None if labels is None else labels[:first]
-        return list(reverse_process(model, first, min(FRAMES, request.steps + 1), labels, **request.settings()))
+        return list(
+            reverse_process(model, first, min(FRAMES, request.steps + 1), labels, **request.sampling_settings())
+        )
 
     sampling = request.record() | {"flops": sampling_flops(model, request)}
     if request.guide is not None:

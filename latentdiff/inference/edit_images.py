@@ -22,10 +22,11 @@ from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import interpolate
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.likelihood import bits_per_dim
-from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
+from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
-from latentdiff.report.denoising import write_gif, write_strip
+from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid
 from latentdiff.resources import locate
 from latentdiff.runs import folder as folders
@@ -46,6 +47,7 @@ def edit_images(config: SampleStage) -> Path:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
     model = load_diffusion(locate(config.model)).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
+    check_strip(config.strip)
     _check_heeded(config)
     test = DatasetSplits(config.data).test_or_val
     n = config.num_images
@@ -63,7 +65,7 @@ def edit_images(config: SampleStage) -> Path:
     if config.task == "noise":
         rows = forward_process(model, images, config.strengths, config.seed)
     elif config.task == "reconstruct":
-        again = reconstruct(model, images, config.strengths, classes, **request.settings())
+        again = reconstruct(model, images, config.strengths, classes, **request.sampling_settings())
         rows = torch.cat([images[None], again])
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
@@ -85,7 +87,9 @@ def edit_images(config: SampleStage) -> Path:
     return folder
 
 
-def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, labels: int | list[int] | None) -> Request:
+def _check(
+    config: SampleStage, model: DiffusionModel, test: ImageDataset, labels: int | list[int] | None
+) -> SamplingRequest:
     """The request, checked with everything else that can be wrong. Raises ValueError before a folder is touched."""
     n = config.num_images
     if not 1 <= n <= len(test):
@@ -109,7 +113,7 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, label
     steps = 1 if flow else config.steps or STEPS.get(config.task, 1)
     # The bound is of ddpm's steps, to whose options its variance belongs.
     sampler = "ddpm" if config.task == "likelihood" else config.sampler
-    request = Request.of(replace(config, steps=steps, sampler=sampler), num_images=n, labels=labels)
+    request = SamplingRequest.of(replace(config, steps=steps, sampler=sampler), num_images=n, labels=labels)
     model.check(request)
     return request
 

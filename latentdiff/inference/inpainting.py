@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.errors import ConfigError
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
 
 
 def inpaint(
@@ -53,9 +54,9 @@ def inpaint(
         unknown = F.max_pool2d(unknown, 3, stride=1, padding=1) > 0
     known_pixels = shown.float().masked_fill(mask, 0.0).sum(dim=(2, 3)) / (~mask).sum(dim=(2, 3)).clamp_min(1)
     shown = torch.where(mask, known_pixels.round()[:, :, None, None].to(torch.uint8), shown)
-    request = _request(model, n, labels, {"sampler": "ddpm", "steps": steps, "seed": seed})
-    levels, known = model.schedule.sampling_levels(steps), _latents(model, shown)
-    noise, classes = _noise(model, seed, n), _classes(model, labels, n)
+    request = checked_request(model, n, labels, {"sampler": "ddpm", "steps": steps, "seed": seed})
+    levels, known = model.schedule.sampling_levels(steps), latents_of(model, shown)
+    noise, classes = noise_for(model, seed, n), classes_for(model, labels, n)
     x = noise() * float(levels.sigma[0])
     for step in tqdm(range(steps), desc="inpainting", disable=None, leave=False):
         pair = levels[step : step + 2]

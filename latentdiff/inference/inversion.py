@@ -8,8 +8,10 @@ from torch import Tensor
 
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
-from latentdiff.inference.model import DiffusionModel, Request
-from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.labels import Labels
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 
 # The least noise that an image is inverted from: an image itself is off the path of the flow.
 LEAST_RATIO = 0.02
@@ -22,9 +24,9 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 
     Returns: fp32 [n, *latent_shape], about N(0, 1). :func:`generate` leads back.
     """
-    request = _request(model, len(images), labels, FLOW)
+    request = checked_request(model, len(images), labels, FLOW)
     levels = _flow_levels(model, steps)
-    start = float(levels.alpha[-1]) * _latents(model, images)
+    start = float(levels.alpha[-1]) * latents_of(model, images)
     upwards = levels[torch.arange(len(levels) - 1, -1, -1)]
     *_, last = _walk(model, request, labels, upwards, start)
     return last.x / float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
@@ -32,7 +34,7 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 
 def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
     """uint8 images from given noise [n, *latent_shape]: the inverse of :func:`invert`."""
-    request = _request(model, len(noise), labels, FLOW)
+    request = checked_request(model, len(noise), labels, FLOW)
     levels = _flow_levels(model, steps)
     start = noise.to(model.device) * float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
     *_, last = _walk(model, request, labels, levels, start)
@@ -68,8 +70,8 @@ def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) 
     return schedule.at(roots**7)
 
 
-def _walk(model: DiffusionModel, request: Request, labels: Labels, levels: NoiseLevels, x: Tensor):
-    return model.states(request, _classes(model, labels, len(x)), _noise(model, request.seed, len(x)), levels, x)
+def _walk(model: DiffusionModel, request: SamplingRequest, labels: Labels, levels: NoiseLevels, x: Tensor):
+    return model.states(request, classes_for(model, labels, len(x)), noise_for(model, request.seed, len(x)), levels, x)
 
 
 def _slerp(a: Tensor, b: Tensor, share: float) -> Tensor:

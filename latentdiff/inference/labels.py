@@ -1,18 +1,100 @@
-"""Classes by name or number."""
+"""Classes by name or by index: a string is a name, a whole number an index."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
 from latentdiff.errors import ConfigError
 
+Labels = int | str | Sequence[int | str] | Tensor | None
 
-def parse_labels(text: str | None, class_names: tuple[str, ...]) -> int | list[int] | None:
-    """Class numbers from numbers or names separated by commas. Raises ValueError naming one that is neither."""
+
+def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int, num_images: int) -> Tensor:
+    """The class of each image, int64 [num_images].
+
+    Args:
+        labels: One class for all images, one for each, or None: the classes in turn. A string is a class's name, found
+            exactly or else by its only match that differs in case; a whole number is its index.
+        class_names: The names; empty where the classes have none.
+        num_classes: How many classes there are.
+        num_images: How many images.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a class that there is not, and for a wrong number of labels.
+
+    Example:
+        >>> resolve_labels("dress", ["Coat", "Dress"], num_classes=2, num_images=3)
+        tensor([1, 1, 1])
+        >>> resolve_labels([0, "Dress"], ["Coat", "Dress"], num_classes=2, num_images=2)
+        tensor([0, 1])
+    """
+    if labels is None:
+        return torch.arange(num_images) % num_classes
+    given = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(given, str | int | float):
+        return torch.full((num_images,), _index(given, class_names, num_classes))
+    indices = [_index(label, class_names, num_classes) for label in given]
+    if len(indices) != num_images:
+        raise ConfigError(
+            f"{len(indices)} labels were given for {num_images} images: give one for all, or one for each"
+        )
+    return torch.tensor(indices)
+
+
+def parse_labels(text: str | None, class_names: Sequence[str]) -> Labels:
+    """The labels of a command line: names or indices, separated by commas, or a JSON list for names with commas.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a number that is one class's name and another class's index.
+    """
     if text is None:
         return None
-    names = {name.lower(): index for index, name in enumerate(class_names)}
-    labels = []
-    for part in (part.strip() for part in str(text).split(",")):
-        if part.lower() not in names and not part.isdigit():
-            raise ConfigError(f"{part!r} is no class; there are {', '.join(class_names)}")
-        labels.append(names.get(part.lower(), int(part) if part.isdigit() else 0))
+    text = str(text).strip()
+    try:
+        parts = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--labels {text} starts like a JSON list, but is none: {error}") from error
+    if text in class_names:  # a name with a comma
+        parts = [text]
+    labels = [_from_text(part, class_names) if isinstance(part, str) else part for part in parts]
     return labels[0] if len(labels) == 1 else labels
+
+
+def _from_text(part: str, class_names: Sequence[str]) -> int | str:
+    if not part.isdigit():
+        return part
+    index = int(part)
+    if part not in class_names:
+        return index
+    if index < len(class_names) and class_names[index] != part:
+        raise ConfigError(
+            f"--labels {part} is the name of class {list(class_names).index(part)}, and the index of class "
+            f'{class_names[index]!r}. Write ["{part}"] for the name, [{part}] for the index.'
+        )
+    return part
+
+
+def _index(label: int | str, class_names: Sequence[str], num_classes: int) -> int:
+    if isinstance(label, str):
+        exact = [index for index, name in enumerate(class_names) if name == label]
+        found = exact or [index for index, name in enumerate(class_names) if name.lower() == label.lower()]
+        if len(found) == 1:
+            return found[0]
+        what = "is no class" if not found else f"could be {' or '.join(class_names[index] for index in found)}"
+        raise ConfigError(f"{label!r} {what}. The classes are {_listed(class_names, num_classes)}.")
+    if isinstance(label, bool) or not isinstance(label, int):
+        raise ConfigError(f"a label must be a class's name or its index, not {label!r}")
+    if not 0 <= label < num_classes:
+        raise ConfigError(
+            f"labels must be from 0 to {num_classes - 1}, not {label}: {_listed(class_names, num_classes)}"
+        )
+    return label
+
+
+def _listed(class_names: Sequence[str], num_classes: int) -> str:
+    """``index: name`` of each class, shortened where there are many."""
+    names = list(class_names) or [str(index) for index in range(num_classes)]
+    shown = [f"{index}: {name}" for index, name in enumerate(names)]
+    return ", ".join(shown if len(shown) <= 20 else [*shown[:19], "…", shown[-1]])

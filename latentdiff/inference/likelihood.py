@@ -11,9 +11,10 @@ from torch import Tensor
 from latentdiff.config import check_choice
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.errors import ConfigError
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
 from latentdiff.inference.inversion import _flow_levels
+from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
 from latentdiff.precision import full_precision
 
 Method = Literal["bound", "ode"]
@@ -49,10 +50,10 @@ def bits_per_dim(
     check_choice("variance", variance, Variance)
     variance = variance or ("learned" if model.diffusion.learn_variance else "large")
     settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
-    request = _request(model, len(images), labels, settings)
-    denoiser = model.denoiser(request, _classes(model, labels, len(images)))
-    x0, pixels = _latents(model, images), model.codec.value_range is not None
-    noise = _noise(model, seed, len(images), first)
+    request = checked_request(model, len(images), labels, settings)
+    denoiser = model.denoiser(request, classes_for(model, labels, len(images)))
+    x0, pixels = latents_of(model, images), model.codec.value_range is not None
+    noise = noise_for(model, seed, len(images), first)
     if method == "bound":
         if variance == "learned" and not model.diffusion.learn_variance:
             raise ConfigError("this model has no learned variance; variance must be small or large")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,49 +14,20 @@ from torch import Tensor, nn
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
-from latentdiff.config import DiffusionConfig, NetworkConfig, SamplingConfig, plain, rebuild
-from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser
+from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, plain, rebuild
+from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import ImageNoise
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.inference.labels import Labels, resolve_labels
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.precision import batch_invariant, full_precision, lowered, resolve_precision
 from latentdiff.resources import locate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request(SamplingConfig):
-    """What to sample: the settings of :class:`~latentdiff.config.sampling.SamplingConfig`, and what they are for.
-
-    Attributes:
-        num_images: How many images.
-        labels: One class for all, one for each image, or None: classes in turn (0, 1, 2, ...) for a conditional model.
-    """
-
-    num_images: int
-    labels: int | Sequence[int] | Tensor | None = None
-
-    @classmethod
-    def of(cls, settings: SamplingConfig, num_images: int, labels: Any = None) -> Request:
-        """``settings``, which may be a stage's, applied to so many images."""
-        return cls(num_images=num_images, labels=labels, **_shared(settings))
-
-    def settings(self) -> dict[str, Any]:
-        """What it shares with :class:`~latentdiff.config.sampling.SamplingConfig`, to be asked for again."""
-        return _shared(self)
-
-    def record(self) -> dict[str, Any]:
-        """What the images depend on beside the model, for a report: what was not set is left out."""
-        return {name: value for name, value in _shared(self).items() if name != "batch_size" and value is not None}
-
-    def sampler_options(self) -> dict[str, Any]:
-        """What was set of the options that not every sampler has."""
-        given = {name: getattr(self, name) for own in OPTIONS.values() for name in own}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 class DiffusionModel(TrainedModel):
@@ -90,31 +60,110 @@ class DiffusionModel(TrainedModel):
 
     @property
     def conditional(self) -> bool:
+        """Whether the model takes classes."""
         return self.network.null_label is not None
 
     @property
     def device(self) -> torch.device:
+        """Where the network works."""
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> DiffusionModel:
+        """The model, moved to ``device``."""
         self.network.to(device)
         self.codec.to(device)
         self._guides.clear()  # loaded again where they are needed
         return self
 
-    def sample(self, num_images: int, **settings: Any) -> Tensor:
-        """Sample uint8 images [num_images, c, h, w], on the CPU. Settings are those of :class:`Request`."""
-        request = Request(num_images=num_images, **settings)
+    def sample(
+        self,
+        num_images: int,
+        *,
+        labels: Labels = None,
+        steps: int = 20,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+        sampler: SamplerName = "dpmpp_2m",
+        spacing: Spacing | None = None,
+        rho: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guide: str | None = None,
+        thresholding: Thresholding = "static",
+        variance: Literal["small", "large", "learned"] | None = None,
+        eta: float | None = None,
+        churn: float | None = None,
+        churn_min: float | None = None,
+        churn_max: float | None = None,
+        churn_noise: float | None = None,
+        corrector_steps: int | None = None,
+        corrector_snr: float | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Sample images: uint8 [num_images, c, h, w], on the CPU.
+
+        Args:
+            num_images: How many.
+            labels: One class for all images, one for each, or None: the classes in turn. A string is a class's name, a
+                whole number its index. An unconditional model takes none.
+            steps: Sampling steps, each one network pass; ``heun`` and ``predictor_corrector`` take two.
+            guidance_scale: Classifier-free guidance (Ho and Salimans 2022): 1 is off, 0 ignores the class, more than 1
+                exaggerates it. With a ``guide`` it is autoguidance (Karras et al. 2024).
+            seed: Image i depends on (seed, i) alone, not on ``num_images`` or ``batch_size``.
+            sampler: The solver that walks from noise to image.
+            spacing: Where the steps are. Default: ``trailing``, for exploding processes ``karras``.
+            rho: Exponent of the ``karras`` spacing. Default: 7.
+            guidance_interval: Guide only where sigma / alpha lies between these two (Kynkäänniemi et al. 2024).
+            guide: File of a weaker model of the same kind, to be guided away from.
+            thresholding: How x0 is kept within the bounds of pixels. Latents have none.
+            variance: What ``ddpm`` adds. Default: ``learned`` where the model has it, else ``small``.
+            eta: Noise of ``ddim`` (default 0), ``euler_ancestral`` and ``dpmpp_2m_sde`` (default 1), from 0 to 1.
+            churn, churn_min, churn_max, churn_noise: Karras's stochastic sampling, for ``heun``.
+            corrector_steps, corrector_snr: Langevin steps of ``predictor_corrector``.
+            precision: Of the denoising network; the decoder always works in fp32.
+            batch_size: Images at a time. It changes memory, not images.
+
+        Raises :class:`~latentdiff.errors.ConfigError`, before any work, for settings that do not go together.
+
+        Example:
+            >>> from latentdiff import load
+            >>> model = load("checkpoints/fashion-mnist/latent.safetensors")
+            >>> model.sample(num_images=4, labels="Dress", steps=5, guidance_scale=1.5).shape
+            torch.Size([4, 1, 28, 28])
+        """
+        request = SamplingRequest(
+            num_images=num_images,
+            labels=labels,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            sampler=sampler,
+            spacing=spacing,
+            rho=rho,
+            guidance_interval=guidance_interval,
+            guide=guide,
+            thresholding=thresholding,
+            variance=variance,
+            eta=eta,
+            churn=churn,
+            churn_min=churn_min,
+            churn_max=churn_max,
+            churn_noise=churn_noise,
+            corrector_steps=corrector_steps,
+            corrector_snr=corrector_snr,
+            precision=precision,
+            batch_size=batch_size,
+        )
         chunks = []
         for _, states in self.batches(request):
             *_, last = states
             chunks.append(self.codec.decode(last.x).cpu())
         return torch.cat(chunks)
 
-    def check(self, request: Request) -> None:
+    def check(self, request: SamplingRequest) -> None:
         """Raise ValueError for a request that cannot be met, before any work."""
         self.resolve_labels(request)
-        self.levels(request)
+        self.sampling_levels(request)
         for option in request.sampler_options():
             if option not in OPTIONS[request.sampler]:
                 takers = ", ".join(name for name, own in OPTIONS.items() if option in own)
@@ -146,7 +195,7 @@ class DiffusionModel(TrainedModel):
         if request.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
 
-    def batches(self, request: Request, within: range | None = None) -> Iterator[tuple[range, Iterator[State]]]:
+    def batches(self, request: SamplingRequest, within: range | None = None) -> Iterator[tuple[range, Iterator[State]]]:
         """The request batch by batch: which images, and the sampler's states over the latents as they come.
 
         Args:
@@ -156,26 +205,26 @@ class DiffusionModel(TrainedModel):
         Raises ValueError as :meth:`check` does.
         """
         self.check(request)
-        labels, levels = self.resolve_labels(request), self.levels(request)
+        labels, levels = self.resolve_labels(request), self.sampling_levels(request)
         within = range(request.num_images) if within is None else within
         for start in range(within.start, within.stop, request.batch_size):
             indices = range(start, min(start + request.batch_size, within.stop))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
-            x, noise = self.start(request, indices)
+            x, noise = self.initial_noise(request, indices)
             yield indices, self.states(request, own, noise, levels, x)
 
-    def start(self, request: Request, indices: range) -> tuple[Tensor, ImageNoise]:
-        """Pure noise [b, *latent_shape] at the first level, that images ``indices`` of ``request`` come from, and what
-        draws the rest of their noise."""
+    def initial_noise(self, request: SamplingRequest, indices: range) -> tuple[Tensor, ImageNoise]:
+        """The noise that images ``indices`` of ``request`` start from, [b, *latent_shape] at the first level, and the
+        source of the noise that is added to them later."""
         noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
-        return noise() * float(self.levels(request).sigma[0]), noise
+        return noise() * float(self.sampling_levels(request).sigma[0]), noise
 
-    def levels(self, request: Request) -> NoiseLevels:
+    def sampling_levels(self, request: SamplingRequest) -> NoiseLevels:
         """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
         return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
-        self, request: Request, labels: Tensor | None, noise: ImageNoise, levels: NoiseLevels, x: Tensor
+        self, request: SamplingRequest, labels: Tensor | None, noise: ImageNoise, levels: NoiseLevels, x: Tensor
     ) -> Iterator[State]:
         """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
 
@@ -200,11 +249,11 @@ class DiffusionModel(TrainedModel):
                 return
             yield state
 
-    def denoiser(self, request: Request, labels: Tensor | None) -> NetworkDenoiser:
+    def denoiser(self, request: SamplingRequest, labels: Tensor | None) -> NetworkDenoiser:
         """The denoiser that ``request`` describes for ``labels`` [b]."""
-        guide = None if request.guide is None else self._at(request.precision, self._guide(request.guide))
+        guide = None if request.guide is None else self._in_precision(request.precision, self._guide(request.guide))
         return NetworkDenoiser(
-            network=self._at(request.precision, self.network),
+            network=self._in_precision(request.precision, self.network),
             target=self.target,
             labels=labels,
             null_label=self.network.null_label,
@@ -217,7 +266,7 @@ class DiffusionModel(TrainedModel):
             thresholding=request.thresholding,
         )
 
-    def _at(self, precision: str, network: nn.Module) -> Network:
+    def _in_precision(self, precision: str, network: nn.Module) -> Network:
         """``network`` in that precision, and the same for every size of batch."""
         dtype = resolve_precision(precision, self.device)
         return partial(batch_invariant, network if dtype == torch.float32 else lowered(network, dtype))
@@ -227,7 +276,7 @@ class DiffusionModel(TrainedModel):
         if path not in self._guides:
             other = load_diffusion(locate(path)).to(self.device)
             same = {
-                "process and target": _seen_from_x0(self.diffusion) == _seen_from_x0(other.diffusion),
+                "process and target": _denoiser_key(self.diffusion) == _denoiser_key(other.diffusion),
                 "classes": self.class_names == other.class_names,
                 "latent space": self.codec.same_space(other.codec),
             }
@@ -237,26 +286,20 @@ class DiffusionModel(TrainedModel):
             self._guides[path] = other.network
         return self._guides[path]
 
-    def resolve_labels(self, request: Request) -> Tensor | None:
-        """int64 [num_images], or None for an unconditional model. Raises ValueError for labels that cannot be."""
-        n, labels = request.num_images, request.labels
-        if n < 1:
-            raise ConfigError(f"num_images must be at least 1, not {n}")
-        if not self.conditional:
-            if labels is not None:
-                raise ConfigError("this model is unconditional: it takes no labels")
-            if request.guidance_scale != 1.0 and request.guide is None:
-                raise ConfigError("this model is unconditional: guidance_scale must be 1")
-            return None
-        count = self.network.null_label
-        resolved = torch.arange(n) % count if labels is None else torch.as_tensor(labels).long()
-        resolved = resolved.expand(n) if resolved.ndim == 0 else resolved
-        if resolved.shape != (n,):
-            raise ConfigError(f"{len(resolved)} labels were given for {n} images")
-        if resolved.min() < 0 or resolved.max() >= count:
-            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names))
-            raise ConfigError(f"labels must be from 0 to {count - 1}: {names}")
-        return resolved
+    def resolve_labels(self, request: SamplingRequest) -> Tensor | None:
+        """The class of each image, int64 [num_images], or None for an unconditional model.
+
+        Raises :class:`~latentdiff.errors.ConfigError` for a class that there is not.
+        """
+        if request.num_images < 1:
+            raise ConfigError(f"num_images must be at least 1, not {request.num_images}")
+        if self.conditional:
+            return resolve_labels(request.labels, self.class_names, self.network.null_label, request.num_images)
+        if request.labels is not None:
+            raise ConfigError("this model is unconditional: it takes no labels")
+        if request.guidance_scale != 1.0 and request.guide is None:
+            raise ConfigError("this model is unconditional: guidance_scale must be 1")
+        return None
 
     def save(
         self, path: Path | str, provenance: dict[str, Any] | None = None, dtype: torch.dtype | None = None
@@ -283,12 +326,8 @@ class DiffusionModel(TrainedModel):
         checkpoint.save(Path(path), "diffusion", tensors, header, dtype)
 
 
-def _shared(settings: SamplingConfig) -> dict[str, Any]:
-    return {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
-
-
-def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
-    """What the x0 of a network depends on beside the network."""
+def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
+    """What a denoised image depends on beside the network. Models that agree here can guide each other."""
     if config.schedule in ("edm", "ve"):
         return "exploding", config.target, config.sigma_data
     schedule = build_schedule(config)
@@ -297,13 +336,35 @@ def _seen_from_x0(config: DiffusionConfig) -> tuple[Any, ...]:
     return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
 
 
+def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:
+    """Load a model: a :class:`DiffusionModel`, or of an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
+
+    Args:
+        path: A model file, or the name of a released model, such as ``checkpoints/fashion-mnist/latent.safetensors``,
+            which is found wherever latentdiff is installed.
+        device: Where it is to work.
+
+    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
+
+    Example:
+        >>> from latentdiff import load
+        >>> load("checkpoints/fashion-mnist/autoencoder.safetensors").latent_shape
+        (2, 7, 7)
+    """
+    path = locate(path)
+    kind = checkpoint.read_header(path)["kind"]
+    if kind not in ("diffusion", "autoencoder"):
+        raise CheckpointError(f"{path} holds a {kind}; load takes a diffusion model or an autoencoder")
+    return (load_diffusion if kind == "diffusion" else load_codec)(path).to(device)
+
+
 def load_diffusion(path: Path | str) -> DiffusionModel:
     """The diffusion model in a file, with its codec from the same file or from the autoencoder's beside it.
 
-    Raises :class:`~latentdiff.errors.CheckpointError`.
+    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
     """
     header, tensors = checkpoint.read(path, kind="diffusion")
-    parts = {"network": {}, "codec": {}}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "codec": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
@@ -319,16 +380,3 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
     model.path = Path(path)
     return model
-
-
-def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:
-    """A model file: a :class:`DiffusionModel`, or for an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
-
-    ``path`` may also name a released model from anywhere, as in ``checkpoints/fashion-mnist/latent.safetensors``.
-    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
-    """
-    path = locate(path)
-    kind = checkpoint.read_header(path)["kind"]
-    if kind not in ("diffusion", "autoencoder"):
-        raise CheckpointError(f"{path} holds a {kind}; load takes a diffusion model or an autoencoder")
-    return (load_diffusion if kind == "diffusion" else load_codec)(path).to(device)

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from latentdiff.diffusion.noise_levels import NoiseLevels, add_noise
 from latentdiff.errors import ConfigError
-from latentdiff.inference.model import DiffusionModel, Request
-from latentdiff.inference.requests import Labels, _classes, _latents, _noise, _request
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.labels import Labels
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 
 
 def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[float], seed: int = 0) -> Tensor:
@@ -26,8 +28,8 @@ def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[f
     Returns: uint8 [len(strengths), n, c, h, w].
     """
     check_strengths(strengths)
-    latents = _latents(model, images)
-    noise = _noise(model, seed, len(images))()
+    latents = latents_of(model, images)
+    noise = noise_for(model, seed, len(images))()
     return torch.stack([model.codec.decode(_noised(model, latents, noise, strength)).cpu() for strength in strengths])
 
 
@@ -46,14 +48,14 @@ def reverse_process(
 
     Returns: uint8 [frames, num_images, c, h, w].
     """
-    request = _request(model, num_images, labels, settings)
+    request = checked_request(model, num_images, labels, settings)
     if not 2 <= frames <= request.steps + 1:
         what = f"from 2, noise and image, to {request.steps + 1} for {request.steps} steps"
         raise ConfigError(f"frames must be {what}, not {frames}")
     kept = set(torch.linspace(0, request.steps, frames, dtype=torch.float64).round().int().tolist())
     batches = []
     for indices, states in model.batches(request):
-        shown = [model.start(request, indices)[0], *(state.x for state in states if state.step in kept)]
+        shown = [model.initial_noise(request, indices)[0], *(state.x for state in states if state.step in kept)]
         batches.append(torch.stack([model.codec.decode(x).cpu() for x in shown]))
     return torch.cat(batches, dim=1)
 
@@ -80,11 +82,11 @@ def reconstruct(
     Returns: uint8 [len(strengths), n, c, h, w].
     """
     check_strengths(strengths)
-    request = _request(model, len(images), labels, settings)
-    latents, classes = _latents(model, images), _classes(model, labels, len(images))
+    request = checked_request(model, len(images), labels, settings)
+    latents, classes = latents_of(model, images), classes_for(model, labels, len(images))
     results = []
     for strength in strengths:
-        noise = _noise(model, request.seed, len(images))
+        noise = noise_for(model, request.seed, len(images))
         x = _noised(model, latents, noise(), strength)
         if strength > 0.0:
             *_, last = model.states(request, classes, noise, _levels_from(model, request, strength), x)
@@ -104,8 +106,8 @@ def _level(model: DiffusionModel, strength: float) -> NoiseLevels:
     return model.schedule.levels(torch.tensor([strength * model.schedule.last], dtype=torch.float64).round(decimals=6))
 
 
-def _levels_from(model: DiffusionModel, request: Request, strength: float) -> NoiseLevels:
+def _levels_from(model: DiffusionModel, request: SamplingRequest, strength: float) -> NoiseLevels:
     """The request's levels below a strength of the schedule, and that strength itself first."""
-    start, levels = _level(model, strength), model.levels(request)
+    start, levels = _level(model, strength), model.sampling_levels(request)
     below = levels[levels.karras_sigma < float(start.karras_sigma[0])]
     return start.followed_by(below)

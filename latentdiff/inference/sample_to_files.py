@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from latentdiff import distributed
 from latentdiff.config.model_stages import SampleStage
-from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import parse_labels
-from latentdiff.inference.model import Request, load_diffusion
+from latentdiff.inference.model import load_diffusion
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
-from latentdiff.report.denoising import write_gif, write_strip
+from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid, save_image
 from latentdiff.resources import locate
 from latentdiff.runs import folder as folders
@@ -30,10 +30,9 @@ def sample_to_files(config: SampleStage) -> Path:
     device = resolve_device(config.device)
     model = load_diffusion(locate(config.model)).to(device)
     labels = parse_labels(config.labels, model.class_names)
-    if config.strip and config.strip < 2:
-        raise ConfigError(f"--strip must be at least 2, noise and image, or 0 to leave it out, not {config.strip}")
+    check_strip(config.strip)
     config = replace(config, steps=config.steps or STEPS)
-    request = Request.of(config, num_images=config.num_images, labels=labels)
+    request = SamplingRequest.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)
     name = folders.model_name(Path(config.model))
@@ -47,7 +46,7 @@ def sample_to_files(config: SampleStage) -> Path:
         for indices, states in model.batches(request, own):
             shown = indices.start == 0 and (config.strip or config.gif)
             if shown:
-                frames.append(model.codec.decode(model.start(request, indices)[0]).cpu())
+                frames.append(model.codec.decode(model.initial_noise(request, indices)[0]).cpu())
             for state in states:
                 bar.update(len(indices))
                 if shown:

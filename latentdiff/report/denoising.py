@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentdiff.errors import ConfigError
 from latentdiff.report.grids import grid, save_grid
+
+
+def check_strip(moments: int) -> None:
+    """Raise ConfigError for a number of moments that makes no strip; 0 leaves the strip out."""
+    if moments and moments < 2:
+        raise ConfigError(f"--strip must be at least 2, noise and image, or 0 to leave it out, not {moments}")
 
 
 def write_strip(frames: list[Tensor], path: Path, moments: int, rows: int = 8) -> None:

@@ -13,7 +13,8 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.denoiser import Guidance, NetworkDenoiser, denoise
 from latentdiff.diffusion.samplers import SAMPLERS
-from latentdiff.inference.model import DiffusionModel, Request
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.unet import UNet
 from latentdiff.verify import Check, largest
 
@@ -42,7 +43,7 @@ def small_model(learn_variance: bool = False) -> DiffusionModel:
 
 def every_state(model: DiffusionModel, images: range, batch_size: int, settings: Mapping[str, Any]) -> Tensor:
     """x and x0 after each step of sampling in batches, as the floats they are: [images, steps, 2, c, h, w]."""
-    request = Request(num_images=images.stop, batch_size=batch_size, **settings)
+    request = SamplingRequest(num_images=images.stop, batch_size=batch_size, **settings)
     batches = model.batches(request, images)
     each = ([torch.stack([state.x, state.x0], dim=1) for state in states] for _, states in batches)
     return torch.cat([torch.stack(states, dim=1) for states in each])

@@ -23,7 +23,8 @@ from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.given_images import is_images, read_images
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 from latentdiff.files import file_sha256
-from latentdiff.inference.model import DiffusionModel, Request, load_diffusion
+from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
 
 SHAPE = (3, 12, 12)
@@ -243,12 +244,12 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     if released is None:
         pytest.skip("the released model is not installed")
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
-    alone = subjects.diffusion(released, Request(num_images=2, steps=2), test, cpu).sampling
+    alone = subjects.diffusion(released, SamplingRequest(num_images=2, steps=2), test, cpu).sampling
     guide = tmp_path / "guide.safetensors"
     load_diffusion(released).save(guide, {})
-    request = Request(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
+    request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
     guided = subjects.diffusion(released, request, test, cpu).sampling
-    once = subjects.diffusion(released, Request(num_images=2, steps=1), test, cpu).sampling
+    once = subjects.diffusion(released, SamplingRequest(num_images=2, steps=1), test, cpu).sampling
     assert "guide_sha256" not in alone
     assert guided["guide_sha256"] == file_sha256(guide) != file_sha256(released)
     network = alone["flops"] - once["flops"]
@@ -261,7 +262,7 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     if released is None:
         pytest.skip("the released model is not installed")
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
-    request = Request(num_images=2, steps=1)
+    request = SamplingRequest(num_images=2, steps=1)
     one_step = DiffusionModel.batches
 
     def diverging(self, *arguments):

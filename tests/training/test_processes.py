@@ -12,7 +12,8 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.diffusion.likelihood import variational_bound
 from latentdiff.diffusion.noise_levels import Transitions, add_noise
-from latentdiff.inference.model import DiffusionModel, Request, load
+from latentdiff.inference.model import DiffusionModel, load
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.training.diffusion_module import DiffusionModule, VarianceLoss
 from latentdiff.training.trainer import fit
 
@@ -90,7 +91,7 @@ def test_learned_variance_is_kept_by_the_file_and_improves_the_bound(tmp_path):
     ours = load(tmp_path / "model.safetensors")
     assert ours.sample(4, steps=5, sampler="ddpm").shape == (4, 1, 6, 6)
     levels, bounds = ours.schedule.sampling_levels(50), {}
-    denoiser = ours.denoiser(Request(num_images=50), labels[:50])
+    denoiser = ours.denoiser(SamplingRequest(num_images=50), labels[:50])
     x0 = codec.sample(codec.encode(pixels[:50]), noise=torch.zeros(50, 1, 6, 6))
     for variance in ("small", "large", "learned"):
         generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,47 @@
+"""What to sample, as one value that is checked before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from latentdiff.config import SamplingConfig
+from latentdiff.diffusion.samplers import OPTIONS
+from latentdiff.inference.labels import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRequest(SamplingConfig):
+    """How to sample (:class:`~latentdiff.config.SamplingConfig`), and what.
+
+    Attributes:
+        num_images: How many images.
+        labels: One class for all, one for each image, or None: classes in turn for a conditional model. A string is a
+            class's name, a whole number its index.
+    """
+
+    num_images: int
+    labels: Labels = None
+
+    @classmethod
+    def of(cls, settings: SamplingConfig, num_images: int, labels: Labels = None) -> SamplingRequest:
+        """``settings``, which may be a stage's, applied to so many images."""
+        return cls(num_images=num_images, labels=labels, **_sampling_settings(settings))
+
+    def sampling_settings(self) -> dict[str, Any]:
+        """The fields of :class:`~latentdiff.config.SamplingConfig`, to sample in the same way again."""
+        return _sampling_settings(self)
+
+    def record(self) -> dict[str, Any]:
+        """What the images depend on beside the model, for a report. Settings that are not set are left out."""
+        given = _sampling_settings(self)
+        return {name: value for name, value in given.items() if name != "batch_size" and value is not None}
+
+    def sampler_options(self) -> dict[str, Any]:
+        """The settings that not every sampler has, where they are set."""
+        given = {name: getattr(self, name) for own in OPTIONS.values() for name in own}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def _sampling_settings(settings: SamplingConfig) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in fields(SamplingConfig)}
