@@ -14,6 +14,7 @@ class DataConfig(Settings):
 
     Args:
         name: The data set. ``folder`` is a directory or zip of one's own images, ``mixed`` several data sets as one.
+            ``tensors`` are images in memory, which only Python can give, to ``load_dataset``.
         root: Folder that holds it in torchvision's layout, or where it is downloaded to. Default: the environment
             variable LATENTDIFF_DATA, else ``data``.
         path: A directory or zip of images: of a ``folder``, or of CelebA or the pets where they lie elsewhere. Of a
@@ -42,7 +43,7 @@ class DataConfig(Settings):
     """
 
     name: Literal[
-        "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed"
+        "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed", "tensors"
     ] = "fashion-mnist"
     root: str | None = None
     path: str | None = None

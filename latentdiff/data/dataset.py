@@ -12,7 +12,7 @@ from torch import Tensor
 Split = Literal["train", "val", "test"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageDataset:
     """One split of a data set.
 
@@ -21,7 +21,7 @@ class ImageDataset:
         labels: int64 [n]; all 0 where there are no classes.
         name: The data set, such as ``fashion-mnist``.
         split: ``train``, ``val`` or ``test``.
-        source: ``full``, or ``embedded`` for the slice inside the package.
+        source: ``full``, ``embedded`` for the slice inside the package, or ``memory`` for what a program holds.
         class_names: One name for each class; empty where there are none.
         parts: How the split came about, in words, where it is not the official one.
         files: The name of each image's file; empty for an image that comes in an array, and where all do.
@@ -41,10 +41,12 @@ class ImageDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
         return tuple(self.images.shape[1:])
 
     @property
     def num_classes(self) -> int:
+        """Number of classes; 0 where there are none."""
         return len(self.class_names)
 
     @cached_property
@@ -63,9 +65,14 @@ class ImageDataset:
         files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
         return replace(self, images=self.images[where], labels=self.labels[where], files=files)
 
+    def __repr__(self) -> str:
+        return f"<ImageDataset {self.describe()}>"
+
     def describe(self) -> str:
+        """The data set in one line: its name and split, how many images, and their shape."""
         slice_of = "embedded slice, not the full set" if self.source == "embedded" else ""
-        kind = "; ".join(part for part in (slice_of, self.parts) if part) or "full set"
+        whole = "as given" if self.source == "memory" else "full set"
+        kind = "; ".join(part for part in (slice_of, self.parts) if part) or whole
         return (
             f"{self.name} {self.split} split ({kind}): {len(self):,} images of {'x'.join(map(str, self.image_shape))}"
         )

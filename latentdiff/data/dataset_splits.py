@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from PIL import Image
 
 from latentdiff.config import DataConfig
-from latentdiff.data.dataset import ImageDataset
-from latentdiff.data.load import NoSplitError, load_split
-from latentdiff.errors import DataError
+from latentdiff.data.dataset import ImageDataset, Split
+from latentdiff.data.load import NoSplitError, check_settings, load_split
+from latentdiff.data.splits import SPLITS
+from latentdiff.data.tensors import Images, Labels, load_tensors
+from latentdiff.errors import ConfigError, DataError
 
-NAMES = get_args(get_type_hints(DataConfig)["name"])
+NAMES = tuple(name for name in get_args(get_type_hints(DataConfig)["name"]) if name != "tensors")
+# Class names, and sample images, that a data set shows of itself.
+SHOWN_CLASSES, SHOWN_IMAGES = 12, 16
 
 
 class DatasetSplits:
@@ -21,23 +34,44 @@ class DatasetSplits:
         config: The settings that say which images these are.
     """
 
-    def __init__(self, config: DataConfig):
-        self.config = config
+    def __init__(
+        self,
+        config: DataConfig,
+        name: str | None = None,
+        loaded: Mapping[Split, ImageDataset] | None = None,
+        absent: Mapping[Split, str] | None = None,
+    ):
+        """Make a data set; :func:`load_dataset` does it from any source.
 
-    @cached_property
+        Args:
+            config: Which images.
+            name: What the data set is called. Default: as ``config`` names it.
+            loaded: Splits that are in memory already.
+            absent: Why there is no other split, for each of those; nothing else is then loaded.
+        """
+        self.config, self._name = config, name
+        self._loaded: dict[Split, ImageDataset] = dict(loaded or {})
+        self._absent = dict(absent or {})
+
+    @property
+    def name(self) -> str:
+        """What the data set is called in records and on the screen."""
+        return self._name or self.config.name
+
+    @property
     def train(self) -> ImageDataset:
         """The training images. Raises :class:`~latentdiff.errors.DataError` where there are none."""
-        return load_split(self.config, "train")
+        return self._load("train")
 
-    @cached_property
+    @property
     def val(self) -> ImageDataset:
         """The validation images. Raises :class:`~latentdiff.data.NoSplitError` where there is no such split."""
-        return load_split(self.config, "val")
+        return self._load("val")
 
-    @cached_property
+    @property
     def test(self) -> ImageDataset:
         """The test images. Raises :class:`~latentdiff.data.NoSplitError` where there is no such split."""
-        return load_split(self.config, "test")
+        return self._load("test")
 
     @property
     def held_out(self) -> ImageDataset:
@@ -60,21 +94,146 @@ class DatasetSplits:
             print(f"{error}: the validation images stand in for it, which may have chosen a model")
             return stand_in
 
+    def _load(self, split: Split) -> ImageDataset:
+        if split in self._absent:
+            raise NoSplitError(self._absent[split])
+        if split not in self._loaded:
+            data = load_split(self.config, split)
+            self._loaded[split] = replace(data, name=self._name) if self._name else data
+        return self._loaded[split]
 
-def load_dataset(source: str | Path | DataConfig = "fashion-mnist") -> DatasetSplits:
-    """A data set with its splits ``train``, ``val`` and ``test``. Nothing is read before a split is used.
+    def __repr__(self) -> str:
+        """The name, the number of images of each split that is loaded, and the classes."""
+        parts = [self.name]
+        for split in SPLITS:
+            if split in self._loaded:
+                parts.append(f"{split}: {len(self._loaded[split]):,} images")
+            elif split not in self._absent:
+                parts.append(f"{split}: not loaded")
+        for data in list(self._loaded.values())[:1]:
+            parts.append(f"of {'x'.join(map(str, data.image_shape))}")
+            more = ", …" if data.num_classes > SHOWN_CLASSES else ""
+            names = ", ".join(data.class_names[:SHOWN_CLASSES])
+            parts.append(f"{data.num_classes} classes: {names}{more}" if names else "no classes")
+        return f"<DatasetSplits {'; '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the same words, and sample images of the first split that is loaded."""
+        words = f"<p>{html.escape(repr(self)[1:-1])}</p>"
+        for data in list(self._loaded.values())[:1]:
+            chosen = torch.linspace(0, len(data) - 1, min(SHOWN_IMAGES, len(data))).long()
+            row = torch.cat(list(data.images[chosen]), dim=2)  # b c h w -> c h (b w)
+            buffer = io.BytesIO()
+            Image.fromarray(row.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()).save(buffer, "png")
+            content = base64.b64encode(buffer.getvalue()).decode()
+            words += f'<img alt="sample images" src="data:image/png;base64,{content}">'
+        return words
+
+
+def load_dataset(
+    source: str | Path | DataConfig | Images | Mapping[str, Images] = "fashion-mnist",
+    *,
+    labels: Labels | Mapping[str, Labels] | None = None,
+    class_names: Sequence[str] | None = None,
+    size: int | None = None,
+    colour: Literal["auto", "rgb", "grey"] | None = None,
+    hflip: bool | None = None,
+    fractions: tuple[float, float, float] | None = None,
+    split_seed: int | None = None,
+    max_train_images: int | None = None,
+    name: str | None = None,
+) -> DatasetSplits:
+    """Load a data set with its splits ``train``, ``val`` and ``test``.
+
+    Files are read when a split is first used. Images that a program holds are read at once.
 
     Args:
-        source: A data set's name, such as ``fashion-mnist``; a folder or zip of images; or a
-            :class:`~latentdiff.config.DataConfig` with more settings.
+        source: One of:
 
-    Raises :class:`~latentdiff.errors.DataError` for a source that is neither.
+            - the name of a data set, such as ``fashion-mnist``;
+            - a folder or a zip of images;
+            - a :class:`~latentdiff.config.DataConfig`, which has more settings;
+            - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels. [n, h, w] and [n, h, w, c] are understood
+              where they cannot be confused with it;
+            - a torch Dataset of (image, label), such as torchvision's. An image is a PIL image, a uint8 tensor, or a
+              float tensor in [0, 1], of shape [c, h, w];
+            - a mapping of splits to tensors or Datasets: ``{"train": …, "val": …, "test": …}``, of which ``train`` is
+              needed.
+        labels: The class of each image of a tensor: whole numbers from 0, or strings, which become the class names in
+            natural order (``class 2`` before ``class 10``). A mapping where the source is one.
+        class_names: The name of each class of images in memory. Default: a Dataset's ``classes``, the strings, or the
+            numbers.
+        size: Side in pixels of the squares that images become, by a crop to the middle and Lanczos resampling.
+            Default: images in memory that are squares of one size stay so; other images become 64 pixels wide.
+        colour: ``rgb``, ``grey``, or ``auto``: as they are.
+        hflip: Train on mirrored images too.
+        fractions: Shares of train, val and test, the same in every class, of all images together; for a data set with
+            an official split they replace it. Default: 0.8, 0.1 and 0.1 where there is no split yet.
+        split_seed: Seed of the split and of ``max_train_images``. Default: 0.
+        max_train_images: Train on no more than this many images.
+        name: What records call the data set. Default: its name, ``folder``, or ``tensors``.
+
+    Returns:
+        The data set. Each split has ``images`` uint8 [n, c, h, w], ``labels`` int64 [n], ``class_names`` and
+        ``fingerprint``, a digest of its content.
+
+    Raises:
+        ConfigError: Arguments that contradict each other.
+        DataError: A source that is none of these, or images or labels that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from latentdiff.data import load_dataset
+        >>> images = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8)
+        >>> data = load_dataset(images, labels=["circle", "square"] * 50, name="shapes")
+        >>> data
+        <DatasetSplits shapes; train: 80 images; val: 10 images; test: 10 images; of 3x16x16; 2 classes: circle, square>
+        >>> data.train.images.shape, data.train.labels.shape
+        (torch.Size([80, 3, 16, 16]), torch.Size([80]))
+
+        Grey images that come with their splits, made smaller:
+
+        >>> digits = {"train": images[:, 0].numpy(), "test": images[:20, 0].numpy()}
+        >>> load_dataset(digits, size=8).test.images.shape
+        torch.Size([20, 1, 8, 8])
+
+        A torch Dataset of (image, label):
+
+        >>> from torchvision.datasets import FakeData
+        >>> photos = load_dataset(FakeData(size=50, image_size=(3, 40, 30), num_classes=2), size=32)
+        >>> photos.train.images.shape, photos.train.class_names
+        (torch.Size([40, 3, 32, 32]), ('0', '1'))
     """
-    if isinstance(source, DataConfig):
-        return DatasetSplits(source)
+    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
+        raise ConfigError(f"name may have letters, digits, dots, dashes and underscores, not {name!r}")
+    settings: dict[str, Any] = {
+        "size": size,
+        "colour": colour,
+        "hflip": hflip,
+        "split": None if fractions is None else "fractions",
+        "fractions": None if fractions is None else tuple(fractions),
+        "split_seed": split_seed,
+        "max_train_images": max_train_images,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if not isinstance(source, str | Path | DataConfig):
+        rule = "official" if isinstance(source, Mapping) else "fractions"
+        config = DataConfig(name="tensors", **{"split": rule, **settings})
+        return DatasetSplits(config, name, *load_tensors(source, config, labels, class_names, name or "tensors"))
+    if labels is not None or class_names is not None:
+        raise ConfigError("labels and class_names are for images in memory: sub-folders are the classes of a folder")
+    config = replace(source if isinstance(source, DataConfig) else _find_config(source), **settings)
+    check_settings(config)
+    return DatasetSplits(config, name)
+
+
+def _find_config(source: str | Path) -> DataConfig:
+    """The settings of a data set's name, or of a folder or zip."""
     if str(source) in NAMES:
-        return DatasetSplits(DataConfig(name=str(source)))
+        return DataConfig(name=str(source))
     path = Path(source).expanduser()
     if not path.exists():
-        raise DataError(f"{source!r} is neither a folder or zip of images nor a data set's name: {', '.join(NAMES)}")
-    return DatasetSplits(DataConfig(name="folder", path=str(path)))
+        raise DataError(
+            f"{str(source)!r} is neither a folder or zip of images nor a data set's name: {', '.join(NAMES)}"
+        )
+    return DataConfig(name="folder", path=str(path))

@@ -84,7 +84,7 @@ def open_image(content: bytes) -> Image.Image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadImageError(f"it claims {image.width}x{image.height} pixels")
             image.load()
-            return _eight_bits(ImageOps.exif_transpose(image), sixteen=image.format == "PNG")
+            return to_eight_bits(image)
     except UnidentifiedImageError as error:
         raise BadImageError("it is not an image") from error
     except BadImageError:
@@ -112,8 +112,14 @@ def shown_size(file: BinaryIO) -> tuple[int, int]:
         raise BadImageError(f"its size cannot be read: {error}") from error
 
 
-def _eight_bits(image: Image.Image, sixteen: bool) -> Image.Image:
-    """Of a wide mode, the values scaled to eight bits; ``sixteen``: the format knows no wide values but 16-bit ones."""
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Any PIL image as an 8-bit one, RGB or greyscale, turned as its EXIF says, transparency on white.
+
+    Wide values are scaled to eight bits: 16-bit ones by 257, floats up to 1 by 255. Raises :class:`BadImageError` for
+    values that are no numbers.
+    """
+    sixteen = image.format == "PNG"  # whose wide values are all of 16 bits
+    image = ImageOps.exif_transpose(image)
     if image.mode in WIDE_MODES:
         array = np.asarray(image).astype(np.float64)
         # PIL holds 16-bit greyscale in wider types too, and 8-bit values there as well: their size must tell.

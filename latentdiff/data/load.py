@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 from latentdiff.config import DataConfig
 from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import Square
+from latentdiff.data.decode import SMALLEST_SIDE, Square
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
 from latentdiff.data.listing import Listing
@@ -46,16 +46,16 @@ def load_split(config: DataConfig, split: Split) -> ImageDataset:
     Raises :class:`DataError` where the data set is missing, damaged or without such a split, and ValueError for
     settings that contradict it.
     """
-    _check(config)
+    check_settings(config)
     if config.name == "mixed":
-        return _limited(_mixed(config, split), config)
+        return limit_training_images(_mixed(config, split), config)
     data = _load(config, split)
     if tuple(config.fractions) != DataConfig.fractions and not data.parts:
         raise ConfigError(
-            f"data.fractions {_percent(config)} would go unused: {config.name} comes in its official split here; add "
+            f"data.fractions {percent(config)} would go unused: {config.name} comes in its official split here; add "
             "--data.split fractions"
         )
-    return _limited(data, config)
+    return limit_training_images(data, config)
 
 
 def _load(config: DataConfig, split: Split) -> ImageDataset:
@@ -94,7 +94,7 @@ def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
 
 def _sources(config: DataConfig) -> dict[str, ImageDataset | Listing]:
     """The data set, or all of a mixed one, as they come."""
-    _check(config)
+    check_settings(config)
     members = {name: _member(config, name) for name in config.mix} or {config.name: config}
     return {name: _open(member, "train") for name, member in members.items()}
 
@@ -132,8 +132,11 @@ def _open(config: DataConfig, split: Split) -> ImageDataset | Listing:
     return loaders[config.name]()
 
 
-def _check(config: DataConfig) -> None:
+def check_settings(config: DataConfig) -> None:
+    """Raise ConfigError for settings that contradict each other, or that name no data set on disk."""
     members = config.mix or (config.name,)
+    if "tensors" in members:
+        raise ConfigError("data.name tensors is for images in memory: give them to load_dataset, from Python alone")
     takers = [name for name in TAKE_PATH if name in members]
     if config.path and not takers:
         raise ConfigError(f"data.path is for {', '.join(TAKE_PATH)}; {config.name} is looked for under data.root")
@@ -151,12 +154,17 @@ def _check(config: DataConfig) -> None:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
-    if config.size is not None and config.size < 4:
-        raise ConfigError(f"data.size must be at least 4 pixels, not {config.size}")
-    if config.max_train_images is not None and config.max_train_images < 1:
-        raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
+    check_numbers(config)
     if bool(config.mix) != (config.name == "mixed"):
         raise ConfigError("data.mix lists the data sets of data.name mixed, and goes with it alone")
+
+
+def check_numbers(config: DataConfig) -> None:
+    """Raise ConfigError for a size or a number of images that no data set can have."""
+    if config.size is not None and config.size < SMALLEST_SIDE:
+        raise ConfigError(f"data.size must be at least {SMALLEST_SIDE} pixels, not {config.size}")
+    if config.max_train_images is not None and config.max_train_images < 1:
+        raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
 
 
 def _split_anew(config: DataConfig, split: Split) -> ImageDataset:
@@ -165,17 +173,19 @@ def _split_anew(config: DataConfig, split: Split) -> ImageDataset:
     images, labels = (torch.cat([getattr(part, name) for part in official]) for name in ("images", "labels"))
     indices = split_indices(labels, tuple(config.fractions), config.split_seed)[split]
     if not len(indices):
-        raise NoSplitError(f"{config.name} has no {split} split with the fractions {_percent(config)}")
-    pooled = replace(official[0], images=images, labels=labels, split=split, parts=_by_fractions(config))
+        raise NoSplitError(f"{config.name} has no {split} split with the fractions {percent(config)}")
+    pooled = replace(official[0], images=images, labels=labels, split=split, parts=describe_fractions(config))
     return pooled.take(indices)
 
 
-def _percent(config: DataConfig) -> str:
+def percent(config: DataConfig) -> str:
+    """The fractions as messages show them, such as ``80/10/10``."""
     return "/".join(f"{100 * share:g}" for share in config.fractions)
 
 
-def _by_fractions(config: DataConfig) -> str:
-    return f"of all images split {_percent(config)} by seed {config.split_seed}"
+def describe_fractions(config: DataConfig) -> str:
+    """How a split by fractions came about, in words."""
+    return f"of all images split {percent(config)} by seed {config.split_seed}"
 
 
 def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
@@ -205,8 +215,8 @@ def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> 
     chosen[of_members] = True
     indices = torch.nonzero(chosen[kept])[:, 0]
     if not len(indices):
-        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {_percent(config)}")
-    return indices, _by_fractions(config)
+        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {percent(config)}")
+    return indices, describe_fractions(config)
 
 
 def _unlabelled(data: ImageDataset, config: DataConfig) -> ImageDataset:
@@ -215,7 +225,7 @@ def _unlabelled(data: ImageDataset, config: DataConfig) -> ImageDataset:
     return replace(data, labels=torch.zeros_like(data.labels), class_names=())
 
 
-def _limited(data: ImageDataset, config: DataConfig) -> ImageDataset:
+def limit_training_images(data: ImageDataset, config: DataConfig) -> ImageDataset:
     """At most ``max_train_images`` training images, a seeded draw."""
     if config.max_train_images is None or data.split != "train" or config.max_train_images >= len(data):
         return data

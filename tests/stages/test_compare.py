@@ -16,7 +16,7 @@ from latentdiff.comparison import source_projects as sources
 from latentdiff.comparison.compare import evaluated, sampler_records
 from latentdiff.comparison.kept_runs import Conditions
 from latentdiff.config import DataConfig
-from latentdiff.data.load import _check
+from latentdiff.data.load import check_settings
 from latentdiff.errors import FolderError, ReportError
 from latentdiff.files import file_sha256
 from latentdiff.report.evaluation import Evaluation
@@ -147,7 +147,7 @@ def test_every_source_can_be_trained_with_the_data_settings_that_are_given(sourc
             run, DataConfig(source=source), tmp_path, "5", ("--trainer.num_threads=1",), True
         )
         config = kept_runs.check_settings(run.stage, own)
-        _check(config.data)
+        check_settings(config.data)
         assert config.trainer.max_seconds == 5.0
         assert config.data.name == ("mnist" if run.name == sources.START else "fashion-mnist")
 

@@ -1,0 +1,307 @@
+"""Images that a Python program holds: a tensor, an array, or a torch Dataset, with or without splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from latentdiff.config import DataConfig
+from latentdiff.data.dataset import ImageDataset, Split
+from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, Square, to_eight_bits
+from latentdiff.data.load import DEFAULT_SIZE, check_numbers, describe_fractions, limit_training_images, percent
+from latentdiff.data.splits import SPLITS, split_indices
+from latentdiff.errors import ConfigError, DataError
+
+Images = Tensor | np.ndarray | Dataset
+Labels = Sequence[int] | Sequence[str] | Tensor | np.ndarray
+# More classes than this are more likely something else, such as identifiers, unless they are named.
+MOST_UNNAMED_CLASSES = 10_000
+
+
+@dataclass
+class _Part:
+    """The images of one source before they have one shape: each uint8 [1 or 3, h, w], with raw labels."""
+
+    images: list[np.ndarray]
+    labels: list[int] | list[str] | None
+    class_names: tuple[str, ...] | None = None
+
+
+def load_tensors(
+    source: Images | Mapping[str, Images],
+    config: DataConfig,
+    labels: Labels | Mapping[str, Labels] | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str = "tensors",
+) -> tuple[dict[Split, ImageDataset], dict[Split, str]]:
+    """The splits of images in memory, and for each split that is not there the reason.
+
+    Args:
+        source: uint8 [n, c, h, w], a torch Dataset of (image, label), or a mapping from splits to such.
+        config: ``size``, ``colour``, ``fractions``, ``split_seed`` and ``max_train_images`` apply.
+        labels: The classes of a tensor's images; a mapping where the source is one.
+        class_names: The name of each class.
+        name: What the data set is called.
+
+    Raises:
+        ConfigError: Arguments that contradict each other.
+        DataError: Images or labels that cannot be used.
+    """
+    check_numbers(config)
+    by_split = _by_split(source, labels)
+    if isinstance(source, Mapping) and config.split == "fractions":
+        raise ConfigError("fractions would go unused: the mapping says which images are in which split")
+    parts = {split: _read(images, own, config, split or name) for split, (images, own) in by_split.items()}
+    names = _class_names(parts.values(), class_names)
+    stacks = dict(zip(parts, _one_shape([part.images for part in parts.values()], config), strict=True))
+    sets = {
+        split: ImageDataset(stacks[split], _encode_labels(part, names), name, split or "train", "memory", names)
+        for split, part in parts.items()
+    }
+    given = isinstance(source, Mapping)
+    splits = sets if given else _split_by_fractions(sets[None], config)
+    count = sum(map(len, sets.values()))
+    absent = {split: _why_absent(count, given, config, name, split) for split in SPLITS if split not in splits}
+    if "train" in splits:
+        splits["train"] = limit_training_images(splits["train"], config)
+    return splits, absent
+
+
+def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
+    """Images and labels of each split; of None where the source is not split yet."""
+    if not isinstance(source, Mapping):
+        if isinstance(labels, Mapping):
+            raise ConfigError("labels by split need images by split: {'train': images, 'test': images}")
+        return {None: (source, labels)}
+    if "train" not in source or not set(source) <= set(SPLITS):
+        raise ConfigError(f"a mapping of splits has train, and may have val and test; this one has {_listed(source)}")
+    if labels is not None and (not isinstance(labels, Mapping) or set(labels) != set(source)):
+        raise ConfigError(f"the labels of a mapping are a mapping with the same splits: {_listed(source)}")
+    return {split: (source[split], labels[split] if labels else None) for split in SPLITS if split in source}
+
+
+def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
+    """The images and labels of one source."""
+    if isinstance(source, Tensor | np.ndarray):
+        images = _channels_first(source)
+        return _Part(list(images), None if labels is None else _raw_labels(labels, len(images)))
+    if not hasattr(source, "__getitem__") or isinstance(source, str | bytes):
+        raise DataError(
+            f"images in memory are a uint8 tensor or array, or a torch Dataset of (image, label), not a "
+            f"{type(source).__name__}"
+        )
+    if labels is not None:
+        raise ConfigError("labels are for a tensor or an array: a Dataset gives its own")
+    return _read_dataset(source, config, title)
+
+
+def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
+    """Any layout of images that can be told -> uint8 [n, c, h, w]. Raises DataError with the shape otherwise."""
+    array = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+    shape = list(array.shape)
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"images must be uint8, not {array.dtype}. Values in [0, 1] become uint8 as (images * 255).round()"
+        )
+    if not array.size:
+        raise DataError(f"there is no image in an array of shape {shape}")
+    if array.ndim == 3 and 3 not in (shape[0], shape[2]) and 1 not in (shape[0], shape[2]):
+        array = array[:, None]
+    elif array.ndim == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    elif array.ndim != 4 or shape[1] not in (1, 3) or shape[3] in (1, 3):
+        raise DataError(f"images must be of shape [n, c, h, w] with 1 or 3 channels, and cannot be told from {shape}")
+    _check_side(array.shape[2:], "images")
+    return array
+
+
+def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
+    """All items of a torch Dataset, read once and in order.
+
+    The images stay as they are while they are squares of one size. From the first one that is not, they are cropped
+    and resized as they come, so that large photographs are never all in memory.
+    """
+    try:
+        count = len(dataset)
+    except TypeError as error:
+        raise DataError("the Dataset has no length: an iterable one cannot be split") from error
+    if not count:
+        raise DataError("the Dataset is empty")
+    images: list[np.ndarray] = []
+    labels, size = [], config.size
+    for index in tqdm(range(count), desc=f"reading {title}", unit="images", disable=None):
+        item = dataset[index]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise DataError(f"item {index} of the Dataset is not a pair of image and label")
+        image = _item_image(item[0], f"item {index} of the Dataset")
+        labels.append(item[1])
+        if size is None and image.shape[1:] != (images[0].shape[1:] if images else (image.shape[2],) * 2):
+            size = DEFAULT_SIZE
+            images = [_shaped(earlier, size, config.colour) for earlier in images]
+        images.append(image if size is None else _shaped(image, size, config.colour))
+    return _Part(images, _raw_labels(labels, count), _own_class_names(dataset))
+
+
+def _item_image(image: Any, where: str) -> np.ndarray:
+    """A PIL image, or a tensor [c, h, w] or [h, w] of uint8 or of floats in [0, 1] -> uint8 [1 or 3, h, w]."""
+    if isinstance(image, Image.Image):
+        try:
+            array = np.asarray(to_eight_bits(image))
+        except BadImageError as error:
+            raise DataError(f"{where}: {error}") from error
+        array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    elif isinstance(image, Tensor):
+        tensor = image.detach().cpu()
+        tensor = tensor[None] if tensor.ndim == 2 else tensor
+        if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+            raise DataError(f"{where}: an image must be of shape [c, h, w] with 1 or 3 channels, not {[*image.shape]}")
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = tensor.min().item(), tensor.max().item()
+            if not (low >= 0.0 and high <= 1.0):  # not a number is neither
+                raise DataError(
+                    f"{where}: values must be in [0, 1], not from {low:.4g} to {high:.4g}; do not normalise"
+                )
+            tensor = (tensor.float() * 255).round().to(torch.uint8)
+        if tensor.dtype != torch.uint8:
+            raise DataError(f"{where}: an image must be uint8, or floats in [0, 1], not {image.dtype}")
+        array = tensor.numpy()
+    else:
+        raise DataError(f"{where}: an image must be a PIL image or a tensor, not a {type(image).__name__}")
+    _check_side(array.shape[1:], where)
+    return array
+
+
+def _check_side(shape: Sequence[int], where: str) -> None:
+    if min(shape) < SMALLEST_SIDE:
+        raise DataError(f"{where}: {shape[1]}x{shape[0]} pixels; at least {SMALLEST_SIDE} a side are needed")
+
+
+def _one_shape(parts: list[list[np.ndarray]], config: DataConfig) -> list[Tensor]:
+    """The images of each part as one tensor, all parts of one shape: uint8 [n, c, size, size]."""
+    shapes = {image.shape for part in parts for image in part}
+    sides = {side for shape in shapes for side in shape[1:]}
+    size = config.size or (sides.pop() if len(sides) == 1 else DEFAULT_SIZE)
+    colour = config.colour
+    if colour == "auto":
+        colour = "grey" if {shape[0] for shape in shapes} == {1} else "rgb"
+    return [torch.from_numpy(np.stack([_shaped(image, size, colour) for image in part])) for part in parts]
+
+
+def _shaped(image: np.ndarray, size: int, colour: str) -> np.ndarray:
+    """uint8 [1 or 3, h, w] -> [c, size, size] as a file becomes it; ``auto`` leaves the channels alone."""
+    channels = {"grey": 1, "rgb": 3, "auto": len(image)}[colour]
+    if image.shape == (channels, size, size):
+        return image
+    picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return Square(size, grey=channels == 1).of(picture)
+
+
+def _raw_labels(labels: Any, count: int) -> list[int] | list[str]:
+    """Labels of any kind as a list of whole numbers or of strings, one for each of ``count`` images."""
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise DataError(f"labels must be a tensor, an array or a list, not a {type(labels).__name__}")
+    values = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else [_plain(label) for label in labels]
+    values = values if isinstance(values, list) else [values]
+    if len(values) != count:
+        raise DataError(f"there are {len(values):,} labels for {count:,} images")
+    kind = str if isinstance(values[0], str) else int
+    odd = next((value for value in values if not isinstance(value, kind)), None)
+    if odd is not None or None in values:
+        raise DataError(f"labels must all be whole numbers, or all strings; one is {str(odd)[:80]}")
+    return values
+
+
+def _plain(label: Any) -> Any:
+    """A label out of a tensor or array of no dimension, as a Dataset may give it."""
+    return label.item() if isinstance(label, Tensor | np.generic) and label.ndim == 0 else label
+
+
+def _own_class_names(dataset: Any) -> tuple[str, ...] | None:
+    """The names that a Dataset, or the one that it is a subset of, gives its classes; None where it gives none."""
+    while dataset is not None:
+        names = getattr(dataset, "classes", None)
+        if names is not None and all(isinstance(name, str) for name in names):
+            return tuple(names)
+        dataset = getattr(dataset, "dataset", None)
+    return None
+
+
+def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[str, ...]:
+    """One name for each class of all parts: as given, as the Datasets name them, or from the labels."""
+    labelled = [part for part in parts if part.labels is not None]
+    values = {label for part in labelled for label in part.labels or ()}
+    if not labelled:
+        if given:
+            raise ConfigError("class_names need labels")
+        return ()
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise DataError("labels must be whole numbers in all splits, or strings in all")
+    own = {part.class_names for part in labelled if part.class_names}
+    if given is None and len(own) > 1:
+        raise DataError("the splits name their classes differently: say class_names=")
+    names = tuple(given) if given is not None else next(iter(own), None)
+    if names is not None:
+        if len(set(names)) != len(names):
+            raise ConfigError(f"class_names holds a name twice: {_listed(names)}")
+        allowed = {*names, *range(len(names))}
+        unknown = sorted(values - allowed)
+        if unknown:
+            raise DataError(f"the label {unknown[0]!r} is not one of the {len(names)} classes, {_listed(names)}")
+        return names
+    if isinstance(next(iter(values)), str):
+        return tuple(sorted(values, key=_natural_order))
+    lowest, highest = min(values), max(values)
+    if lowest < 0 or highest >= MOST_UNNAMED_CLASSES:
+        raise DataError(
+            f"labels must count classes from 0; these are from {lowest} to {highest}. Strings can be labels too"
+        )
+    return tuple(str(label) for label in range(highest + 1))
+
+
+def _natural_order(name: str) -> tuple[list[int | str], str]:
+    """Sorts ``class 2`` before ``class 10``."""
+    pieces = re.split(r"([0-9]+)", name)  # text and digits in turn
+    return [int(piece) if index % 2 else piece.casefold() for index, piece in enumerate(pieces)], name
+
+
+def _encode_labels(part: _Part, class_names: tuple[str, ...]) -> Tensor:
+    """int64 [n]: the place of each label among the class names; all 0 where there are no labels."""
+    if part.labels is None:
+        return torch.zeros(len(part.images), dtype=torch.int64)
+    index = {name: place for place, name in enumerate(class_names)}
+    return torch.tensor([index[label] if isinstance(label, str) else label for label in part.labels]).long()
+
+
+def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, ImageDataset]:
+    """The splits that get an image, each class shared out by the fractions as those of a folder are."""
+    indices = split_indices(data.labels, tuple(config.fractions), config.split_seed)
+    if len(data) == 1 and config.fractions[0] < 1:
+        raise DataError("one image cannot be split. Give at least two, or a mapping: {'train': images, 'test': images}")
+    whole = replace(data, parts=describe_fractions(config))
+    return {split: replace(whole.take(chosen), split=split) for split, chosen in indices.items() if len(chosen)}
+
+
+def _why_absent(count: int, given: bool, config: DataConfig, name: str, split: Split) -> str:
+    """Why a data set of ``count`` images has no such split, and what to do."""
+    if given:
+        return f"{name} was given without a {split} split: add it to the mapping"
+    message = f"{name} has no {split} split with the fractions {percent(config)}"
+    if not config.fractions[SPLITS.index(split)]:
+        return message
+    enough = (0.5, 0.25, 0.25) if count > 2 else (0.5, 0.0, 0.5)
+    return f"{message}: {count} images are too few. Set fractions={enough}"
+
+
+def _listed(names: Iterable[Any], most: int = 10) -> str:
+    """Names in one line, not more than fit."""
+    names = [str(name) for name in names]
+    return ", ".join([*names[:most], "…"] if len(names) > most else names)
