@@ -13,10 +13,10 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.config import AutoencoderConfig, plain, rebuild
+from latentdiff.config import AutoencoderConfig, from_dict, to_dict
 from latentdiff.errors import ConfigError
-from latentdiff.models.autoencoder import Autoencoder, draw_posterior
-from latentdiff.precision import batch_invariant, full_precision
+from latentdiff.models.autoencoder import Autoencoder, sample_posterior
+from latentdiff.precision import call_with_min_batch, disable_tf32
 
 ENCODE_BATCH = 256
 
@@ -135,7 +135,7 @@ class AutoencoderCodec(TrainedModel, Codec):
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()
-    @full_precision()
+    @disable_tf32()
     def encode(self, images: Tensor) -> Tensor:
         self._check(images)
         return self.model.encode(to_float(images.to(self.mean.device)))
@@ -146,18 +146,18 @@ class AutoencoderCodec(TrainedModel, Codec):
             device = generator.device if generator else moments.device
             noise = torch.randn((len(moments), *self.latent_shape), generator=generator, device=device)
         noise = noise.to(moments.device)
-        return self.standardise(draw_posterior(moments.float(), noise))
+        return self.standardise(sample_posterior(moments.float(), noise))
 
     @torch.inference_mode()
-    @full_precision()
+    @disable_tf32()
     def decode(self, latents: Tensor) -> Tensor:
-        return to_uint8(batch_invariant(self.model.decode, self.unstandardise(latents.to(self.mean.device))))
+        return to_uint8(call_with_min_batch(self.model.decode, self.unstandardise(latents.to(self.mean.device))))
 
     @torch.inference_mode()
-    @full_precision()
+    @disable_tf32()
     def decode_prior(self, noise: Tensor) -> Tensor:
         """The VAE baseline: raw latents from N(0, I), [b, *latent_shape], decoded to uint8 images."""
-        return to_uint8(batch_invariant(self.model.decode, noise.to(self.mean.device)))
+        return to_uint8(call_with_min_batch(self.model.decode, noise.to(self.mean.device)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """uint8 images through the posterior's mean and back."""
@@ -196,7 +196,7 @@ class AutoencoderCodec(TrainedModel, Codec):
 
     def header(self) -> dict[str, Any]:
         """The plain values that :func:`build_codec` rebuilds this codec from."""
-        return {"image_shape": list(self.image_shape), "autoencoder": plain(self.config)}
+        return {"image_shape": list(self.image_shape), "autoencoder": to_dict(self.config)}
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Write the autoencoder with its latents' statistics as one file, for :func:`~latentdiff.load`.
@@ -213,7 +213,7 @@ def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], sta
     """The codec of a model file: the identity where ``header`` is None, else an autoencoder with ``state``."""
     if header is None:
         return IdentityCodec(tuple(image_shape))
-    config = rebuild(AutoencoderConfig, header["autoencoder"])
+    config = from_dict(AutoencoderConfig, header["autoencoder"])
     model = Autoencoder(tuple(header["image_shape"]), config)
     state = dict(state)
     mean, std = state.pop("latent_mean"), state.pop("latent_std")

@@ -84,11 +84,11 @@ def run_stage(main: Callable[[], Any], several_processes: bool = False) -> None:
 def _as_one_of_several(main: Callable[[], Any]) -> None:
     from latentdiff import distributed  # torch
 
-    distributed.join()
+    distributed.init_process_group()
     if not distributed.is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     main()
-    distributed.leave()
+    distributed.destroy_process_group()
 
 
 def _spelt_for_parser(arguments: list[str]) -> list[str]:

@@ -22,12 +22,12 @@ Value = TypeVar("Value")
 TIMEOUT = timedelta(hours=6)
 
 
-def join() -> None:
+def init_process_group() -> None:
     """Meet the other processes of a job that torchrun or srun began; a process by itself is left alone.
 
     On GPUs each process takes the one of its place on its node, which must let it see all of them.
     """
-    _from_slurm()
+    _set_torchrun_variables_from_slurm()
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or dist.is_initialized():
         return
     backend = "gloo"
@@ -39,7 +39,7 @@ def join() -> None:
     dist.init_process_group(backend, timeout=TIMEOUT)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Part from the others, when all are done: a process that ends with its connections open may be aborted in its very
     last moment, and the whole job would have failed with its work done."""
     if dist.is_initialized():
@@ -47,7 +47,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def _from_slurm() -> None:
+def _set_torchrun_variables_from_slurm() -> None:
     """Say in torchrun's variables what srun says in its own."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks < 2 or "WORLD_SIZE" in os.environ:
@@ -127,7 +127,7 @@ def check_same(what: str, value: Any) -> None:
         )
 
 
-def mean(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """Of all processes' ``values`` of one shape, on all."""
     if world_size() == 1:
         return values
@@ -136,7 +136,7 @@ def mean(values: Tensor) -> Tensor:
     return values / world_size()
 
 
-def own_share(total: int) -> range:
+def shard_range(total: int) -> range:
     """This process's part of ``total`` things in a row; they differ by one at most, and the first has most."""
     start, stop = (-(-number * total // world_size()) for number in (rank(), rank() + 1))
     return range(start, stop)

@@ -132,7 +132,7 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
     path = folder / f"{data.name}-{data.split}-{key}.safetensors" if folder else None
     found = _read(path, key) if path else None
     # Only where all have found it: those that did would not be there for the others' shares.
-    if float(distributed.mean(torch.tensor(float(found is not None)))) == 1.0:
+    if float(distributed.all_reduce_mean(torch.tensor(float(found is not None)))) == 1.0:
         print(f"using {len(found[0]):,} cached latents of {path}")
         return Moments(found[0], labels, found[1])
     start = time.perf_counter()
@@ -149,7 +149,7 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
 
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
-    start, own = time.perf_counter(), distributed.own_share(len(images))
+    start, own = time.perf_counter(), distributed.shard_range(len(images))
     chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
     with tqdm(total=len(own), desc=what, unit="images", disable=None if distributed.is_main_process() else True) as bar:
         for chunk in images[own.start : own.stop].split(ENCODE_BATCH) if own else ():

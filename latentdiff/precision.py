@@ -13,7 +13,7 @@ from latentdiff.errors import ConfigError
 
 # A CPU's kernels for a handful of rows add in another order than those for many; from sixteen rows on they agree
 # (convolutions at eight still do not, on images of 4x4).
-MIN_ROWS = 16
+MIN_BATCH_SIZE = 16
 
 
 def resolve_device(name: str) -> torch.device:
@@ -26,7 +26,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def has_bf16(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies in bf16; an emulation would be slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -40,7 +40,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     as fast as in fp32.
     """
     if name == "auto":
-        return torch.bfloat16 if has_bf16(device) else torch.float32
+        return torch.bfloat16 if supports_bf16(device) else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
@@ -56,7 +56,7 @@ def num_threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
+def disable_tf32() -> Iterator[None]:
     """Convolutions and products in true fp32: on recent GPUs torch's default for convolutions is TF32, ten bits."""
     matmul = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -67,19 +67,19 @@ def full_precision() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
-def batch_invariant(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
     """``function`` of tensors [b, ...], computed on at least sixteen rows (the last one repeated) and cut back to b.
 
     Without this, one pixel in ten thousand of a sample would differ by a grey level between small and large batches.
     """
     rows = next(len(tensor) for tensor in inputs if tensor is not None)
-    if rows >= MIN_ROWS:
+    if rows >= MIN_BATCH_SIZE:
         return function(*inputs)
-    index = torch.arange(MIN_ROWS).clamp(max=rows - 1)
+    index = torch.arange(MIN_BATCH_SIZE).clamp(max=rows - 1)
     return function(*(None if tensor is None else tensor[index.to(tensor.device)] for tensor in inputs))[:rows]
 
 
-def lowered(network: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]:
+def cast_weights(network: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]:
     """``network`` as autocast to ``dtype`` computes it, to the same bits: the weights are cast once and not in every
     pass, which takes a tenth of one of 16 latents.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
-def find(name: str) -> Path | None:
+def find_checkpoint(name: str) -> Path | None:
     """The released file ``checkpoints/<name>``, such as ``fashion-mnist/latent.safetensors``, or None."""
     return _find("checkpoints", name)
 
@@ -22,7 +22,7 @@ def _find(folder: str, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def locate(path: Path | str) -> Path:
+def resolve_checkpoint(path: Path | str) -> Path:
     """``path``, or the released file of that name where no such file is here."""
     path = Path(path)
-    return path if path.exists() else find(str(path).removeprefix("checkpoints/")) or path
+    return path if path.exists() else find_checkpoint(str(path).removeprefix("checkpoints/")) or path

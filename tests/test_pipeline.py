@@ -226,7 +226,7 @@ def test_load_gives_a_codec_for_an_autoencoder_and_refuses_other_kinds(tmp_path)
         load(tmp_path / "absent.safetensors")
 
 
-RELEASED = shelf.find("fashion-mnist/latent.safetensors")
+RELEASED = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
 
 
 @pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
@@ -238,7 +238,7 @@ def test_released_latent_model_samples_the_class_asked_for():
     assert (images.dtype, images.shape) == (torch.uint8, (16, 1, 28, 28))
     for batch_size in (1, 3):
         assert torch.equal(images, net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=batch_size))
-    judge = ClassifierFeatures(shelf.find("fashion-mnist/classifier.safetensors"))
+    judge = ClassifierFeatures(shelf.find_checkpoint("fashion-mnist/classifier.safetensors"))
     assert (judge(images).logits.argmax(1) == 3).float().mean() > 0.7
 
 
@@ -254,7 +254,7 @@ def test_every_solver_of_the_flow_takes_the_released_model_to_the_same_images():
 
 @pytest.mark.parametrize(("name", "labels"), [("celeba", None), ("flowers-102", 50)])
 def test_the_released_colour_models_sample_photographs_and_encode_their_own(name, labels):
-    if shelf.find(f"{name}/latent.safetensors") is None:
+    if shelf.find_checkpoint(f"{name}/latent.safetensors") is None:
         pytest.skip("the released model is not installed")
     net = load(f"checkpoints/{name}/latent.safetensors")
     images = net.sample(num_images=3, labels=labels, steps=10, seed=0)

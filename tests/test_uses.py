@@ -7,7 +7,7 @@ from latentdiff import load
 from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
-from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import generate, interpolate, invert
 from latentdiff.inference.likelihood import bits_per_dim
@@ -46,7 +46,7 @@ def test_reverse_process_goes_from_noise_to_what_sampling_gives(latent, sampler)
     net, settings = model(latent), {"labels": [0, 1, 1], "sampler": sampler, "steps": 6, "seed": 4}
     frames = reverse_process(net, 3, 4, **settings)
     assert (frames.dtype, frames.shape) == (torch.uint8, (4, 3, 1, 8, 8))
-    first = ImageNoise(4, range(3), net.codec.latent_shape)() * float(net.schedule.sampling_levels(6).sigma[0])
+    first = PerImageNoise(4, range(3), net.codec.latent_shape)() * float(net.schedule.sampling_levels(6).sigma[0])
     assert torch.equal(frames[0], net.codec.decode(first))
     assert torch.equal(frames[-1], net.sample(3, **settings))
     # Every state is there to be had; neither batches nor other images change any.
@@ -145,7 +145,7 @@ def test_a_model_without_class_dropout_needs_labels():
 
 
 @pytest.mark.skipif(
-    shelf.find("fashion-mnist/latent.safetensors") is None, reason="the released model is not installed"
+    shelf.find_checkpoint("fashion-mnist/latent.safetensors") is None, reason="the released model is not installed"
 )
 def test_released_model_predicts_garments_better_than_noise():
     from latentdiff.config import DataConfig

@@ -13,7 +13,7 @@ from latentdiff.benchmark.peers import Peers
 from latentdiff.benchmark.scale import Scale
 from latentdiff.benchmark.timing import Name, Timing, Turn, interleaved
 from latentdiff.config import TrainerConfig
-from latentdiff.precision import full_precision
+from latentdiff.precision import disable_tf32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class Bench:
 
         ``least`` asks for more rounds than this scale's least; ``warm_up`` is 0 where the contenders are warm.
         """
-        with full_precision():
+        with disable_tf32():
             return interleaved(
                 turns, self.scale.seconds, max(least, self.scale.least), self.scale.most_seconds, warm_up
             )
 
     def once(self, turns: Mapping[Name, Turn]) -> dict[Name, Timing]:
         """A single round without a warm-up, of what takes long."""
-        with full_precision():
+        with disable_tf32():
             return interleaved(turns, 0.0, 1, 0)
 
     def trainer(self, batch_size: int) -> TrainerConfig:

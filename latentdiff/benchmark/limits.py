@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.benchmark.timing import synchronise
-from latentdiff.precision import full_precision, has_bf16
+from latentdiff.precision import disable_tf32, supports_bf16
 
 # Sides of the square products, and (images, channels, side) of the 3x3 convolutions, that the peak is sought among.
 PRODUCTS = (512, 1024, 2048)
@@ -71,8 +71,8 @@ def measure_limits(device: torch.device, seconds: float) -> Limits:
     """The limits of ``device``; ``seconds`` is what each precision and the copying may take."""
     flops, kernels = {}, {}
     for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
-        if name == "fp32" or has_bf16(device):
-            with torch.inference_mode(), full_precision():
+        if name == "fp32" or supports_bf16(device):
+            with torch.inference_mode(), disable_tf32():
                 kernels[name], flops[name] = _fastest(_kernels(device, dtype), device, seconds)
     source = torch.ones(COPIED // 4, device=device)
     target = torch.empty_like(source)

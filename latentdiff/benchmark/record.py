@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from latentdiff.benchmark.rows import Growth, Row
-from latentdiff.config import plain
+from latentdiff.config import to_dict
 
 HEADER = ("What", "Ours", "Beside", "Theirs", "Ratio", "Target", "Of the limit")
 
@@ -14,7 +14,7 @@ HEADER = ("What", "Ours", "Beside", "Theirs", "Ratio", "Target", "Of the limit")
 def row_record(row: Row) -> dict[str, Any]:
     """A row with what follows from it; ``verdicts`` by contender, "" for our own value."""
     return {
-        **plain(row),
+        **to_dict(row),
         "ratios": row.ratios(),
         "verdicts": row.verdicts(),
         "share_of_limit": row.share_of_limit,
@@ -22,7 +22,7 @@ def row_record(row: Row) -> dict[str, Any]:
 
 
 def growth_record(growth: Growth) -> dict[str, Any]:
-    return plain(growth)
+    return to_dict(growth)
 
 
 def judged(rows: Iterable[dict[str, Any]]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from latentdiff.benchmark.record import growth_record, part_table, row_record, s
 from latentdiff.benchmark.rows import Row
 from latentdiff.benchmark.scale import FULL, QUICK
 from latentdiff.checkpoint import device_name, environment
-from latentdiff.config import plain
+from latentdiff.config import to_dict
 from latentdiff.config.tool_stages import BenchmarkStage
 from latentdiff.files import write_atomically
 from latentdiff.precision import resolve_device, resolve_precision
@@ -61,7 +61,7 @@ def measure(config: BenchmarkStage, bench: Any, command: str = "") -> Path:
         "training_precision": str(bench.dtype).removeprefix("torch."),
         "environment": environment(),
         "command": command,
-        "limits": plain(bench.limits),
+        "limits": to_dict(bench.limits),
         "seconds": {},
         "rows": [],
         "growth": [],

@@ -24,7 +24,7 @@ from latentdiff.evaluation.flops import sampling_flops
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.network import build_network
-from latentdiff.precision import MIN_ROWS, full_precision, resolve_precision
+from latentdiff.precision import MIN_BATCH_SIZE, disable_tf32, resolve_precision
 
 PART = "sampling"
 FASTER = 1.5
@@ -52,7 +52,7 @@ def least_seconds(limits: Limits, model: DiffusionModel, request: SamplingReques
     """The least time that a whole request can take: its steps, counted from one and two of them, all alike, in its
     precision, and the decoding in fp32.
 
-    That small batches are filled up with copies (``precision.batch_invariant``) is our own doing and not in it.
+    That small batches are filled up with copies (``precision.call_with_min_batch``) is our own doing and not in it.
     """
     one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
     dtype = resolve_precision(request.precision, model.device)
@@ -123,7 +123,7 @@ def race_samplers(
     turns = {
         (name, count): timed(partial(call, count), bench.device) for name, call in samplers.items() for count in counts
     }
-    with full_precision():
+    with disable_tf32():
         for call in samplers.values():
             call(1)  # One step warms up as well as all of them.
     found = bench.race(turns, warm_up=0)
@@ -152,7 +152,7 @@ def sampling(bench: Bench) -> Iterator[Row]:
     if bench.dtype == torch.bfloat16:
         theirs_in_bf16 = _diffusers(bench, setting, model, bench.dtype)
         for batch in scale.sampling_batches:
-            if batch >= MIN_ROWS:  # A smaller one is computed as so many rows, which fp32 has shown already.
+            if batch >= MIN_BATCH_SIZE:  # A smaller one is computed as so many rows, which fp32 has shown already.
                 yield from _guided_or_not(bench, model, theirs_in_bf16, batch, "bf16")
     samplers = {"latentdiff": our_sampler(model, scale.ddpm_batch, sampler="ddpm")}
     if theirs:

@@ -86,7 +86,7 @@ def run_job(count: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def main() -> None:
-    distributed.join()
+    distributed.init_process_group()
     asked, found = map(Path, sys.argv[1:])
     turn = our_turn(*pickle.loads(asked.read_bytes()))
     turn()

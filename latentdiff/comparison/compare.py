@@ -59,18 +59,18 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
     """The folders of the evaluations, those that are judged together under one key; made now where need be."""
     # A folder that is named twice is one row.
     named = list(dict.fromkeys(Path(folder) for folder in config.evaluations))
-    if named and (config.preset or config.budget.asked):
+    if named and (config.preset or config.budget.is_set):
         raise ConfigError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
     if config.preset and config.budget != BudgetConfig(seconds=config.budget.seconds, flags=config.budget.flags):
         raise ConfigError(f"the preset {config.preset} takes budget.seconds and budget.flags alone")
-    if config.budget.asked:
+    if config.budget.is_set:
         config.budget.check(amount_needed=not config.preset)
     if named and config.data != DataConfig(name=config.data.name):
         raise ConfigError(
             "the evaluations that are named say which images they were measured against: leave out --data"
         )
     found = named or evaluated(config.data)
-    if found and not config.preset and not config.budget.asked:
+    if found and not config.preset and not config.budget.is_set:
         if config.num_images is not None:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
         return {"": found}
@@ -78,7 +78,7 @@ def gather(config: CompareStage) -> dict[str, list[Path]]:
     folders.check(config.run, "compare", name)  # before the work, not after
     if config.preset:
         return run_sources(config.data, config.budget.seconds, config.num_images, config.budget.flags)
-    if config.budget.asked:
+    if config.budget.is_set:
         return run_budgets(config.budget, config.data, config.num_images)
     return {"": evaluate_released(config.data, config.num_images)}
 
@@ -90,7 +90,7 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
     found = {}
     files = {(item.get("data", "name"), Path(item.get("model", "path") or "").stem) for item in evaluations}
-    released = (shelf.find(f"{data}/{model}.samplers.json") for data, model in sorted(files))
+    released = (shelf.find_checkpoint(f"{data}/{model}.samplers.json") for data, model in sorted(files))
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
     for path in [*(path for path in released if path), *own]:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 from latentdiff import checkpoint
 from latentdiff.command_line import command as command_line
 from latentdiff.command_line import parse
-from latentdiff.config import DataConfig, plain
+from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.data import load_split
@@ -83,7 +83,7 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     made = checkpoint.read_header(model)["provenance"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
-        flat(json.loads(json.dumps(values))) for values in (plain(type(config)()), plain(config), made["config"])
+        flat(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
     )
     before = usual | before
     found = [
@@ -165,8 +165,8 @@ def measured(flags: list[str], folder: Path, model: Path | None, conditions: Con
 
 def data_flags(data: DataConfig) -> list[str]:
     """The flags that make ``data`` of the defaults."""
-    usual = plain(DataConfig())
-    changed = {key: value for key, value in plain(data).items() if value != usual[key]}
+    usual = to_dict(DataConfig())
+    changed = {key: value for key, value in to_dict(data).items() if value != usual[key]}
     return [
         part
         for key, value in changed.items()

@@ -29,7 +29,7 @@ def evaluate_released(
 
     Raises :class:`~latentdiff.errors.ReportError` where no model of that data set is released.
     """
-    found = {name: shelf.find(f"{data.name}/{name}.safetensors") for name in MODELS}
+    found = {name: shelf.find_checkpoint(f"{data.name}/{name}.safetensors") for name in MODELS}
     if not any(found.values()):
         raise ReportError(
             f"there is nothing to compare: no evaluation under {WORKBENCH / 'evaluate'}, and no released model "
@@ -45,7 +45,7 @@ def evaluate_released(
 def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: Conditions) -> list[Path]:
     """What tells how much a figure means beside models of one's own: noise, the released VAE baseline of the data set
     where there is one, and the reconstructions of the ``autoencoder`` that the latent models work with."""
-    found = {"vae_baseline": shelf.find(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
+    found = {"vae_baseline": shelf.find_checkpoint(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
     return [_measured(name, found.get(name), root, conditions, ("--name", name)) for name in names]
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from latentdiff.checkpoint import device_name, environment
-from latentdiff.config import plain
+from latentdiff.config import to_dict
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.data import DatasetSplits, load_split
 from latentdiff.errors import CheckpointError, FolderError
@@ -24,7 +24,7 @@ from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
-from latentdiff.resources import find, locate
+from latentdiff.resources import find_checkpoint, resolve_checkpoint
 from latentdiff.runs import folder as folders
 
 
@@ -37,10 +37,10 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     """Measure every pair that is not in the run's folder yet; return the folder."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, path = resolve_device(config.device), locate(config.model)
+    device, path = resolve_device(config.device), resolve_checkpoint(config.model)
     model = load_diffusion(path).to(device)
     train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
-    classifier = find(f"{test.name}/classifier.safetensors")
+    classifier = find_checkpoint(f"{test.name}/classifier.safetensors")
     if classifier is None:
         raise CheckpointError(f"{test.name} has no classifier to measure with")
     base = SamplingRequest(
@@ -81,7 +81,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
         if (request.sampler, request.steps) in done:
             continue
         start = time.perf_counter()
-        images = model.sample(**plain(request))
+        images = model.sample(**to_dict(request))
         seconds = time.perf_counter() - start
         features = extract(net, images, progress=False)
         found = measure(features, model.resolve_labels(request), reference, config.seed)

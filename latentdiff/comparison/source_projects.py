@@ -185,7 +185,7 @@ def run_third(
         try:
             here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
             models = evaluate_released(data, here.num_images, taps, root)
-            if shelf.find(f"{name}/vae_baseline.safetensors") is None:
+            if shelf.find_checkpoint(f"{name}/vae_baseline.safetensors") is None:
                 budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}", *flags]
                 settings = ["--config", f"{name}/vae_baseline.yaml", *data_flags(data), *budget]
                 vae = trained("autoencoder", settings, root / f"vae_baseline-{length}-seconds")

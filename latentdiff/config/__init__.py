@@ -5,7 +5,7 @@ The defaults are the Fashion-MNIST setting; a file under ``configs/`` holds only
 """
 
 from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig
-from latentdiff.config.base import Settings, check_choice, plain, rebuild
+from latentdiff.config.base import Settings, check_choice, from_dict, to_dict
 from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.network import NetworkConfig
@@ -27,6 +27,6 @@ __all__ = [
     "Spacing",
     "TrainerConfig",
     "check_choice",
-    "plain",
-    "rebuild",
+    "from_dict",
+    "to_dict",
 ]

@@ -18,7 +18,7 @@ class Settings:
     it is looked up. Fields that may be None, and tuples of names, are checked as well.
     """
 
-    def keywords(self, *without: str) -> dict[str, Any]:
+    def to_kwargs(self, *without: str) -> dict[str, Any]:
         """The fields as keyword arguments, but for those named."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
 
@@ -63,7 +63,7 @@ def _allows(hint: Any, value: Any) -> bool:
     return value is None if hint is NoneType else True
 
 
-def plain(config: Any) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """A config as the nested plain dict that YAML, JSON and checkpoints hold (tuples as lists)."""
 
     def convert(value: Any) -> Any:
@@ -74,6 +74,6 @@ def plain(config: Any) -> dict[str, Any]:
     return convert(asdict(config))
 
 
-def rebuild(cls: type, values: dict[str, Any]) -> Any:
-    """The flat dataclass ``cls`` from a dict that :func:`plain` made; unknown keys raise TypeError."""
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """The flat dataclass ``cls`` from a dict that :func:`to_dict` made; unknown keys raise TypeError."""
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in values.items()})

@@ -39,7 +39,7 @@ class BudgetConfig(Settings):
     flags: tuple[str, ...] = ()
 
     @property
-    def asked(self) -> bool:
+    def is_set(self) -> bool:
         return self != BudgetConfig()
 
     def check(self, amount_needed: bool = True) -> None:

@@ -94,10 +94,10 @@ class NetworkDenoiser:
         at = level.expand(len(x))
         low, high = self.guidance.interval
         scale = self.guidance.scale if low <= float(level.karras_sigma) <= high else 1.0
-        x0, model_var_values = self._guided(x, at, scale)
-        return self._bounded(x0), model_var_values
+        x0, model_var_values = self._apply_guidance(x, at, scale)
+        return self._apply_threshold(x0), model_var_values
 
-    def _guided(self, x: Tensor, at: NoiseLevels, scale: float) -> tuple[Tensor, Tensor | None]:
+    def _apply_guidance(self, x: Tensor, at: NoiseLevels, scale: float) -> tuple[Tensor, Tensor | None]:
         guide = self.guidance.guide
         if scale == 1.0:
             return denoise(self.network, self.target, x, at, self.labels)
@@ -108,14 +108,14 @@ class NetworkDenoiser:
         nulls = torch.full_like(self.labels, self.null_label)
         if scale == 0.0:
             return denoise(self.network, self.target, x, at, nulls)
-        doubled = at.followed_by(at)
+        doubled = at.concat(at)
         both, model_var_values = denoise(
             self.network, self.target, torch.cat([x, x]), doubled, torch.cat([self.labels, nulls])
         )
         strong, weak = both.chunk(2)
         return weak + scale * (strong - weak), None if model_var_values is None else model_var_values[: len(x)]
 
-    def _bounded(self, x0: Tensor) -> Tensor:
+    def _apply_threshold(self, x0: Tensor) -> Tensor:
         if self.value_range is None or self.thresholding == "none":
             return x0
         low, high = self.value_range

@@ -18,7 +18,7 @@ from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions, add_nois
 HALF_BIN = 1.0 / 255.0
 
 
-def bound_term(
+def variational_bound_term(
     steps: Transitions,
     index: Tensor,
     x: Tensor,
@@ -46,13 +46,13 @@ def bound_term(
     own = small.clamp_min(1e-30).log()
     divergence = 0.5 * (squared - 1.0 + log_variance - own + torch.exp(own - log_variance))
     if discretised:
-        decoder = -_bin_log_probability(x0, pred_x0, torch.exp(0.5 * log_variance))
+        decoder = -_discretised_gaussian_log_likelihood(x0, pred_x0, torch.exp(0.5 * log_variance))
     else:
         decoder = 0.5 * (math.log(2.0 * math.pi) + log_variance + squared)
     return torch.where(small > 0, divergence, decoder).flatten(1).mean(dim=1)
 
 
-def _bin_log_probability(x0: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _discretised_gaussian_log_likelihood(x0: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Log-probability that N(mean, std^2) gives the uint8 bin around x0; the two outer bins are open."""
     upper = torch.where(x0 > 1.0 - HALF_BIN, math.inf, (x0 - mean + HALF_BIN) / std)
     lower = torch.where(x0 < -1.0 + HALF_BIN, -math.inf, (x0 - mean - HALF_BIN) / std)
@@ -60,7 +60,7 @@ def _bin_log_probability(x0: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Bound:
+class VariationalBound:
     """A variational bound in bits per dimension, of each image: [b].
 
     Attributes:
@@ -85,7 +85,7 @@ def variational_bound(
     noise: Callable[[], Tensor],
     variance: Literal["small", "large", "learned"] = "large",
     discretised: bool = False,
-) -> Bound:
+) -> VariationalBound:
     """The variational bound on -log2 p(x0) per dimension: one network pass for each of ``levels``.
 
     Args:
@@ -94,9 +94,9 @@ def variational_bound(
         levels: The process: falling, the last clean.
         noise: A fresh normal draw of x0's shape: each term is estimated from one.
         variance: The model's, as in :func:`~latentdiff.diffusion.samplers.ancestral.ddpm`.
-        discretised: See :func:`bound_term`. Without it the bound is on a density: it may be negative.
+        discretised: See :func:`variational_bound_term`. Without it the bound is on a density: it may be negative.
     """
-    steps = Transitions.between(levels)
+    steps = Transitions.from_levels(levels)
     terms = []
     for step in range(len(levels) - 1):
         now = levels[step]
@@ -112,10 +112,10 @@ def variational_bound(
             )
             log_variance = fixed[step].log().to(x.device, x.dtype)
         index = torch.full((len(x0),), step)
-        terms.append(bound_term(steps, index, x, x0, pred_x0, log_variance, discretised))
+        terms.append(variational_bound_term(steps, index, x, x0, pred_x0, log_variance, discretised))
     prior = 0.5 * (x0 / float(levels.sigma[0]) * float(levels.alpha[0])).square().flatten(1).mean(dim=1)
     bits = 1.0 / math.log(2.0)
-    return Bound(prior * bits, sum(terms[:-1]) * bits, terms[-1] * bits)
+    return VariationalBound(prior * bits, sum(terms[:-1]) * bits, terms[-1] * bits)
 
 
 def ode_bits_per_dim(denoiser: Denoiser, x0: Tensor, levels: NoiseLevels, probe: Callable[[], Tensor]) -> Tensor:

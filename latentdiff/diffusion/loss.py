@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.likelihood import bound_term
+from latentdiff.diffusion.likelihood import variational_bound_term
 from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions, add_noise
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.target import Target, loss_weight
 from latentdiff.errors import ConfigError
 
 # Above it the noisiest level is all that the network would learn.
-LARGEST_WEIGHT = 1e6
+MAX_LOSS_WEIGHT = 1e6
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -59,7 +59,7 @@ def diffusion_loss(
     output: Tensor, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target, config: DiffusionConfig
 ) -> Tensor:
     """Weighted squared error of raw network ``output`` [b, ...] at ``levels`` [b], the mean over the batch, in fp32."""
-    error = (output.float() - target.of(x0, noise, levels)).square().flatten(1).mean(dim=1)
+    error = (output.float() - target.training_target(x0, noise, levels)).square().flatten(1).mean(dim=1)
     weight = loss_weight(config, target, levels.snr)
     return (weight.to(error.device, error.dtype) * error).mean()
 
@@ -76,22 +76,24 @@ class VarianceLoss:
 
     def __init__(self, schedule: Schedule, discretised: bool):
         steps = torch.arange(schedule.num_train_steps - 1, -1, -1)
-        self.transitions = Transitions.between(schedule.levels(steps).with_clean_end())
+        self.transitions = Transitions.from_levels(schedule.levels(steps).append_clean())
         self.last, self.discretised = schedule.num_train_steps - 1, discretised
 
     def __call__(self, x: Tensor, x0: Tensor, pred_x0: Tensor, model_var_values: Tensor, levels: NoiseLevels) -> Tensor:
         """Nats per dimension, summed over the process as one step stands for it, the mean over the batch."""
         index = self.last - levels.time.long()
         log_variance = self.transitions.log_variance(model_var_values.float(), index)
-        term = bound_term(self.transitions, index, x, x0, pred_x0.detach().float(), log_variance, self.discretised)
+        term = variational_bound_term(
+            self.transitions, index, x, x0, pred_x0.detach().float(), log_variance, self.discretised
+        )
         return (self.last + 1) * term.mean()
 
 
 def check_loss_weight(config: DiffusionConfig, schedule: Schedule, target: Target) -> None:
     """Raise ConfigError where ``config.loss_weight`` lets the noisiest level count for nothing, or for nearly all."""
-    last = schedule.levels(torch.tensor([schedule.last], dtype=torch.float64))
+    last = schedule.levels(torch.tensor([schedule.last_position], dtype=torch.float64))
     weight = float(loss_weight(config, target, last.snr))
-    if not 0.0 < weight < LARGEST_WEIGHT:
+    if not 0.0 < weight < MAX_LOSS_WEIGHT:
         raise ConfigError(
             f"loss_weight {config.loss_weight} with the {config.target} target gives the noisiest level of this "
             f"process the weight {weight:.3g}. Use --diffusion.loss_weight simple, or another target"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class ImageNoise:
+class PerImageNoise:
     """Streams of normal noise, one for each image, drawn on the CPU so that every device sees the same.
 
     Args:

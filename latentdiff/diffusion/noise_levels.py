@@ -49,14 +49,14 @@ class NoiseLevels:
         """This one level for each of ``count`` images."""
         return NoiseLevels(*(tensor.expand(count) for tensor in (self.time, self.alpha, self.sigma)))
 
-    def followed_by(self, other: NoiseLevels) -> NoiseLevels:
+    def concat(self, other: NoiseLevels) -> NoiseLevels:
         """These levels and after them the other."""
         pairs = ((self.time, other.time), (self.alpha, other.alpha), (self.sigma, other.sigma))
         return NoiseLevels(*(torch.cat(pair) for pair in pairs))
 
-    def with_clean_end(self) -> NoiseLevels:
+    def append_clean(self) -> NoiseLevels:
         """These levels and after them the clean image, (alpha, sigma) = (1, 0)."""
-        return self.followed_by(NoiseLevels(*(self.time.new_tensor([value]) for value in (0.0, 1.0, 0.0))))
+        return self.concat(NoiseLevels(*(self.time.new_tensor([value]) for value in (0.0, 1.0, 0.0))))
 
 
 def add_noise(x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
@@ -85,7 +85,7 @@ class Transitions:
     beta: Tensor
 
     @classmethod
-    def between(cls, levels: NoiseLevels) -> Transitions:
+    def from_levels(cls, levels: NoiseLevels) -> Transitions:
         """All transitions of falling ``levels``."""
         t, s = levels[:-1], levels[1:]
         alpha_ratio = t.alpha / s.alpha

@@ -20,7 +20,7 @@ ALPHA_BARS: dict[str, Callable[[Tensor], Tensor]] = {
     # Song et al. 2021, equation 32: beta from 0.1 to 20.
     "linear": lambda t: torch.exp(-0.1 * t - 0.5 * 19.9 * t.square()),
     # The same with sqrt(beta) linear: Rombach et al. 2022, whose 1,000 betas go from 0.00085 to 0.012.
-    "scaled_linear": lambda t: torch.exp(-_cubic(t, math.sqrt(0.85), math.sqrt(12.0))),
+    "scaled_linear": lambda t: torch.exp(-_integrated_square(t, math.sqrt(0.85), math.sqrt(12.0))),
     # Nichol and Dhariwal 2021, equation 17, with the offset 0.008.
     "cosine": lambda t: (torch.cos((t + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)).square(),
     # Jabri et al. 2023, section 3, from -3 to 3 at temperature 1.
@@ -32,7 +32,7 @@ BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 2.0)}
 TIME_RANGE = (0.001, 0.999)
 KARRAS_RHO = 7.0
 # Far beyond any use; further out the powers overflow or the roots run into one another.
-RHOS = (0.1, 1000)
+RHO_RANGE = (0.1, 1000)
 
 
 class Schedule(ABC):
@@ -53,21 +53,21 @@ class Schedule(ABC):
         """The levels at ``positions`` (any shape)."""
 
     @abstractmethod
-    def time_at(self, ratio: Tensor) -> Tensor:
+    def time_at_sigma(self, ratio: Tensor) -> Tensor:
         """What the network is told where sigma / alpha is ``ratio``."""
 
-    def at(self, ratio: Tensor) -> NoiseLevels:
+    def levels_at_sigma(self, ratio: Tensor) -> NoiseLevels:
         """The levels whose sigma / alpha is ``ratio`` (any shape), on or off the training steps."""
         ratio = torch.as_tensor(ratio, dtype=torch.float64)
         alpha = (1.0 + ratio.square()).rsqrt() if self.variance_preserving else torch.ones_like(ratio)
-        return NoiseLevels(self.time_at(ratio), alpha, ratio * alpha)
+        return NoiseLevels(self.time_at_sigma(ratio), alpha, ratio * alpha)
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
         """The levels that draws from U[0, 1) stand for."""
         return self.levels(uniform.double().cpu())
 
     @property
-    def last(self) -> float:
+    def last_position(self) -> float:
         """The noisiest position."""
         return 1.0 if self.num_train_steps is None else self.num_train_steps - 1.0
 
@@ -91,14 +91,14 @@ class Schedule(ABC):
             raise ConfigError(f"rho belongs to the karras spacing, not to {spacing}")
         if spacing == "karras":
             rho = KARRAS_RHO if rho is None else rho
-            if not RHOS[0] <= rho <= RHOS[1]:
-                raise ConfigError(f"rho must be from {RHOS[0]} to {RHOS[1]}, not {rho}")
-            low, high = self.levels(torch.tensor([0.0, self.last], dtype=torch.float64)).karras_sigma.tolist()
+            if not RHO_RANGE[0] <= rho <= RHO_RANGE[1]:
+                raise ConfigError(f"rho must be from {RHO_RANGE[0]} to {RHO_RANGE[1]}, not {rho}")
+            low, high = self.levels(torch.tensor([0.0, self.last_position], dtype=torch.float64)).karras_sigma.tolist()
             if math.isinf(high):
                 raise ConfigError("karras spacing needs finite noise, which zero_terminal_snr has not: use trailing")
             root = torch.linspace(high ** (1 / rho), low ** (1 / rho), num_steps, dtype=torch.float64)
-            return self.at(root**rho).with_clean_end()
-        return self.levels(_spaced(num_steps, spacing, self.num_train_steps)).with_clean_end()
+            return self.levels_at_sigma(root**rho).append_clean()
+        return self.levels(_spaced_positions(num_steps, spacing, self.num_train_steps)).append_clean()
 
 
 class DiscreteSchedule(Schedule):
@@ -122,7 +122,7 @@ class DiscreteSchedule(Schedule):
             return exact
         above = self.alpha_bar[positions.ceil().long()]
         log_ratio = torch.lerp(*(0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above)), positions - below)
-        between = self.at(log_ratio.exp())
+        between = self.levels_at_sigma(log_ratio.exp())
         # Next to pure noise, where the logarithm is infinite, alpha is interpolated.
         alpha = torch.where(above > 0, between.alpha, torch.lerp(alpha_bar.sqrt(), above.sqrt(), positions - below))
         between = NoiseLevels(positions, alpha, (1.0 - alpha.square()).sqrt())
@@ -131,7 +131,7 @@ class DiscreteSchedule(Schedule):
             positions, torch.where(on, exact.alpha, between.alpha), torch.where(on, exact.sigma, between.sigma)
         )
 
-    def time_at(self, ratio: Tensor) -> Tensor:
+    def time_at_sigma(self, ratio: Tensor) -> Tensor:
         known = 0.5 * ((1.0 - self.alpha_bar) / self.alpha_bar).log()
         time = np.interp(ratio.log().numpy(), known.numpy(), np.arange(len(known), dtype=np.float64))
         return torch.as_tensor(time, dtype=torch.float64)
@@ -161,7 +161,7 @@ class ContinuousSchedule(Schedule):
         alpha = (alpha - self._scale * self._shift).clamp_min(0.0)
         return NoiseLevels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
 
-    def time_at(self, ratio: Tensor) -> Tensor:
+    def time_at_sigma(self, ratio: Tensor) -> Tensor:
         low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
         for _ in range(60):  # bisection: to the last bit
             middle = 0.5 * (low + high)
@@ -170,7 +170,7 @@ class ContinuousSchedule(Schedule):
         return 1000.0 * low
 
 
-class ExplodingSchedule(Schedule):
+class VarianceExplodingSchedule(Schedule):
     """A variance-exploding process, x = x0 + sigma eps with sigma geometric in the position; the network is told
     log(sigma) / 4 (Karras et al. 2022, table 1).
 
@@ -187,9 +187,9 @@ class ExplodingSchedule(Schedule):
         self.sigma_min, self.sigma_max, self.log_normal = sigma_min, sigma_max, log_normal
 
     def levels(self, positions: Tensor) -> NoiseLevels:
-        return self.at(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
+        return self.levels_at_sigma(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
 
-    def time_at(self, ratio: Tensor) -> Tensor:
+    def time_at_sigma(self, ratio: Tensor) -> Tensor:
         return ratio.log() / 4.0
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
@@ -197,7 +197,7 @@ class ExplodingSchedule(Schedule):
             return super().training_levels(uniform)
         mean, std = self.log_normal
         quantile = torch.special.ndtri(uniform.cpu().double().clamp(1e-6, 1.0 - 1e-6))
-        return self.at(torch.exp(mean + std * quantile))
+        return self.levels_at_sigma(torch.exp(mean + std * quantile))
 
 
 def build_schedule(config: DiffusionConfig) -> Schedule:
@@ -216,11 +216,11 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
         if not 0.0 < config.sigma_min < config.sigma_max:
             raise ConfigError(f"sigma_min {config.sigma_min} and sigma_max {config.sigma_max} must rise from above 0")
         log_normal = config.log_sigma_normal if config.schedule == "edm" else None
-        return ExplodingSchedule(config.sigma_min, config.sigma_max, log_normal)
+        return VarianceExplodingSchedule(config.sigma_min, config.sigma_max, log_normal)
     if config.num_train_steps is None:
         return ContinuousSchedule(ALPHA_BARS[config.schedule], config.zero_terminal_snr)
     alpha_bar = discrete_alpha_bar(config.schedule, config.num_train_steps, config.beta_range)
-    return DiscreteSchedule(zero_terminal(alpha_bar) if config.zero_terminal_snr else alpha_bar)
+    return DiscreteSchedule(rescale_zero_terminal_snr(alpha_bar) if config.zero_terminal_snr else alpha_bar)
 
 
 def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float] | None = None) -> Tensor:
@@ -242,13 +242,13 @@ def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float
     return torch.cumprod(1.0 - betas.clamp(max=0.999), dim=0)
 
 
-def zero_terminal(alpha_bar: Tensor) -> Tensor:
+def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
     """Shift and scale sqrt(alpha_bar) so that the last is 0 and the first stays (Lin et al. 2024, algorithm 1)."""
     root = alpha_bar.sqrt()
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
 
 
-def _spaced(num_steps: int, spacing: str, total: int | None) -> Tensor:
+def _spaced_positions(num_steps: int, spacing: str, total: int | None) -> Tensor:
     """Positions, falling: whole steps of ``total``, or shares of 1 in continuous time."""
     count = torch.arange(num_steps, 0, -1, dtype=torch.float64)
     if spacing == "trailing":
@@ -260,7 +260,7 @@ def _spaced(num_steps: int, spacing: str, total: int | None) -> Tensor:
     return even if total is None else torch.maximum(torch.round(even * (total - 1)), count - 1.0)
 
 
-def _cubic(t: Tensor, first: float, last: float) -> Tensor:
+def _integrated_square(t: Tensor, first: float, last: float) -> Tensor:
     """Integral from 0 to t of (first + (last - first) t)^2."""
     return ((first + (last - first) * t) ** 3 - first**3) / (3.0 * (last - first))
 

@@ -28,10 +28,10 @@ class Target(ABC):
         It is x itself where the process keeps the variance and ``sigma_data`` is 1.
         """
         levels = levels.append_dims(x)
-        return x / _total(levels, self.sigma_data).sqrt()
+        return x / _total_variance(levels, self.sigma_data).sqrt()
 
     @abstractmethod
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         """What the network should put out for x_t = alpha x0 + sigma noise."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Target(ABC):
 class EpsTarget(Target):
     """The noise (Ho et al. 2020)."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return noise
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
@@ -60,7 +60,7 @@ class EpsTarget(Target):
 class ScoreTarget(Target):
     """The score of the noisy images times sigma, -eps, so that the output is of unit size (Song et al. 2021)."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return -noise
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
@@ -74,7 +74,7 @@ class ScoreTarget(Target):
 class X0Target(Target):
     """The clean image itself."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         return x0
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
@@ -87,7 +87,7 @@ class X0Target(Target):
 class VTarget(Target):
     """v = alpha eps - sigma x0 (Salimans and Ho 2022); the process must be variance-preserving."""
 
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         levels = levels.append_dims(x0)
         return levels.alpha * noise - levels.sigma * x0
 
@@ -108,10 +108,10 @@ class EdmTarget(Target):
 
     def _coefficients(self, x: Tensor, levels: NoiseLevels) -> tuple[Tensor, Tensor]:
         levels = levels.append_dims(x)
-        total = _total(levels, self.sigma_data)
+        total = _total_variance(levels, self.sigma_data)
         return self.sigma_data**2 * levels.alpha / total, self.sigma_data * levels.sigma / total.sqrt()
 
-    def of(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+    def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
         skip, out = self._coefficients(x0, levels)
         at = levels.append_dims(x0)
         return (x0 - skip * (at.alpha * x0 + at.sigma * noise)) / out
@@ -124,7 +124,7 @@ class EdmTarget(Target):
         return snr + 1.0 / self.sigma_data**2
 
 
-def _total(levels: NoiseLevels, sigma_data: float) -> Tensor:
+def _total_variance(levels: NoiseLevels, sigma_data: float) -> Tensor:
     """Variance of x."""
     return sigma_data**2 * levels.alpha.square() + levels.sigma.square()
 

@@ -24,7 +24,7 @@ from latentdiff.evaluation.measure import Reference, measure, warnings
 from latentdiff.evaluation.precision_recall import pixel_memorisation
 from latentdiff.evaluation.psnr_ssim import fidelity
 from latentdiff.evaluation.reference_subset import drawn
-from latentdiff.models.lpips import Perceptual
+from latentdiff.models.lpips import LPIPS
 
 # What may repeat its training images.
 GENERATED = ("diffusion", "images", "prior")
@@ -87,7 +87,7 @@ def assess(
     subject: Subject,
     against: Against,
     nets: dict[str, FeatureNet],
-    lpips: Perceptual | None,
+    lpips: LPIPS | None,
     infinity: bool | None,
     taps: Sequence[InceptionFeatures] = (),
 ) -> Assessment | None:
@@ -191,7 +191,7 @@ def _tap(net: InceptionFeatures, images: Tensor, against: Against) -> dict[str, 
     }
 
 
-def _by_lpips(found: Assessment, lpips: Perceptual, images: Tensor, subject: Subject, against: Against) -> None:
+def _by_lpips(found: Assessment, lpips: LPIPS, images: Tensor, subject: Subject, against: Against) -> None:
     test, seed = against.test, against.seed
     found.features["lpips"] = {"name": lpips.name, "weights_sha256": lpips.weights_sha256}
     # Within classes where there are any; pairs across them would be another measure.
@@ -205,7 +205,7 @@ def _by_lpips(found: Assessment, lpips: Perceptual, images: Tensor, subject: Sub
 def sampled(subject: Subject, count: int, shape: tuple[int, int, int]) -> Tensor:
     """The images of ``subject``, uint8 [count, *shape], under a progress bar; of several processes, everyone's."""
     chunks = [torch.empty(0, *shape, dtype=torch.uint8)]  # Of a process that has no share.
-    mine = len(distributed.own_share(count)) if subject.shared else count
+    mine = len(distributed.shard_range(count)) if subject.shared else count
     with tqdm(total=mine, desc="images", unit="images", disable=None if distributed.is_main_process() else True) as bar:
         for chunk in subject.batches:
             chunks.append(chunk.cpu())

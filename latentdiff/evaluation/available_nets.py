@@ -10,8 +10,8 @@ from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
 from latentdiff.evaluation.lpips_scores import find_lpips
-from latentdiff.models.lpips import Perceptual
-from latentdiff.resources import find
+from latentdiff.models.lpips import LPIPS
+from latentdiff.resources import find_checkpoint
 
 
 def feature_nets(
@@ -29,7 +29,7 @@ def feature_nets(
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or not the one that is required.
     """
     nets: dict[str, Any] = {}
-    classifier = find(f"{test.name}/classifier.safetensors")
+    classifier = find_checkpoint(f"{test.name}/classifier.safetensors")
     if classifier is not None:
         net = ClassifierFeatures(classifier, device)
         if net.fits(test):
@@ -54,7 +54,7 @@ def feature_nets(
     return nets
 
 
-def lpips_net(device: torch.device) -> Perceptual | None:
+def lpips_net(device: torch.device) -> LPIPS | None:
     """LPIPS where its trunk can be had; where nothing was named and nothing can be downloaded, one line says so.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from latentdiff import __version__
 from latentdiff.checkpoint import environment
-from latentdiff.config import DataConfig, plain
+from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.tool_stages import AnalyseStage
 from latentdiff.data import ImageDataset, NoSplitError, array_shapes, load_split, open_files
 from latentdiff.data.duplicates import THUMBNAIL, Duplicates, digest_files, find_duplicates
@@ -69,7 +69,7 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
     record: dict[str, Any] = {
         "schema": 1,
         "name": first.name,
-        "data": plain(config.data),
+        "data": to_dict(config.data),
         "image_shape": list(first.image_shape),
         "class_names": list(first.class_names),
         "files": files is not None,

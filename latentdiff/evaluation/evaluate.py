@@ -31,7 +31,7 @@ from latentdiff.precision import resolve_device
 from latentdiff.report import evaluation_figures as evidence
 from latentdiff.report.grids import save_grid
 from latentdiff.report.summary import summary
-from latentdiff.resources import locate
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import folder as folders
 
 GRID = 100
@@ -46,7 +46,7 @@ def evaluate_to_folder(config: EvaluateStage, command: str = "") -> Path:
     """Measure as ``config`` says and return the folder that holds ``evaluation.json``."""
     check_settings(config)
     device = resolve_device(config.device)
-    path = None if config.model in RANDOM else locate(config.model)
+    path = None if config.model in RANDOM else resolve_checkpoint(config.model)
     name = config.name or (folders.model_name(path) if path else config.model)
     folders.check(config.run, "evaluate", name)
     with distributed.main_process_first():

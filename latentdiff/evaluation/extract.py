@@ -32,7 +32,7 @@ def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
 
 def extract_together(net: FeatureNet, images: Tensor) -> Features:
     """The same where several processes hold the same ``images``: each takes the features of its share."""
-    own = distributed.own_share(len(images))
+    own = distributed.shard_range(len(images))
     # A process without a share says by one image what features are like.
     part = extract(net, images[own.start : own.stop] if own else images[:1])
     tensors = [None if own_part is None else own_part[: len(own)] for own_part in (part.pooled, part.logits)]

@@ -22,7 +22,7 @@ from latentdiff.data.network import answers
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.files import file_sha256
 from latentdiff.models.classifier import Classifier
-from latentdiff.precision import full_precision
+from latentdiff.precision import disable_tf32
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class InceptionFeatures:
                 f"Inception takes uint8 images [b, 1 or 3, h, w], not {images.dtype} {list(images.shape)}"
             )
         rgb = images.to(self.device).expand(-1, 3, -1, -1)
-        with full_precision():
+        with disable_tf32():
             outputs = self._net(rgb.contiguous(memory_format=torch.channels_last))
         return Features(outputs[0].cpu(), outputs[1].cpu() if self._has_head else None)
 
@@ -169,7 +169,7 @@ class ClassifierFeatures:
                 "another kind can be measured with Inception, or with a classifier trained on them"
             )
         x = images.to(self.device).float() / 127.5 - 1
-        with full_precision():
+        with disable_tf32():
             pooled, logits = self._net.features(x.contiguous(memory_format=torch.channels_last))
         return Features(pooled.cpu(), logits.cpu())
 
@@ -265,7 +265,7 @@ def _is_published(net: Any) -> bool:
     """
     asked, net.features_list = net.features_list, ["2048"]
     try:
-        with full_precision():
+        with disable_tf32():
             seen = net(_pattern().to(net.fc.weight.device))[0][0, ::256].cpu()
     finally:
         net.features_list = asked

@@ -11,10 +11,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdiff.config import plain
+from latentdiff.config import to_dict
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
-from latentdiff.precision import MIN_ROWS
+from latentdiff.precision import MIN_BATCH_SIZE
 
 
 def counted(function: Callable[[], Any]) -> int:
@@ -32,14 +32,14 @@ def counted(function: Callable[[], Any]) -> int:
 def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     """Of one image of ``request``, its decoding included; in whatever precision, counted in fp32, where no layout is
     changed by products."""
-    few = replace(request, num_images=MIN_ROWS, labels=None, batch_size=MIN_ROWS, precision="fp32")
-    return counted(lambda: model.sample(**plain(few))) / MIN_ROWS
+    few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, batch_size=MIN_BATCH_SIZE, precision="fp32")
+    return counted(lambda: model.sample(**to_dict(few))) / MIN_BATCH_SIZE
 
 
 def training_flops(model: DiffusionModel) -> float:
     """Of one image in one training step, forward and backward; its encoding, once and for all, is not in it."""
     network = copy.deepcopy(model.network).train().requires_grad_()
-    x = torch.zeros(MIN_ROWS, *model.codec.latent_shape, device=model.device)
-    time = torch.zeros(MIN_ROWS, device=model.device)
-    labels = None if network.null_label is None else torch.zeros(MIN_ROWS, dtype=torch.long, device=model.device)
-    return counted(lambda: network(x, time, labels).sum().backward()) / MIN_ROWS
+    x = torch.zeros(MIN_BATCH_SIZE, *model.codec.latent_shape, device=model.device)
+    time = torch.zeros(MIN_BATCH_SIZE, device=model.device)
+    labels = None if network.null_label is None else torch.zeros(MIN_BATCH_SIZE, dtype=torch.long, device=model.device)
+    return counted(lambda: network(x, time, labels).sum().backward()) / MIN_BATCH_SIZE

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentdiff import checkpoint, distributed
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
 from latentdiff.data import ImageDataset
-from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
 from latentdiff.evaluation.given_images import read_images
@@ -23,8 +23,8 @@ from latentdiff.files import file_sha256
 from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.noising import reverse_process
 from latentdiff.inference.request import SamplingRequest
-from latentdiff.precision import MIN_ROWS
-from latentdiff.resources import locate
+from latentdiff.precision import MIN_BATCH_SIZE
+from latentdiff.resources import resolve_checkpoint
 
 # Enough for a covariance, and 490 MB of 64x64 RGB.
 GAUSSIAN_IMAGES = 10_000
@@ -156,9 +156,9 @@ def autoencoder(
     about = {"model": _about(codec, parameters), "provenance": checkpoint.read_header(path)["provenance"]}
     ranges = _ranges(num_images, batch_size)
     if mode == "prior":
-        latents = (ImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
-        few = torch.zeros(MIN_ROWS, *codec.latent_shape, device=device)
-        flops = counted(lambda: codec.decode_prior(few)) / MIN_ROWS
+        latents = (PerImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
+        few = torch.zeros(MIN_BATCH_SIZE, *codec.latent_shape, device=device)
+        flops = counted(lambda: codec.decode_prior(few)) / MIN_BATCH_SIZE
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         batches = (codec.decode_prior(z) for z in latents)
         return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
@@ -188,7 +188,7 @@ def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: 
     model.check(request)
 
     def batches() -> Iterator[Tensor]:
-        for _, states in model.batches(request, distributed.own_share(request.num_images)):
+        for _, states in model.batches(request, distributed.shard_range(request.num_images)):
             *_, last = states
             # As pixels they would be black, and have a distance like any other images.
             if not last.x.isfinite().all():
@@ -208,7 +208,7 @@ def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: 
 
     sampling = request.record() | {"flops": sampling_flops(model, request)}
     if request.guide is not None:
-        sampling["guide_sha256"] = file_sha256(locate(request.guide))
+        sampling["guide_sha256"] = file_sha256(resolve_checkpoint(request.guide))
     return Subject(
         "diffusion",
         batches(),

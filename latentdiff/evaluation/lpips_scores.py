@@ -7,34 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.models.lpips import Perceptual, find_trunk
+from latentdiff.models.lpips import LPIPS, load_trunk_weights
 
 # The trunk that the metric's authors recommend for measuring; VGG is for training. Smaller images are enlarged.
 TRUNK, MIN_SIDE = "alexnet", 64
 PAIRS = 1000
 
 
-def find_lpips(device: torch.device) -> Perceptual | None:
+def find_lpips(device: torch.device) -> LPIPS | None:
     """The metric on ``device``, or None where its trunk is not here and cannot be downloaded.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve.
     """
-    trunk = find_trunk(TRUNK, None)
-    return None if trunk is None else Perceptual(trunk, TRUNK, MIN_SIDE).to(device)
+    trunk = load_trunk_weights(TRUNK, None)
+    return None if trunk is None else LPIPS(trunk, TRUNK, MIN_SIDE).to(device)
 
 
-def lpips_between(net: Perceptual, x: Tensor, y: Tensor, batch_size: int = 100) -> Tensor:
+def lpips_between(net: LPIPS, x: Tensor, y: Tensor, batch_size: int = 100) -> Tensor:
     """LPIPS of each pair of uint8 images [n, c, h, w]: fp32 [n], on the CPU."""
     device = next(net.parameters()).device
     with torch.inference_mode():
         found = [
-            net.each(*(images.to(device).float() / 127.5 - 1 for images in pair)).cpu()
+            net.per_image(*(images.to(device).float() / 127.5 - 1 for images in pair)).cpu()
             for pair in zip(x.split(batch_size), y.split(batch_size), strict=True)
         ]
     return torch.cat(found)
 
 
-def diversity(net: Perceptual, images: Tensor, labels: Tensor | None, seed: int = 0) -> dict[str, Any] | None:
+def diversity(net: LPIPS, images: Tensor, labels: Tensor | None, seed: int = 0) -> dict[str, Any] | None:
     """Mean LPIPS of random pairs of different images, of one class each where there are labels.
 
     A model that draws one garment of a class over and over scores near 0; compare with the real images'. Every image is

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdiff import distributed
-from latentdiff.config import SamplingConfig, plain
+from latentdiff.config import SamplingConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.errors import ConfigError
@@ -28,7 +28,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid
-from latentdiff.resources import locate
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import folder as folders
 
 # What stands for the part that inpaint is to fill.
@@ -45,7 +45,7 @@ def edit_images(config: SampleStage) -> Path:
     """
     if distributed.world_size() > 1:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
-    model = load_diffusion(locate(config.model)).to(resolve_device(config.device))
+    model = load_diffusion(resolve_checkpoint(config.model)).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     _check_heeded(config)
@@ -124,7 +124,7 @@ def _check_heeded(config: SampleStage) -> None:
         return
     bound = config.task == "likelihood" and config.method == "bound"
     task = "likelihood --method ode" if config.task == "likelihood" and not bound else config.task
-    for name, value in plain(SamplingConfig()).items():
+    for name, value in to_dict(SamplingConfig()).items():
         if name in COMMON or getattr(config, name) == value:
             continue
         # The bound is of ddpm's steps, which may be said.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
@@ -28,9 +28,9 @@ def latents_of(model: DiffusionModel, images: Tensor) -> Tensor:
     return model.codec.sample(moments, noise=zeros)
 
 
-def noise_for(model: DiffusionModel, seed: int, n: int, first: int = 0) -> ImageNoise:
+def noise_for(model: DiffusionModel, seed: int, n: int, first: int = 0) -> PerImageNoise:
     """The noise of ``n`` images, of which the first has the index ``first``."""
-    return ImageNoise(seed, range(first, first + n), model.codec.latent_shape, model.device)
+    return PerImageNoise(seed, range(first, first + n), model.codec.latent_shape, model.device)
 
 
 def classes_for(model: DiffusionModel, labels: Labels, n: int) -> Tensor | None:

@@ -67,6 +67,6 @@ def inpaint(
             x = torch.where(unknown, state.x, kept)
             if turn + 1 < last_time:
                 ratio = float(pair.alpha[0] / pair.alpha[1])
-                again = math.sqrt(float(Transitions.between(pair).beta))
+                again = math.sqrt(float(Transitions.from_levels(pair).beta))
                 x = ratio * x + again * noise()
     return torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())

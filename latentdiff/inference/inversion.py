@@ -64,10 +64,10 @@ def interpolate(
 def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) -> NoiseLevels:
     """Finite levels from the noisiest to ``least``, even in the 7th root of the noise (Karras et al. 2022)."""
     schedule = model.schedule
-    high = float(schedule.levels(torch.tensor([schedule.last], dtype=torch.float64)).karras_sigma[0])
+    high = float(schedule.levels(torch.tensor([schedule.last_position], dtype=torch.float64)).karras_sigma[0])
     # Beyond a few hundred to one an image is gone for fp32 as well.
     roots = torch.linspace(min(high, 200.0) ** (1 / 7), least ** (1 / 7), steps + 1, dtype=torch.float64)
-    return schedule.at(roots**7)
+    return schedule.levels_at_sigma(roots**7)
 
 
 def _walk(model: DiffusionModel, request: SamplingRequest, labels: Labels, levels: NoiseLevels, x: Tensor):

@@ -15,7 +15,7 @@ from latentdiff.inference.given_images import checked_request, classes_for, late
 from latentdiff.inference.inversion import _flow_levels
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.precision import full_precision
+from latentdiff.precision import disable_tf32
 
 Method = Literal["bound", "ode"]
 Variance = Literal["small", "large", "learned"] | None
@@ -58,12 +58,12 @@ def bits_per_dim(
         if variance == "learned" and not model.diffusion.learn_variance:
             raise ConfigError("this model has no learned variance; variance must be small or large")
         levels = model.schedule.sampling_levels(steps or model.schedule.num_train_steps or 1000)
-        with torch.inference_mode(), full_precision():
+        with torch.inference_mode(), disable_tf32():
             return variational_bound(denoiser, x0, levels, noise, variance, discretised=pixels).total.cpu()
     if pixels:
         # Uniform noise over each value's bin makes the density's integral its probability (Theis et al. 2016).
         width = 2.0 / 255.0
         x0 = x0 + width * (torch.special.ndtr(noise()) - 0.5)
-    with full_precision():
+    with disable_tf32():
         bits = ode_bits_per_dim(denoiser, x0, _flow_levels(model, steps or 200, least=0.002), noise)
     return (bits - math.log2(width)).cpu() if pixels else bits.cpu()

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
-from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, plain, rebuild
+from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
-from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.noise_levels import NoiseLevels
-from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS, State
+from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerState
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
@@ -26,8 +26,8 @@ from latentdiff.inference.labels import Labels, resolve_labels
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
-from latentdiff.precision import batch_invariant, full_precision, lowered, resolve_precision
-from latentdiff.resources import locate
+from latentdiff.precision import call_with_min_batch, cast_weights, disable_tf32, resolve_precision
+from latentdiff.resources import resolve_checkpoint
 
 
 class DiffusionModel(TrainedModel):
@@ -165,8 +165,8 @@ class DiffusionModel(TrainedModel):
         self.resolve_labels(request)
         self.sampling_levels(request)
         for option in request.sampler_options():
-            if option not in OPTIONS[request.sampler]:
-                takers = ", ".join(name for name, own in OPTIONS.items() if option in own)
+            if option not in SAMPLER_OPTIONS[request.sampler]:
+                takers = ", ".join(name for name, own in SAMPLER_OPTIONS.items() if option in own)
                 raise ConfigError(f"{option} belongs to the sampler {takers}, not to {request.sampler}")
         if request.variance == "learned" and not self.diffusion.learn_variance:
             raise ConfigError("this model has no learned variance; variance must be small or large")
@@ -195,7 +195,9 @@ class DiffusionModel(TrainedModel):
         if request.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
 
-    def batches(self, request: SamplingRequest, within: range | None = None) -> Iterator[tuple[range, Iterator[State]]]:
+    def batches(
+        self, request: SamplingRequest, within: range | None = None
+    ) -> Iterator[tuple[range, Iterator[SamplerState]]]:
         """The request batch by batch: which images, and the sampler's states over the latents as they come.
 
         Args:
@@ -213,10 +215,10 @@ class DiffusionModel(TrainedModel):
             x, noise = self.initial_noise(request, indices)
             yield indices, self.states(request, own, noise, levels, x)
 
-    def initial_noise(self, request: SamplingRequest, indices: range) -> tuple[Tensor, ImageNoise]:
+    def initial_noise(self, request: SamplingRequest, indices: range) -> tuple[Tensor, PerImageNoise]:
         """The noise that images ``indices`` of ``request`` start from, [b, *latent_shape] at the first level, and the
         source of the noise that is added to them later."""
-        noise = ImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
+        noise = PerImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
         return noise() * float(self.sampling_levels(request).sigma[0]), noise
 
     def sampling_levels(self, request: SamplingRequest) -> NoiseLevels:
@@ -224,8 +226,8 @@ class DiffusionModel(TrainedModel):
         return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
-        self, request: SamplingRequest, labels: Tensor | None, noise: ImageNoise, levels: NoiseLevels, x: Tensor
-    ) -> Iterator[State]:
+        self, request: SamplingRequest, labels: Tensor | None, noise: PerImageNoise, levels: NoiseLevels, x: Tensor
+    ) -> Iterator[SamplerState]:
         """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
 
         Args:
@@ -239,11 +241,11 @@ class DiffusionModel(TrainedModel):
         if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
             options["variance"] = "learned"
         if request.sampler == "heun":
-            options["level_at"] = self.schedule.at
+            options["level_at"] = self.schedule.levels_at_sigma
         states = SAMPLERS[request.sampler](self.denoiser(request, labels), x, levels, noise, **options)
         # Entered anew for every state: a generator must not leave inference mode switched on in its caller.
         while True:
-            with torch.inference_mode(), full_precision():
+            with torch.inference_mode(), disable_tf32():
                 state = next(states, None)
             if state is None:
                 return
@@ -269,12 +271,12 @@ class DiffusionModel(TrainedModel):
     def _in_precision(self, precision: str, network: nn.Module) -> Network:
         """``network`` in that precision, and the same for every size of batch."""
         dtype = resolve_precision(precision, self.device)
-        return partial(batch_invariant, network if dtype == torch.float32 else lowered(network, dtype))
+        return partial(call_with_min_batch, network if dtype == torch.float32 else cast_weights(network, dtype))
 
     def _guide(self, path: str) -> ConditionedNetwork:
         """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
-            other = load_diffusion(locate(path)).to(self.device)
+            other = load_diffusion(resolve_checkpoint(path)).to(self.device)
             same = {
                 "process and target": _denoiser_key(self.diffusion) == _denoiser_key(other.diffusion),
                 "classes": self.class_names == other.class_names,
@@ -318,8 +320,8 @@ class DiffusionModel(TrainedModel):
         header = {
             "image_shape": list(self.codec.image_shape),
             "codec": codec.header() if codec else None,
-            "network": plain(self.network_config),
-            "diffusion": plain(self.diffusion),
+            "network": to_dict(self.network_config),
+            "diffusion": to_dict(self.diffusion),
             "class_names": list(self.class_names),
             "provenance": self.provenance if provenance is None else provenance,
         }
@@ -332,7 +334,7 @@ def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
         return "exploding", config.target, config.sigma_data
     schedule = build_schedule(config)
     # Processes of equal levels are one, whatever their names.
-    ratios = schedule.levels(torch.linspace(0.0, schedule.last, 17, dtype=torch.float64)).karras_sigma
+    ratios = schedule.levels(torch.linspace(0.0, schedule.last_position, 17, dtype=torch.float64)).karras_sigma
     return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
 
 
@@ -351,7 +353,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel
         >>> load("checkpoints/fashion-mnist/autoencoder.safetensors").latent_shape
         (2, 7, 7)
     """
-    path = locate(path)
+    path = resolve_checkpoint(path)
     kind = checkpoint.read_header(path)["kind"]
     if kind not in ("diffusion", "autoencoder"):
         raise CheckpointError(f"{path} holds a {kind}; load takes a diffusion model or an autoencoder")
@@ -371,8 +373,8 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
     if named := header.get("codec_file"):
         parts["codec"] = checkpoint.read_shared_autoencoder(Path(path), named)
     codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
-    config = rebuild(NetworkConfig, header["network"])
-    diffusion = rebuild(DiffusionConfig, header["diffusion"])
+    config = from_dict(NetworkConfig, header["network"])
+    diffusion = from_dict(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]
     outputs = channels * (2 if diffusion.learn_variance else 1)
     network = build_network(channels, len(header["class_names"]), config, outputs)

@@ -103,11 +103,13 @@ def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, strength: flo
 
 def _level(model: DiffusionModel, strength: float) -> NoiseLevels:
     """The level at a strength of the schedule, [1]."""
-    return model.schedule.levels(torch.tensor([strength * model.schedule.last], dtype=torch.float64).round(decimals=6))
+    return model.schedule.levels(
+        torch.tensor([strength * model.schedule.last_position], dtype=torch.float64).round(decimals=6)
+    )
 
 
 def _levels_from(model: DiffusionModel, request: SamplingRequest, strength: float) -> NoiseLevels:
     """The request's levels below a strength of the schedule, and that strength itself first."""
     start, levels = _level(model, strength), model.sampling_levels(request)
     below = levels[levels.karras_sigma < float(start.karras_sigma[0])]
-    return start.followed_by(below)
+    return start.concat(below)

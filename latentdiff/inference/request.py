@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from latentdiff.config import SamplingConfig
-from latentdiff.diffusion.samplers import OPTIONS
+from latentdiff.diffusion.samplers import SAMPLER_OPTIONS
 from latentdiff.inference.labels import Labels
 
 
@@ -39,7 +39,7 @@ class SamplingRequest(SamplingConfig):
 
     def sampler_options(self) -> dict[str, Any]:
         """The settings that not every sampler has, where they are set."""
-        given = {name: getattr(self, name) for own in OPTIONS.values() for name in own}
+        given = {name: getattr(self, name) for own in SAMPLER_OPTIONS.values() for name in own}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -19,7 +19,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid, save_image
-from latentdiff.resources import locate
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import folder as folders
 
 STEPS = 20
@@ -28,7 +28,7 @@ STEPS = 20
 def sample_to_files(config: SampleStage) -> Path:
     """Sample as ``config`` says and return the folder that holds the images."""
     device = resolve_device(config.device)
-    model = load_diffusion(locate(config.model)).to(device)
+    model = load_diffusion(resolve_checkpoint(config.model)).to(device)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     config = replace(config, steps=config.steps or STEPS)
@@ -39,7 +39,7 @@ def sample_to_files(config: SampleStage) -> Path:
     if distributed.is_main_process():
         folder = folders.prepare(config.run, "sample", name)
         folders.record_config(config, folder)
-    start, frames, own = time.perf_counter(), [], distributed.own_share(config.num_images)
+    start, frames, own = time.perf_counter(), [], distributed.shard_range(config.num_images)
     chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
     quiet = None if distributed.is_main_process() else True
     with tqdm(total=len(own) * config.steps, desc="sampling", unit="image steps", disable=quiet) as bar:

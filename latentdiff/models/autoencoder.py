@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
 from latentdiff.errors import ConfigError
-from latentdiff.models.colour import smooth_colours
+from latentdiff.models.colour import blur_chroma
 from latentdiff.models.layers import (
     Downsample,
     ResBlock,
     SelfAttention,
     Upsample,
     group_norm,
-    half,
+    halved_side,
     norm_silu,
     zero_init,
 )
-from latentdiff.models.memory_layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
 LOGVAR_RANGE = (-30.0, 10.0)
@@ -51,8 +51,8 @@ class Encoder(nn.Module):
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
-        x = self.layers(for_convolutions(self.stem(for_convolutions(x))))
-        return contiguous(self.head(norm_silu(self.norm, x)))
+        x = self.layers(to_convolution_layout(self.stem(to_convolution_layout(x))))
+        return to_contiguous_layout(self.head(norm_silu(self.norm, x)))
 
 
 class Decoder(nn.Module):
@@ -83,20 +83,20 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(widths[0], image_channels * config.patch**2, 3, padding=1)
         self.refine = None
         if config.refine_channels:
-            self.refine = Refine(image_channels, widths[0], config.patch, config.refine_channels)
+            self.refine = Refiner(image_channels, widths[0], config.patch, config.refine_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.blocks[-1](self.middle(for_convolutions(self.stem(for_convolutions(z)))))
+        x = self.blocks[-1](self.middle(to_convolution_layout(self.stem(to_convolution_layout(z)))))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
         height, width = self.image_size
         x = norm_silu(self.norm, x)
         image = F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
-        image = contiguous(image if self.refine is None else image + self.refine(image, x))
-        return smooth_colours(image.float()) if self.smooth_colours else image
+        image = to_contiguous_layout(image if self.refine is None else image + self.refine(image, x))
+        return blur_chroma(image.float()) if self.smooth_colours else image
 
 
-class Refine(nn.Module):
+class Refiner(nn.Module):
     """What is added to the decoded image [b, c, h, w], from it and the last features [b, f, h / patch, w / patch].
 
     Zero at first: a decoder that gains it stays the function that it was.
@@ -141,7 +141,7 @@ class Autoencoder(nn.Module):
         self.image_shape = tuple(image_shape)
         sizes = [tuple(-(-side // config.patch) for side in self.image_shape[1:])]
         for _ in config.channels[1:]:
-            sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
+            sizes.append((halved_side(sizes[-1][0]), halved_side(sizes[-1][1])))
         self.latent_shape = (config.latent_channels, *sizes[-1])
         self.encoder = Encoder(image_shape[0], config)
         self.decoder = Decoder(image_shape[0], self.image_shape[1:], sizes, config)
@@ -161,7 +161,7 @@ class Autoencoder(nn.Module):
         return self.decoder(z).float()
 
 
-def draw_posterior(moments: Tensor, noise: Tensor) -> Tensor:
+def sample_posterior(moments: Tensor, noise: Tensor) -> Tensor:
     """A draw from the posterior: mean + std * noise, by the reparameterisation of Kingma and Welling 2014."""
     mean, logvar = moments.chunk(2, dim=1)
     return mean + torch.exp(0.5 * logvar) * noise

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm around a skip (He et al. 2016).
 
     Batch norm rather than the group norm of the generators: it is cheap, and the classifier is only ever used with
@@ -48,7 +48,10 @@ class Classifier(nn.Module):
         self.norm = nn.BatchNorm2d(channels[0])
         widths = (channels[0], *channels)
         self.blocks = nn.Sequential(
-            *(Block(a, b, stride=1 if i == 0 else 2) for i, (a, b) in enumerate(zip(widths, channels, strict=False)))
+            *(
+                BasicBlock(a, b, stride=1 if i == 0 else 2)
+                for i, (a, b) in enumerate(zip(widths, channels, strict=False))
+            )
         )
         self.head = nn.Linear(channels[-1], num_classes)
 

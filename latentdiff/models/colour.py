@@ -22,7 +22,7 @@ def blur(x: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=x.shape[1])
 
 
-def smooth_colours(x: Tensor) -> Tensor:
+def blur_chroma(x: Tensor) -> Tensor:
     """RGB [b, 3, h, w] with its luma as it is and its colour differences blurred, about as JPEG's 4:2:0 does."""
     grey = luma(x)
     return grey + blur(x - grey)

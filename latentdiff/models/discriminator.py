@@ -52,14 +52,14 @@ class PatchDiscriminator(nn.Module):
     def forward(self, x: Tensor, offset: tuple[int, int] | None = None) -> Tensor:
         """Logits of images, whose first row and column lie where ``offset`` (each of 0 to 3) says on the grid of four
         pixels that the strides make; three rows and three columns of zeros then surround them."""
-        x = with_bands(x) if self.bands else x
+        x = append_detail_bands(x) if self.bands else x
         if offset is not None:
             top, left = offset
             x = F.pad(x, (left, 3 - left, top, 3 - top))
         return self.gain * self.layers(x)
 
 
-def with_bands(x: Tensor) -> Tensor:
+def append_detail_bands(x: Tensor) -> Tensor:
     """Images [b, c, h, w] -> [b, c + 2, h, w]: the image, what a blur takes from its luma, and a second, both enlarged.
 
     In the images' own precision also under autocast: in bf16 the bands would be rounding errors.

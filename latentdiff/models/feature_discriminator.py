@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 # Share of the old in the running power of each feature, per step.
-MOMENTUM = 0.99
+MEAN_SQUARE_DECAY = 0.99
 
 
 class FeatureDiscriminator(nn.Module):
@@ -44,36 +44,38 @@ class FeatureDiscriminator(nn.Module):
             self.register_buffer(f"power_{layer}", torch.zeros(width))
 
     @property
-    def powers(self) -> list[Tensor]:
+    def mean_squares(self) -> list[Tensor]:
         """The running mean square [c_l] of each layer's features over photographs; 0 before the first."""
         return [getattr(self, f"power_{layer}") for layer in range(len(self.heads))]
 
     @torch.no_grad()
-    def observe(self, squares: Sequence[Tensor]) -> None:
+    def update_mean_squares(self, squares: Sequence[Tensor]) -> None:
         """Take in the mean square [c_l] of each layer's features over some photographs."""
-        for power, found in zip(self.powers, squares, strict=True):
-            power.copy_(torch.where(power.any(), MOMENTUM * power + (1.0 - MOMENTUM) * found, found))
+        for power, found in zip(self.mean_squares, squares, strict=True):
+            power.copy_(torch.where(power.any(), MEAN_SQUARE_DECAY * power + (1.0 - MEAN_SQUARE_DECAY) * found, found))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The logits of each layer's features."""
         logits = []
-        for head, power, x in zip(self.heads, self.powers, features, strict=True):
+        for head, power, x in zip(self.heads, self.mean_squares, features, strict=True):
             # A feature that photographs hardly ever have is not magnified without bound.
             scale = torch.where(power.any(), (power + 0.01 * power.mean()).clamp_min(1e-12).rsqrt(), 1.0)
             logits.append(head(x * scale[:, None, None]))
         return logits
 
 
-def each_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+def feature_hinge_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Hinge loss [b] of the discriminator for each image, the mean over its layers of the mean over positions."""
     pairs = zip(real, fake, strict=True)
-    return torch.stack([0.5 * (_each(F.relu(1.0 - r)) + _each(F.relu(1.0 + f))) for r, f in pairs]).mean(dim=0)
+    return torch.stack(
+        [0.5 * (_mean_per_image(F.relu(1.0 - r)) + _mean_per_image(F.relu(1.0 + f))) for r, f in pairs]
+    ).mean(dim=0)
 
 
-def each_generator_loss(fake: Sequence[Tensor]) -> Tensor:
+def feature_hinge_generator_loss(fake: Sequence[Tensor]) -> Tensor:
     """What the decoder adds to its loss for each image [b]: raise the logits at every layer."""
-    return -torch.stack([_each(logits) for logits in fake]).mean(dim=0)
+    return -torch.stack([_mean_per_image(logits) for logits in fake]).mean(dim=0)
 
 
-def _each(x: Tensor) -> Tensor:
+def _mean_per_image(x: Tensor) -> Tensor:
     return x.float().flatten(1).mean(dim=1)

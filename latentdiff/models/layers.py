@@ -10,10 +10,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from latentdiff.errors import ConfigError
-from latentdiff.models.memory_layout import contiguous, has_channels_last, like
+from latentdiff.models.memory_layout import is_channels_last, to_contiguous_layout, to_layout_of
 
 # Positions up to which a CPU is faster without torch's fused kernel: 2 to 3 times in bf16 training, 1.5 in sampling.
-SMALL_TRAINED, SMALL = 256, 64
+MAX_MATMUL_POSITIONS_TRAINING, MAX_MATMUL_POSITIONS = 256, 64
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -26,7 +26,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 def norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """``silu(norm(x))`` in the layout of x [b, c, h, w], computed in the contiguous one."""
-    return like(F.silu(norm(contiguous(x))), x)
+    return to_layout_of(F.silu(norm(to_contiguous_layout(x))), x)
 
 
 def scaled_group_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def zero_init(module: nn.Conv2d) -> nn.Conv2d:
     return module
 
 
-def half(side: int) -> int:
+def halved_side(side: int) -> int:
     """Side after one :class:`Downsample`: halved, rounded up, so that odd sides such as 7 are allowed."""
     return (side + 1) // 2
 
@@ -107,12 +107,12 @@ class ResBlock(nn.Module):
         h = self.conv1(norm_silu(self.norm1, x))
         if self.conditioning == "additive":
             h = h + self.embed(embedding)[:, :, None, None]
-        h = contiguous(h)
+        h = to_contiguous_layout(h)
         if self.conditioning == "scale_shift":
             h = scaled_group_norm(self.norm2, h, *self.embed(embedding).chunk(2, dim=1))
         else:
             h = self.norm2(h)
-        return self.skip(x) + self.conv2(like(self.dropout(F.silu(h)), x))
+        return self.skip(x) + self.conv2(to_layout_of(self.dropout(F.silu(h)), x))
 
 
 class SelfAttention(nn.Module):
@@ -128,14 +128,16 @@ class SelfAttention(nn.Module):
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(like(self.norm(contiguous(x)), x))
-        small = x.device.type == "cpu" and x[0, 0].numel() <= (SMALL_TRAINED if qkv.requires_grad else SMALL)
-        return x + self.out((plain_attention if small else fused_attention)(qkv, self.heads))
+        qkv = self.qkv(to_layout_of(self.norm(to_contiguous_layout(x)), x))
+        small = x.device.type == "cpu" and x[0, 0].numel() <= (
+            MAX_MATMUL_POSITIONS_TRAINING if qkv.requires_grad else MAX_MATMUL_POSITIONS
+        )
+        return x + self.out((matmul_attention if small else fused_attention)(qkv, self.heads))
 
 
-def plain_attention(qkv: Tensor, heads: int) -> Tensor:
+def matmul_attention(qkv: Tensor, heads: int) -> Tensor:
     """Attention from [b, 3 * heads * c, h, w] to [b, heads * c, h, w], by products of the feature maps as they lie."""
-    if has_channels_last(qkv):
+    if is_channels_last(qkv):
         q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads (h w) c", n=3, heads=heads)
         weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)
         return _positions_to_maps(weights.to(v.dtype) @ v, qkv)
@@ -152,7 +154,7 @@ def fused_attention(qkv: Tensor, heads: int) -> Tensor:
 
 def _positions_to_maps(x: Tensor, qkv: Tensor) -> Tensor:
     """[b, heads, h * w, c] -> [b, heads * c, h, w] in the layout of ``qkv``."""
-    if has_channels_last(qkv):
+    if is_channels_last(qkv):
         return rearrange(x, "b heads (h w) c -> b h w (heads c)", h=qkv.shape[2]).movedim(-1, 1)
     return rearrange(x, "b heads (h w) c -> b (heads c) h w", h=qkv.shape[2])
 

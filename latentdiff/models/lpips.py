@@ -25,7 +25,7 @@ from latentdiff.files import file_sha256
 LPIPS_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
 
 
-class Perceptual(nn.Module):
+class LPIPS(nn.Module):
     """LPIPS distance between images in [-1, 1].
 
     Args:
@@ -61,16 +61,16 @@ class Perceptual(nn.Module):
         # Channels last: a sixth faster on a CPU.
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
-    def train(self, mode: bool = True) -> Perceptual:
+    def train(self, mode: bool = True) -> LPIPS:
         return super().train(False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean LPIPS over a batch [b, 1 or 3, h, w] in [-1, 1]; gradients flow into ``x``."""
-        return self.each(x, y).mean()
+        return self.per_image(x, y).mean()
 
-    def each(self, x: Tensor, y: Tensor) -> Tensor:
+    def per_image(self, x: Tensor, y: Tensor) -> Tensor:
         """LPIPS of each pair of images [b, 1 or 3, h, w] in [-1, 1]: fp32 [b]."""
-        return self.between(self.features(x), self.features(y))
+        return self.distance_of_features(self.features(x), self.features(y))
 
     @property
     def widths(self) -> list[int]:
@@ -79,9 +79,9 @@ class Perceptual(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The trunk's activations [b, c_l, h_l, w_l], layer by layer, for images [b, 1 or 3, h, w] in [-1, 1]."""
-        return list(self.distance.net(self.distance.scaling_layer(self._prepare(x))))
+        return list(self.distance.net(self.distance.scaling_layer(self._preprocess(x))))
 
-    def between(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+    def distance_of_features(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
         """LPIPS of each pair of images, from their :meth:`features`: fp32 [b]."""
         total: Tensor | float = 0.0
         for x, y, weigh in zip(ours, theirs, self.distance.lins, strict=True):
@@ -89,7 +89,7 @@ class Perceptual(nn.Module):
             total = total + weigh(squares).mean(dim=(2, 3))
         return total.float().flatten()
 
-    def _prepare(self, x: Tensor) -> Tensor:
+    def _preprocess(self, x: Tensor) -> Tensor:
         factor = -(-self.min_side // min(x.shape[-2:]))
         x = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
         return x.expand(-1, 3, -1, -1)
@@ -100,7 +100,7 @@ def _unit(x: Tensor) -> Tensor:
     return normalize_tensor(x)
 
 
-def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:
+def load_trunk_weights(net: str, weights: str | None) -> dict[str, Tensor] | None:
     """The trunk's convolutions: from a file, from the folder LATENTDIFF_LPIPS, or from torchvision; None without any.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where a file was named and cannot serve.
@@ -108,18 +108,18 @@ def find_trunk(net: str, weights: str | None) -> dict[str, Tensor] | None:
     folder = os.environ.get("LATENTDIFF_LPIPS")
     path = Path(weights) if weights else Path(folder) / f"{net}_features.safetensors" if folder else None
     if path is not None:
-        return _read_trunk(path.expanduser(), net)
+        return _read_trunk_weights(path.expanduser(), net)
     try:
         choice = {"vgg16": VGG16_Weights, "alexnet": AlexNet_Weights}[net].IMAGENET1K_V1
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(choice.url).name
         if not file.is_file() and not answers(choice.url):
             return None
-        return _convolutions(choice.get_state_dict(progress=True, check_hash=True))
+        return _only_convolutions(choice.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError):
         return None
 
 
-def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
+def _read_trunk_weights(path: Path, net: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
             f"there is no LPIPS trunk {path}, which --loss.perceptual_weights or LATENTDIFF_LPIPS names: name another, "
@@ -130,16 +130,18 @@ def _read_trunk(path: Path, net: str) -> dict[str, Tensor]:
     except Exception as error:
         # The first line says what is wrong; torch's further ones advise to read an unsafe file in spite of it.
         reason = str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{_named(path)} cannot be read as the weights of {net}: {reason}") from error
-    state = _convolutions(state) if isinstance(state, dict) else {}
+        raise CheckpointError(f"{_path_and_digest(path)} cannot be read as the weights of {net}: {reason}") from error
+    state = _only_convolutions(state) if isinstance(state, dict) else {}
     if not state:
-        raise CheckpointError(f"{_named(path)} has no tensors named features.N.weight as torchvision's {net} has")
-    if misfit := _misfit(state, net):
-        raise CheckpointError(f"the weights in {_named(path)} do not fit {net}: {misfit}")
+        raise CheckpointError(
+            f"{_path_and_digest(path)} has no tensors named features.N.weight as torchvision's {net} has"
+        )
+    if mismatch := _first_mismatch(state, net):
+        raise CheckpointError(f"the weights in {_path_and_digest(path)} do not fit {net}: {mismatch}")
     return state
 
 
-def _misfit(state: dict[str, Tensor], net: str) -> str:
+def _first_mismatch(state: dict[str, Tensor], net: str) -> str:
     """The first tensor that differs from those of torchvision's ``net`` in name or shape, in words; empty if none."""
     with torch.device("meta"):  # shapes alone: VGG's own random weights would take seconds
         own = getattr(torchvision.models, net)(weights=None).features.state_dict(prefix="features.")
@@ -154,11 +156,11 @@ def _shape(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else "x".join(map(str, tensor.shape))
 
 
-def _named(path: Path) -> str:
+def _path_and_digest(path: Path) -> str:
     return f"{path} (SHA-256 {file_sha256(path)[:12]})"
 
 
-def _convolutions(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _only_convolutions(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: value for name, value in state.items() if str(name).startswith("features.") and torch.is_tensor(value)
     }

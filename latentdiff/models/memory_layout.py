@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.precision import has_bf16
+from latentdiff.precision import supports_bf16
 
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 
-def for_convolutions(x: Tensor) -> Tensor:
+def to_convolution_layout(x: Tensor) -> Tensor:
     """``x`` [b, c, h, w] in the layout that a CPU's convolutions are quickest in, and hand on to each other.
 
     Measured on two AVX-512 cores with AMX, in bf16: a 3x3 convolution of 64 channels on 16x16 maps takes 9.5 ms forward
@@ -27,31 +27,33 @@ def for_convolutions(x: Tensor) -> Tensor:
     )
     if not bf16:
         return x.contiguous()
-    return x if has_channels_last(x) else _Relayout.apply(x, CHANNELS_LAST, CONTIGUOUS)
+    return x if is_channels_last(x) else _ConvertLayout.apply(x, CHANNELS_LAST, CONTIGUOUS)
 
 
-def has_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
     """Whether ``x`` [b, c, h, w] lies with channels last, and is not contiguous (maps of one channel are both)."""
     return x.is_contiguous(memory_format=CHANNELS_LAST) and not x.is_contiguous()
 
 
-def contiguous(x: Tensor) -> Tensor:
+def to_contiguous_layout(x: Tensor) -> Tensor:
     """``x`` in the contiguous layout, on a CPU; its gradient goes back in ``x``'s own."""
-    return _Relayout.apply(x, CONTIGUOUS, CHANNELS_LAST) if x.device.type == "cpu" and has_channels_last(x) else x
+    return _ConvertLayout.apply(x, CONTIGUOUS, CHANNELS_LAST) if x.device.type == "cpu" and is_channels_last(x) else x
 
 
-def like(x: Tensor, other: Tensor) -> Tensor:
+def to_layout_of(x: Tensor, other: Tensor) -> Tensor:
     """Contiguous ``x`` in the layout of ``other``, on a CPU; its gradient comes back contiguous."""
-    return _Relayout.apply(x, CHANNELS_LAST, CONTIGUOUS) if x.device.type == "cpu" and has_channels_last(other) else x
+    return (
+        _ConvertLayout.apply(x, CHANNELS_LAST, CONTIGUOUS) if x.device.type == "cpu" and is_channels_last(other) else x
+    )
 
 
-class _Relayout(torch.autograd.Function):
+class _ConvertLayout(torch.autograd.Function):
     """A copy in another layout. A plain copy's gradient would keep the layout of what comes after it, and kernels that
     are given two layouts at once are ten times slower."""
 
     @staticmethod
     def forward(x: Tensor, to: torch.memory_format, back: torch.memory_format) -> Tensor:
-        return relaid(x, to)
+        return convert_layout(x, to)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -59,10 +61,10 @@ class _Relayout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return relaid(gradient, ctx.back), None, None
+        return convert_layout(gradient, ctx.back), None, None
 
 
-def relaid(x: Tensor, to: torch.memory_format) -> Tensor:
+def convert_layout(x: Tensor, to: torch.memory_format) -> Tensor:
     """``x`` [b, c, h, w] in the layout ``to``, of equal values where all are finite (a negative zero loses its sign).
 
     torch copies element by element, and where the maps' size in bytes is a multiple of 2 KiB, as 32x32 and 64x64 are in
@@ -72,7 +74,7 @@ def relaid(x: Tensor, to: torch.memory_format) -> Tensor:
     """
     b, c, h, w = x.shape
     products = x.dtype == torch.bfloat16 and x.device.type == "cpu" and _product_is_faster(c, h * w, to)
-    if not products or x.is_contiguous(memory_format=to) or not has_bf16(x.device):
+    if not products or x.is_contiguous(memory_format=to) or not supports_bf16(x.device):
         return x.contiguous(memory_format=to)
     identity = torch.eye(c, dtype=x.dtype)
     if to == CHANNELS_LAST and x.is_contiguous():

@@ -9,7 +9,7 @@ from latentdiff.models.unet import UNet
 
 
 def build_network(
-    channels: int, num_classes: int, config: NetworkConfig, outputs: int | None = None
+    channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None
 ) -> ConditionedNetwork:
     """A network for [b, channels, h, w] of any size.
 
@@ -20,4 +20,4 @@ def build_network(
         outputs: Channels of what comes out; default: as many as go in.
     """
     kind = {"unet": UNet, "resnet": ResNet}[config.architecture]
-    return kind(channels, num_classes if config.class_conditional else 0, config, outputs)
+    return kind(channels, num_classes if config.class_conditional else 0, config, out_channels)

@@ -8,7 +8,7 @@ from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.layers import ResBlock, group_norm, norm_silu, zero_init
-from latentdiff.models.memory_layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
 
 
 class ResNet(ConditionedNetwork):
@@ -21,7 +21,7 @@ class ResNet(ConditionedNetwork):
         outputs: Channels of what comes out; default: as many as go in.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, outputs: int | None = None):
+    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
         if len(config.channels) != 1 or config.attention_levels:
             raise ConfigError("architecture resnet takes one width in channels, and no attention_levels")
@@ -32,12 +32,12 @@ class ResNet(ConditionedNetwork):
             for _ in range(config.num_res_blocks)
         )
         self.norm = group_norm(width)
-        self.head = zero_init(nn.Conv2d(width, outputs or channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(width, out_channels or channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = for_convolutions(self.stem(for_convolutions(x)))
+        x = to_convolution_layout(self.stem(to_convolution_layout(x)))
         for block in self.blocks:
             x = block(x, embedding)
-        return contiguous(self.head(norm_silu(self.norm, x)))
+        return to_contiguous_layout(self.head(norm_silu(self.norm, x)))

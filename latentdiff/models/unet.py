@@ -9,10 +9,10 @@ from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, norm_silu, zero_init
-from latentdiff.models.memory_layout import contiguous, for_convolutions
+from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """A residual block, with self-attention after it where asked for."""
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: NetworkConfig):
@@ -36,15 +36,15 @@ class UNet(ConditionedNetwork):
         outputs: Channels of what comes out; default: as many as go in.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, outputs: int | None = None):
+    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
             raise ConfigError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
         embedding = self.embedding_channels
 
-        def block(level: int, in_channels: int) -> Block:
-            return Block(in_channels, widths[level], embedding, level in config.attention_levels, config)
+        def block(level: int, in_channels: int) -> UNetBlock:
+            return UNetBlock(in_channels, widths[level], embedding, level in config.attention_levels, config)
 
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
@@ -57,8 +57,8 @@ class UNet(ConditionedNetwork):
                 skips.append(widths[level + 1])
         self.middle = nn.ModuleList(
             [
-                Block(widths[-1], widths[-1], embedding, config.middle_attention, config),
-                Block(widths[-1], widths[-1], embedding, False, config),
+                UNetBlock(widths[-1], widths[-1], embedding, config.middle_attention, config),
+                UNetBlock(widths[-1], widths[-1], embedding, False, config),
             ]
         )
         self.up, self.upsamples = nn.ModuleList(), nn.ModuleList()
@@ -68,12 +68,12 @@ class UNet(ConditionedNetwork):
             if level:
                 self.upsamples.append(Upsample(widths[level], widths[level - 1]))
         self.norm = group_norm(widths[0])
-        self.head = zero_init(nn.Conv2d(widths[0], outputs or channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(widths[0], out_channels or channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
         embedding = self.embed(time, labels)
-        x = for_convolutions(self.stem(for_convolutions(x)))
+        x = to_convolution_layout(self.stem(to_convolution_layout(x)))
         skips = [x]
         for level, blocks in enumerate(self.down):
             for block in blocks:
@@ -89,4 +89,4 @@ class UNet(ConditionedNetwork):
                 x = block(torch.cat([x, skips.pop()], dim=1), embedding)
             if level < len(self.upsamples):
                 x = self.upsamples[level](x, skips[-1].shape[2:])
-        return contiguous(self.head(norm_silu(self.norm, x)))
+        return to_contiguous_layout(self.head(norm_silu(self.norm, x)))

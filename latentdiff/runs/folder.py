@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from latentdiff import distributed
-from latentdiff.config import RunConfig, plain
+from latentdiff.config import RunConfig, to_dict
 from latentdiff.errors import FolderError
 from latentdiff.runs import lock
 
@@ -93,11 +93,11 @@ def record_config(config: Any, folder: Path) -> None:
 
     Where a resumed run has one, it must agree but for the budget. Raises :class:`FolderError` naming what differs.
     """
-    values = {key: value for key, value in plain(config).items() if key != "run"}
+    values = {key: value for key, value in to_dict(config).items() if key != "run"}
     path = folder / "config.yaml"
     if config.run.resume and path.is_file():
         # A setting that the run's version did not have yet was at its default.
-        before = flat(plain(type(config)())) | flat(yaml.safe_load(path.read_text()))
+        before = flat(to_dict(type(config)())) | flat(yaml.safe_load(path.read_text()))
         now = flat(values)
         changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
         if changed:

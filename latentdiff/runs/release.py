@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from latentdiff import checkpoint
-from latentdiff.config import AutoencoderConfig, rebuild
+from latentdiff.config import AutoencoderConfig, from_dict
 from latentdiff.config.model_stages import ReleaseStage
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.report.evaluation import read_evaluation
-from latentdiff.resources import locate
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs.model_card import TITLES, card, write_samples
 
 # The settings that leave an encoder and its latents as they are.
@@ -71,7 +71,7 @@ def release_model(config: ReleaseStage) -> Path:
 
 def check_guide(folder: str, sampling: dict[str, Any]) -> None:
     """Raise ValueError where the guide that an evaluation was made with is not there any more as it was."""
-    if sampling.get("guide") and file_sha256(locate(sampling["guide"])) != sampling.get("guide_sha256"):
+    if sampling.get("guide") and file_sha256(resolve_checkpoint(sampling["guide"])) != sampling.get("guide_sha256"):
         raise ConfigError(f"{folder} was guided by another file than {sampling['guide']} is now: evaluate again")
 
 
@@ -149,7 +149,7 @@ def with_decoder(
     # Rebuilt, since a setting that did not exist yet when a file was written was at its default. What a decoder alone
     # is made by may differ.
     codecs = [
-        (codec["image_shape"], replace(rebuild(AutoencoderConfig, codec["autoencoder"]), **OF_A_DECODER))
+        (codec["image_shape"], replace(from_dict(AutoencoderConfig, codec["autoencoder"]), **OF_A_DECODER))
         for codec in (header["codec"], theirs["codec"])
     ]
     if not same or codecs[0] != codecs[1]:

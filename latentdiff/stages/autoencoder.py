@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
         resume=settings.run.resume,
         overwrite=settings.run.overwrite,
         command=command("autoencoder", argv),
-        **settings.keywords("data", "run"),
+        **settings.to_kwargs("data", "run"),
     )
 
 

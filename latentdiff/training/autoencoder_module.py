@@ -13,10 +13,10 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.psnr_ssim import fidelity
-from latentdiff.models.autoencoder import Autoencoder, draw_posterior, kl_per_dim
+from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_posterior
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.models.feature_discriminator import FeatureDiscriminator
-from latentdiff.models.lpips import Perceptual
+from latentdiff.models.lpips import LPIPS
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
@@ -51,7 +51,7 @@ class AutoencoderModule(StageModule):
         config: AutoencoderConfig,
         loss: AutoencoderLossConfig,
         trainer_config: TrainerConfig,
-        perceptual: Perceptual | None,
+        perceptual: LPIPS | None,
     ):
         super().__init__(trainer_config)
         check_degradation(loss.degradation, loss.degradation_strength)
@@ -215,7 +215,7 @@ class AutoencoderModule(StageModule):
         """
         with torch.set_grad_enabled(not self.loss.frozen_encoder):
             moments = self.network.encode(inputs)
-        reconstruction = self.network.decode(draw_posterior(moments, noise))
+        reconstruction = self.network.decode(sample_posterior(moments, noise))
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()

@@ -255,13 +255,13 @@ class StageModule(lightning.LightningModule):
         used = self._meter.since_last()
         if self.device.type == "cuda":  # a device each; a CPU's figure is the whole machine's
             own = torch.tensor(math.nan if used is None else used, dtype=torch.float64)
-            total = distributed.world_size() * float(distributed.mean(own))
+            total = distributed.world_size() * float(distributed.all_reduce_mean(own))
             used = None if math.isnan(total) else total
         self.energy = None if used is None or self.energy is None else self.energy + used
         self.share_clock()
         self.ema.gather(self.network)
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
-        together = distributed.mean(torch.tensor([*means.values()], dtype=torch.float64))
+        together = distributed.all_reduce_mean(torch.tensor([*means.values()], dtype=torch.float64))
         means = dict(zip(means, together.tolist(), strict=True))
         return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
 

@@ -164,7 +164,7 @@ class DiffusionModule(StageModule):
                 f"{config.schedule} go up to 1,000, and neighbours would look unlike each other: use about 0.002"
             )
         check_loss_weight(config, self.schedule, self.target)
-        last_alpha = float(self.schedule.levels(torch.tensor([self.schedule.last], dtype=torch.float64)).alpha)
+        last_alpha = float(self.schedule.levels(torch.tensor([self.schedule.last_position], dtype=torch.float64)).alpha)
         if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
             raise ConfigError(
                 f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "

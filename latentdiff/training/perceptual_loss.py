@@ -12,10 +12,10 @@ from latentdiff import distributed
 from latentdiff.config import AutoencoderLossConfig
 from latentdiff.models.feature_discriminator import (
     FeatureDiscriminator,
-    each_discriminator_loss,
-    each_generator_loss,
+    feature_hinge_discriminator_loss,
+    feature_hinge_generator_loss,
 )
-from latentdiff.models.lpips import Perceptual
+from latentdiff.models.lpips import LPIPS
 
 
 class PerceptualFeatures(NamedTuple):
@@ -33,7 +33,7 @@ class PerceptualFeatures(NamedTuple):
 
 
 def perceptual_gradient(
-    lpips: Perceptual,
+    lpips: LPIPS,
     discriminator: FeatureDiscriminator | None,
     loss: AutoencoderLossConfig,
     x: Tensor,
@@ -60,10 +60,10 @@ def perceptual_gradient(
         real = lpips.features(x[some])
     reached = lpips.features(image[some])
     fake = [maps.detach().requires_grad_() for maps in reached]
-    losses = {"perceptual": (weights * lpips.between(fake, real)).sum()}
+    losses = {"perceptual": (weights * lpips.distance_of_features(fake, real)).sum()}
     gradients = _where_active(torch.autograd.grad(loss.perceptual_weight * losses["perceptual"], fake), fake)
     if discriminator is not None:
-        losses["feature_adversarial"] = (weights * each_generator_loss(discriminator(fake))).sum()
+        losses["feature_adversarial"] = (weights * feature_hinge_generator_loss(discriminator(fake))).sum()
         adversarial = _where_active(torch.autograd.grad(losses["feature_adversarial"], fake), fake)
         ratios = loss.feature_adversarial_weight * norm_ratios(gradients, adversarial)
         gradients = [own + ratio * other for own, ratio, other in zip(gradients, ratios, adversarial, strict=True)]
@@ -84,17 +84,19 @@ def observe_scale(discriminator: FeatureDiscriminator, batch: Sequence[Perceptua
     """
     layers = zip(*(features.real for features in batch), strict=True)
     powers = [torch.stack([x.float().square().mean(dim=(0, 2, 3)) for x in layer]).mean(dim=0) for layer in layers]
-    together = distributed.mean(torch.cat(powers))
-    discriminator.observe(together.split([len(power) for power in powers]))
+    together = distributed.all_reduce_mean(torch.cat(powers))
+    discriminator.update_mean_squares(together.split([len(power) for power in powers]))
 
 
 def feature_discriminator_loss(discriminator: FeatureDiscriminator, features: PerceptualFeatures) -> Tensor:
     """Hinge loss of the discriminator, with the images weighted as in the decoder's loss."""
     real, fake = discriminator(features.real), discriminator(features.fake)
-    return (features.weights * each_discriminator_loss(real, fake)).sum()
+    return (features.weights * feature_hinge_discriminator_loss(real, fake)).sum()
 
 
 def norm_ratios(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     """Norms of ``ours`` over those of ``theirs``, one by one, over all processes."""
-    squares = distributed.mean(torch.stack([torch.stack([x.square().sum() for x in each]) for each in (ours, theirs)]))
+    squares = distributed.all_reduce_mean(
+        torch.stack([torch.stack([x.square().sum() for x in each]) for each in (ours, theirs)])
+    )
     return (squares[0].sqrt() / (squares[1].sqrt() + 1e-12)).clamp(max=1e4)

@@ -24,7 +24,7 @@ from latentdiff.evaluation.fid import Moments, frechet_distance, moments
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.resources import find
+from latentdiff.resources import find_checkpoint
 
 QualityNet = Literal["auto", "classifier", "inception"]
 STEPS = 20
@@ -69,7 +69,7 @@ class QualityProbe:
         """
         if not num_images:
             return None
-        classifier = find(f"{held_out.name}/classifier.safetensors")
+        classifier = find_checkpoint(f"{held_out.name}/classifier.safetensors")
         if net == "classifier" or (net == "auto" and classifier is not None):
             try:
                 if classifier is None:

@@ -73,6 +73,6 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
     for gradient in gradients:
         squares[is_sharded(gradient)] += own_share(gradient).double().square().sum()
     of_shares = torch.as_tensor(squares[True], device=own_share(gradients[0]).device, dtype=torch.float64)
-    norm = math.sqrt(float(squares[False]) + distributed.world_size() * float(distributed.mean(of_shares)))
+    norm = math.sqrt(float(squares[False]) + distributed.world_size() * float(distributed.all_reduce_mean(of_shares)))
     torch._foreach_mul_([own_share(gradient) for gradient in gradients], min(1.0, largest / (norm + 1e-6)))
     return norm

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, RunConfig, TrainerConfig, plain
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import AutoencoderStage
 from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError
-from latentdiff.models.lpips import Perceptual, find_trunk
+from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.precision import num_threads
 from latentdiff.report.grids import save_grid
 from latentdiff.runs.folder import training_folder, will_resume
@@ -127,7 +127,7 @@ def train_autoencoder(
 
         # Measure the latents' statistics over the training set, and save the averaged network with them.
         codec = module.codec(images)
-        codec.provenance = provenance(module, train, plain(settings), perceptual=perceptual is not None)
+        codec.provenance = provenance(module, train, to_dict(settings), perceptual=perceptual is not None)
         codec.folder = run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
         if run_folder and distributed.is_main_process():
@@ -143,17 +143,17 @@ def _check(settings: AutoencoderStage) -> None:
         raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
 
 
-def _perceptual(loss: AutoencoderLossConfig) -> Perceptual | None:
+def _perceptual(loss: AutoencoderLossConfig) -> LPIPS | None:
     """The LPIPS loss; None where it is off, or where its trunk cannot be had, which a line then says."""
     if not loss.perceptual_weight:
         return None
     with distributed.main_process_first():
-        trunk = find_trunk(loss.perceptual_net, loss.perceptual_weights)
+        trunk = load_trunk_weights(loss.perceptual_net, loss.perceptual_weights)
     if trunk is None:
         more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
         print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")
         return None
-    return Perceptual(trunk, loss.perceptual_net, loss.perceptual_min_side)
+    return LPIPS(trunk, loss.perceptual_net, loss.perceptual_min_side)
 
 
 def _listed(values: Tensor) -> str:

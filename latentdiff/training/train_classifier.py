@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from latentdiff import checkpoint
-from latentdiff.config import plain
+from latentdiff.config import to_dict
 from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import load_split
 from latentdiff.precision import resolve_device, resolve_precision
@@ -55,7 +55,7 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
         "device": checkpoint.device_name(device),
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "environment": checkpoint.environment(),
-        "config": plain(config),
+        "config": to_dict(config),
         "command": command,
     }
     path = folder / "model.safetensors"

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from latentdiff import distributed
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
-from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, plain
+from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.files import file_sha256
@@ -156,7 +156,7 @@ def train_diffusion(
         validation = _Validation(module, held_out, validation_images)
 
         def record() -> dict[str, Any]:
-            return provenance(module, train, plain(settings), **_stage_one(codec, latents.seconds))
+            return provenance(module, train, to_dict(settings), **_stage_one(codec, latents.seconds))
 
         def save(file_name: str) -> None:
             model.provenance = record()

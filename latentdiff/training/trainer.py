@@ -20,7 +20,7 @@ from torch import Tensor
 from latentdiff import distributed
 from latentdiff.config import TrainerConfig
 from latentdiff.errors import ConfigError
-from latentdiff.precision import full_precision, resolve_device, resolve_precision
+from latentdiff.precision import disable_tf32, resolve_device, resolve_precision
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
@@ -101,7 +101,7 @@ def fit(
         distributed.check_same(f"whether {folder}/last.ckpt is there", checkpoint is not None)
         try:
             # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
-            with full_precision():
+            with disable_tf32():
                 trainer.fit(
                     module,
                     range(-(-per_epoch // settings.batch_size)),
@@ -132,7 +132,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def _strategy(module: StageModule) -> dict[str, Any]:
-    """What Lightning is told where several processes train ``module``: they have met already (``distributed.join``)."""
+    """What Lightning is told where several processes train ``module``: ``distributed`` joined them."""
     if distributed.world_size() == 1:
         return {}
     if module.sharded:

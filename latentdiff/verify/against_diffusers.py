@@ -36,7 +36,7 @@ CORRECTED = "heun, every step corrected"
 # steep fall from nearly pure noise, ours told to make it as well. Sampler and options, by the entry's name.
 ENTRIES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in SCHEDULERS},
-    CORRECTED: ("heun", {"steep_fall": math.inf}),
+    CORRECTED: ("heun", {"max_sigma_ratio": math.inf}),
 }
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "cosine zero-terminal")

@@ -21,7 +21,7 @@ from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.given_images import read_images
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.precision_recall import Manifold, precision_recall
-from latentdiff.precision import full_precision
+from latentdiff.precision import disable_tf32
 from latentdiff.report.grids import save_image
 from latentdiff.verify import Check
 
@@ -93,7 +93,7 @@ def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[C
     @torch.inference_mode()
     def their_features(batch: Tensor) -> Tensor:
         batches = batch.expand(-1, 3, -1, -1).split(THEIR_BATCH)
-        with full_precision():
+        with disable_tf32():
             return torch.cat([peer(few.to(net.device))[0].cpu() for few in batches])
 
     ours, our_seconds = _timed(lambda batch: extract(net, batch, progress=False).pooled, images)

@@ -88,7 +88,7 @@ def noisy_levels(schedule: Schedule, steps: int, low: float = 0.05, high: float 
     """``steps`` + 1 levels with sigma / alpha from ``high`` to ``low``, even in its 7th root: no jump to clean, whose
     error does not fall with the number of steps."""
     root = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps + 1, dtype=torch.float64)
-    return schedule.at(root**7)
+    return schedule.levels_at_sigma(root**7)
 
 
 def end_of(sampler: str, data: Mixture, schedule: Schedule, steps: int, x: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def check_likelihood() -> list[Check]:
         for name, data in DATA.items():
             generator = torch.Generator().manual_seed(2)
             # The ODE's density is of the data with the lowest level's noise, here a thousandth.
-            levels = schedule.at(torch.logspace(2, -3, 300, dtype=torch.float64))
+            levels = schedule.levels_at_sigma(torch.logspace(2, -3, 300, dtype=torch.float64))
             x0 = data.draw(500, generator)
             exact = -data.log_density(x0) / (2 * math.log(2.0))
 

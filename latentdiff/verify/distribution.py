@@ -60,7 +60,7 @@ def samples(run: Run, data: Mixture, schedule: Schedule) -> Tensor:
 
     options = dict(run.options)
     if run.sampler == "heun":
-        options["level_at"] = schedule.at
+        options["level_at"] = schedule.levels_at_sigma
     levels = schedule.sampling_levels(run.steps, "karras")
     *_, last = SAMPLERS[run.sampler](data, noise() * float(levels.sigma[0]), levels, noise, **options)
     return last.x

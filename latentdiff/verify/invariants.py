@@ -34,7 +34,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in SAMP
 def small_model(learn_variance: bool = False) -> DiffusionModel:
     """A class-conditional pixel model with random weights."""
     torch.manual_seed(0)
-    network = UNet(1, 3, NETWORK, outputs=2 if learn_variance else 1)
+    network = UNet(1, 3, NETWORK, out_channels=2 if learn_variance else 1)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     diffusion = DiffusionConfig(learn_variance=learn_variance)
@@ -45,7 +45,7 @@ def every_state(model: DiffusionModel, images: range, batch_size: int, settings:
     """x and x0 after each step of sampling in batches, as the floats they are: [images, steps, 2, c, h, w]."""
     request = SamplingRequest(num_images=images.stop, batch_size=batch_size, **settings)
     batches = model.batches(request, images)
-    each = ([torch.stack([state.x, state.x0], dim=1) for state in states] for _, states in batches)
+    each = ([torch.stack([state.x, state.pred_x0], dim=1) for state in states] for _, states in batches)
     return torch.cat([torch.stack(states, dim=1) for states in each])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from latentdiff.diffusion.schedule import BETAS, zero_terminal
+from latentdiff.diffusion.schedule import BETAS, rescale_zero_terminal_snr
 from latentdiff.verify import Check, largest
 from latentdiff.verify.against_diffusers import STEPS, build_scheduler, schedule_of
 
@@ -38,7 +38,7 @@ def _alpha_bars() -> list[Check]:
         for terminal in (False, True):
             scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=terminal, **options)
             ours = schedule_of(name).alpha_bar
-            ours = zero_terminal(ours) if terminal else ours
+            ours = rescale_zero_terminal_snr(ours) if terminal else ours
             value = float((scheduler.alphas_cumprod.double() - ours).abs().max())
             label = f"alpha_bar, {name}{', zero terminal SNR' if terminal else ''}"
             checks.append(

@@ -84,7 +84,7 @@ class Findings:
 
     def of_output(self, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target) -> None:
         """The exact output gives x0 back, in fp64."""
-        x, output = add_noise(x0, noise, levels), target.of(x0, noise, levels)
+        x, output = add_noise(x0, noise, levels), target.training_target(x0, noise, levels)
         scale = levels.append_dims(x0).karras_sigma.clamp_min(1.0)
         # The targets that go with no signal at all know x0 there too.
         scale = torch.where(scale.isfinite(), scale, 1.0)
@@ -94,7 +94,7 @@ class Findings:
     def of_loss(self, x0: Tensor, noise: Tensor, levels: NoiseLevels, target: Target, config: DiffusionConfig) -> None:
         """Nothing at the exact output and no slope; more wherever the output of a single image is another. In fp32."""
         x0, noise = x0.float(), noise.float()
-        output = target.of(x0, noise, levels).requires_grad_()
+        output = target.training_target(x0, noise, levels).requires_grad_()
         loss = diffusion_loss(output, x0, noise, levels, target, config)
         (slope,) = torch.autograd.grad(loss, output)
         least = loss.detach()
@@ -117,7 +117,7 @@ class Findings:
             "truncated_snr": levels.snr.clamp(min=1.0),
             "edm": levels.snr + 1.0 / config.sigma_data**2,
         }[config.loss_weight]
-        output = target.of(x0, noise, levels)
+        output = target.training_target(x0, noise, levels)
         output = output + PERTURBATION * torch.randn(
             x0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
         )
@@ -141,7 +141,7 @@ def check_targets() -> list[Check]:
     for config in processes():
         own, schedule, target = found[config.target], build_schedule(config), build_target(config)
         # From nearly clean to nearly, or nothing but, noise: both ends.
-        every = schedule.levels(torch.linspace(0.0, schedule.last, LEVELS, dtype=torch.float64))
+        every = schedule.levels(torch.linspace(0.0, schedule.last_position, LEVELS, dtype=torch.float64))
         trained = schedule.training_levels((torch.arange(LEVELS) + 0.5) / LEVELS)
         x0, noise = normal(), normal()
         own.of_output(x0, noise, every, target)

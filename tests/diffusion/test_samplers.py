@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from latentdiff.config import DiffusionConfig
-from latentdiff.diffusion.noise import ImageNoise
-from latentdiff.diffusion.samplers import OPTIONS, SAMPLERS
+from latentdiff.diffusion.noise import PerImageNoise
+from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
 
 MEAN, STD = 0.7, 0.4
@@ -79,8 +79,8 @@ def test_sde_without_noise_is_the_ode():
 
 def test_churn_adds_noise_within_its_bounds_only():
     plain = end("heun", 20)
-    churned = end("heun", 20, draws(), churn=10.0, level_at=SCHEDULE.at)
-    outside = end("heun", 20, draws(), churn=10.0, churn_min=1e6, level_at=SCHEDULE.at)
+    churned = end("heun", 20, draws(), churn=10.0, level_at=SCHEDULE.levels_at_sigma)
+    outside = end("heun", 20, draws(), churn=10.0, churn_min=1e6, level_at=SCHEDULE.levels_at_sigma)
     assert not torch.allclose(plain, churned, atol=1e-3)
     assert torch.equal(plain, outside)
 
@@ -106,11 +106,11 @@ def test_states_are_numbered_and_carry_their_level():
 
 
 def test_options_are_those_of_the_signatures():
-    assert OPTIONS["ddim"] == {"eta": 0.0}
-    assert OPTIONS["dpmpp_2m"] == {}
-    assert set(OPTIONS["predictor_corrector"]) == {"corrector_steps", "corrector_snr"}
+    assert SAMPLER_OPTIONS["ddim"] == {"eta": 0.0}
+    assert SAMPLER_OPTIONS["dpmpp_2m"] == {}
+    assert set(SAMPLER_OPTIONS["predictor_corrector"]) == {"corrector_steps", "corrector_snr"}
 
 
 def test_image_noise_differs_between_images_and_seeds():
-    flat = torch.cat([ImageNoise(seed, range(3), (8,))() for seed in range(3)])
+    flat = torch.cat([PerImageNoise(seed, range(3), (8,))() for seed in range(3)])
     assert len({tuple(row.tolist()) for row in flat}) == 9

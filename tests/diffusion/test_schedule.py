@@ -53,7 +53,7 @@ def test_many_discrete_steps_tend_to_continuous_time(name):
 def test_zero_terminal_snr_ends_in_nothing_but_noise_and_starts_where_it_did(process):
     config = PROCESSES[process]
     schedule = build_schedule(config)
-    levels = schedule.levels(torch.tensor([0.0, schedule.last]))
+    levels = schedule.levels(torch.tensor([0.0, schedule.last_position]))
     plain = build_schedule(DiffusionConfig(**{**vars(config), "zero_terminal_snr": False}))
     assert levels.alpha[1] == 0.0
     assert levels.sigma[1] == 1.0
@@ -74,7 +74,7 @@ def test_sampling_falls_strictly_to_the_clean_image(process, spacing, steps):
     assert (levels.sigma.diff() < 0).all()
     assert (levels.alpha[-1], levels.sigma[-1]) == (1.0, 0.0)
     if spacing != "leading":
-        assert levels.sigma[0] == pytest.approx(float(schedule.levels(torch.tensor([schedule.last])).sigma[0]))
+        assert levels.sigma[0] == pytest.approx(float(schedule.levels(torch.tensor([schedule.last_position])).sigma[0]))
 
 
 @pytest.mark.parametrize("rho", [0.1, 1.0, 3.0, None, 1000])
@@ -112,8 +112,8 @@ def test_a_rho_that_cannot_be_is_refused(spacing, rho, message):
 @pytest.mark.parametrize("process", list(PROCESSES))
 def test_a_level_is_found_again_by_its_ratio(process):
     schedule = build_schedule(PROCESSES[process])
-    levels = schedule.levels(torch.linspace(0.0, 0.97, 9, dtype=torch.float64) * schedule.last)
-    found = schedule.at(levels.karras_sigma)
+    levels = schedule.levels(torch.linspace(0.0, 0.97, 9, dtype=torch.float64) * schedule.last_position)
+    found = schedule.levels_at_sigma(levels.karras_sigma)
     for ours, theirs in ((found.time, levels.time), (found.alpha, levels.alpha), (found.sigma, levels.sigma)):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
@@ -158,7 +158,7 @@ def test_contradicting_settings_are_refused(settings, message):
 def test_transitions_are_the_textbook_posterior_and_a_learned_variance_lies_between():
     """Ho et al. 2020, equations 6 and 7, written in betas."""
     alpha_bar = discrete_alpha_bar("linear", 1000)
-    steps = Transitions.between(DiscreteSchedule(alpha_bar).sampling_levels(1000))
+    steps = Transitions.from_levels(DiscreteSchedule(alpha_bar).sampling_levels(1000))
     now, before = alpha_bar[999], alpha_bar[998]
     beta = 1 - now / before
     torch.testing.assert_close(steps.beta[0], beta)

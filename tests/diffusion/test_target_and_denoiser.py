@@ -24,8 +24,8 @@ def test_weights_given_on_x0_weigh_its_error_alike_for_every_target(name, sigma_
     for target_name in TARGETS:
         config = DiffusionConfig(target=target_name, loss_weight=name, sigma_data=sigma_data)
         target = build_target(config)
-        output = target.of(wrong, (x - at.alpha * wrong) / at.sigma, levels)
-        error = (output - target.of(x0, noise, levels)).square().flatten(1).mean(1)
+        output = target.training_target(wrong, (x - at.alpha * wrong) / at.sigma, levels)
+        error = (output - target.training_target(x0, noise, levels)).square().flatten(1).mean(1)
         losses[target_name] = loss_weight(config, target, levels.snr) * error
     expected = {
         "min_snr": levels.snr.clamp(max=5.0),
@@ -40,12 +40,12 @@ def test_edm_shows_the_network_unit_variance_and_asks_for_it():
     config = DiffusionConfig(schedule="edm", target="edm", sigma_data=0.5, loss_weight="edm")
     schedule, target = build_schedule(config), build_target(config)
     for sigma in (0.01, 0.5, 40.0):
-        levels = schedule.at(torch.full((20_000,), sigma))
+        levels = schedule.levels_at_sigma(torch.full((20_000,), sigma))
         x0 = 0.5 * torch.randn(20_000, 1, dtype=torch.float64)
         noise = torch.randn(20_000, 1, dtype=torch.float64)
         shown = target.scale_input(add_noise(x0, noise, levels), levels)
         assert float(shown.std()) == pytest.approx(1.0, abs=0.03)
-        assert float(target.of(x0, noise, levels).std()) == pytest.approx(1.0, abs=0.03)
+        assert float(target.training_target(x0, noise, levels).std()) == pytest.approx(1.0, abs=0.03)
     torch.testing.assert_close(loss_weight(config, target, torch.tensor([1.0])), torch.ones(1))
 
 

@@ -34,7 +34,7 @@ def test_sampling_costs_a_pass_a_step_and_training_three():
 
 
 def test_the_precision_does_not_change_the_arithmetic(monkeypatch):
-    monkeypatch.setattr(layout, "has_bf16", lambda device: True)
+    monkeypatch.setattr(layout, "supports_bf16", lambda device: True)
     config = NetworkConfig(channels=(8, 16), num_res_blocks=1, head_channels=8, class_conditional=False)
     model = DiffusionModel(build_network(1, 0, config, 1), config, DiffusionConfig(), IdentityCodec((1, 32, 32)))
     full, low = (

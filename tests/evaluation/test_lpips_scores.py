@@ -7,14 +7,14 @@ from safetensors.torch import save_file
 
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.lpips_scores import PAIRS, diversity, find_lpips, lpips_between
-from latentdiff.models.lpips import Perceptual
+from latentdiff.models.lpips import LPIPS
 
 
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
     state = torchvision.models.alexnet(weights=None).state_dict()
-    return Perceptual({name: tensor for name, tensor in state.items() if "features" in name}, "alexnet", 64)
+    return LPIPS({name: tensor for name, tensor in state.items() if "features" in name}, "alexnet", 64)
 
 
 def test_equal_images_are_at_no_distance_and_unequal_ones_at_some(net):

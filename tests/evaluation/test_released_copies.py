@@ -11,7 +11,7 @@ from latentdiff.config import DataConfig
 from latentdiff.data import load_split
 from latentdiff.evaluation.precision_recall import pixel_memorisation
 
-RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
+RELEASED = shelf.find_checkpoint("fashion-mnist/autoencoder.safetensors")
 pytestmark = pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 
 

@@ -28,7 +28,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
 
 SHAPE = (3, 12, 12)
-RELEASED = shelf.find("fashion-mnist/autoencoder.safetensors")
+RELEASED = shelf.find_checkpoint("fashion-mnist/autoencoder.safetensors")
 
 
 def some(count=6, shape=SHAPE, seed=0):
@@ -240,7 +240,7 @@ def test_files_need_not_be_square(tmp_path):
 
 
 def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
-    released = shelf.find("fashion-mnist/latent.safetensors")
+    released = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
@@ -258,7 +258,7 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
 
 def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeypatch):
     """Cast to pixels they would be black images with a distance like any other."""
-    released = shelf.find("fashion-mnist/pixel.safetensors")
+    released = shelf.find_checkpoint("fashion-mnist/pixel.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")

@@ -7,14 +7,14 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from latentdiff.config import AutoencoderConfig
-from latentdiff.models.autoencoder import Autoencoder, draw_posterior, kl_per_dim
-from latentdiff.models.colour import blur, luma, smooth_colours
+from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_posterior
+from latentdiff.models.colour import blur, blur_chroma, luma
 from latentdiff.models.discriminator import (
     BAND_SCALE,
     PatchDiscriminator,
+    append_detail_bands,
     hinge_discriminator_loss,
     hinge_generator_loss,
-    with_bands,
 )
 
 SMALL = {"channels": (8, 16, 32), "encoder_blocks": 1, "decoder_blocks": 1}
@@ -30,7 +30,7 @@ def test_any_image_size_comes_back_in_its_own(image_shape, latent_shape):
     moments = model.encode(x)
     assert moments.shape == (2, 4, *latent_shape[1:])
     assert model.latent_shape == latent_shape
-    assert model.decode(draw_posterior(moments, torch.randn(2, *latent_shape))).shape == x.shape
+    assert model.decode(sample_posterior(moments, torch.randn(2, *latent_shape))).shape == x.shape
     assert model.compression == math.prod(image_shape) / math.prod(latent_shape)
 
 
@@ -83,7 +83,7 @@ def test_smooth_colours_leave_the_luma_and_take_the_finest_detail_from_the_rest(
     torch.testing.assert_close(luma(b), luma(a), atol=1e-5, rtol=0.0)
     torch.testing.assert_close(b - luma(b), blur(a - luma(a)), atol=1e-5, rtol=0.0)
     grey = torch.rand(1, 1, 6, 6).expand(1, 3, 6, 6)
-    torch.testing.assert_close(smooth_colours(grey), grey)
+    torch.testing.assert_close(blur_chroma(grey), grey)
     with pytest.raises(ValueError, match="RGB images of at least 3x3 pixels, not 1x8x8"):
         Autoencoder((1, 8, 8), AutoencoderConfig(smooth_colours=True, **SMALL))
 
@@ -99,7 +99,7 @@ def test_kl_and_draw_are_the_gaussian_ones():
     torch.testing.assert_close(kl_per_dim(moments), kl_divergence(posterior, Normal(0.0, 1.0)).mean())
     noise = torch.randn(20_000, 1, 1, 1)
     one = torch.tensor([0.3, math.log(4.0)]).reshape(1, 2, 1, 1)
-    z = draw_posterior(one.expand(20_000, -1, -1, -1), noise)
+    z = sample_posterior(one.expand(20_000, -1, -1, -1), noise)
     assert abs(z.mean() - 0.3) < 0.06
     assert abs(z.std() - 2.0) < 0.05
 
@@ -126,7 +126,7 @@ def test_discriminator_judges_patches_and_each_image_alone(bands):
 
 def test_bands_are_an_images_detail_at_unit_scale():
     x = torch.randn(2, 3, 20, 23, dtype=torch.float64)
-    image, finest, fine = with_bands(x).split([3, 1, 1], dim=1)
+    image, finest, fine = append_detail_bands(x).split([3, 1, 1], dim=1)
     assert torch.equal(image, x)
     # What is left below the two bands is the image's luma blurred twice.
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64) / 16.0
@@ -138,12 +138,12 @@ def test_bands_are_an_images_detail_at_unit_scale():
     torch.testing.assert_close(luma - BAND_SCALE * (finest + fine), rest)
     # Colours alone have no place in them.
     coloured = x + torch.randn_like(x[:, :1]) * torch.tensor([0.587, -0.299, 0.0], dtype=x.dtype)[:, None, None]
-    torch.testing.assert_close(with_bands(coloured)[:, 3:], with_bands(x)[:, 3:])
-    flat = with_bands(torch.full((1, 1, 8, 8), 0.7))
+    torch.testing.assert_close(append_detail_bands(coloured)[:, 3:], append_detail_bands(x)[:, 3:])
+    flat = append_detail_bands(torch.full((1, 1, 8, 8), 0.7))
     torch.testing.assert_close(flat[:, 1:], torch.zeros(1, 2, 8, 8), atol=1e-5, rtol=0.0)
     # A checkerboard, the finest that there is, is all in the finest band.
     board = 0.01 * (1.0 - 2.0 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2))
-    _, finest, fine = with_bands(board.expand(1, 1, 16, 16)).chunk(3, dim=1)
+    _, finest, fine = append_detail_bands(board.expand(1, 1, 16, 16)).chunk(3, dim=1)
     torch.testing.assert_close(finest, board.expand(1, 1, 16, 16) / BAND_SCALE)
     assert fine.abs().max() < 1e-6
 
@@ -151,9 +151,9 @@ def test_bands_are_an_images_detail_at_unit_scale():
 def test_bands_are_not_rounded_to_bf16():
     x = torch.rand(1, 1, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(with_bands(x), with_bands(x).float())
-        under_autocast = with_bands(x)
-    assert torch.equal(under_autocast, with_bands(x))
+        assert torch.equal(append_detail_bands(x), append_detail_bands(x).float())
+        under_autocast = append_detail_bands(x)
+    assert torch.equal(under_autocast, append_detail_bands(x))
 
 
 def test_bands_let_a_discriminator_find_faint_detail():
@@ -184,7 +184,7 @@ def test_an_offset_moves_the_image_on_the_grid_of_strides():
     assert logits.shape == (2, 1, 8, 8)
     assert not torch.allclose(logits, net(x, (2, 3)))
     # By its own zeros around it, inside those of the convolutions: the bands at its edges are those of the image alone.
-    torch.testing.assert_close(logits, net.layers(torch.nn.functional.pad(with_bands(x), (3, 0, 1, 2))))
+    torch.testing.assert_close(logits, net.layers(torch.nn.functional.pad(append_detail_bands(x), (3, 0, 1, 2))))
 
 
 def test_hinge_losses():

@@ -88,7 +88,7 @@ def test_the_stage_writes_a_file_that_the_evaluation_reads(tmp_path):
 
 def test_the_released_classifier_is_right_about_the_test_images():
     """At least 93 % of the test images inside the package; its card states its accuracy on the whole split."""
-    path = shelf.find(RELEASED)
+    path = shelf.find_checkpoint(RELEASED)
     assert path is not None, f"checkpoints/{RELEASED} is missing"
     assert path.stat().st_size < 1_000_000
     test = load_split(DataConfig(source="embedded"), "test")

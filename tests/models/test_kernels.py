@@ -11,9 +11,9 @@ from latentdiff.config import AutoencoderConfig, NetworkConfig
 from latentdiff.models import autoencoder, resnet, unet
 from latentdiff.models import memory_layout as layout
 from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.models.layers import fused_attention, group_norm, plain_attention, scaled_group_norm
+from latentdiff.models.layers import fused_attention, group_norm, matmul_attention, scaled_group_norm
 from latentdiff.models.network import build_network
-from latentdiff.precision import lowered
+from latentdiff.precision import cast_weights
 
 
 @pytest.mark.parametrize("side", [(4, 4), (7, 5)])
@@ -24,7 +24,7 @@ def test_both_ways_of_attention_are_one(side):
     expected = torch.einsum("bhqk,bhck->bhcq", weights, v).reshape(3, 16, *side)
     seed = torch.randn_like(expected)
     (wanted,) = torch.autograd.grad(expected, qkv, seed, retain_graph=True)
-    for attention in (plain_attention, fused_attention):
+    for attention in (matmul_attention, fused_attention):
         for lain in (torch.contiguous_format, torch.channels_last):
             found = attention(qkv.contiguous(memory_format=lain), 2)
             assert found.is_contiguous(memory_format=lain)
@@ -75,14 +75,14 @@ def test_another_layout_holds_the_same_values(side, channels, monkeypatch):
     products = []
     eye = torch.eye
     monkeypatch.setattr(torch, "eye", lambda *size, **more: products.append(size) or eye(*size, **more))
-    monkeypatch.setattr(layout, "has_bf16", lambda device: True)  # the product is exact where it is slow, too
+    monkeypatch.setattr(layout, "supports_bf16", lambda device: True)  # the product is exact where it is slow, too
 
     def counted(function):
         products.clear()
         return function(), len(products)
 
-    last, there = counted(lambda: layout._Relayout.apply(x, torch.channels_last, torch.contiguous_format))
-    first, back = counted(lambda: layout._Relayout.apply(last, torch.contiguous_format, torch.channels_last))
+    last, there = counted(lambda: layout._ConvertLayout.apply(x, torch.channels_last, torch.contiguous_format))
+    first, back = counted(lambda: layout._ConvertLayout.apply(last, torch.contiguous_format, torch.channels_last))
     (gradient,), both = counted(lambda: torch.autograd.grad(first, x, seed))
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert first.is_contiguous()
@@ -120,14 +120,14 @@ def test_a_network_computes_the_same_whatever_layout_its_convolutions_are_given(
 
     def noted(x, *rest, **more):
         if x.shape[1] > 1:  # a map of one channel lies both ways
-            layouts.append(layout.has_channels_last(x))
+            layouts.append(layout.is_channels_last(x))
         return conv2d(x, *rest, **more)
 
     monkeypatch.setattr(F, "conv2d", noted)
     found = one_step(network, inputs)
     last = layouts.copy()
     for module in (unet, resnet, autoencoder):
-        monkeypatch.setattr(module, "for_convolutions", lambda x: x)
+        monkeypatch.setattr(module, "to_convolution_layout", lambda x: x)
     layouts.clear()
     expected = one_step(network, inputs)
     assert all(last)
@@ -143,26 +143,26 @@ def test_a_network_computes_the_same_whatever_layout_its_convolutions_are_given(
 
 def test_nothing_is_laid_out_anew_in_fp32():
     x = torch.randn(2, 3, 4, 4)
-    assert layout.for_convolutions(x) is x
-    assert layout.for_convolutions(x.to(memory_format=torch.channels_last)).is_contiguous()
-    assert layout.contiguous(x) is x
-    assert layout.like(x, x) is x
-    assert layout.has_channels_last(layout.for_convolutions(x.bfloat16()))
+    assert layout.to_convolution_layout(x) is x
+    assert layout.to_convolution_layout(x.to(memory_format=torch.channels_last)).is_contiguous()
+    assert layout.to_contiguous_layout(x) is x
+    assert layout.to_layout_of(x, x) is x
+    assert layout.is_channels_last(layout.to_convolution_layout(x.bfloat16()))
 
 
 def test_a_gradient_goes_back_in_the_layout_that_it_is_wanted_in():
     x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
-    y = layout.contiguous(x)
-    z = layout.like(y, x)
+    y = layout.to_contiguous_layout(x)
+    z = layout.to_layout_of(y, x)
     assert y.is_contiguous()
-    assert layout.has_channels_last(z)
+    assert layout.is_channels_last(z)
     gradients = {}
     for name, tensor in {"x": x, "y": y}.items():
         tensor.register_hook(lambda gradient, name=name: gradients.setdefault(name, gradient))
     seed = torch.randn(2, 3, 4, 5)
     z.backward(seed)
     assert gradients["y"].is_contiguous()
-    assert layout.has_channels_last(gradients["x"])
+    assert layout.is_channels_last(gradients["x"])
     torch.testing.assert_close(x.grad, seed)
 
 
@@ -175,7 +175,7 @@ def test_lowered_once_is_autocast_every_time(name):
     inputs = (torch.randn(4, 2, 9, 7), torch.rand(4), torch.arange(4) % 3)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = network(*inputs)
-    low = lowered(network, torch.bfloat16)
+    low = cast_weights(network, torch.bfloat16)
     with torch.inference_mode():
         assert torch.equal(low(*inputs), expected)
         assert not torch.equal(low(*inputs).float(), network(*inputs))

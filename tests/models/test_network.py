@@ -63,7 +63,7 @@ def test_a_resnet_has_one_resolution():
 
 
 def test_a_second_half_of_channels_can_be_asked_for():
-    assert build_network(2, 0, UNET, outputs=4)(X, torch.zeros(2)).shape[1] == 4
+    assert build_network(2, 0, UNET, out_channels=4)(X, torch.zeros(2)).shape[1] == 4
 
 
 def test_embeddings_tell_times_apart():

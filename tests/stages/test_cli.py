@@ -9,7 +9,7 @@ import yaml
 
 from latentdiff import command_line as cli
 from latentdiff import resources as shelf
-from latentdiff.config import RunConfig, comparison_stages, model_stages, plain, tool_stages, training_stages
+from latentdiff.config import RunConfig, comparison_stages, model_stages, to_dict, tool_stages, training_stages
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError, FolderError
 from latentdiff.runs import folder as folders
@@ -109,7 +109,7 @@ def test_every_config_parses_and_holds_only_what_differs(name):
     cls = STAGES[module]
     config = cli.parse(cls, ["--config", name])
     assert config.name == stem
-    defaults, own = folders.flat(plain(cls())), yaml.safe_load(shelf.find_config(name).read_text())
+    defaults, own = folders.flat(to_dict(cls())), yaml.safe_load(shelf.find_config(name).read_text())
     if name.startswith("sources/"):  # Other people's models stay what they are, whatever our defaults become.
         stated = {"trainer.batch_size", "trainer.lr", "trainer.lr_schedule", "trainer.weight_decay"}
         if module == "diffusion":

@@ -167,7 +167,7 @@ def test_the_thirds_vae_is_trained_where_none_is_released(trainings, monkeypatch
     monkeypatch.setattr(sources, "evaluate_released", lambda *_: [tmp_path / "released"])
     monkeypatch.setattr(sources, "trained", lambda *arguments: made.append(arguments) or tmp_path / "vae" / "model")
     monkeypatch.setattr(sources, "measured", lambda asked, folder, *_: folder)
-    monkeypatch.setattr(shelf, "find", lambda name: None if "vae" in name else tmp_path)
+    monkeypatch.setattr(shelf, "find_checkpoint", lambda name: None if "vae" in name else tmp_path)
     found = source_projects.run_third(DataConfig(), 7.0)
     assert [path.name for path in found["fashion-mnist"]] == ["released", "vae"]
     ((stage, settings, folder),) = made
@@ -297,7 +297,7 @@ def test_the_bare_flag_means_three_budgets(monkeypatch):
 
 @pytest.mark.parametrize(("model", "samplers"), [("latent", 5), ("pixel", 1)])
 def test_the_released_models_samplers_come_with_them(model, samplers):
-    path = shelf.find(f"fashion-mnist/{model}.safetensors")
+    path = shelf.find_checkpoint(f"fashion-mnist/{model}.safetensors")
     values = {"model": {"sha256": file_sha256(path), "path": str(path)}, "data": {"name": "fashion-mnist"}}
     evaluation = Evaluation(Path(model), "mine", values | {"kind": "diffusion"})
     record = sampler_records([evaluation])["mine"]

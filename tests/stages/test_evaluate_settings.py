@@ -68,7 +68,7 @@ def test_an_lpips_trunk_that_was_named_and_cannot_serve_is_refused_before_a_fold
 
 
 def test_a_prior_is_not_asked_of_a_diffusion_model():
-    latent = shelf.find("fashion-mnist/latent.safetensors")
+    latent = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
     if latent is None:
         pytest.skip("the released model is not installed")
     with pytest.raises(ValueError, match="for autoencoders"):

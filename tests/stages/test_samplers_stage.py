@@ -10,7 +10,7 @@ from latentdiff.config import DataConfig, RunConfig
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.errors import FolderError
 
-RELEASED = shelf.find("fashion-mnist/latent.safetensors")
+RELEASED = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
 
 
 def stage(folder, **settings):

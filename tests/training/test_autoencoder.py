@@ -7,7 +7,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
-from latentdiff.models.autoencoder import draw_posterior
+from latentdiff.models.autoencoder import sample_posterior
 from latentdiff.training.autoencoder_module import AutoencoderModule
 
 CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -32,7 +32,7 @@ def test_latent_statistics_are_those_of_posterior_draws():
     images = torch.randint(0, 256, (300, 1, 8, 8), dtype=torch.uint8)
     codec = net.codec(images)
     moments = codec.encode(images)
-    z = torch.cat([draw_posterior(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
+    z = torch.cat([sample_posterior(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
     torch.testing.assert_close(codec.mean, z.mean((0, 2, 3)), rtol=0, atol=0.02)
     torch.testing.assert_close(codec.std, z.std((0, 2, 3)), rtol=0.02, atol=0)
     latents = codec.sample(moments)
@@ -77,7 +77,7 @@ class Trunk(torch.nn.Module):
     def features(self, x):
         return [x, torch.nn.functional.avg_pool2d(x.square(), 2)]
 
-    def between(self, ours, theirs):
+    def distance_of_features(self, ours, theirs):
         return sum((x - y).square().flatten(1).mean(1) for x, y in zip(ours, theirs, strict=True))
 
 
@@ -91,7 +91,7 @@ def test_the_pull_of_features_is_a_ratio_to_that_of_lpips_at_each_layer():
     net = judged_by_features(perceptual_weight=2.0)
     trunk, x, image = Trunk(), torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
     found = [maps.detach().requires_grad_() for maps in trunk.features(image)]
-    own = torch.autograd.grad(2.0 * trunk.between(found, trunk.features(x)).mean(), found)
+    own = torch.autograd.grad(2.0 * trunk.distance_of_features(found, trunk.features(x)).mean(), found)
     net.eval()  # or each look of the spectral norms would change them
     logits = net.feature_discriminator(found)
     others = torch.autograd.grad(-torch.stack([layer.mean() for layer in logits]).mean(), found)
@@ -102,7 +102,7 @@ def test_the_pull_of_features_is_a_ratio_to_that_of_lpips_at_each_layer():
     torch.testing.assert_close(gradient, expected)
     # Before it enters, LPIPS alone.
     gradient, *_ = net._image_gradient(x, image, torch.ones(2), None)
-    total = (image - x).abs().mean() + 2.0 * trunk.between(trunk.features(image), trunk.features(x)).mean()
+    total = (image - x).abs().mean() + 2.0 * trunk.distance_of_features(trunk.features(image), trunk.features(x)).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
 
@@ -111,7 +111,7 @@ def test_a_position_without_any_feature_makes_no_gradient_that_is_no_number():
     net = judged_by_features()
     trunk = net._perceptual[0]
     trunk.features = lambda x: [torch.relu(x), torch.relu(x).mean((2, 3), keepdim=True)]
-    trunk.between = lambda ours, theirs: sum(
+    trunk.distance_of_features = lambda ours, theirs: sum(
         (x.square().sum(1).sqrt() - y.square().sum(1).sqrt()).square().mean((1, 2))
         for x, y in zip(ours, theirs, strict=True)
     )
@@ -149,7 +149,7 @@ def test_the_discriminator_of_features_is_shown_both_and_learns_to_tell_them(ste
     assert losses["feature_discriminator"].item() < 0.6 < 0.8 < before
     if steps == 1:  # else a part without any shows its first, of weight 0, as well
         photograph = Trunk().features(images[3:].float() / 127.5 - 1.0)
-        for power, maps in zip(net.feature_discriminator.powers, photograph, strict=True):
+        for power, maps in zip(net.feature_discriminator.mean_squares, photograph, strict=True):
             torch.testing.assert_close(power, maps.square().mean(dim=(0, 2, 3)))
 
 
@@ -204,7 +204,7 @@ def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(shar
     net._perceptual[0] = Trunk()
     x, image = torch.zeros(16, 1, 8, 8), torch.randn(16, 1, 8, 8, requires_grad=True)
     some = [i - 1 for i in counted]
-    expected = Trunk().between(Trunk().features(image[some]), Trunk().features(x[some])).mean().item()
+    expected = Trunk().distance_of_features(Trunk().features(image[some]), Trunk().features(x[some])).mean().item()
     # Cut into unequal parts, weighted as a step weights them.
     found = 0.0
     for part in (slice(0, 5), slice(5, 6), slice(6, 16)):

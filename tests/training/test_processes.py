@@ -149,4 +149,4 @@ def test_batch_norm_is_refused_where_a_batch_is_computed_in_parts():
 def test_bound_of_a_single_step_is_finite():
     levels = module(DiffusionConfig(learn_variance=True)).schedule.sampling_levels(1)
     fraction = torch.zeros(2, 1)
-    assert torch.isfinite(Transitions.between(levels).log_variance(fraction, 0)).all()
+    assert torch.isfinite(Transitions.from_levels(levels).log_variance(fraction, 0)).all()

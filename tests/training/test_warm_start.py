@@ -136,15 +136,15 @@ def test_a_discriminator_of_features_begins_untrained_where_there_was_none(tmp_p
         return path
 
     without, first = autoencoder(0.0), autoencoder(0.5)
-    first.feature_discriminator.observe([torch.ones(3)])
+    first.feature_discriminator.update_mean_squares([torch.ones(3)])
     bare, path = save(without, tmp_path / "bare.ckpt"), save(first, tmp_path / "last.ckpt")
     same, other = autoencoder(0.5), autoencoder(0.5, channels=6)
     load_initial_weights(same, path, "autoencoder")
-    assert torch.equal(same.feature_discriminator.powers[0], torch.ones(3))
+    assert torch.equal(same.feature_discriminator.mean_squares[0], torch.ones(3))
     assert "untrained" not in capsys.readouterr().out
     for own, source in ((other, path), (autoencoder(0.5), bare)):
         load_initial_weights(own, source, "autoencoder")
-        assert not own.feature_discriminator.powers[0].any()
+        assert not own.feature_discriminator.mean_squares[0].any()
         assert f"the feature discriminator begins untrained: {source}" in capsys.readouterr().out
     load_initial_weights(without, path, "autoencoder")
     assert without.feature_discriminator is None

@@ -12,7 +12,7 @@ import torch
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.config.tool_stages import VerifyStage
-from latentdiff.diffusion.noise import ImageNoise
+from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import VTarget
@@ -100,7 +100,7 @@ def skewed(sampler):
 
     def run(*args, **options):
         for state in sampler(*args, **options):
-            yield type(state)(state.step, 1.001 * state.x, state.x0, state.level)
+            yield type(state)(state.step, 1.001 * state.x, state.pred_x0, state.level)
 
     return run
 
@@ -113,7 +113,7 @@ def test_a_wrong_sampler_is_caught(monkeypatch):
 
 def test_heuns_step_from_nearly_pure_noise_is_caught_where_it_is_not_eulers(monkeypatch):
     heun = SAMPLERS["heun"]
-    monkeypatch.setitem(SAMPLERS, "heun", lambda *args: heun(*args, steep_fall=math.inf))
+    monkeypatch.setitem(SAMPLERS, "heun", lambda *args: heun(*args, max_sigma_ratio=math.inf))
     assert [check.name for check in closed_form.check_own_spacing() if not check.passed] == ["heun"]
 
 
@@ -179,7 +179,7 @@ def test_an_error_that_is_free_is_caught(monkeypatch):
 
     def loss(output, x0, noise, levels, target, config):
         counted = torch.where(levels.karras_sigma < levels.karras_sigma.max(), 1.0, 0.0).float().reshape(-1, 1, 1, 1)
-        return (counted * (output - target.of(x0, noise, levels)).square()).mean()
+        return (counted * (output - target.training_target(x0, noise, levels)).square()).mean()
 
     monkeypatch.setattr(targets, "diffusion_loss", loss)
     failed = {check.name for check in targets.check_targets() if not check.passed}
@@ -196,8 +196,8 @@ def test_a_weight_that_is_not_the_papers_is_caught(monkeypatch):
 
 
 def test_a_target_that_is_not_the_output_it_asks_for_is_caught(monkeypatch):
-    of = VTarget.of
-    monkeypatch.setattr(VTarget, "of", lambda *args: 1.001 * of(*args))
+    unchanged = VTarget.training_target
+    monkeypatch.setattr(VTarget, "training_target", lambda *args: 1.001 * unchanged(*args))
     assert [check.name for check in targets.check_targets() if not check.passed] == [
         "v: x0 from the exact output",
         "v: loss by the error of x0",
@@ -206,8 +206,8 @@ def test_a_target_that_is_not_the_output_it_asks_for_is_caught(monkeypatch):
 
 def test_noise_that_depends_on_the_place_in_the_batch_is_caught(monkeypatch):
     monkeypatch.setattr(
-        "latentdiff.inference.model.ImageNoise",
-        lambda seed, indices, *rest: ImageNoise(seed, range(len(indices)), *rest),
+        "latentdiff.inference.model.PerImageNoise",
+        lambda seed, indices, *rest: PerImageNoise(seed, range(len(indices)), *rest),
     )
     assert not any(check.passed for check in invariants.check_determinism({"ddim": ("ddim", {})}))
 

@@ -6,9 +6,10 @@ Each is called as ``sampler(denoiser, x, levels, noise, **options)``:
 - ``x`` [b, ...] at ``levels[0]``: pure noise times ``levels.sigma[0]``;
 - ``levels``: the points to visit, the last perfectly clean;
 - ``noise()``: a fresh standard normal draw of ``x``'s shape, for the stochastic ones;
-- ``options``: what the sampler's own signature adds, see :data:`OPTIONS`;
+- ``options``: what the sampler's own signature adds, see :data:`SAMPLER_OPTIONS`;
 
-and yields one :class:`~latentdiff.diffusion.samplers.state.State` after each step. Coefficients are computed in fp64.
+and yields one :class:`~latentdiff.diffusion.samplers.state.SamplerState` after each step. Coefficients are computed in
+fp64.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from collections.abc import Callable, Iterator
 from latentdiff.diffusion.samplers.ancestral import ddim, ddpm, euler, euler_ancestral
 from latentdiff.diffusion.samplers.ode import dpmpp_2m, heun, unipc
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde, euler_maruyama, predictor_corrector
-from latentdiff.diffusion.samplers.state import State
+from latentdiff.diffusion.samplers.state import SamplerState
 
-Sampler = Callable[..., Iterator[State]]
+Sampler = Callable[..., Iterator[SamplerState]]
 
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": ddpm,
@@ -36,7 +37,7 @@ SAMPLERS: dict[str, Sampler] = {
     "predictor_corrector": predictor_corrector,
 }
 # What each takes beyond (denoiser, x, levels, noise), with its default; what a schedule gives is by keyword alone.
-OPTIONS: dict[str, dict[str, object]] = {
+SAMPLER_OPTIONS: dict[str, dict[str, object]] = {
     name: {
         key: value.default
         for key, value in list(inspect.signature(sampler).parameters.items())[4:]

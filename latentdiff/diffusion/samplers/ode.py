@@ -10,12 +10,12 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
-from latentdiff.diffusion.samplers.state import State, implied_noise, log_snr
+from latentdiff.diffusion.samplers.state import SamplerState, half_log_snr, predict_eps
 
 # A level of nearly nothing but noise, and a fall from it (both in sigma / alpha), from which on Heun's mean of two
 # slopes is worse than the first alone: for Gaussian data it overshoots by the fall's ratio, and the step from a cosine
 # schedule's last level, near 20,000, would throw the state out of the data's range for good.
-NEARLY_NOISE, STEEP_FALL = 100.0, 10.0
+NEAR_NOISE_SIGMA, MAX_SIGMA_RATIO = 100.0, 10.0
 
 
 def heun(
@@ -29,13 +29,14 @@ def heun(
     churn_noise: float = 1.0,
     *,
     level_at: Callable[[float], NoiseLevels] | None = None,
-    steep_fall: float = STEEP_FALL,
-) -> Iterator[State]:
+    max_sigma_ratio: float = MAX_SIGMA_RATIO,
+) -> Iterator[SamplerState]:
     """Heun's method in sigma / alpha with optional churn (Karras et al. 2022, algorithm 2): two passes a step.
 
     The last step is Euler's, and so is one from (nearly) pure noise that divides sigma / alpha by more than
-    ``steep_fall``. ``churn`` (S_churn) above 0 first raises the noise of states between ``churn_min`` and ``churn_max``
-    by a share, by noise of standard deviation ``churn_noise``; it needs ``level_at``, a schedule's ``at``, since the
+    ``max_sigma_ratio``. ``churn`` (S_churn) above 0 first raises the noise of states between ``churn_min`` and
+    ``churn_max`` by a share, by noise of standard deviation ``churn_noise``; it needs ``level_at``,
+    a schedule's ``levels_at_sigma``, since the
     raised level is not among ``levels``.
     """
     num_steps = len(levels) - 1
@@ -48,17 +49,17 @@ def heun(
             x = float(raised.alpha) * (x / float(now.alpha) + added * noise())
             now, s = raised, float(raised.karras_sigma)
         x0 = denoiser(x, now)
-        slope = implied_noise(x, x0, now)
+        slope = predict_eps(x, x0, now)
         alpha, sigma = float(then.alpha), float(then.sigma)
         start, x = x, alpha * x0 + sigma * slope
-        steep = s > NEARLY_NOISE and s * alpha > steep_fall * sigma
+        steep = s > NEAR_NOISE_SIGMA and s * alpha > max_sigma_ratio * sigma
         if sigma > 0.0 and math.isfinite(s) and not steep:
-            mean_slope = 0.5 * (slope + implied_noise(x, denoiser(x, then), then))
+            mean_slope = 0.5 * (slope + predict_eps(x, denoiser(x, then), then))
             x = alpha * (start / float(now.alpha) + (sigma / alpha - s) * mean_slope)
-        yield State(step + 1, x, x0, then)
+        yield SamplerState(step + 1, x, x0, then)
 
 
-def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[SamplerState]:
     """DPM-Solver++ 2M (Lu et al. 2022, algorithm 2): second order from one network pass a step, deterministic.
 
     The first step has no history and the last one ends at an infinite signal-to-noise ratio; both are first order.
@@ -67,7 +68,7 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable
     return dpmpp_2m_sde(denoiser, x, levels, noise, eta=0.0)
 
 
-def unipc(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def unipc(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[SamplerState]:
     """UniPC of order 2 with B(h) = e^h - 1 on x0 (Zhao et al. 2023, algorithms 5 to 8): one network pass a step.
 
     The predictor is DPM-Solver++ 2M. Before each further step the state is corrected with the denoised image that the
@@ -78,18 +79,18 @@ def unipc(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[]
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
         if before is not None:
-            x = _corrected(x, x0, now, *before)
-        h = log_snr(then) - log_snr(now)
+            x = _unic_correct(x, x0, now, *before)
+        h = half_log_snr(then) - half_log_snr(now)
         older = (before[2], before[5]) if before is not None else (None, 0.0)
         estimate = x0
         if older[0] is not None and math.isfinite(h):
             estimate = x0 + (x0 - older[0]) * (0.5 * h / older[1])
         before = (now, x, x0, *older, h)
         x = float(then.sigma / now.sigma) * x - float(then.alpha) * math.expm1(-h) * estimate
-        yield State(step + 1, x, x0, then)
+        yield SamplerState(step + 1, x, x0, then)
 
 
-def _corrected(
+def _unic_correct(
     x: Tensor,
     x0: Tensor,
     now: NoiseLevels,

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.noise_levels import NoiseLevels, Transitions
-from latentdiff.diffusion.samplers.state import State, log_snr
+from latentdiff.diffusion.samplers.state import SamplerState, half_log_snr
 
 
 def dpmpp_2m_sde(
     denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor], eta: float = 1.0
-) -> Iterator[State]:
+) -> Iterator[SamplerState]:
     """SDE-DPM-Solver++ 2M (Lu et al. 2022, section 5; the midpoint form of k-diffusion), second order in x0.
 
     ``eta`` scales the noise: 1 is the reverse SDE, 0 is DPM-Solver++ 2M.
@@ -23,7 +23,7 @@ def dpmpp_2m_sde(
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
-        h = log_snr(then) - log_snr(now)
+        h = half_log_snr(then) - half_log_snr(now)
         estimate = x0
         if previous is not None and math.isfinite(h):
             estimate = x0 + (x0 - previous) * (0.5 * h / previous_h)
@@ -36,10 +36,12 @@ def dpmpp_2m_sde(
         if fresh > 0.0:
             x = x + fresh * noise()
         previous, previous_h = x0, h
-        yield State(step + 1, x, x0, then)
+        yield SamplerState(step + 1, x, x0, then)
 
 
-def euler_maruyama(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[State]:
+def euler_maruyama(
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]
+) -> Iterator[SamplerState]:
     """Euler-Maruyama on the reverse SDE, discretised as the forward one is (Song et al. 2021, appendix E).
 
     With beta the variance that the step to ``then`` takes back and r the ratio of the alphas, x becomes
@@ -55,7 +57,7 @@ def predictor_corrector(
     noise: Callable[[], Tensor],
     corrector_steps: int = 1,
     corrector_snr: float = 0.16,
-) -> Iterator[State]:
+) -> Iterator[SamplerState]:
     """A reverse-diffusion step, then Langevin steps at the level reached (Song et al. 2021, algorithms 2 to 5).
 
     Each Langevin step costs a network pass. Its size is 2 (r sigma)^2 with ``corrector_snr`` the paper's r. The paper
@@ -63,7 +65,7 @@ def predictor_corrector(
     it would make an image depend on its neighbours, and over one image it depends on the noise that it scales, which
     biases the samples.
     """
-    beta = Transitions.between(levels).beta.tolist()
+    beta = Transitions.from_levels(levels).beta.tolist()
     for step in range(len(levels) - 1):
         now, then = levels[step], levels[step + 1]
         x0 = denoiser(x, now)
@@ -74,7 +76,7 @@ def predictor_corrector(
             for _ in range(corrector_steps):
                 size = 2.0 * (corrector_snr * float(then.sigma)) ** 2
                 x = x + size * _score(x, denoiser(x, then), then) + math.sqrt(2.0 * size) * noise()
-        yield State(step + 1, x, x0, then)
+        yield SamplerState(step + 1, x, x0, then)
 
 
 def _score(x: Tensor, x0: Tensor, level: NoiseLevels) -> Tensor:

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from latentdiff.errors import CheckpointError
 from latentdiff.models import lpips as perceptual_module
-from latentdiff.models.lpips import Perceptual, find_trunk
+from latentdiff.models.lpips import LPIPS, load_trunk_weights
 
 
 def trunk(net):
@@ -20,7 +20,7 @@ def trunk(net):
 def test_perceptual_distance_uses_the_given_trunk_and_has_a_gradient(net, tmp_path):
     weights = trunk(net)
     save_file(weights, tmp_path / "trunk.safetensors")
-    loss = Perceptual(find_trunk(net, str(tmp_path / "trunk.safetensors")), net, min_side=32)
+    loss = LPIPS(load_trunk_weights(net, str(tmp_path / "trunk.safetensors")), net, min_side=32)
     x = torch.rand(2, 1, 16, 16, requires_grad=True)
     assert loss(x, x.detach()).item() == 0
     loss(x, torch.rand(2, 1, 16, 16)).backward()
@@ -34,19 +34,19 @@ def test_perceptual_distance_uses_the_given_trunk_and_has_a_gradient(net, tmp_pa
 def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(perceptual_module, "answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    assert find_trunk("vgg16", None) is None
+    assert load_trunk_weights("vgg16", None) is None
     with pytest.raises(CheckpointError, match="there is no LPIPS trunk"):
-        find_trunk("vgg16", str(tmp_path / "absent.pth"))
+        load_trunk_weights("vgg16", str(tmp_path / "absent.pth"))
     (tmp_path / "bad.pth").write_bytes(b"bad")
     with pytest.raises(CheckpointError, match=r"bad\.pth \(SHA-256 [0-9a-f]{12}\) cannot be read") as caught:
-        find_trunk("vgg16", str(tmp_path / "bad.pth"))
+        load_trunk_weights("vgg16", str(tmp_path / "bad.pth"))
     assert "weights_only" not in str(caught.value)
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"other\.safetensors \(SHA-256 [0-9a-f]{12}\) has no tensors named"):
-        find_trunk("vgg16", str(tmp_path / "other.safetensors"))
+        load_trunk_weights("vgg16", str(tmp_path / "other.safetensors"))
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="has no tensors named"):
-        find_trunk("vgg16", str(tmp_path / "list.pth"))
+        load_trunk_weights("vgg16", str(tmp_path / "list.pth"))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_a_trunk_that_does_not_fit_is_named_with_what_is_wrong(tmp_path, change,
     weights = {name: tensor for name, tensor in (trunk("alexnet") | change).items() if tensor is not None}
     save_file(weights, tmp_path / "misfit.safetensors")
     with pytest.raises(CheckpointError, match=rf"misfit\.safetensors \(SHA-256 [0-9a-f]{{12}}\) do not fit.*{reason}"):
-        find_trunk("alexnet", str(tmp_path / "misfit.safetensors"))
+        load_trunk_weights("alexnet", str(tmp_path / "misfit.safetensors"))
 
 
 def test_each_pair_has_its_own_distance(tmp_path):
-    net = Perceptual(trunk("alexnet"), "alexnet", min_side=64)
+    net = LPIPS(trunk("alexnet"), "alexnet", min_side=64)
     x, y = torch.rand(3, 3, 32, 32) * 2 - 1, torch.rand(3, 3, 32, 32) * 2 - 1
-    each = net.each(x, y)
+    each = net.per_image(x, y)
     assert each.shape == (3,)
     torch.testing.assert_close(each[1], net(x[1:2], y[1:2]))
     torch.testing.assert_close(each.mean(), net(x, y))
@@ -75,8 +75,8 @@ def test_each_pair_has_its_own_distance(tmp_path):
 
 @pytest.mark.parametrize("net", ["alexnet", "vgg16"])
 def test_the_distance_between_features_is_that_of_the_lpips_package(net):
-    own = Perceptual(trunk(net), net, min_side=32)
+    own = LPIPS(trunk(net), net, min_side=32)
     x, y = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
     features = own.features(x)
     assert [maps.shape[1] for maps in features] == own.widths
-    torch.testing.assert_close(own.between(features, own.features(y)), own.distance(x, y).flatten())
+    torch.testing.assert_close(own.distance_of_features(features, own.features(y)), own.distance(x, y).flatten())

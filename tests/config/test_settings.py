@@ -16,8 +16,8 @@ from latentdiff.config import (
     SamplingConfig,
     Settings,
     TrainerConfig,
-    plain,
-    rebuild,
+    from_dict,
+    to_dict,
 )
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.config.model_stages import EvaluateStage, SampleStage
@@ -59,11 +59,11 @@ def test_the_message_names_the_setting_the_value_and_the_choices():
 
 def test_nested_settings_and_those_of_old_files_are_checked_alike():
     with pytest.raises(ValueError, match="target must be"):
-        DiffusionStage(diffusion=rebuild(DiffusionConfig, {"target": "noise"}))
+        DiffusionStage(diffusion=from_dict(DiffusionConfig, {"target": "noise"}))
     for cls in CONFIGS:
-        assert rebuild(cls, plain(cls())) == cls()
+        assert from_dict(cls, to_dict(cls())) == cls()
     # Files hold only the settings of their day; tuples come back from JSON as lists.
-    assert rebuild(NetworkConfig, {"channels": [8, 16]}).channels == (8, 16)
+    assert from_dict(NetworkConfig, {"channels": [8, 16]}).channels == (8, 16)
 
 
 def test_other_annotations_are_left_alone():
