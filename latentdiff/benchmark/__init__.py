@@ -1,1 +1,1 @@
-"""Speed and memory beside other people's code and the machine's limits. Every figure is a ratio within one run."""
+"""Speed of this package's own code, beside the limits of the machine that it runs on."""

@@ -61,44 +61,49 @@ class VerifyStage(Settings):
     inception_weights: str | None = None
 
 
-PartName = Literal[
-    "stage_one",
-    "encoding",
-    "stage_two",
-    "sampling",
-    "processes",
-    "evaluation",
-    "growth",
-    "lightning",
-    "loader",
-    "several",
-]
-
-
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkStage(Settings):
-    """Training, sampling and evaluation beside diffusers, denoising-diffusion-pytorch and others, in one run.
-
-    A table, benchmark.json and a figure. What counts are ratios within this run on this machine: contenders take
-    turns, medians are compared, and the least time that the machine's measured limits allow stands beside them. Under
-    15 minutes on two cores that do nothing else; a slow machine, by its speed in a first training step, gets smaller
-    batches, and the record says so. Peers come with pip install "latentdiff[peers]".
+class BenchmarkSettings(Settings):
+    """Settings of a benchmark.
 
     Args:
-        quick: Smaller batches, fewer repetitions, one side, no several processes: about 3 minutes, and noisier.
-        peers: Measure the peers that are installed; false measures ours alone.
+        quick: Smaller batches, fewer repetitions and sides: a few minutes, and noisier.
         parts: Which parts to measure, in any order; default: all.
         folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
         device: ``auto`` takes a GPU where there is one.
         threads: CPU threads; none leaves torch's choice.
         inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
-            download; without it, Inception's speed is left out.
+            download; without it, the speed of the Inception network is left out.
     """
 
     quick: bool = False
-    peers: bool = True
-    parts: tuple[PartName, ...] = ()
+    parts: tuple[str, ...] = ()
     folder: str = "stages/benchmark"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     inception_weights: str | None = None
+
+
+PartName = Literal[
+    "autoencoder_training",
+    "encoding",
+    "diffusion_training",
+    "loader",
+    "sampling",
+    "evaluation",
+    "latents_against_pixels",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkStage(BenchmarkSettings):
+    """Measure the speed of training, encoding, loading, sampling and evaluation, in latents and in pixels.
+
+    Writes a table, benchmark.json and a figure. Beside each speed stands its share of the speed that the machine's
+    arithmetic and memory allow, measured at the start. What is compared takes turns in one run, and medians are
+    compared. A slow machine, by its speed in a first training step, gets smaller batches; the record says so.
+
+    Args:
+        parts: Which parts to measure, in any order; default: all.
+    """
+
+    parts: tuple[PartName, ...] = ()

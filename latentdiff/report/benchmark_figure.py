@@ -1,4 +1,4 @@
-"""The figure of a benchmark: how many times better, and what was to be reached."""
+"""Draw the figure of a benchmark: ratios and their targets."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, The
 
 
 def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:
-    """The ratios of a ``benchmark.json``, ours over theirs on a log scale, a line each, under its part.
+    """Draw the ratios of a ``benchmark.json`` on a log scale, a line each, under their part.
 
-    A dot is a ratio, its hue whom it is against; a small bar is the target, a dashed line where both are equal.
+    A dot is a ratio; its colour stands for the other implementation. A small bar is the target. At the dashed line both
+    implementations are equal.
     """
-    compared = [row for row in record["rows"] if row["ratios"]]
-    parts = {row["part"] for row in compared}
-    names = list(dict.fromkeys(name for row in compared for name in row["ratios"]))
-    hues = {name: LINES[index % len(LINES)] for index, name in enumerate(names)}
-    count = len(parts) + sum(len(row["ratios"]) for row in compared)
+    compared = [measurement for measurement in record["measurements"] if measurement["ratios"]]
+    parts = {measurement["part"] for measurement in compared}
+    names = list(dict.fromkeys(name for measurement in compared for name in measurement["ratios"]))
+    colours = {name: LINES[index % len(LINES)] for index, name in enumerate(names)}
+    count = len(parts) + sum(len(measurement["ratios"]) for measurement in compared)
     with matplotlib.rc_context(style(theme)):
         figure, axes = canvas(0.9 + 0.19 * count)
         axes.set_xscale("log")
         axes.axvline(1.0, color=INK[theme], linestyle=(0, (3, 3)), linewidth=0.8)
         labels: list[str] = []
         part = ""
-        for row in compared:
-            if row["part"] != part:
-                part = row["part"]
+        for measurement in compared:
+            if measurement["part"] != part:
+                part = measurement["part"]
                 axes.axhline(len(labels) - 0.5, color=FAINT[theme], linewidth=0.6)
                 labels.append(part)
-            first, *_ = row["ratios"]
-            for name, ratio in row["ratios"].items():
-                axes.plot(ratio, len(labels), "o", color=hues[name], markersize=5)
-                if name in row["verdicts"]:
-                    axes.plot(row["target"]["at_least"], len(labels), "|", color=INK[theme], markersize=9)
-                labels.append(row["what"] if name == first else "")
+            first, *_ = measurement["ratios"]
+            for name, ratio in measurement["ratios"].items():
+                axes.plot(ratio, len(labels), "o", color=colours[name], markersize=5)
+                if name in measurement["verdicts"]:
+                    axes.plot(measurement["target"]["min_ratio"], len(labels), "|", color=INK[theme], markersize=9)
+                labels.append(measurement["name"] if name == first else "")
         for name in names:
-            axes.plot([], [], "o", color=hues[name], markersize=5, label=name)
+            axes.plot([], [], "o", color=colours[name], markersize=5, label=name)
         axes.set_yticks(range(count), labels, fontsize=SMALL)
         for label in axes.get_yticklabels():
             label.set_weight("bold" if label.get_text() in parts else "normal")

@@ -1,4 +1,4 @@
-"""Measure speed and memory beside other people's code and the machine's own limits."""
+"""Measure how fast training, sampling and evaluation are on this machine, beside its limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latentdiff.config.tool_stages import BenchmarkStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(BenchmarkStage, argv)
-    from latentdiff.benchmark.run import run_benchmark  # torch: --help does not wait for it
+    from latentdiff.benchmark.run_benchmark import run_benchmark  # torch: --help does not wait for it
 
     run_benchmark(settings, command("benchmark", argv))
 

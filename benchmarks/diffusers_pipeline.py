@@ -1,6 +1,6 @@
-"""Latent sampling as diffusers' documentation writes it, and the same as a script that begins cold.
+"""Latent sampling as diffusers' documentation writes it; as a program, sampling from a cold start.
 
-It imports nothing of latentdiff's that would have to be waited for: the cold process is diffusers' own.
+Nothing of latentdiff is imported: the cold process is diffusers' alone.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ def sample(
     vae: Any,
     scheduler: Any,
     labels: torch.Tensor,
-    null: int,
+    null_label: int,
     steps: int,
-    guidance: float = 1.0,
+    guidance_scale: float = 1.0,
     layout: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
-    """uint8 images [b, c, h, w] for ``labels`` [b], after docs/using-diffusers/write_own_pipeline.
+    """Sample images as docs/using-diffusers/write_own_pipeline does. The network may be in bf16; latents are in fp32.
 
     Args:
         unet: A UNet2DModel with classes.
         vae: An AutoencoderKL.
-        scheduler: Of diffusers.
+        scheduler: A scheduler of diffusers.
         labels: int64 [b].
-        null: The class that stands for none.
-        steps: Of the scheduler.
-        guidance: 1 is off; both passes of another go through as one doubled batch, as in diffusers' DiTPipeline.
-        layout: Of what the networks are given.
+        null_label: The class that stands for no class.
+        steps: Steps of the scheduler.
+        guidance_scale: 1 is off. With any other value both passes are one doubled batch, as in diffusers' DiTPipeline.
+        layout: Memory layout of the networks' inputs.
 
-    The network may be in bf16; what is sampled is fp32.
+    Returns:
+        uint8 images [b, c, h, w].
     """
     side, channels = unet.config.sample_size, unet.config.in_channels
     x = torch.randn(len(labels), channels, side, side, device=labels.device)
     scheduler.set_timesteps(steps)
-    asked = labels if guidance == 1.0 else torch.cat([labels, torch.full_like(labels, null)])
+    classes = labels if guidance_scale == 1.0 else torch.cat([labels, torch.full_like(labels, null_label)])
     for time in scheduler.timesteps:
-        shown = scheduler.scale_model_input(x if guidance == 1.0 else torch.cat([x, x]), time)
-        output = unet(shown.to(unet.dtype, memory_format=layout), time, asked).sample.float()
-        if guidance != 1.0:
-            strong, weak = output.chunk(2)
-            output = weak + guidance * (strong - weak)
+        scaled = scheduler.scale_model_input(x if guidance_scale == 1.0 else torch.cat([x, x]), time)
+        output = unet(scaled.to(unet.dtype, memory_format=layout), time, classes).sample.float()
+        if guidance_scale != 1.0:
+            conditional, unconditional = output.chunk(2)
+            output = unconditional + guidance_scale * (conditional - unconditional)
         x = scheduler.step(output, time, x).prev_sample
     images = vae.decode((x / vae.config.scaling_factor).contiguous(memory_format=layout)).sample
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def solver() -> Any:
-    """diffusers' DPM-Solver++ 2M on the cosine schedule, for networks that predict v."""
+def dpm_solver() -> Any:
+    """Build diffusers' DPM-Solver++ 2M on the cosine schedule, for networks that predict v."""
     from diffusers import DPMSolverMultistepScheduler
 
     return DPMSolverMultistepScheduler(
@@ -72,8 +73,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     unet = UNet2DModel.from_pretrained(folder / "unet").eval()
     vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
-    null = unet.config.num_class_embeds - 1
-    images = sample(unet, vae, solver(), torch.arange(16) % null, null, steps=20)
+    null_label = unet.config.num_class_embeds - 1
+    images = sample(unet, vae, dpm_solver(), torch.arange(16) % null_label, null_label, steps=20)
     Image.fromarray(torch.cat(list(images), dim=2).permute(1, 2, 0).numpy()).save(folder / "images.png")
 
 

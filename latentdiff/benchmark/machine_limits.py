@@ -1,4 +1,4 @@
-"""The machine's limits, measured: arithmetic in products and convolutions, and traffic to memory."""
+"""Measure a machine's limits: arithmetic in matrix products and convolutions, and traffic to memory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,34 @@ from torch import Tensor, nn
 from latentdiff.benchmark.timing import synchronise
 from latentdiff.precision import disable_tf32, supports_bf16
 
-# Sides of the square products, and (images, channels, side) of the 3x3 convolutions, that the peak is sought among.
+# The peak of the arithmetic is the best of these: sides of square products, and (images, channels, side) of 3x3
+# convolutions.
 PRODUCTS = (512, 1024, 2048)
 CONVOLUTIONS = ((16, 64, 32), (16, 128, 32), (32, 128, 16))
-COPIED = 128 * 2**20  # Bytes; beyond the caches of the processors that this runs on.
+COPIED_BYTES = 128 * 2**20  # More than the caches of common processors hold.
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the machine was seen to reach at best.
+class Work:
+    """The least work of a task.
 
     Attributes:
-        flops: Operations a second by precision, ``fp32`` and, where the hardware has it, ``bf16``.
-        kernels: What reached them.
-        bandwidth: Bytes a second, those read and those written, of a large copy.
+        flops: Floating-point operations.
+        bytes: Bytes read from and written to memory that no cache can save.
+    """
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class MachineLimits:
+    """The best speeds that were measured on a machine.
+
+    Attributes:
+        flops: Floating-point operations a second by precision: ``fp32`` and, if the hardware has it, ``bf16``.
+        kernels: The operation that reached them, by precision.
+        bandwidth: Bytes a second, read and written, of a large copy.
     """
 
     flops: dict[str, float]
@@ -34,54 +48,46 @@ class Limits:
     bandwidth: float
 
     def seconds(self, work: Work, dtype: torch.dtype) -> float:
-        """The least time that ``work`` can take: its arithmetic or its traffic, whichever is longer."""
+        """Return the least seconds that ``work`` can take: of its arithmetic or its traffic, the longer."""
         peak = self.flops["bf16" if dtype == torch.bfloat16 else "fp32"]
         return max(work.flops / peak, work.bytes / self.bandwidth)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What must be done at least: ``flops`` operations, and ``bytes`` that no cache can save."""
-
-    flops: float
-    bytes: float
-
-
 def training_work(flops: float, network: nn.Module, inputs: Iterable[Tensor]) -> Work:
-    """Of one optimiser step.
+    """Return the least work of one optimiser step.
 
-    Its bytes: the batch, and weights, gradients, AdamW's two momenta and the moving average, each read and written
-    once. What lies between the layers could stay in a cache, so it is not counted.
+    The bytes are the batch, and the weights, the gradients, AdamW's two momenta and the moving average, each read and
+    written once. What lies between the layers could stay in a cache and is not counted.
 
     Args:
-        flops: Of the batch, forward and backward.
-        network: What is trained.
-        inputs: The batch.
+        flops: Operations of the batch, forward and backward.
+        network: The network that is trained.
+        inputs: The tensors of the batch.
     """
     state = 5 * 2 * sum(p.numel() * p.element_size() for p in network.parameters())
     return Work(flops, state + sum(tensor.numel() * tensor.element_size() for tensor in inputs))
 
 
-def passes_work(flops: float, network: nn.Module, passes: int) -> Work:
-    """Of so many passes in a row, of ``flops`` together: the weights are read in each."""
+def inference_work(flops: float, network: nn.Module, passes: int) -> Work:
+    """Return the least work of ``passes`` forward passes with ``flops`` together. Each pass reads the weights."""
     return Work(flops, passes * sum(p.numel() * p.element_size() for p in network.parameters()))
 
 
-def measure_limits(device: torch.device, seconds: float) -> Limits:
-    """The limits of ``device``; ``seconds`` is what each precision and the copying may take."""
+def measure_limits(device: torch.device, seconds: float) -> MachineLimits:
+    """Measure the limits of ``device``. Each precision, and the copying, takes ``seconds``."""
     flops, kernels = {}, {}
     for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         if name == "fp32" or supports_bf16(device):
             with torch.inference_mode(), disable_tf32():
                 kernels[name], flops[name] = _fastest(_kernels(device, dtype), device, seconds)
-    source = torch.ones(COPIED // 4, device=device)
+    source = torch.ones(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
-    _, bandwidth = _fastest([("copy", 2 * COPIED, lambda: target.copy_(source))], device, seconds)
-    return Limits(flops, kernels, bandwidth)
+    _, bandwidth = _fastest([("copy", 2 * COPIED_BYTES, lambda: target.copy_(source))], device, seconds)
+    return MachineLimits(flops, kernels, bandwidth)
 
 
 def _kernels(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, float, Callable[[], Tensor]]]:
-    """Name, operations and call of each candidate."""
+    """Yield name, operations and call of each candidate for the peak of the arithmetic."""
     for n in PRODUCTS:
         a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
         yield f"{n}x{n} product", 2.0 * n**3, lambda a=a, b=b: a @ b
@@ -97,7 +103,7 @@ def _kernels(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, fl
 def _fastest(
     candidates: Iterable[tuple[str, float, Callable[[], Tensor]]], device: torch.device, seconds: float
 ) -> tuple[str, float]:
-    """Name and amount a second of the best single call of any candidate: a limit is what was reached, not a median."""
+    """Return name and amount a second of the best single call of any candidate: a limit is a best value, no median."""
     candidates = list(candidates)
     best, winner = 0.0, ""
     for name, amount, call in candidates:
