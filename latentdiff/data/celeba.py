@@ -9,8 +9,8 @@ import torch
 from torchvision.datasets import CelebA
 
 from latentdiff.data.download import download
-from latentdiff.data.files import Files, open_files
-from latentdiff.data.listing import Listing
+from latentdiff.data.file_list import FileList
+from latentdiff.data.files import open_files
 from latentdiff.errors import DataError
 
 FOLDER = Path("celeba")
@@ -21,30 +21,38 @@ SUFFIXES = (".txt", ".csv")
 SPLITS = ("train", "val", "test")
 
 
-def listing(root: Path, path: Path | None, attribute: str | None) -> Listing:
-    """The faces; two classes of ``attribute`` (such as ``Smiling``) where one is named, else none.
+def list_images(root: Path, path: Path | None, attribute: str | None) -> FileList:
+    """List the faces.
 
-    The attribute and partition files are looked for beside the images and in their zip; without the partition file
-    there is no official split. Raises :class:`DataError`.
+    The attribute and partition files are looked for beside the images and in their zip. Without the partition file
+    there is no official split.
+
+    Args:
+        root: The folder of all data sets.
+        path: A directory or zip of the images. Default: torchvision's place under ``root``, or a download.
+        attribute: The attribute, such as ``Smiling``, that makes two classes. Default: no classes.
+
+    Raises :class:`DataError`.
     """
-    place = path or _find(root)
-    files = open_files(place)
-    partition = _table(place, PARTITION)
-    base = Listing.unlabelled("celeba", files)
+    place = path or _locate_images(root)
+    source = open_files(place)
+    partition = _read_table(place, PARTITION)
+    base = FileList.without_labels("celeba", source)
     labels, class_names = base.labels, ()
     if attribute:
-        attributes = _table(place, ATTRIBUTES)
+        attributes = _read_table(place, ATTRIBUTES)
         if attributes is None:
             raise DataError(
                 f"--data.classes {attribute} needs CelebA's {ATTRIBUTES}.txt beside the images, in {place.parent}"
             )
-        values = _attribute(*attributes, attribute, files)
+        values = _attribute_values(*attributes, attribute, source.images)
         labels, class_names = torch.tensor(values), (f"not {attribute}", attribute)
-    official = _official(*partition, files) if partition else {}
-    return Listing("celeba", files, base.members, labels, class_names, official)
+    official = _official_splits(*partition, source.images) if partition else {}
+    return FileList("celeba", source, base.names, labels, class_names, official)
 
 
-def _find(root: Path) -> Path:
+def _locate_images(root: Path) -> Path:
+    """The images' folder or zip in torchvision's place under ``root``, downloaded where there is none."""
     folder = root / FOLDER
     for place in (folder / IMAGES, folder / f"{IMAGES}.zip"):
         if place.exists():
@@ -55,7 +63,7 @@ def _find(root: Path) -> Path:
             "host allows few downloads a day). Get the aligned JPEGs from anywhere and name their directory or zip "
             "with --data.path; the attribute and partition files are not needed."
         )
-    return _find(root)
+    return _locate_images(root)
 
 
 def _fetch(root: Path) -> bool:
@@ -65,8 +73,8 @@ def _fetch(root: Path) -> bool:
     return download("CelebA", root, FOLDER, ["https://drive.google.com"], fetch)
 
 
-def _table(place: Path, stem: str) -> tuple[Path, list[list[str]]] | None:
-    """A table's own place and its rows of words; None where there is none."""
+def _read_table(place: Path, stem: str) -> tuple[Path, list[list[str]]] | None:
+    """Find a table beside the images or in their zip, and read it: its path and rows of words; None without one."""
     names = [stem + suffix for suffix in SUFFIXES]
     around = (folder / name for folder in (place, place.parent) for name in names)
     path = next((path for path in around if path.is_file()), None)
@@ -87,8 +95,11 @@ def _table(place: Path, stem: str) -> tuple[Path, list[list[str]]] | None:
     return path, [row for row in rows if row]
 
 
-def _attribute(path: Path, rows: list[list[str]], attribute: str, files: Files) -> list[int]:
-    """1 where the attribute is there, else 0. The file: a count, the names, then a line of -1 and 1 for each image."""
+def _attribute_values(path: Path, rows: list[list[str]], attribute: str, images: tuple[str, ...]) -> list[int]:
+    """Read an attribute of each image: 1 where the image has it, else 0.
+
+    The table has a count, the attributes' names, and a line of -1 and 1 for each image.
+    """
     names, *rows = [row for index, row in enumerate(rows) if index or len(row) > 1] or [[]]
     names = names[1:] if names[:1] == ["image_id"] else names  # a CSV's first column has a name too
     if attribute not in names:
@@ -98,10 +109,11 @@ def _attribute(path: Path, rows: list[list[str]], attribute: str, files: Files) 
         table = {row[0]: int(row[column] == "1") for row in rows}
     except IndexError as error:
         raise DataError(f"{path} is truncated: a line ends before {attribute}") from error
-    return _for_each(files, table, path)
+    return _look_up(images, table, path)
 
 
-def _official(path: Path, rows: list[list[str]], files: Files) -> dict[str, torch.Tensor]:
+def _official_splits(path: Path, rows: list[list[str]], images: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Read the authors' splits: int64 indices of the images of each."""
     rows = rows[1:] if rows and rows[0][1:] == ["partition"] else rows
     places = [str(number) for number in range(len(SPLITS))]
     bad = next((row for row in rows if len(row) != 2 or row[1] not in places), None)
@@ -109,12 +121,13 @@ def _official(path: Path, rows: list[list[str]], files: Files) -> dict[str, torc
         raise DataError(
             f"{path} is not CelebA's: a line is not a name and one of {', '.join(places)}: {' '.join(bad)[:80]}"
         )
-    which = torch.tensor(_for_each(files, {name: int(split) for name, split in rows}, path))
+    which = torch.tensor(_look_up(images, {name: int(split) for name, split in rows}, path))
     return {split: torch.nonzero(which == number)[:, 0] for number, split in enumerate(SPLITS)}
 
 
-def _for_each(files: Files, table: dict[str, int], path: Path) -> list[int]:
+def _look_up(images: tuple[str, ...], table: dict[str, int], path: Path) -> list[int]:
+    """The table's value of each image, by the last part of the image's name."""
     try:
-        return [table[PurePosixPath(name).name] for name in files.images]
+        return [table[PurePosixPath(name).name] for name in images]
     except KeyError as error:
         raise DataError(f"{path} says nothing of {error.args[0]}, which is among the images") from error

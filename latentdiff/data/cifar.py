@@ -9,8 +9,8 @@ from torchvision.datasets import CIFAR10
 
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
+from latentdiff.data.file_list import FileList
 from latentdiff.data.files import open_files
-from latentdiff.data.listing import Listing
 from latentdiff.errors import DataError
 
 BATCHES = Path("cifar-10-batches-py")
@@ -18,11 +18,13 @@ FOLDER = Path("cifar-10")
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(root: Path, split: Split) -> ImageDataset | Listing:
-    """The batches of torchvision's layout under ``root`` (decoded at once), else the listing of its folder of images,
-    else the set downloaded. Raises :class:`DataError`."""
+def load(root: Path, split: Split) -> ImageDataset | FileList:
+    """Load the split from torchvision's batches under ``root``, or list the files of a folder of images there.
+
+    Where there is neither, the set is downloaded. Raises :class:`DataError`.
+    """
     if not (root / BATCHES).is_dir() and (root / FOLDER).is_dir():
-        return listing(root / FOLDER)
+        return list_images(root / FOLDER)
     if not (root / BATCHES).is_dir() and not fetch(root):
         raise DataError(
             f"CIFAR-10 is neither under {root / BATCHES} (torchvision's) nor under {root / FOLDER} "
@@ -36,11 +38,11 @@ def load(root: Path, split: Split) -> ImageDataset | Listing:
     return ImageDataset(images, torch.tensor(data.targets), "cifar-10", split, "full", CLASS_NAMES)
 
 
-def listing(folder: Path) -> Listing:
-    """The images of ``{train,test}/<class>/``."""
-    files = open_files(folder)
-    parts = [tuple(name.split("/")) for name in files.images]
-    for name, place in zip(files.images, parts, strict=True):
+def list_images(folder: Path) -> FileList:
+    """List the images of ``{train,test}/<class>/``. Raises :class:`DataError`."""
+    source = open_files(folder)
+    parts = [tuple(name.split("/")) for name in source.images]
+    for name, place in zip(source.images, parts, strict=True):
         if len(place) != 3 or place[0] not in ("train", "test") or place[1] not in CLASS_NAMES:
             raise DataError(f"{folder / name} is not in one of the folders {{train,test}}/<class> of CIFAR-10")
     official = {
@@ -48,9 +50,9 @@ def listing(folder: Path) -> Listing:
         for split in ("train", "test")
     }
     labels = torch.tensor([CLASS_NAMES.index(place[1]) for place in parts], dtype=torch.int64)
-    return Listing("cifar-10", files, files.images, labels, CLASS_NAMES, official)
+    return FileList("cifar-10", source, source.images, labels, CLASS_NAMES, official)
 
 
 def fetch(root: Path) -> bool:
-    """Download the set through torchvision; False where no server answers."""
+    """Download the set through torchvision. Returns False where no server answers."""
     return download("CIFAR-10", root, BATCHES, [CIFAR10.url], lambda folder: CIFAR10(folder, download=True))

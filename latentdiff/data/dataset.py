@@ -23,8 +23,8 @@ class ImageDataset:
         split: ``train``, ``val`` or ``test``.
         source: ``full``, ``embedded`` for the slice inside the package, or ``memory`` for what a program holds.
         class_names: One name for each class; empty where there are none.
-        parts: How the split came about, in words, where it is not the official one.
-        files: The name of each image's file; empty for an image that comes in an array, and where all do.
+        split_description: How the split was made, in words; empty for an official split.
+        files: The name of each image's file, empty for an image that came in an array; () where all did.
     """
 
     images: Tensor
@@ -33,7 +33,7 @@ class ImageDataset:
     split: Split
     source: str
     class_names: tuple[str, ...]
-    parts: str = ""
+    split_description: str = ""
     files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -51,17 +51,17 @@ class ImageDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of a SHA-256 over the pixels, labels and shape: equal for equal content alone."""
+        """Sixteen hex digits of a SHA-256 over shape, pixels and labels: equal for equal content alone."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
         return digest.hexdigest()[:16]
 
     def take(self, indices: Tensor) -> ImageDataset:
-        """The images of these indices, int64 [m]; without a copy where they are all of one stretch."""
+        """Select images by their indices, int64 [m]. Consecutive indices give a view, others a copy."""
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
-        whole = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
-        where = slice(start, start + count) if whole else indices
+        consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
+        where = slice(start, start + count) if consecutive else indices
         files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
         return replace(self, images=self.images[where], labels=self.labels[where], files=files)
 
@@ -70,9 +70,9 @@ class ImageDataset:
 
     def describe(self) -> str:
         """The data set in one line: its name and split, how many images, and their shape."""
-        slice_of = "embedded slice, not the full set" if self.source == "embedded" else ""
+        extent = "embedded slice, not the full set" if self.source == "embedded" else ""
         whole = "as given" if self.source == "memory" else "full set"
-        kind = "; ".join(part for part in (slice_of, self.parts) if part) or whole
+        kind = "; ".join(part for part in (extent, self.split_description) if part) or whole
         return (
             f"{self.name} {self.split} split ({kind}): {len(self):,} images of {'x'.join(map(str, self.image_shape))}"
         )

@@ -1,4 +1,4 @@
-"""From an image file of any kind to a uint8 square."""
+"""Decode an image file of any kind to a uint8 square."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-# Below this an image shows nothing, and is more likely a tracking pixel or a rule than a picture.
+# A smaller image shows nothing. It is more likely a tracking pixel or a rule than a picture.
 SMALLEST_SIDE = 4
-# Far beyond any photograph; a file of a few kilobytes can promise more to fill the memory.
+# More than any photograph has. A hostile file of a few kilobytes can claim more, and fill the memory.
 MOST_PIXELS = 500_000_000
+# PIL's modes of more than eight bits a channel.
 WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "F")
 
 
 class BadImageError(Exception):
-    """A file is no image that can be used; the message says why."""
+    """A file is not a usable image. The message says why."""
 
 
 @dataclass(frozen=True)
-class Square:
-    """What every image becomes: the square cut from its shorter side, resized with antialiasing.
+class CropAndResize:
+    """Crop an image to a square as large as its shorter side, then resize the square with antialiasing.
 
     Attributes:
-        size: Side in pixels.
-        grey: One channel in place of three.
-        crop: ``center``, or ``random``: anywhere along the longer side, by (seed, the file's name) alone.
-        seed: Of the random crop.
+        size: Side of the result in pixels.
+        grey: Make one channel instead of three.
+        crop: ``center``, or ``random``: a place along the longer side that depends on (seed, file name) alone.
+        seed: Seed of the random crop.
     """
 
     size: int
@@ -40,10 +41,11 @@ class Square:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """The shape of the result: (channels, size, size)."""
         return (1 if self.grey else 3, self.size, self.size)
 
-    def box(self, width: int, height: int, name: str) -> tuple[int, int, int, int]:
-        """The square cut out of an image: left, upper, right, lower."""
+    def crop_box(self, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+        """The crop in pixels: left, upper, right, lower."""
         side, spare = min(width, height), abs(width - height)
         offset = spare // 2
         if self.crop == "random":
@@ -52,32 +54,34 @@ class Square:
         left, upper = (offset, 0) if width > height else (0, offset)
         return left, upper, left + side, upper + side
 
-    def of(self, image: Image.Image, name: str = "") -> np.ndarray:
-        """A PIL image -> uint8 [c, size, size]."""
+    def __call__(self, image: Image.Image, name: str = "") -> np.ndarray:
+        """Transform a PIL image to uint8 [c, size, size]. The file's name is for the random crop."""
         image = image.convert("L" if self.grey else "RGB")
-        box = self.box(*image.size, name)
-        # Lanczos here always averages over the pixels that it leaves out.
+        box = self.crop_box(*image.size, name)
+        # PIL's Lanczos is antialiased: it averages over the pixels that it leaves out.
         image = image.resize((self.size, self.size), Image.Resampling.LANCZOS, box=box)
         array = np.asarray(image)
         return array[None] if self.grey else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def decode(content: bytes, square: Square, name: str = "") -> np.ndarray:
-    """The content of an image file -> uint8 [c, size, size].
+def decode(content: bytes, transform: CropAndResize, name: str = "") -> np.ndarray:
+    """Decode the content of an image file to uint8 [c, size, size].
 
-    Turned as its EXIF says; the first frame of an animation; transparency on white; 16 bits and CMYK to 8-bit RGB.
-    Raises :class:`BadImageError` for what is empty, truncated, no image, or too small or large to be one.
+    The image is turned as its EXIF says. An animation gives its first frame, and transparency lies on white. 16 bits
+    and CMYK become 8-bit RGB.
+
+    Raises :class:`BadImageError` for a file that is empty, truncated, not an image, or too small or too large.
     """
-    return square.of(open_image(content), name)
+    return transform(open_image(content), name)
 
 
 def open_image(content: bytes) -> Image.Image:
-    """The content of an image file as an 8-bit PIL image, RGB or greyscale. Raises :class:`BadImageError`."""
+    """Open the content of an image file as an 8-bit PIL image, RGB or greyscale. Raises :class:`BadImageError`."""
     if not content:
         raise BadImageError("the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's own about sizes and odd EXIF; both are dealt with here
+            warnings.simplefilter("ignore")  # PIL's, about sizes and odd EXIF: both are handled here
             image = Image.open(io.BytesIO(content))
             if min(image.size) < SMALLEST_SIDE:
                 raise BadImageError(f"it is {image.width}x{image.height} pixels; at least {SMALLEST_SIDE} are needed")
@@ -91,12 +95,12 @@ def open_image(content: bytes) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise BadImageError("it claims too many pixels") from error
-    except Exception as error:  # decoders raise whatever they please on damaged data
+    except Exception as error:  # decoders raise many kinds on damaged data
         raise BadImageError(f"it is damaged: {error}") from error
 
 
-def shown_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of an image file as it is shown, turned as its EXIF says, from its header alone.
+def displayed_size(file: BinaryIO) -> tuple[int, int]:
+    """Read the width and height of an image file from its header, as the image is shown: turned as its EXIF says.
 
     Raises :class:`BadImageError`.
     """
@@ -113,7 +117,7 @@ def shown_size(file: BinaryIO) -> tuple[int, int]:
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Any PIL image as an 8-bit one, RGB or greyscale, turned as its EXIF says, transparency on white.
+    """Convert any PIL image to 8 bits, RGB or greyscale, turned as its EXIF says, with transparency on white.
 
     Wide values are scaled to eight bits: 16-bit ones by 257, floats up to 1 by 255. Raises :class:`BadImageError` for
     values that are no numbers.

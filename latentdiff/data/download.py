@@ -5,26 +5,30 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentdiff.data.network import answers
+# Seconds that a server has to answer, before a download is tried at all.
+SECONDS_TO_ANSWER = 4.0
 
 
 def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: Callable[[str], Any]) -> bool:
-    """Let ``fetch`` fill a temporary folder, then move its ``folder`` under ``root``.
+    """Download a data set: let ``fetch`` fill a temporary folder, then move its ``folder`` under ``root``.
 
     Args:
-        title: What people call the data set.
-        root: The data root.
-        folder: Where below it the set lies.
-        urls: At least one of them must answer before anything is tried.
-        fetch: Called with the temporary root.
+        title: The data set's name in messages.
+        root: The folder of all data sets.
+        folder: The data set's folder, relative to ``root``.
+        urls: Addresses, at least one of which must answer before anything is tried.
+        fetch: Downloads the data set into the folder that it is called with.
 
-    Returns: Whether the set is there now; why not is printed.
+    Returns:
+        Whether the data set is there now. A download that failed prints why.
     """
-    if not any(answers(url) for url in urls):
+    if not any(server_answers(url) for url in urls):
         return False
     print(f"downloading {title} to {root / folder}", flush=True)
     root.mkdir(parents=True, exist_ok=True)
@@ -42,3 +46,23 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
         finally:
             socket.setdefaulttimeout(previous)
     return True
+
+
+def server_answers(url: str, seconds: float = SECONDS_TO_ANSWER) -> bool:
+    """Ask whether a HEAD request for ``url`` succeeds within ``seconds``.
+
+    A machine without a network learns it within seconds. A daemon thread asks, since resolving a name has no time-out.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+                answered.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answered.is_set()

@@ -1,4 +1,4 @@
-"""Images that a data set holds twice: equal files, equal squares, and near ones."""
+"""Find images that a data set holds twice: equal files, equal pixels, and nearly equal pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from latentdiff.data.files import Files
 
 Kind = Literal["file", "pixels", "near"]
 KINDS: tuple[Kind, ...] = ("file", "pixels", "near")
-# Thumbnails are this many pixels a side: enough to tell two photographs of one flower apart, too few for a
-# JPEG encoder's choices to show.
+# Side of a thumbnail in pixels: enough to tell two photographs of one flower apart, too few to show what a JPEG
+# encoder changes.
 THUMBNAIL = 16
 CHUNK = 1000  # Images that become thumbnails at a time.
 ROWS, COLUMNS = 1024, 8192  # Thumbnails that are compared at a time: 32 MiB of distances.
@@ -27,16 +27,15 @@ ROWS, COLUMNS = 1024, 8192  # Thumbnails that are compared at a time: 32 MiB of 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that are the same or nearly so.
+    """Two images that are equal or nearly equal.
 
     Attributes:
         first: Place of one image.
-        second: Place of the other, a later one.
-        kind: ``file`` for byte-identical files, ``pixels`` for squares that are equal though their files are not or
-            there are none, ``near`` for thumbnails that are closer than the threshold; each pair is of the first kind
-            that fits.
-        distance: Of the thumbnails; 0 for the first two kinds.
-        mirrored: Whether it is the mirror image that is near.
+        second: Place of the other image, which comes later.
+        kind: The first that fits of ``file``: byte-identical files; ``pixels``: equal images of other files or of
+            none; ``near``: thumbnails closer than the threshold.
+        distance: Distance of the thumbnails; 0 for the first two kinds.
+        mirrored: Whether one image is near the mirror image of the other.
     """
 
     first: int
@@ -48,13 +47,13 @@ class Pair:
 
 @dataclass
 class Duplicates:
-    """What was found.
+    """The duplicates of a data set.
 
     Attributes:
-        counts: For each kind the number of pairs, by the splits of the two images in order.
-        pairs: Of each kind no more than were asked for: the near ones by distance, the others in order.
-        mirrored: How many of the near pairs are mirrored.
-        flat: Images of one grey all over, which have no contrast to compare: they are near nothing.
+        counts: For each kind, the number of pairs, by the splits of the two images in order.
+        pairs: Of each kind, no more pairs than were asked for: near ones by distance, others in order.
+        mirrored: Number of near pairs that are mirrored.
+        flat: Number of images of a single grey. They have no contrast to compare, so they are near nothing.
     """
 
     counts: dict[Kind, Counter[tuple[int, int]]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
@@ -72,22 +71,21 @@ def find_duplicates(
 ) -> Duplicates:
     """Find the duplicates within and across splits.
 
-    The time of the near ones grows with the square of the number of images, the memory with the number alone: three
-    kibibytes an image.
+    The search for near pairs takes time in the square of the number of images, and three kibibytes of memory an image.
 
     Args:
-        splits: The images of each split, uint8 [n, c, h, w]; all of one shape. An image's place counts through them.
-        file_digests: For each place what :func:`digest_files` gave, None for one without a file; None where there are
-            no files at all.
-        threshold: Largest distance of two near thumbnails, the root of the mean squared difference after each has
-            been brought to mean 0 and standard deviation 1; 0 looks for none. Unrelated images are about 1.4 apart.
-            Squares of 64 pixels re-encoded as JPEG (Flowers-102, CelebA) are within 0.1 for 99.9 % at quality 75 and
-            98 % at quality 50; cut a pixel closer on each side, 3 % or fewer are.
-        listed: How many pairs of each kind to name. All are counted.
+        splits: The images of each split, uint8 [n, c, h, w], all of one shape. Places count through all splits.
+        file_digests: The result of :func:`digest_files` for each place, None for an image without a file. None where
+            no image has a file.
+        threshold: Largest distance of two near thumbnails: the root mean squared difference, after each thumbnail was
+            standardised to mean 0 and standard deviation 1. 0 looks for no near pairs. Unrelated images are about 1.4
+            apart. Of images of 64 pixels (Flowers-102, CelebA), 99.9 % are within 0.1 of their JPEG of quality 75 and
+            98 % of their JPEG of quality 50, but at most 3 % of themselves cropped by a pixel on each side.
+        listed: Number of pairs of each kind in the result. All pairs are counted.
     """
     of_split = torch.cat([torch.full((len(images),), index) for index, images in enumerate(splits)]).tolist()
     # Equal bytes make equal squares unless the crop is a random one, so neither implies the other here.
-    squares = [digest for images in splits for digest in _digest_squares(images)]
+    squares = [digest for images in splits for digest in _digest_images(images)]
     files = list(file_digests) if file_digests is not None else [None] * len(squares)
     found = Duplicates()
 
@@ -96,17 +94,19 @@ def find_duplicates(
     found.counts["pixels"] = _count_pairs(squares, of_split)
     found.counts["pixels"].subtract(_count_pairs(both, of_split))
     found.counts["pixels"] += Counter()  # drops the zeros
-    found.pairs += [Pair(*pair, "file") for pair in islice(_pairs(files), listed)]
-    different = ((a, b) for a, b in _pairs(squares, files) if files[a] is None or files[a] != files[b])
+    found.pairs += [Pair(*pair, "file") for pair in islice(_equal_pairs(files), listed)]
+    different = ((a, b) for a, b in _equal_pairs(squares, files) if files[a] is None or files[a] != files[b])
     found.pairs += [Pair(*pair, "pixels") for pair in islice(different, listed)]
     if threshold > 0:
-        _find_near(found, splits, _numbered(squares), _numbered(files), torch.tensor(of_split), threshold, listed)
+        _find_near(found, splits, _number_keys(squares), _number_keys(files), torch.tensor(of_split), threshold, listed)
     return found
 
 
 def digest_files(files: Files, names: Sequence[str]) -> list[bytes | None]:
-    """For each name 16 bytes that are equal for equal content; None for an empty name, and for a file whose size no
-    other has, which is not read. Raises OSError."""
+    """Digest files to find equal ones: 16 bytes for each name, equal for equal content.
+
+    None for an empty name, and for a file whose size no other file has, which is not read. Raises OSError.
+    """
     sizes = [files.stamp(name)[0] if name else -1 for name in names]
     alike = Counter(sizes)
     return [
@@ -116,26 +116,30 @@ def digest_files(files: Files, names: Sequence[str]) -> list[bytes | None]:
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """uint8 [n, c, h, w] -> fp32 [n, t, t]: greyscale, mean 0, standard deviation 1 (all 0 for a flat image)."""
+    """Make standardised thumbnails: uint8 [n, c, h, w] -> fp32 [n, t, t].
+
+    Greyscale with mean 0 and standard deviation 1; all 0 for an image of a single grey.
+    """
     side = min(THUMBNAIL, *images.shape[-2:])
     chunks = []
     for chunk in images.split(CHUNK):
-        # Averages over areas: antialiased, and the same mirrored.
+        # Averages over areas: antialiased, and the same for the mirror image.
         small = functional.adaptive_avg_pool2d(chunk.float().mean(1), side)
         small = small - small.mean((1, 2), keepdim=True)
         deviation = small.square().mean((1, 2), keepdim=True).sqrt()
-        # Below a quarter of a grey level there is no picture, only rounding, that scaling would blow up to one.
+        # Below a quarter of a grey level there is only rounding, which scaling would make look like a picture.
         chunks.append(torch.where(deviation > 0.25, small / deviation.clamp_min(1e-6), torch.zeros_like(small)))
     return torch.cat(chunks)
 
 
-def _digest_squares(images: Tensor) -> Iterator[bytes]:
+def _digest_images(images: Tensor) -> Iterator[bytes]:
+    """16 bytes for each image, equal for equal pixels."""
     for image in images:
         yield hashlib.blake2b(image.contiguous().numpy(), digest_size=16).digest()
 
 
-def _groups(keys: Sequence[Hashable | None]) -> list[list[int]]:
-    """Places with equal keys, where there are several; None equals nothing."""
+def _group_equal(keys: Sequence[Hashable | None]) -> list[list[int]]:
+    """Group the places of equal keys that occur more than once; None equals nothing."""
     groups = defaultdict(list)
     for place, key in enumerate(keys):
         if key is not None:
@@ -143,19 +147,20 @@ def _groups(keys: Sequence[Hashable | None]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _pairs(
+def _equal_pairs(
     keys: Sequence[Hashable | None], within: Sequence[Hashable | None] | None = None
 ) -> Iterator[tuple[int, int]]:
-    for group in _groups(keys):
+    """Yield all pairs of places with equal ``keys``, without groups that are equal in ``within`` too."""
+    for group in _group_equal(keys):
         if within is not None and within[group[0]] is not None and len({within[place] for place in group}) == 1:
-            continue  # all one file: a large group would hold the caller up for nothing
+            continue  # all of one file, and such a group can be large
         yield from combinations(group, 2)
 
 
 def _count_pairs(keys: Sequence[Hashable | None], of_split: list[int]) -> Counter[tuple[int, int]]:
-    """Pairs with equal keys, by their splits: from the sizes of the groups, which may be large."""
+    """Count the pairs with equal keys by their splits, from the sizes of the groups, which can be large."""
     counts: Counter[tuple[int, int]] = Counter()
-    for group in _groups(keys):
+    for group in _group_equal(keys):
         sizes = sorted(Counter(of_split[place] for place in group).items())
         for split, size in sizes:
             counts[split, split] += size * (size - 1) // 2
@@ -164,8 +169,8 @@ def _count_pairs(keys: Sequence[Hashable | None], of_split: list[int]) -> Counte
     return +counts
 
 
-def _numbered(keys: Sequence[Hashable | None]) -> Tensor:
-    """int64 [n]: equal numbers for equal keys; None equals nothing."""
+def _number_keys(keys: Sequence[Hashable | None]) -> Tensor:
+    """Replace keys by numbers, int64 [n]: equal ones for equal keys; None equals nothing."""
     numbers: dict[Hashable, int] = {}
     return torch.tensor([numbers.setdefault((place,) if key is None else key, place) for place, key in enumerate(keys)])
 
@@ -179,12 +184,13 @@ def _find_near(
     threshold: float,
     listed: int,
 ) -> None:
+    """Add the near pairs to ``found``: those that are equal neither in ``squares`` nor in ``files``."""
     small = torch.cat([thumbnails(images) for images in splits])
     found.flat = int((small == 0).all(2).all(1).sum())
     # Rows of unit length: their product is the correlation r, and the squared distance 2 - 2 r.
     rows, mirror = (functional.normalize(view.flatten(1), dim=1) for view in (small, small.flip(2)))
     least = 1 - threshold**2 / 2
-    closest: list[tuple[float, int, int, bool]] = []  # a heap, the furthest on top
+    closest: list[tuple[float, int, int, bool]] = []  # a heap, the furthest pair on top
     for top in range(0, len(rows), ROWS):
         for left in range(top - top % COLUMNS, len(rows), COLUMNS):
             block = slice(left, left + COLUMNS)
@@ -197,7 +203,7 @@ def _find_near(
             distance = (2 - 2 * torch.maximum(straight, turned)[first, second]).clamp_min(0).sqrt()
             found.mirrored += int(is_turned.sum())
             found.counts["near"].update(zip(of_split[one].tolist(), of_split[other].tolist(), strict=True))
-            # No more of a block than could be listed become Python's.
+            # Only pairs that could be listed become Python objects.
             order = distance.argsort()[:listed]
             candidates = (tensor[order].tolist() for tensor in (distance, one, other, is_turned))
             for away, a, b, flag in zip(*candidates, strict=True):

@@ -8,11 +8,11 @@ from torchvision.datasets import FashionMNIST
 
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
-from latentdiff.data.idx import FILES, IdxSet
+from latentdiff.data.idx import FILES, IdxDataset
 from latentdiff.errors import DataError
 
 CLASS_NAMES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-FASHION_MNIST = IdxSet(
+FASHION_MNIST = IdxDataset(
     "fashion-mnist",
     "Fashion-MNIST",
     Path("FashionMNIST") / "raw",
@@ -24,13 +24,21 @@ EMBEDDED_COUNTS = {"train": 10_000, "test": 2_000}
 
 
 def load(root: Path, source: str, split: Split) -> ImageDataset:
-    """The split from ``root`` (``full``), from the package (``embedded``), or the former if it can be had (``auto``).
+    """Load a split.
 
-    Files that are present but wrong are an error whatever the source: silently training on the slice instead would
-    hide it. Raises :class:`DataError`; never changes a file that is already there.
+    Files that are present and damaged are an error: training on the slice instead would hide the damage. No file that
+    is already there is changed.
+
+    Args:
+        root: The folder of all data sets.
+        source: ``full`` reads the split from ``root``, ``embedded`` from the package, and ``auto`` from ``root`` where
+            it is there or can be downloaded, else from the package.
+        split: ``train`` or ``test``.
+
+    Raises :class:`DataError`.
     """
-    have = source != "embedded" and (FASHION_MNIST.present(root) or fetch(root))
-    if have:
+    is_full = source != "embedded" and (FASHION_MNIST.is_present(root) or fetch(root))
+    if is_full:
         return FASHION_MNIST.read(root, split)
     if source == "full":
         raise DataError(
@@ -41,7 +49,7 @@ def load(root: Path, source: str, split: Split) -> ImageDataset:
 
 
 def fetch(root: Path) -> bool:
-    """Download the set through torchvision; False where no server answers."""
+    """Download the set through torchvision. Returns False where no server answers."""
     urls = [mirror + FILES["test"][1] + ".gz" for mirror in FashionMNIST.mirrors]
     return download(
         "Fashion-MNIST", root, FASHION_MNIST.folder, urls, lambda folder: FashionMNIST(folder, download=True)

@@ -12,17 +12,17 @@ from typing import BinaryIO
 
 from latentdiff.errors import DataError
 
-SHOWN = 20  # Of the files that cannot be used, in one message.
+MAX_LISTED = 20  # Files that cannot be used, in one message.
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 class Files(ABC):
-    """Files by name: ``/`` between folders, relative to where they lie.
+    """A place that files are read from by name. A name is a path relative to the place, with ``/`` between folders.
 
     Attributes:
         path: The directory or the zip.
         images: Names of the files that are images by their suffix, in order.
-        refused: Names that are not read, each with the reason.
+        refused: Names of files that are not read, each with the reason.
     """
 
     path: Path
@@ -31,23 +31,23 @@ class Files(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """The content of a file. Raises OSError or zipfile.BadZipFile."""
+        """Read the content of a file. Raises OSError or zipfile.BadZipFile."""
 
     def open(self, name: str) -> BinaryIO:
-        """A file as a stream, for who needs no more than its beginning. Raises as :meth:`read`."""
+        """Open a file as a stream, to read no more than its beginning. Raises what :meth:`read` raises."""
         return io.BytesIO(self.read(name))
 
     @abstractmethod
     def stamp(self, name: str) -> tuple[int, int]:
-        """Two numbers that change with the content: the size, and the time of change or the checksum."""
+        """Two numbers that change with a file's content: the size, and the time of change or the checksum."""
 
 
 class DirectoryFiles(Files):
-    """Folders that are links are followed, as files that are links are."""
+    """The files of a directory and its sub-folders. Links to files and folders are followed."""
 
     def __init__(self, path: Path):
         self.path = path
-        found = sorted(_below(path, "", (os.path.realpath(path),)))
+        found = sorted(_walk(path, "", (os.path.realpath(path),)))
         self.images = tuple(name for name, reason in found if not reason)
         self.refused = tuple(pair for pair in found if pair[1])
 
@@ -63,7 +63,7 @@ class DirectoryFiles(Files):
 
 
 class ZipFiles(Files):
-    """Entries are read by their place in the archive; a name in it never becomes a path on this machine."""
+    """The files of a zip, which is never unpacked: a name in it never becomes a path on this machine."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -77,10 +77,10 @@ class ZipFiles(Files):
             parts = PurePosixPath(entry.filename).parts
             if entry.is_dir() or PurePosixPath(entry.filename).suffix.lower() not in IMAGE_SUFFIXES:
                 continue
-            # First of all: what points out with backslashes begins with dots, as what is hidden does.
+            # Before hidden files: a path out of the archive with backslashes begins with a dot, as a hidden name does.
             if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
                 refused.append((entry.filename, "its path points out of the archive"))
-            elif _hidden(parts):
+            elif _is_hidden(parts):
                 continue
             elif entry.filename in self._entries:
                 refused.append((entry.filename, "the archive holds this name twice; the first is taken"))
@@ -102,7 +102,7 @@ class ZipFiles(Files):
 
 
 class JoinedFiles(Files):
-    """The files of several data sets as one: each name begins with its data set's."""
+    """The files of several data sets together. Each name begins with the name of its data set."""
 
     def __init__(self, members: dict[str, Files]):
         self.path = Path("mixed")
@@ -130,7 +130,7 @@ class JoinedFiles(Files):
 
 
 def open_files(path: Path) -> Files:
-    """The files of a directory or zip. Raises :class:`DataError` where it is neither or holds no image."""
+    """Open a directory or a zip of images. Raises :class:`DataError` where ``path`` is neither, or holds no image."""
     if path.is_dir():
         files: Files = DirectoryFiles(path)
     elif path.is_file():
@@ -138,7 +138,7 @@ def open_files(path: Path) -> Files:
     else:
         raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
     if not files.images:
-        refused = "".join(f"\n  {name}: {reason}" for name, reason in files.refused[:SHOWN])
+        refused = "".join(f"\n  {name}: {reason}" for name, reason in files.refused[:MAX_LISTED])
         raise DataError(
             f"{path} holds no image that can be used; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below"
             + refused
@@ -146,16 +146,17 @@ def open_files(path: Path) -> Files:
     return files
 
 
-def _below(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The images in ``folder`` and below, each with why it cannot be read, empty where it can; not in order.
+def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each image in ``folder`` and below, with the reason why it cannot be read, empty where it can; in no order.
 
     Args:
-        prefix: What their names begin with.
-        above: The real paths of ``folder`` and of those that it was reached through: a link to one would go on forever.
+        folder: Where to look.
+        prefix: What the yielded names begin with.
+        above: The real paths of ``folder`` and of the folders above it. A link to one of them would lead in a circle.
     """
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not _hidden((entry.name,))]
+            found = [entry for entry in entries if not _is_hidden((entry.name,))]
     except OSError as error:
         yield prefix.rstrip("/") or ".", f"the folder cannot be read: {error.strerror}"
         return
@@ -163,12 +164,12 @@ def _below(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[
         if entry.is_dir():
             real = os.path.realpath(entry.path)
             if real not in above:
-                yield from _below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
         elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
             lost = "it is a link to nowhere" if entry.is_symlink() else "it is no ordinary file"
             yield prefix + entry.name, "" if entry.is_file() else lost
 
 
-def _hidden(parts: tuple[str, ...]) -> bool:
-    """What systems leave behind: ``.DS_Store``, ``._name``, ``__MACOSX``."""
+def _is_hidden(parts: tuple[str, ...]) -> bool:
+    """Whether a file is hidden, as those that systems leave behind: ``.DS_Store``, ``._name``, ``__MACOSX``."""
     return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)

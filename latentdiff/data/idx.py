@@ -22,15 +22,15 @@ FILES = {
 
 
 @dataclass(frozen=True)
-class IdxSet:
+class IdxDataset:
     """A data set in torchvision's layout of IDX files, plain or gzipped, 28x28 pixels and ten classes.
 
     Attributes:
-        name: Of the data set.
-        title: What people call it.
-        folder: Of the files under the data root.
-        class_names: Ten.
-        counts: Images of the training and the test split.
+        name: The data set's name in settings.
+        title: Its name in messages.
+        folder: The files' folder, relative to the folder of all data sets.
+        class_names: The names of the ten classes.
+        counts: Number of images of the training and the test split.
     """
 
     name: str
@@ -39,32 +39,42 @@ class IdxSet:
     class_names: tuple[str, ...]
     counts: dict[str, int]
 
-    def present(self, root: Path) -> bool:
-        """Whether any file of the set is under ``root``: then that copy is meant, and a damaged one is an error."""
-        return any(self._find(root, name) for names in FILES.values() for name in names)
+    def is_present(self, root: Path) -> bool:
+        """Whether any file of the set is under ``root``. That copy is then used, and damage to it is an error."""
+        return any(self._locate(root, name) for names in FILES.values() for name in names)
 
     def read(self, root: Path, split: Split, source: str = "full", count: int | None = None) -> ImageDataset:
-        """Read one split's two files and check them against each other. Raises :class:`DataError`; changes nothing."""
-        images, labels = (self._array(root, name) for name in FILES[split])
+        """Read one split's two files, and check that they fit each other.
+
+        Args:
+            root: The folder of all data sets.
+            split: ``train`` or ``test``.
+            source: What the result's ``source`` says.
+            count: Number of images that the files must hold. Default: that of the full set.
+
+        Raises :class:`DataError` for files that are missing or damaged.
+        """
+        images, labels = (self._read_array(root, name) for name in FILES[split])
         expected = count or self.counts[split]
         for name, array, shape in zip(FILES[split], (images, labels), ((expected, 28, 28), (expected,)), strict=True):
             if tuple(array.shape) != shape:
                 raise DataError(
-                    f"{self._find(root, name)} holds an array of {tuple(array.shape)} where {shape} was expected"
+                    f"{self._locate(root, name)} holds an array of {tuple(array.shape)} where {shape} was expected"
                 )
         if labels.max() >= len(self.class_names):
             raise DataError(
-                f"{self._find(root, FILES[split][1])} holds the label {labels.max()}; the largest allowed is 9"
+                f"{self._locate(root, FILES[split][1])} holds the label {labels.max()}; the largest allowed is 9"
             )
         return ImageDataset(images[:, None], labels.long(), self.name, split, source, self.class_names)
 
-    def _find(self, root: Path, name: str) -> Path | None:
-        """The file as it is, or gzipped."""
+    def _locate(self, root: Path, name: str) -> Path | None:
+        """Find a file, plain or gzipped; None where there is none."""
         candidates = (root / self.folder / name, root / self.folder / f"{name}.gz")
         return next((path for path in candidates if path.is_file()), None)
 
-    def _array(self, root: Path, name: str) -> Tensor:
-        path = self._find(root, name)
+    def _read_array(self, root: Path, name: str) -> Tensor:
+        """Read a file of the set. Raises :class:`DataError`."""
+        path = self._locate(root, name)
         if path is None:
             raise DataError(
                 f"{root / self.folder / name} is missing while other files of the set are there. Restore it, or remove "
@@ -74,7 +84,11 @@ class IdxSet:
 
 
 def read_idx(path: Path) -> Tensor:
-    """An IDX file of unsigned bytes: two zero bytes, type 8, the number of dimensions, big-endian sizes, the data."""
+    """Read an IDX file of unsigned bytes, plain or gzipped, as a uint8 tensor.
+
+    The format: two zero bytes, the type 8, the number of dimensions, the sizes in big-endian order, the data.
+    Raises :class:`DataError`.
+    """
     advice = "Nothing was changed; restore the file, or remove it and its neighbours to download the set again."
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -1,4 +1,4 @@
-"""The image cache: every file decoded once, into one uint8 array that later starts map into memory."""
+"""The image cache: each file is decoded once, into one uint8 array that later runs map into memory."""
 
 from __future__ import annotations
 
@@ -23,101 +23,117 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff.data.decode import BadImageError, Square, decode
-from latentdiff.data.listing import Listing
-from latentdiff.data.messages import printable, tell
+from latentdiff.data.decode import BadImageError, CropAndResize, decode
+from latentdiff.data.file_list import FileList
+from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import DataError
 
 FORMAT = 1
-SHOWN = 20
+MAX_LISTED = 20
 CHUNK = 1 << 24
 UNREADABLE = "it cannot be read"
 
 
-def cached_images(listing: Listing, square: Square, folder: Path, skip_bad: bool = False) -> tuple[Tensor, Tensor]:
-    """The images of ``listing`` as squares: from the cache in ``folder``, or decoded now and cached there.
+def cached_images(
+    files: FileList, transform: CropAndResize, folder: Path, skip_bad: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Read the decoded images of ``files`` from the cache in ``folder``, or decode them now and cache them there.
 
-    The cache is named by a hash of everything that the images depend on: the files' names, sizes and times, and the
-    square. It is written file by file, so it may be larger than the memory, to a temporary name that is then renamed.
-    A damaged one is told by its checksum and made again.
+    The cache's name is a hash of all that the images depend on: the files' names, sizes and times, and the transform.
+    The cache is written file by file to a temporary name and then renamed, so it may be larger than the memory. A
+    damaged cache is recognised by its checksum and made again.
 
     Args:
-        skip_bad: Leave files out that cannot be used, with one summary; otherwise they are an error, after all have
-            been looked at.
+        files: The files of a data set.
+        transform: How an image becomes a square.
+        folder: Where caches lie.
+        skip_bad: Leave out files that cannot be used, and print one summary. Otherwise they are an error, raised after
+            all files were tried.
 
-    Returns: uint8 [n, c, size, size], mapped from the file (pages are read when they are used), and int64 [n], which
-    members of ``listing`` they are. Raises :class:`DataError`, also where ``folder`` cannot be written to.
+    Returns:
+        uint8 [n, c, size, size], mapped from the cache: pages are read when they are used. And int64 [n]: the place
+        of each image in ``files.names``.
+
+    Raises:
+        DataError: Files that cannot be used, or a ``folder`` that cannot be written to.
     """
-    key = _key(listing, square)
-    path = folder / f"{listing.name}-{square.size}{'-grey' if square.grey else ''}-{key}"
-    found = _read(path, key)
-    if found is None or _mended(listing, found[2]):
+    key = _cache_key(files, transform)
+    path = folder / f"{files.name}-{transform.size}{'-grey' if transform.grey else ''}-{key}"
+    found = _read_cache(path, key)
+    if found is None or _is_readable_again(files, found[2]):
         try:
-            _write(path, key, listing, square)
+            _write_cache(path, key, files, transform)
         except OSError as error:  # no permission, or a full disk; nothing half-written is left
             raise DataError(
                 f"decoded images cannot be kept in {folder}: {error}. Name another folder with --data.cache_folder."
             ) from error
-        found = _read(path, key)
+        found = _read_cache(path, key)
         if found is None:
             raise DataError(f"{path} was written and cannot be read back: is the disk full or failing?")
-    images, kept, bad = found
+    images, usable, bad = found
     if bad:
-        where = listing.files.path
-        lines = [f"  {printable(name)}: {reason}" for name, reason in bad[:SHOWN]]
-        lines += [f"  and {len(bad) - SHOWN:,} more, listed in {path / 'meta.json'}"] if len(bad) > SHOWN else []
-        every = len(listing.members) + len(listing.files.refused)
+        where = files.source.path
+        lines = [f"  {printable(name)}: {reason}" for name, reason in bad[:MAX_LISTED]]
+        lines += (
+            [f"  and {len(bad) - MAX_LISTED:,} more, listed in {path / 'meta.json'}"] if len(bad) > MAX_LISTED else []
+        )
+        every = len(files.names) + len(files.source.refused)
         summary = f"{len(bad):,} of {every:,} files in {where} cannot be used:\n" + "\n".join(lines)
         if not skip_bad:
             raise DataError(f"{summary}\nMend or remove them, or leave them out with --data.on_bad_image skip.")
-        tell(summary)
+        print_once(summary)
     if not len(images):
-        raise DataError(f"none of the {len(listing.members):,} files in {listing.files.path} can be used")
-    return images, kept
+        raise DataError(f"none of the {len(files.names):,} files in {files.source.path} can be used")
+    return images, usable
 
 
-def _key(listing: Listing, square: Square) -> str:
-    digest = hashlib.sha256(repr((FORMAT, asdict(square), len(listing.members), listing.files.refused)).encode())
-    for name in listing.members:
-        digest.update(repr((name, listing.files.stamp(name))).encode("utf-8", "surrogateescape"))
+def _cache_key(files: FileList, transform: CropAndResize) -> str:
+    """Sixteen hex digits over everything that the decoded images depend on."""
+    digest = hashlib.sha256(repr((FORMAT, asdict(transform), len(files.names), files.source.refused)).encode())
+    for name in files.names:
+        digest.update(repr((name, files.source.stamp(name))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, key: str, listing: Listing, square: Square) -> None:
+def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize) -> None:
+    """Decode all files into the cache ``path``, which is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(path, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
-        kept: list[int] = []
-        bad = [list(pair) for pair in listing.files.refused]
+        usable: list[int] = []
+        bad = [list(pair) for pair in files.source.refused]
         checksum = 0
         with open(Path(name) / "images.bin", "wb") as file:
-            for index, result in enumerate(_decoded(listing, square)):
+            for index, result in enumerate(_decode_all(files, transform)):
                 if isinstance(result, str):
-                    bad.append([listing.members[index], result])
+                    bad.append([files.names[index], result])
                     continue
                 data = result.tobytes()
                 checksum = zlib.crc32(data, checksum)
                 file.write(data)
-                kept.append(index)
-        np.save(Path(name) / "kept.npy", np.asarray(kept, dtype=np.int64))
+                usable.append(index)
+        np.save(Path(name) / "kept.npy", np.asarray(usable, dtype=np.int64))
         checksums = {"images.bin": checksum, "kept.npy": _crc32(Path(name) / "kept.npy")}
-        meta = {"key": key, "shape": [len(kept), *square.shape], "crc32": checksums, "bad": bad}
+        meta = {"key": key, "shape": [len(usable), *transform.shape], "crc32": checksums, "bad": bad}
         (Path(name) / "meta.json").write_text(json.dumps(meta, indent=1))
         os.chmod(name, 0o755)
         try:
             os.rename(name, path)
         except OSError:
-            if not path.is_dir():  # else another process was faster, with the same images
+            if not path.is_dir():  # otherwise another process was faster, with the same images
                 raise
         Path(name).mkdir(exist_ok=True)  # for the context manager to remove
 
 
-def _decoded(listing: Listing, square: Square) -> Iterator[np.ndarray | str]:
-    """Each member's square, or why there is none, in order: a few ahead, in threads, since PIL lets go of the lock."""
+def _decode_all(files: FileList, transform: CropAndResize) -> Iterator[np.ndarray | str]:
+    """Decode the files in order; yield each image, or the reason why there is none.
 
-    def one(member: str) -> np.ndarray | str:
+    Threads decode a few files ahead: PIL releases Python's lock.
+    """
+
+    def decode_one(name: str) -> np.ndarray | str:
         try:
-            return decode(listing.files.read(member), square, member)
+            return decode(files.source.read(name), transform, name)
         except BadImageError as error:
             return str(error)
         except Exception as error:
@@ -125,13 +141,13 @@ def _decoded(listing: Listing, square: Square) -> Iterator[np.ndarray | str]:
 
     workers = os.cpu_count() or 1
     waiting: deque[Future] = deque()
-    description = f"decoding {listing.name}"
+    description = f"decoding {files.name}"
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(listing.members), desc=description, unit="images", disable=None) as bar,
+        tqdm(total=len(files.names), desc=description, unit="images", disable=None) as bar,
     ):
-        for member in listing.members:
-            waiting.append(pool.submit(one, member))
+        for name in files.names:
+            waiting.append(pool.submit(decode_one, name))
             if len(waiting) > 8 * workers:
                 yield waiting.popleft().result()
                 bar.update()
@@ -140,8 +156,8 @@ def _decoded(listing: Listing, square: Square) -> Iterator[np.ndarray | str]:
             bar.update()
 
 
-def _read(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
-    """Images, which members they are, and the bad files; None where the cache is not there or not whole."""
+def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
+    """Images, their places in the list of files, and the bad files; None where the cache is missing or damaged."""
     if not path.is_dir():
         return None
     try:
@@ -149,33 +165,35 @@ def _read(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
         shape, file = tuple(meta["shape"]), path / "images.bin"
         whole = meta["key"] == key and file.stat().st_size == math.prod(shape)
         whole = whole and all(_crc32(path / name) == checksum for name, checksum in meta["crc32"].items())
-        kept = np.load(path / "kept.npy") if whole else np.empty(0)
+        usable = np.load(path / "kept.npy") if whole else np.empty(0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"{path} is damaged ({error}): decoding again", flush=True)
         return None
     if not whole:
         print(f"{path} does not hold what it says: decoding again", flush=True)
         return None
-    images = _mapped(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
-    return images, torch.from_numpy(kept), meta["bad"]
+    images = _memory_map(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
+    return images, torch.from_numpy(usable), meta["bad"]
 
 
-def _mended(listing: Listing, bad: list[Any]) -> bool:
-    """Whether a file can be read now that could not be when the cache was made: rights, unlike content, leave the times
-    alone by which a cache is named."""
+def _is_readable_again(files: FileList, bad: list[Any]) -> bool:
+    """Whether a file can be read now that could not be read when the cache was made.
+
+    The cache's name does not tell: a change of rights leaves a file's size and times alone.
+    """
     for name, reason in bad:
         if reason.startswith(UNREADABLE):
             with suppress(Exception):
-                listing.files.read(name)
+                files.source.read(name)
                 return True
     return False
 
 
-def _mapped(path: Path) -> Tensor:
-    """A file as uint8 [its length]. Copy on write: nothing that is done to the tensor reaches the file."""
+def _memory_map(path: Path) -> Tensor:
+    """Map a file into memory as uint8 [its length]. Writing to the tensor does not change the file."""
     with open(path, "rb") as file:
         if hasattr(mmap, "MAP_PRIVATE"):
-            # Unreserved, where Python knows how to ask for it: a set may be larger than the memory.
+            # Without reserving memory, where the system can: a data set may be larger than the memory.
             flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
             mapping = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         else:

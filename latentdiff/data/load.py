@@ -1,4 +1,4 @@
-"""The one door to all data sets."""
+"""Load one split of a data set that a :class:`~latentdiff.config.DataConfig` names."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from torchvision.transforms.v2 import functional as transforms
 from latentdiff.config import DataConfig
 from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import SMALLEST_SIDE, Square
+from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize
+from latentdiff.data.file_list import FileList
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
-from latentdiff.data.listing import Listing
 from latentdiff.data.splits import split_indices
 from latentdiff.errors import ConfigError, DataError
 
-# The side of the squares where none is asked for; what comes as arrays keeps its own.
-SIZES = {"cifar-10": 32}
+# Side in pixels of images from files, where no size is set. Images that come as arrays keep their own.
+DEFAULT_SIZES = {"cifar-10": 32}
 DEFAULT_SIZE = 64
-# Those that are pooled and split by us unless the official split is asked for: 1,020 training flowers are too few.
-POOLED = ("flowers-102",)
-LABELS = ("labels", "none")
-# Those that can lie anywhere. Of several in a mix a path is the folder's.
-TAKE_PATH = ("celeba", "oxford-iiit-pet", "folder")
+# Data sets that are split by fractions unless the official split is asked for: 1,020 training flowers are too few.
+SPLIT_BY_FRACTIONS = ("flowers-102",)
+# Values of `classes` that every data set knows. Others are an attribute or a column of a table.
+COMMON_CLASSES = ("labels", "none")
+# Data sets that `path` can name. In a mix of several of them, the path is the folder's.
+WITH_PATH = ("celeba", "oxford-iiit-pet", "folder")
 
 
 class NoSplitError(DataError):
@@ -43,87 +44,89 @@ def data_root(root: str | None) -> Path:
 def load_split(config: DataConfig, split: Split) -> ImageDataset:
     """Load one split.
 
-    Raises :class:`DataError` where the data set is missing, damaged or without such a split, and ValueError for
-    settings that contradict it.
+    Raises:
+        ConfigError: Settings that contradict each other, or that the data set does not have.
+        DataError: The data set is missing or damaged.
+        NoSplitError: The data set has no such split.
     """
     check_settings(config)
     if config.name == "mixed":
-        return limit_training_images(_mixed(config, split), config)
-    data = _load(config, split)
-    if tuple(config.fractions) != DataConfig.fractions and not data.parts:
+        return limit_training_images(_load_mixed(config, split), config)
+    data = _load_one(config, split)
+    if tuple(config.fractions) != DataConfig.fractions and not data.split_description:
         raise ConfigError(
-            f"data.fractions {percent(config)} would go unused: {config.name} comes in its official split here; add "
-            "--data.split fractions"
+            f"data.fractions {format_fractions(config)} would go unused: {config.name} comes in its official split "
+            "here; add --data.split fractions"
         )
     return limit_training_images(data, config)
 
 
-def _load(config: DataConfig, split: Split) -> ImageDataset:
-    """One split of one data set, as :func:`load_split` but for the limit."""
-    found = _open(config, split)
+def _load_one(config: DataConfig, split: Split) -> ImageDataset:
+    """One split of one data set, before ``max_train_images`` applies."""
+    found = _read_source(config, split)
     if isinstance(found, ImageDataset):
-        found = _split_anew(config, split) if config.split == "fractions" else found
-        return _unlabelled(_shaped(found, config), config)
-    square = Square(
-        config.size or SIZES.get(config.name, DEFAULT_SIZE), config.colour == "grey", config.crop, config.split_seed
-    )
-    folder = Path(config.cache_folder).expanduser()
-    images, kept = cached_images(found, square, folder, config.on_bad_image == "skip")
-    indices, parts = _split(found, kept, config, split)
-    names = tuple(found.members[index] for index in kept.tolist())
-    whole = ImageDataset(images, found.labels[kept], found.name, split, "full", found.class_names, parts, names)
-    return _unlabelled(whole.take(indices), config)
+        found = _pool_and_split(config, split) if config.split == "fractions" else found
+        return _drop_labels_if_asked(_resize_and_colour(found, config), config)
+    size = config.size or DEFAULT_SIZES.get(config.name, DEFAULT_SIZE)
+    transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
+    cache_folder = Path(config.cache_folder).expanduser()
+    images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip")
+    indices, description = _choose_split(found, usable, config, split)
+    names = tuple(found.names[index] for index in usable.tolist())
+    whole = ImageDataset(images, found.labels[usable], found.name, split, "full", found.class_names, description, names)
+    return _drop_labels_if_asked(whole.take(indices), config)
 
 
 def open_files(config: DataConfig) -> Files | None:
-    """The files behind the images, before anything is decoded; None where all images come in arrays.
+    """Open the image files of a data set without decoding any; None where all images come in arrays.
 
-    They are read by the names in :attr:`ImageDataset.files`. Raises what :func:`load_split` does.
+    :attr:`ImageDataset.files` holds the name of each image's file. Raises what :func:`load_split` raises.
     """
-    files = {name: found.files for name, found in _sources(config).items() if isinstance(found, Listing)}
+    files = {name: found.source for name, found in _read_sources(config).items() if isinstance(found, FileList)}
     return JoinedFiles(files) if config.mix and files else files.get(config.name)
 
 
 def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
-    """Of each data set whose images come in arrays: their shape [c, h, w] before they are coloured and resized.
+    """The shape [c, h, w] of images that come in arrays, before colour and size are changed, by data set.
 
-    Raises what :func:`load_split` does.
+    Raises what :func:`load_split` raises.
     """
-    return {name: found.image_shape for name, found in _sources(config).items() if isinstance(found, ImageDataset)}
+    return {name: found.image_shape for name, found in _read_sources(config).items() if isinstance(found, ImageDataset)}
 
 
-def _sources(config: DataConfig) -> dict[str, ImageDataset | Listing]:
-    """The data set, or all of a mixed one, as they come."""
+def _read_sources(config: DataConfig) -> dict[str, ImageDataset | FileList]:
+    """The data set by its name, or each data set of a mix, before it is decoded and split."""
     check_settings(config)
-    members = {name: _member(config, name) for name in config.mix} or {config.name: config}
-    return {name: _open(member, "train") for name, member in members.items()}
+    members = {name: _member_config(config, name) for name in config.mix} or {config.name: config}
+    return {name: _read_source(member, "train") for name, member in members.items()}
 
 
-def _member(config: DataConfig, name: str) -> DataConfig:
-    """The settings of one data set of a mixed one: what is for another is left out."""
-    taker = next((taker for taker in reversed(TAKE_PATH) if taker in config.mix), None)
-    own = name == ("celeba" if "celeba" in config.mix else "folder")
+def _member_config(config: DataConfig, name: str) -> DataConfig:
+    """The settings of one data set of a mix, without those that are for another."""
+    path_owner = next((owner for owner in reversed(WITH_PATH) if owner in config.mix), None)
+    owns_classes = name == ("celeba" if "celeba" in config.mix else "folder")
     return replace(
         config,
         name=name,
         mix=(),
-        path=config.path if name == taker else None,
+        path=config.path if name == path_owner else None,
         table=config.table if name == "folder" else None,
-        classes=config.classes if own or config.classes in LABELS else "labels",
+        classes=config.classes if owns_classes or config.classes in COMMON_CLASSES else "labels",
     )
 
 
-def _open(config: DataConfig, split: Split) -> ImageDataset | Listing:
+def _read_source(config: DataConfig, split: Split) -> ImageDataset | FileList:
+    """A data set as it comes: decoded where it comes in arrays, else the list of its files."""
     root, path = data_root(config.root), Path(config.path).expanduser() if config.path else None
-    own = config.classes if config.classes not in LABELS else None
-    loaders: dict[str, Callable[[], ImageDataset | Listing]] = {
+    column = config.classes if config.classes not in COMMON_CLASSES else None
+    loaders: dict[str, Callable[[], ImageDataset | FileList]] = {
         "fashion-mnist": lambda: fashion_mnist.load(root, config.source, split),
         "mnist": lambda: mnist.load(root, split),
         "cifar-10": lambda: cifar.load(root, split),
-        "flowers-102": lambda: flowers.listing(root),
-        "celeba": lambda: celeba.listing(root, path, own),
-        "oxford-iiit-pet": lambda: pets.listing(root, path),
-        "folder": lambda: folder.listing(path, Path(config.table).expanduser() if config.table else None, own),
+        "flowers-102": lambda: flowers.list_images(root),
+        "celeba": lambda: celeba.list_images(root, path, column),
+        "oxford-iiit-pet": lambda: pets.list_images(root, path),
+        "folder": lambda: folder.list_images(path, Path(config.table).expanduser() if config.table else None, column),
     }
     if config.name in ("fashion-mnist", "mnist", "cifar-10") and split == "val":
         if config.split != "fractions":
@@ -137,11 +140,11 @@ def check_settings(config: DataConfig) -> None:
     members = config.mix or (config.name,)
     if "tensors" in members:
         raise ConfigError("data.name tensors is for images in memory: give them to load_dataset, from Python alone")
-    takers = [name for name in TAKE_PATH if name in members]
-    if config.path and not takers:
-        raise ConfigError(f"data.path is for {', '.join(TAKE_PATH)}; {config.name} is looked for under data.root")
-    if config.path and len(takers) > 1 and "folder" not in takers:
-        raise ConfigError(f"data.path could be {' or '.join(takers)}: put both under data.root")
+    with_path = [name for name in WITH_PATH if name in members]
+    if config.path and not with_path:
+        raise ConfigError(f"data.path is for {', '.join(WITH_PATH)}; {config.name} is looked for under data.root")
+    if config.path and len(with_path) > 1 and "folder" not in with_path:
+        raise ConfigError(f"data.path could be {' or '.join(with_path)}: put both under data.root")
     if "folder" in members and not config.path:
         raise ConfigError("data.name folder needs --data.path, a directory or a zip of images")
     if config.table and "folder" not in members:
@@ -150,7 +153,7 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
-    if config.classes not in LABELS and "celeba" not in members and not config.table:
+    if config.classes not in COMMON_CLASSES and "celeba" not in members and not config.table:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
@@ -167,76 +170,89 @@ def check_numbers(config: DataConfig) -> None:
         raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
 
 
-def _split_anew(config: DataConfig, split: Split) -> ImageDataset:
-    """A split by fractions of a data set that comes as arrays: its official ones pooled."""
-    official = [_open(config, name) for name in ("train", "test")]
+def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:
+    """A split by fractions of a data set that comes in arrays: of its official splits together."""
+    official = [_read_source(config, name) for name in ("train", "test")]
     images, labels = (torch.cat([getattr(part, name) for part in official]) for name in ("images", "labels"))
     indices = split_indices(labels, tuple(config.fractions), config.split_seed)[split]
     if not len(indices):
-        raise NoSplitError(f"{config.name} has no {split} split with the fractions {percent(config)}")
-    pooled = replace(official[0], images=images, labels=labels, split=split, parts=describe_fractions(config))
+        raise NoSplitError(f"{config.name} has no {split} split with the fractions {format_fractions(config)}")
+    pooled = replace(
+        official[0], images=images, labels=labels, split=split, split_description=describe_fractions(config)
+    )
     return pooled.take(indices)
 
 
-def percent(config: DataConfig) -> str:
-    """The fractions as messages show them, such as ``80/10/10``."""
+def format_fractions(config: DataConfig) -> str:
+    """Write the fractions as percentages, such as ``80/10/10``."""
     return "/".join(f"{100 * share:g}" for share in config.fractions)
 
 
 def describe_fractions(config: DataConfig) -> str:
-    """How a split by fractions came about, in words."""
-    return f"of all images split {percent(config)} by seed {config.split_seed}"
+    """Describe a split by fractions, for :attr:`ImageDataset.split_description`."""
+    return f"of all images split {format_fractions(config)} by seed {config.split_seed}"
 
 
-def _split(listing: Listing, kept: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
-    """Indices into the kept images, and how they were chosen."""
+def _choose_split(files: FileList, usable: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
+    """Choose the images of a split.
+
+    Args:
+        files: All files of the data set.
+        usable: int64 [n]: the places in ``files`` of those that could be decoded.
+        config: How to split.
+        split: Which split.
+
+    Returns:
+        Indices into ``usable``, and a description of the split, empty for an official one.
+    """
     rule = config.split
     if rule == "default":
-        rule = "official" if listing.official and config.name not in POOLED else "fractions"
+        rule = "official" if files.official and config.name not in SPLIT_BY_FRACTIONS else "fractions"
     if rule == "official":
-        if not listing.official:
-            raise DataError(f"{listing.name} has no official split here; use --data.split fractions")
-        if split not in listing.official:
-            raise NoSplitError(f"{listing.name} has no official {split} split; use --data.split fractions")
-        # From a place among the members to the place among those that are kept.
-        place = torch.full((len(listing.members),), -1, dtype=torch.int64)
-        place[kept] = torch.arange(len(kept))
-        indices = place[listing.official[split]]
+        if not files.official:
+            raise DataError(f"{files.name} has no official split here; use --data.split fractions")
+        if split not in files.official:
+            raise NoSplitError(f"{files.name} has no official {split} split; use --data.split fractions")
+        # From a place among all files to the place among the usable ones.
+        place = torch.full((len(files.names),), -1, dtype=torch.int64)
+        place[usable] = torch.arange(len(usable))
+        indices = place[files.official[split]]
         indices = indices[indices >= 0]
         if not len(indices):  # as of the first ten thousand faces, which are all for training
             raise NoSplitError(
-                f"none of the usable images of {listing.name} is in its official {split} split; use --data.split "
+                f"none of the usable images of {files.name} is in its official {split} split; use --data.split "
                 "fractions"
             )
         return indices, ""
-    # A file that cannot be used moves no other from one split to another.
-    of_members = split_indices(listing.labels, tuple(config.fractions), config.split_seed)[split]
-    chosen = torch.zeros(len(listing.members), dtype=torch.bool)
-    chosen[of_members] = True
-    indices = torch.nonzero(chosen[kept])[:, 0]
+    # All files are split, so that one that cannot be used moves no other to another split.
+    of_all = split_indices(files.labels, tuple(config.fractions), config.split_seed)[split]
+    chosen = torch.zeros(len(files.names), dtype=torch.bool)
+    chosen[of_all] = True
+    indices = torch.nonzero(chosen[usable])[:, 0]
     if not len(indices):
-        raise NoSplitError(f"{listing.name} has no {split} split with the fractions {percent(config)}")
+        raise NoSplitError(f"{files.name} has no {split} split with the fractions {format_fractions(config)}")
     return indices, describe_fractions(config)
 
 
-def _unlabelled(data: ImageDataset, config: DataConfig) -> ImageDataset:
+def _drop_labels_if_asked(data: ImageDataset, config: DataConfig) -> ImageDataset:
+    """The data set without classes where ``classes`` is ``none``."""
     if config.classes != "none":
         return data
     return replace(data, labels=torch.zeros_like(data.labels), class_names=())
 
 
 def limit_training_images(data: ImageDataset, config: DataConfig) -> ImageDataset:
-    """At most ``max_train_images`` training images, a seeded draw."""
+    """Keep at most ``max_train_images`` training images, drawn by ``split_seed``. Other splits stay as they are."""
     if config.max_train_images is None or data.split != "train" or config.max_train_images >= len(data):
         return data
     generator = torch.Generator().manual_seed(config.split_seed)
     data = data.take(torch.randperm(len(data), generator=generator)[: config.max_train_images].sort().values)
     drawn = f"{config.max_train_images:,} of its images, drawn by seed {config.split_seed}"
-    return replace(data, parts="; ".join(part for part in (data.parts, drawn) if part))
+    return replace(data, split_description="; ".join(part for part in (data.split_description, drawn) if part))
 
 
-def _shaped(data: ImageDataset, config: DataConfig) -> ImageDataset:
-    """A data set that comes as arrays, in the size and colours asked for."""
+def _resize_and_colour(data: ImageDataset, config: DataConfig) -> ImageDataset:
+    """Bring a data set that comes in arrays to the size and the colours of the settings."""
     images, grey = data.images, config.colour == "grey"
     if config.colour != "auto" and grey and images.shape[1] == 3:
         images = transforms.rgb_to_grayscale(images)
@@ -249,17 +265,18 @@ def _shaped(data: ImageDataset, config: DataConfig) -> ImageDataset:
     return replace(data, images=images.contiguous())
 
 
-def _with_parts(member: ImageDataset) -> str:
-    return f"{member.name} ({member.parts})" if member.parts else member.name
+def _describe_member(member: ImageDataset) -> str:
+    """The name of one data set of a mix, and how it was split."""
+    return f"{member.name} ({member.split_description})" if member.split_description else member.name
 
 
-def _mixed(config: DataConfig, split: Split) -> ImageDataset:
-    """Several data sets as one: classes one after the other, images of one shape."""
+def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
+    """Join one split of several data sets: their classes one after the other, all images of one shape."""
     if len(set(config.mix)) != len(config.mix) or "mixed" in config.mix:
         raise ConfigError(f"data.mix must name different data sets, and not itself: {', '.join(config.mix)}")
     if config.size is None or config.colour == "auto":
         raise ConfigError("a mixed data set needs one shape: set data.size and data.colour")
-    members = [_load(_member(config, name), split) for name in config.mix]
+    members = [_load_one(_member_config(config, name), split) for name in config.mix]
     if config.mix_share == "balanced":
         fewest = min(len(member) for member in members)
         generator = torch.Generator().manual_seed(config.split_seed)
@@ -280,6 +297,6 @@ def _mixed(config: DataConfig, split: Split) -> ImageDataset:
         split,
         "embedded" if any(member.source == "embedded" for member in members) else "full",
         tuple(names),
-        f"{config.mix_share} mix of {', '.join(map(_with_parts, members))}",
+        f"{config.mix_share} mix of {', '.join(map(_describe_member, members))}",
         tuple(files) if any(files) else (),
     )

@@ -1,4 +1,4 @@
-"""The resident loader: the whole set on the training device, batches by arithmetic."""
+"""The data loader: all images stay on the training device, and a batch is selected by arithmetic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latentdiff.errors import ConfigError
 
 
 def mix_seed(*parts: int) -> int:
-    """One 63-bit seed from several whole numbers (SplitMix64 steps), so that nearby inputs give unrelated streams."""
+    """Mix whole numbers into one 63-bit seed, by steps of SplitMix64: nearby inputs give unrelated seeds."""
     mask, state = (1 << 64) - 1, 0
     for part in parts:
         state = (state + (part & mask) + 0x9E3779B97F4A7C15) & mask
@@ -22,16 +22,19 @@ def mix_seed(*parts: int) -> int:
 class Batches:
     """Shuffled batches of tensors that stay on one device.
 
-    A batch is a function of (seed, images seen, rank) alone: each pass over the data is a permutation seeded by
-    (seed, pass), the global batch is the next ``batch_size`` entries of it, and rank r takes its r-th share. So
-    resuming needs no state, and any number of processes sees the same global batch.
+    A batch depends on (seed, images seen, rank) alone. Each pass over the data is a permutation seeded by (seed, pass).
+    The global batch is the next ``batch_size`` entries of the permutation, and rank r takes the r-th share. So resuming
+    needs no state, and any number of processes sees the same global batch.
 
     Args:
         tensors: Tensors of equal length n, already on the device.
-        batch_size: Images a step over all ranks together.
+        batch_size: Images in a step, of all ranks together.
         seed: Seed of the order.
-        rank: This process.
+        rank: Number of this process.
         world_size: Number of processes; must divide ``batch_size``.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for tensors of different or no length, and for a batch that the
+    processes cannot share.
     """
 
     def __init__(self, *tensors: Tensor, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
@@ -48,7 +51,7 @@ class Batches:
         return len(self.tensors[0])
 
     def indices(self, images_seen: int) -> Tensor:
-        """int64 [batch_size / world_size]: which images this rank takes after ``images_seen`` images."""
+        """The images that this rank takes after ``images_seen`` images: indices int64 [batch_size / world_size]."""
         share = self.batch_size // self.world_size
         start = images_seen + self.rank * share
         pieces = []
@@ -60,13 +63,14 @@ class Batches:
         return torch.cat(pieces)
 
     def at(self, images_seen: int) -> tuple[Tensor, ...]:
-        """The batch after ``images_seen`` images: one tensor [batch_size / world_size, ...] for each given."""
+        """The batch after ``images_seen`` images: [batch_size / world_size, ...] of each tensor."""
         index = self.indices(images_seen).to(self.tensors[0].device)
         return tuple(tensor[index] for tensor in self.tensors)
 
     def _order(self, epoch: int) -> Tensor:
+        """The permutation of a pass."""
         if epoch not in self._orders:
-            # A batch can straddle two passes, never more than batch_size / n + 2: keep the latest few orders alone.
+            # A batch can reach into the next passes, so the permutations of the latest passes are kept.
             self._orders = {key: order for key, order in self._orders.items() if key >= epoch - 1}
             generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
             self._orders[epoch] = torch.randperm(len(self), generator=generator)

@@ -1,4 +1,4 @@
-"""What a data set has to say on the screen."""
+"""Messages about a data set on the screen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from functools import cache
 
 
 @cache
-def tell(text: str) -> None:
-    """Print what there is to know of a data set: once, though it is loaded anew for each of its splits."""
+def print_once(text: str) -> None:
+    """Print a message the first time only: a data set is read anew for each of its splits."""
     print(text, flush=True)
 
 
 def printable(name: str) -> str:
-    """A name as it can be shown and stored: bytes of one that is not UTF-8 are written out, such as ``\\udce9``."""
+    """Make a file name fit to be shown and stored: bytes that are not UTF-8 are written out, such as ``\\udce9``."""
     return name.encode("utf-8", "backslashreplace").decode()

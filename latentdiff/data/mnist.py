@@ -8,17 +8,17 @@ from torchvision import datasets
 
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
-from latentdiff.data.idx import FILES, IdxSet
+from latentdiff.data.idx import FILES, IdxDataset
 from latentdiff.errors import DataError
 
-MNIST = IdxSet(
+MNIST = IdxDataset(
     "mnist", "MNIST", Path("MNIST") / "raw", tuple(str(digit) for digit in range(10)), {"train": 60_000, "test": 10_000}
 )
 
 
 def load(root: Path, split: Split) -> ImageDataset:
-    """The split from ``root``, or downloaded there. Raises :class:`DataError`."""
-    if not MNIST.present(root) and not fetch(root):
+    """Load a split from ``root``, after a download where it is not there. Raises :class:`DataError`."""
+    if not MNIST.is_present(root) and not fetch(root):
         raise DataError(
             f"MNIST is not under {root / MNIST.folder} and could not be downloaded. Put its four files there, or name "
             "another folder with --data.root or LATENTDIFF_DATA."
@@ -27,6 +27,6 @@ def load(root: Path, split: Split) -> ImageDataset:
 
 
 def fetch(root: Path) -> bool:
-    """Download the set through torchvision; False where no server answers."""
+    """Download the set through torchvision. Returns False where no server answers."""
     urls = [mirror + FILES["test"][1] + ".gz" for mirror in datasets.MNIST.mirrors]
     return download("MNIST", root, MNIST.folder, urls, lambda folder: datasets.MNIST(folder, download=True))

@@ -8,18 +8,22 @@ import torch
 from torchvision.datasets import OxfordIIITPet
 
 from latentdiff.data.download import download
+from latentdiff.data.file_list import FileList, encode_classes
 from latentdiff.data.files import open_files
-from latentdiff.data.listing import Listing, classes_of
 from latentdiff.errors import DataError
 
 FOLDER = Path("oxford-iiit-pet")
 SPLITS = {"train": "trainval.txt", "test": "test.txt"}
 
 
-def listing(root: Path, path: Path | None) -> Listing:
-    """The 37 breeds by the files' own names (``Abyssinian_12.jpg``), with the official split where it is there.
+def list_images(root: Path, path: Path | None) -> FileList:
+    """List the images of the 37 breeds, which the files' names tell (``Abyssinian_12.jpg``).
 
-    ``path`` may be the folder of the data set or its ``images``: the annotations lie beside those.
+    The official splits come from the annotations beside the images, where these are.
+
+    Args:
+        root: The folder of all data sets.
+        path: The folder of the data set, or its ``images``. Default: torchvision's place under ``root``, or a download.
 
     Raises :class:`DataError`.
     """
@@ -31,13 +35,13 @@ def listing(root: Path, path: Path | None) -> Listing:
         )
     images = folder / "images" if (folder / "images").is_dir() else folder
     beside = images.parent if images.name == "images" else folder
-    files = open_files(images)
-    stems = [PurePosixPath(name).stem for name in files.images]
+    source = open_files(images)
+    stems = [PurePosixPath(name).stem for name in source.images]
     breeds = [stem.rpartition("_")[0] for stem in stems]
-    nameless = next((name for name, breed in zip(files.images, breeds, strict=True) if not breed), None)
+    nameless = next((name for name, breed in zip(source.images, breeds, strict=True) if not breed), None)
     if nameless:
         raise DataError(f"{images / nameless} does not say its breed: the pets' files are named like Abyssinian_12.jpg")
-    labels, class_names = classes_of(breeds)
+    labels, class_names = encode_classes(breeds)
     number = {stem: index for index, stem in enumerate(stems)}
     official = {}
     for split, name in SPLITS.items():
@@ -48,7 +52,7 @@ def listing(root: Path, path: Path | None) -> Listing:
             if missing:
                 raise DataError(f"{table} names {missing[0]}, which is not in {images} ({len(missing):,} are not)")
             official[split] = torch.tensor(sorted(number[stem] for stem in wanted), dtype=torch.int64)
-    return Listing("oxford-iiit-pet", files, files.images, labels, class_names, official)
+    return FileList("oxford-iiit-pet", source, source.images, labels, class_names, official)
 
 
 def _fetch(root: Path) -> bool:

@@ -16,8 +16,14 @@ from tqdm import tqdm
 
 from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, Square, to_eight_bits
-from latentdiff.data.load import DEFAULT_SIZE, check_numbers, describe_fractions, limit_training_images, percent
+from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, to_eight_bits
+from latentdiff.data.load import (
+    DEFAULT_SIZE,
+    check_numbers,
+    describe_fractions,
+    format_fractions,
+    limit_training_images,
+)
 from latentdiff.data.splits import SPLITS, split_indices
 from latentdiff.errors import ConfigError, DataError
 
@@ -202,7 +208,7 @@ def _shaped(image: np.ndarray, size: int, colour: str) -> np.ndarray:
     if image.shape == (channels, size, size):
         return image
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
-    return Square(size, grey=channels == 1).of(picture)
+    return CropAndResize(size, grey=channels == 1)(picture)
 
 
 def _raw_labels(labels: Any, count: int) -> list[int] | list[str]:
@@ -286,7 +292,7 @@ def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, I
     indices = split_indices(data.labels, tuple(config.fractions), config.split_seed)
     if len(data) == 1 and config.fractions[0] < 1:
         raise DataError("one image cannot be split. Give at least two, or a mapping: {'train': images, 'test': images}")
-    whole = replace(data, parts=describe_fractions(config))
+    whole = replace(data, split_description=describe_fractions(config))
     return {split: replace(whole.take(chosen), split=split) for split, chosen in indices.items() if len(chosen)}
 
 
@@ -294,7 +300,7 @@ def _why_absent(count: int, given: bool, config: DataConfig, name: str, split: S
     """Why a data set of ``count`` images has no such split, and what to do."""
     if given:
         return f"{name} was given without a {split} split: add it to the mapping"
-    message = f"{name} has no {split} split with the fractions {percent(config)}"
+    message = f"{name} has no {split} split with the fractions {format_fractions(config)}"
     if not config.fractions[SPLITS.index(split)]:
         return message
     enough = (0.5, 0.25, 0.25) if count > 2 else (0.5, 0.0, 0.5)

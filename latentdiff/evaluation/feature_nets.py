@@ -18,7 +18,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from latentdiff import checkpoint
 from latentdiff.data import ImageDataset
-from latentdiff.data.network import answers
+from latentdiff.data.download import server_answers
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.files import file_sha256
 from latentdiff.models.classifier import Classifier
@@ -197,7 +197,7 @@ def find_inception(weights: Path | str | None = None) -> Path | None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / DOWNLOAD.rsplit("/", 1)[1]
     if path.is_file():
         return path
-    return path if answers(DOWNLOAD) and _download(path) else None
+    return path if server_answers(DOWNLOAD) and _download(path) else None
 
 
 def _download(path: Path) -> bool:

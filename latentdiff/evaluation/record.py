@@ -39,8 +39,8 @@ def record(
             "test_images": len(test),
             "image_shape": list(test.image_shape),
             "class_names": list(test.class_names),
-            "train_split": train.parts,
-            "test_split": test.parts,
+            "train_split": train.split_description,
+            "test_split": test.split_description,
             "train_fingerprint": train.fingerprint,
             "test_fingerprint": test.fingerprint,
         },
@@ -70,7 +70,8 @@ def stood_in(test: ImageDataset) -> list[str]:
         return []
     return [
         f'what is called "test" here are the {len(test):,} {test.split} images, since there is no test split '
-        f"({test.parts or 'official split'}): where they chose the best model, its figures are a little too good."
+        f"({test.split_description or 'official split'}): where they chose the best model, its figures are a little "
+        "too good."
     ]
 
 
@@ -78,13 +79,14 @@ def other_split(provenance: dict[str, Any] | None, train: ImageDataset, test: Im
     """A warning where the model was trained on other images than the training split here, of a set that is split anew:
     test images may then be among those that it was trained on."""
     data = (provenance or {}).get("data") or {}
-    anew = test.parts or data.get("split")
+    anew = test.split_description or data.get("split")
     if not data or not anew or data.get("fingerprint") == train.fingerprint:
         return []
     return [
         f"the model was trained on {data.get('images', 0):,} images of {data.get('name')} "
         f"({data.get('split') or 'another split'}), not on the {len(train):,} of the training split here "
-        f"({train.parts}): it may have seen test images. Evaluate with the --data settings that it was trained with."
+        f"({train.split_description}): it may have seen test images. Evaluate with the --data settings that it was "
+        "trained with."
     ]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
 from latentdiff.checkpoint import load_weights
-from latentdiff.data.network import answers
+from latentdiff.data.download import server_answers
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
 
@@ -112,7 +112,7 @@ def load_trunk_weights(net: str, weights: str | None) -> dict[str, Tensor] | Non
     try:
         choice = {"vgg16": VGG16_Weights, "alexnet": AlexNet_Weights}[net].IMAGENET1K_V1
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(choice.url).name
-        if not file.is_file() and not answers(choice.url):
+        if not file.is_file() and not server_answers(choice.url):
             return None
         return _only_convolutions(choice.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError):

@@ -23,6 +23,7 @@ from latentdiff.config import (
 )
 from latentdiff.data import DatasetSplits, NoSplitError, load_dataset, load_split
 from latentdiff.errors import ConfigError, DataError
+from latentdiff.evaluation.record import stood_in
 from latentdiff.inference.model import load
 from latentdiff.latents import cache_latents
 from latentdiff.stages import diffusion as diffusion_stage
@@ -312,6 +313,23 @@ def test_a_data_set_says_what_it_holds():
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
     assert picture.shape == (8, 128, 3)
     assert np.array_equal(picture[:, :8, 0], IMAGES[0, 0])
+
+
+# splits that are not there
+
+
+def test_the_validation_images_stand_in_where_there_are_no_test_images(faces, capsys, config):
+    halves = config(faces, "celeba", fractions=(0.5, 0.5, 0.0), split="fractions")
+    test = DatasetSplits(halves).test_or_val
+    assert test.split == "val"
+    assert test.fingerprint == load_split(halves, "val").fingerprint
+    out = capsys.readouterr().out
+    assert "no test split with the fractions 50/50/0: the validation images stand in" in out
+    assert 'what is called "test" here are the 4 val images' in stood_in(test)[0]
+    thirds = config(faces, "celeba", fractions=(0.5, 0.25, 0.25), split="fractions")
+    assert stood_in(DatasetSplits(thirds).test_or_val) == []
+    with pytest.raises(NoSplitError, match="no test split"):
+        _ = DatasetSplits(config(faces, "celeba", fractions=(1.0, 0.0, 0.0), split="fractions")).test_or_val
 
 
 # training

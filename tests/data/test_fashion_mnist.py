@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import struct
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import fashion_mnist, load_split
+from latentdiff.data import load_split
 from latentdiff.data.fashion_mnist import EMBEDDED, EMBEDDED_COUNTS, FASHION_MNIST
 from latentdiff.data.idx import FILES
 from latentdiff.errors import DataError
@@ -26,11 +25,6 @@ def write_idx(path: Path, array: torch.Tensor, cut: int = 0) -> None:
     path.write_bytes(content[: len(content) - cut])
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
-
-
 def test_embedded_slice_is_balanced_real_and_small():
     train, test = (load_split(DataConfig(source="embedded"), split) for split in ("train", "test"))
     assert train.images.shape == (10_000, 1, 28, 28)
@@ -43,7 +37,7 @@ def test_embedded_slice_is_balanced_real_and_small():
     assert (EMBEDDED / "LICENSE").is_file()
 
 
-@pytest.mark.skipif(not FASHION_MNIST.present(FULL), reason="the full set is not on this machine")
+@pytest.mark.skipif(not FASHION_MNIST.is_present(FULL), reason="the full set is not on this machine")
 def test_embedded_slice_is_the_first_of_each_class_of_the_full_set():
     for split, per_class in (("train", 1_000), ("test", 200)):
         full = FASHION_MNIST.read(FULL, split)
@@ -53,7 +47,7 @@ def test_embedded_slice_is_the_first_of_each_class_of_the_full_set():
         assert torch.equal(full.labels[keep], part.labels)
 
 
-def test_auto_takes_the_slice_only_where_nothing_else_can_be_had(tmp_path, no_network):
+def test_auto_takes_the_slice_only_where_nothing_else_can_be_had(tmp_path):
     assert load_split(DataConfig(root=str(tmp_path)), "test").source == "embedded"
     with pytest.raises(DataError, match=r"--data\.source embedded"):
         load_split(DataConfig(root=str(tmp_path), source="full"), "test")
@@ -97,7 +91,7 @@ def test_full_layout_plain_and_gzipped(small_set, monkeypatch):
         (lambda path: write_idx(path, torch.zeros(29, 28, 28, dtype=torch.uint8)), "was expected"),
     ],
 )
-def test_damage_is_named_and_nothing_is_overwritten(small_set, no_network, damage, message):
+def test_damage_is_named_and_nothing_is_overwritten(small_set, damage, message):
     path = small_set / FOLDER / FILES["train"][0]
     damage(path)
     before = path.read_bytes() if path.exists() else None
@@ -115,23 +109,3 @@ def test_damaged_gzip_and_wrong_label(small_set):
     write_idx(small_set / FOLDER / FILES["train"][1], torch.full((30,), 10, dtype=torch.uint8))
     with pytest.raises(DataError, match="label 10"):
         load_split(DataConfig(root=str(small_set)), "train")
-
-
-def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: True)
-
-    def fails(self, root, download):
-        (Path(root) / FOLDER).mkdir(parents=True)
-        (Path(root) / FOLDER / FILES["train"][0]).write_bytes(b"half")
-        raise RuntimeError("connection lost")
-
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", fails)
-    assert not fashion_mnist.fetch(tmp_path / "data")
-    assert not list((tmp_path / "data").iterdir())
-
-    def succeeds(self, root, download):
-        shutil.copytree(EMBEDDED / FOLDER, Path(root) / FOLDER)
-
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", succeeds)
-    assert fashion_mnist.fetch(tmp_path / "data")
-    assert FASHION_MNIST.present(tmp_path / "data")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from latentdiff.config import DataConfig
 from latentdiff.data import image_cache, load_split
-from latentdiff.data.decode import Square
+from latentdiff.data.decode import CropAndResize
+from latentdiff.data.file_list import FileList
 from latentdiff.data.files import open_files
-from latentdiff.data.listing import Listing
 from latentdiff.errors import DataError
 
 
@@ -27,11 +27,13 @@ def folder(tmp_path):
     return path
 
 
-EIGHT = Square(8)
+EIGHT = CropAndResize(8)
 
 
 def cached(folder, square=EIGHT):
-    return image_cache.cached_images(Listing.unlabelled("folder", open_files(folder)), square, folder.parent / "cache")
+    return image_cache.cached_images(
+        FileList.without_labels("folder", open_files(folder)), square, folder.parent / "cache"
+    )
 
 
 def test_second_start_decodes_nothing(folder, monkeypatch):
@@ -46,7 +48,12 @@ def test_second_start_decodes_nothing(folder, monkeypatch):
 
 def test_cache_depends_on_files_and_square(folder):
     cached(folder)
-    for square in (Square(9), Square(8, grey=True), Square(8, crop="random"), Square(8, crop="random", seed=1)):
+    for square in (
+        CropAndResize(9),
+        CropAndResize(8, grey=True),
+        CropAndResize(8, crop="random"),
+        CropAndResize(8, crop="random", seed=1),
+    ):
         cached(folder, square)
     assert len(list((folder.parent / "cache").iterdir())) == 5
     Image.new("RGB", (20, 20), "red").save(folder / "00.png")
@@ -82,28 +89,28 @@ def test_a_decoder_that_is_stopped_leaves_no_cache(folder, monkeypatch):
 
 
 def test_squares_are_cut_from_the_middle_or_a_seeded_place():
-    center, random = Square(8), Square(8, crop="random")
-    assert center.box(30, 20, "a") == (5, 0, 25, 20)
-    assert center.box(20, 31, "a") == (0, 5, 20, 25)
-    boxes = {random.box(30, 20, str(i))[0] for i in range(200)}
+    center, random = CropAndResize(8), CropAndResize(8, crop="random")
+    assert center.crop_box(30, 20, "a") == (5, 0, 25, 20)
+    assert center.crop_box(20, 31, "a") == (0, 5, 20, 25)
+    boxes = {random.crop_box(30, 20, str(i))[0] for i in range(200)}
     assert boxes == set(range(11))
-    assert random.box(30, 20, "a") == random.box(30, 20, "a")
-    assert {Square(8, crop="random", seed=i).box(30, 20, "a")[0] for i in range(50)} != {5}
+    assert random.crop_box(30, 20, "a") == random.crop_box(30, 20, "a")
+    assert {CropAndResize(8, crop="random", seed=i).crop_box(30, 20, "a")[0] for i in range(50)} != {5}
 
 
 def test_resizing_averages_over_what_it_leaves_out():
     """A fine checkerboard shrinks to grey; without antialiasing it would stay black and white."""
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
-    assert np.abs(Square(16, grey=True).of(board).astype(int) - 127).max() <= 3
+    assert np.abs(CropAndResize(16, grey=True)(board).astype(int) - 127).max() <= 3
 
 
 SCRIPT = """
 import sys, numpy as np, torch
 from pathlib import Path
 from latentdiff.data import image_cache
-from latentdiff.data.decode import Square
+from latentdiff.data.decode import CropAndResize
 from latentdiff.data.files import Files
-from latentdiff.data.listing import Listing
+from latentdiff.data.file_list import FileList
 
 class Faces(Files):
     path, refused = Path("synthetic"), ()
@@ -122,8 +129,8 @@ def one(content, square, name):
     return np.full(square.shape, int(name[:6]) % 251, np.uint8)
 
 image_cache.decode = one
-listing, peaks = Listing.unlabelled("celeba", Faces()), [own_memory()]
-images, kept = image_cache.cached_images(listing, Square(64), Path("cache"))
+listing, peaks = FileList.without_labels("celeba", Faces()), [own_memory()]
+images, kept = image_cache.cached_images(listing, CropAndResize(64), Path("cache"))
 assert [int(images[i, 0, 0, 0]) for i in (0, 5, len(images) - 1)] == [0, 5, (len(images) - 1) % 251]
 total = sum(int(chunk.sum()) for chunk in images.split(10_000))  # every page is read
 peaks.append(own_memory())
@@ -167,6 +174,6 @@ def test_the_cache_folder_may_begin_with_the_home_folder(folder, monkeypatch):
 
 
 def test_unreadable_cache_folder_is_an_error_not_a_loss(folder, monkeypatch):
-    monkeypatch.setattr(image_cache, "_read", lambda *_: None)
+    monkeypatch.setattr(image_cache, "_read_cache", lambda *_: None)
     with pytest.raises(DataError, match="cannot be read back"):
         cached(folder)

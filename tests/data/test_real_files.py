@@ -25,11 +25,6 @@ real = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
-
-
 @pytest.fixture(scope="module")
 def real_cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))

@@ -32,7 +32,7 @@ def test_perceptual_distance_uses_the_given_trunk_and_has_a_gradient(net, tmp_pa
 
 
 def test_trunk_is_absent_without_file_or_network_and_bad_files_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(perceptual_module, "answers", lambda *_: False)
+    monkeypatch.setattr(perceptual_module, "server_answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     assert load_trunk_weights("vgg16", None) is None
     with pytest.raises(CheckpointError, match="there is no LPIPS trunk"):

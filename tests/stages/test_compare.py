@@ -37,7 +37,7 @@ UNET += ["--network.head_channels=8", "--quality_images=0", "--validation_images
 @pytest.fixture(autouse=True)
 def without_a_network(tmp_path, monkeypatch):
     for module in ("evaluation.feature_nets", "models.lpips"):
-        monkeypatch.setattr(f"latentdiff.{module}.answers", lambda *_: False)
+        monkeypatch.setattr(f"latentdiff.{module}.server_answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
 
 

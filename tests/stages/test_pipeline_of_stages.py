@@ -87,9 +87,9 @@ def test_sample_writes_what_is_asked_for(workbench):
 
 
 def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
-    monkeypatch.setattr(feature_nets, "answers", lambda *_: False)
+    monkeypatch.setattr(feature_nets, "server_answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(workbench))
-    monkeypatch.setattr("latentdiff.models.lpips.answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.models.lpips.server_answers", lambda *_: False)
     common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     evaluate.main([*common, "--model=noise"])
@@ -150,7 +150,7 @@ def test_bad_requests_end_in_one_sentence(workbench):
 
 
 def test_a_run_says_which_images_it_used(workbench, monkeypatch, capsys):
-    monkeypatch.setattr("latentdiff.data.download.answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.data.download.server_answers", lambda *_: False)
     latents.main(["--folder=elsewhere"])
     assert "embedded slice, not the full set" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""A data set of image files before they are decoded."""
+"""The image files of a data set before they are decoded: names, classes, and official splits."""
 
 from __future__ import annotations
 
@@ -15,48 +15,53 @@ from latentdiff.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
-    """Which files, of which class, in which official split.
+class FileList:
+    """The files of a data set, with the class of each.
 
     Attributes:
-        name: The data set.
-        files: Where they are read from.
-        members: Names of the files.
-        labels: int64 [n]; all 0 where there are no classes.
-        class_names: Empty where there are none.
-        official: For each split that the data set's authors made: int64 indices into ``members``.
+        name: The data set's name.
+        source: Where the files are read from.
+        names: Names of the files.
+        labels: int64 [n]: the class of each file; all 0 where there are no classes.
+        class_names: The name of each class; empty where there are none.
+        official: For each split that the data set's authors made: int64 indices into ``names``.
     """
 
     name: str
-    files: Files
-    members: tuple[str, ...]
+    source: Files
+    names: tuple[str, ...]
     labels: Tensor
     class_names: tuple[str, ...] = ()
     official: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def unlabelled(cls, name: str, files: Files, members: Iterable[str] | None = None) -> Listing:
-        members = tuple(files.images if members is None else members)
-        return cls(name, files, members, torch.zeros(len(members), dtype=torch.int64))
+    def without_labels(cls, name: str, source: Files) -> FileList:
+        """List all images of ``source`` as a data set without classes."""
+        return cls(name, source, source.images, torch.zeros(len(source.images), dtype=torch.int64))
 
 
-def classes_of(names: Iterable[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """Class names of images -> labels int64 [n] and the sorted names."""
+def encode_classes(names: Iterable[str]) -> tuple[Tensor, tuple[str, ...]]:
+    """Encode the class name of each image as labels int64 [n], which index the sorted class names."""
     names = list(names)
     class_names = tuple(sorted(set(names)))
     number = {name: index for index, name in enumerate(class_names)}
     return torch.tensor([number[name] for name in names], dtype=torch.int64), class_names
 
 
-def top_folders(members: Iterable[str]) -> list[str]:
-    """The outermost folder of each name; empty for a file that lies beside the folders."""
-    return [parts[0] if len(parts := PurePosixPath(name).parts) > 1 else "" for name in members]
+def outermost_folders(names: Iterable[str]) -> list[str]:
+    """The outermost folder of each file name; empty for a file that lies in no folder."""
+    return [parts[0] if len(parts := PurePosixPath(name).parts) > 1 else "" for name in names]
 
 
 def read_table(path: Path, key: str | None, column: str | None) -> dict[str, str]:
-    """A CSV with a header: from its first column (or ``key``), a file name, to its second (or ``column``).
+    """Read a CSV with a header as a mapping from file names to classes.
 
-    Raises :class:`DataError` where the file or the column is missing, or a name has two values.
+    Args:
+        path: The CSV.
+        key: The column of file names. Default: the first.
+        column: The column of classes. Default: the second.
+
+    Raises :class:`DataError` where the file or the column is missing, or a file name has two classes.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:

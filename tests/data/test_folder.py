@@ -1,0 +1,100 @@
+"""One's own folder or zip: classes and splits from names and from a table."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+
+from latentdiff.data import load_split
+from latentdiff.errors import DataError
+
+
+def test_folder_classes_from_sub_folders_and_splits_from_their_names(tmp_path, draw, config):
+    for split in ("train", "valid", "test"):
+        for index, name in enumerate(("cats", "dogs")):
+            draw(tmp_path / "own" / split / name / "0.png", index)
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "val")
+    assert (data.class_names, data.labels.tolist()) == (("cats", "dogs"), [0, 1])
+    pooled = config(tmp_path, "folder", path=str(tmp_path / "own"), split="fractions", fractions=(1.0, 0.0, 0.0))
+    assert load_split(pooled, "train").labels.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
+@pytest.mark.parametrize("prefix", ["", "./", "archive/dataset/"])
+def test_folder_in_a_zip_of_a_zip_of_folders(tmp_path, names, prefix, draw, config):
+    draw(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for split in names:
+            for label in ("cats", "dogs"):
+                archive.write(tmp_path / "a.png", f"{prefix}{split}/{label}/0.png")
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own.zip")), "test")
+    assert (data.class_names, data.labels.tolist(), data.split_description) == (("cats", "dogs"), [0, 1], "")
+
+
+def test_folder_of_training_images_alone_has_their_classes(tmp_path, draw, config):
+    for label in ("cats", "dogs"):
+        draw(tmp_path / "own" / "train" / label / "0.png")
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert data.class_names == ("cats", "dogs")
+
+
+def test_folder_with_an_image_beside_its_folders_says_that_these_are_no_classes(tmp_path, capsys, draw, config):
+    for name in ("cats/0.png", "dogs/0.png", "cover.png"):
+        draw(tmp_path / "own" / name)
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert data.num_classes == 0
+    assert "no classes: 1 of 3 images in" in capsys.readouterr().out
+
+
+def test_folder_without_folders_has_no_classes(tmp_path, draw, config):
+    for index in range(4):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert (data.num_classes, len(data), data.image_shape) == (0, 4, (3, 64, 64))
+
+
+def test_folder_classes_from_a_table(tmp_path, draw, config):
+    for index in range(4):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    table = tmp_path / "table.csv"
+    table.write_text("file,kind,colour\n0.png,a,red\n1,b,red\n2.png,a,blue\n3.png,b,blue\n")
+    settings = {"path": str(tmp_path / "own"), "table": str(table), "fractions": (1.0, 0.0, 0.0)}
+    assert load_split(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1, 0, 1]
+    by_colour = load_split(config(tmp_path, "folder", classes="colour", **settings), "train")
+    assert (by_colour.class_names, by_colour.labels.tolist()) == (("blue", "red"), [1, 1, 0, 0])
+    with pytest.raises(DataError, match="no column 'size'"):
+        load_split(config(tmp_path, "folder", classes="size", **settings), "train")
+    for text, message in (
+        ("file,kind\n0.png,a\n", r"no row for 1\.png"),
+        ("file,kind\n0.png,a\n0.png,b\n", "two classes"),
+        ("file\n0.png\n", "two columns"),
+        ("", "two columns"),
+        ("file,kind\n", "two columns"),
+        ("file;kind\n0.png;a\n", "separated by a comma"),
+        ("file,kind\n0.png\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
+        ("file,kind\n0.png,\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=message):
+            load_split(config(tmp_path, "folder", **settings), "train")
+
+
+def test_spaces_and_empty_lines_of_a_table_are_no_classes(tmp_path, draw, config):
+    for index in range(2):
+        draw(tmp_path / "own" / f"{index}.png", index)
+    (tmp_path / "table.csv").write_text("file, kind\n0.png, a\n\n1.png,a\n,\n")
+    settings = {"table": str(tmp_path / "table.csv"), "classes": "kind", "fractions": (1.0, 0.0, 0.0)}
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own"), **settings), "train")
+    assert data.class_names == ("a",)
+
+
+def test_a_row_of_a_table_that_two_files_share_is_refused(tmp_path, draw, config):
+    for name in ("a/0.png", "b/0.png"):
+        draw(tmp_path / "own" / name)
+    settings = {"path": str(tmp_path / "own"), "table": str(tmp_path / "table.csv"), "fractions": (1.0, 0.0, 0.0)}
+    (tmp_path / "table.csv").write_text("file,kind\n0.png,a\n")
+    with pytest.raises(DataError, match=r"says 0\.png, which is a/0\.png and b/0\.png: name each of them in full"):
+        load_split(config(tmp_path, "folder", **settings), "train")
+    (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\nb/0.png,y\n")
+    assert load_split(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1]
