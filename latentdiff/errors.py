@@ -27,5 +27,9 @@ class ReportError(LatentdiffError):
     """An evaluation cannot be read, or several cannot be compared."""
 
 
+class DivergenceError(LatentdiffError, FloatingPointError):
+    """Numbers that were computed are NaN or infinite. It is also a FloatingPointError."""
+
+
 class StageError(LatentdiffError):
     """A stage that ran as a process of its own ended with an error, which it has printed."""

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,8 +13,7 @@ from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.unet import UNet
-from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.formats import setting
+from latentdiff.report.formats import sampling_settings
 
 THRESHOLDING = ("none", "static", "dynamic")
 NETWORK = NetworkConfig(channels=(8, 16), num_res_blocks=1, attention_levels=(1,), head_channels=8)
@@ -94,10 +91,14 @@ def test_a_guide_is_lowered_too(tmp_path):
 
 
 def test_a_lowered_precision_is_told_in_the_report_and_the_usual_one_is_not():
+<<<<<<< HEAD
     told = [
         setting(Evaluation(Path("."), "latent", {"sampling": SamplingRequest(num_images=1, precision=name).record()}))
         for name in ("fp32", "bf16")
     ]
+=======
+    told = [sampling_settings(Request(num_images=1, precision=name).record()) for name in ("fp32", "bf16")]
+>>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
     assert told == ["dpmpp_2m, 20 steps, guidance off", "dpmpp_2m, 20 steps, guidance off, precision bf16"]
 
 
@@ -193,9 +194,15 @@ def test_rho_moves_the_steps_and_is_recorded_only_where_it_was_set():
     usual = net.sample(2, **settings)
     assert torch.equal(usual, net.sample(2, rho=7.0, **settings))
     assert not torch.equal(usual, net.sample(2, rho=2.0, **settings))
+<<<<<<< HEAD
     assert "rho" not in SamplingRequest(num_images=2, **settings).record()
     record = SamplingRequest(num_images=2, rho=2.0, **settings).record()
     told = setting(Evaluation(Path("."), "latent", {"sampling": record}))
+=======
+    assert "rho" not in Request(num_images=2, **settings).record()
+    record = Request(num_images=2, rho=2.0, **settings).record()
+    told = sampling_settings(record)
+>>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
     assert told == "dpmpp_2m, 4 steps, guidance off, spacing karras, rho 2.0"
 
 

@@ -1,86 +1,217 @@
-"""Several evaluations side by side, as one page."""
+"""Several models side by side, as one report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from latentdiff import resources as shelf
+from latentdiff import resources
 from latentdiff.comparison.equal_budget import BASELINES, run_budgets
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.comparison.source_projects import results, run_sources, run_third
-from latentdiff.config import DataConfig
+from latentdiff.config import DataConfig, RunConfig, SamplingConfig
 from latentdiff.config.comparison_stages import BudgetConfig, CompareStage
 from latentdiff.config.run import default_folder
+from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError, ReportError
+from latentdiff.evaluation.evaluate import Evaluable, evaluate
 from latentdiff.files import write_atomically
-from latentdiff.report.evaluation import Evaluation, check_comparable, in_order, read_evaluation
+from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import lacking_baselines
-from latentdiff.report.page import write_report
+from latentdiff.report.page import Report
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
-from latentdiff.runs import folder as folders
+from latentdiff.resources import resolve_checkpoint
+from latentdiff.runs import folder as run_folders
+
+TITLE = CompareStage.title
 
 
-def compare_evaluations(config: CompareStage) -> Path:
-    """Write the report and return the path of its page."""
-    found = gather(config)
+def compare(
+    models: Sequence[Evaluation | Evaluable],
+    data: DatasetSplits | str | Path | None = None,
+    *,
+    num_images: int | None = None,
+    title: str = TITLE,
+    sampling: SamplingConfig | None = None,
+    folder: Path | str | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Compare models by their images: whether latent beat pixel, by how much, and at which cost.
+
+    Args:
+        models: Any mix of models and images that :func:`~latentdiff.evaluate` takes, of what it returned, and of
+            folders that the evaluate stage has written. Models that are not evaluated yet are evaluated now, alike.
+        data: The real images that these are measured against: a data set, or what :func:`~latentdiff.load_dataset`
+            takes. It is not needed where all are evaluated.
+        num_images: How many images of each model. Default: as many as an evaluation among ``models`` has, or what
+            :func:`~latentdiff.evaluate` takes.
+        title: The report's heading.
+        sampling: How the diffusion models sample. Default: that of :func:`~latentdiff.evaluate`.
+        folder: Where the report is written, as by :meth:`Report.save`. Default: it stays in memory.
+        overwrite: Replace an earlier report in ``folder``.
+
+    Returns:
+        The :class:`~latentdiff.report.page.Report`, with ``table``, ``verdict`` and ``save``.
+
+    Raises:
+        ConfigError: A model is to be evaluated, but ``data`` is not given.
+        ReportError: There is nothing to compare, an evaluation is damaged, or two were made with other images,
+            numbers of images or networks.
+        FolderError: ``folder`` holds an earlier report or other files.
+
+    Example:
+        >>> from latentdiff import load_dataset
+        >>> from latentdiff.comparison.compare import compare
+        >>> from latentdiff.config import DataConfig
+        >>> from latentdiff.evaluation.evaluate import evaluate
+        >>> data = load_dataset(DataConfig(source="embedded"))
+        >>> settings = dict(num_images=20, real_images=40, inception="off", lpips="off")
+        >>> latent = evaluate("checkpoints/fashion-mnist/latent.safetensors", data, **settings)  # doctest: +ELLIPSIS
+        fashion-mnist ...
+        >>> noise = evaluate("noise", data, **settings)  # doctest: +ELLIPSIS
+        fashion-mnist ...
+        >>> report = compare([latent, noise])
+        >>> [row["name"] for row in report.table]
+        ['noise', 'latent', 'real images']
+    """
+    if not models:
+        raise ReportError("there is nothing to compare: name at least one model, evaluation or evaluation's folder")
+    known = [_evaluation_of(model) for model in models]
+    unknown = [model for model, evaluation in zip(models, known, strict=True) if evaluation is None]
+    if unknown and data is None:
+        raise ConfigError(
+            f"{len(unknown)} of the {len(models)} models are not evaluated yet: give data, the images to measure them "
+            "against, as in compare(models, data)"
+        )
+    run = RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite)
+    if folder is not None:
+        run_folders.check(run, "compare", "")  # before the work, not after
+    evaluations = _evaluate_rest(models, known, data, num_images, sampling) if unknown else known
+    report = Report(evaluations, title, samplers=sampler_records(evaluations))
+    if folder is None:
+        return report
+    run_folders.prepare(run, "compare", "", inputs=[evaluation.folder for evaluation in evaluations])
+    report = replace(report, folder=Path(folder))
+    report.save(folder)
+    return report
+
+
+def _evaluation_of(model: Evaluation | Evaluable) -> Evaluation | None:
+    """What ``model`` is as an evaluation: itself, or what lies in the folder of that name; None for a model.
+
+    Raises :class:`~latentdiff.errors.ReportError` for a path that is neither an evaluation's folder nor a model's file.
+    """
+    if isinstance(model, Evaluation):
+        return model
+    if not isinstance(model, str | Path) or model in ("noise", "gaussian"):
+        return None
+    if (Path(model) / FILE).is_file() or not resolve_checkpoint(model).exists():
+        return read_evaluation(model)
+    return None
+
+
+def _evaluate_rest(
+    models: Sequence[Evaluation | Evaluable],
+    known: Sequence[Evaluation | None],
+    data: DatasetSplits | str | Path,
+    num_images: int | None,
+    sampling: SamplingConfig | None,
+) -> list[Evaluation]:
+    """All evaluations, in the order of ``models``. The features of the real images are taken once for all of them."""
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    example = next((evaluation for evaluation in known if evaluation is not None), None)
+    settings: dict[str, Any] = {"num_images": num_images, "sampling": sampling}
+    if example is not None:
+        settings |= _settings_like(example, num_images)
+    with TemporaryDirectory() as features:
+        return [
+            evaluation or evaluate(model, splits, features_folder=features, **settings)
+            for model, evaluation in zip(models, known, strict=True)
+        ]
+
+
+def _settings_like(evaluation: Evaluation, num_images: int | None) -> dict[str, Any]:
+    """The settings that make further evaluations comparable with one that is there."""
+    nets = {net for net in ("inception", "classifier", "lpips") if evaluation.get("features", net)}
+    real = max((evaluation.get("features", net, "test_images") or 0 for net in nets), default=0)
+    return {
+        "num_images": num_images or evaluation.values["num_images"],
+        "real_images": real or None,
+        "inception": "auto" if "inception" in nets else "off",
+        "lpips": "auto" if "lpips" in nets else "off",
+    }
+
+
+def compare_with_settings(settings: CompareStage) -> Path:
+    """Compare as the settings of the command say, print the table and the verdict, and return the path of the page.
+
+    Args:
+        settings: Those of the compare stage.
+
+    Raises what :func:`compare` raises.
+    """
+    found = gather(settings)
     read = {path: read_evaluation(path) for group in found.values() for path in group}
-    evaluations = list(read.values())
-    check_comparable(evaluations)
     groups = {words: [read[path] for path in group] for words, group in found.items()}
-    samplers = sampler_records(evaluations)
+    data_name = next(iter(read.values())).values["data"]["name"]
+    name = f"{data_name}-{settings.preset}" if settings.preset else data_name
+    report = compare(list(read.values()), title=settings.title)
     # Before the page's folder, so that the same command goes on where this was interrupted.
     thirds = (
-        run_third(config.data, config.budget.seconds, config.num_images, config.budget.flags) if config.preset else {}
+        run_third(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
+        if settings.preset
+        else {}
     )
-    others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
     # The sources' models had minutes each: only the released ones are judged.
-    judged = {"": groups["released"]} if config.preset else {key: groups[key] for key in groups if key != BASELINES}
-    data_name = evaluations[0].values["data"]["name"]
-    name = f"{data_name}-{config.preset}" if config.preset else data_name
-    folder = folders.prepare(config.run, "compare", name, inputs=list(read))
-    page = write_report(evaluations, folder, config.title, judged, samplers)
-    print(f"\n{build_table(evaluations).text()}\n")
-    for lack in lacking_baselines(evaluations):
+    judged = {"": groups["released"]} if settings.preset else {key: groups[key] for key in groups if key != BASELINES}
+    folder = run_folders.prepare(settings.run, "compare", name, inputs=list(read))
+    page = replace(report, groups=judged).save(folder)
+    print(f"\n{build_table(report.evaluations).text()}\n")
+    for lack in lacking_baselines(report.evaluations):
         print(lack)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
-    if config.preset:
-        text, path = results(groups, config.data, others), page.with_name("results.md")
+    if settings.preset:
+        others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
+        text, path = results(groups, settings.data, others), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
     print(page)
     return page
 
 
-def gather(config: CompareStage) -> dict[str, list[Path]]:
+def gather(settings: CompareStage) -> dict[str, list[Path]]:
     """The folders of the evaluations, those that are judged together under one key; made now where need be."""
     # A folder that is named twice is one row.
-    named = list(dict.fromkeys(Path(folder) for folder in config.evaluations))
-    if named and (config.preset or config.budget.is_set):
+    named = list(dict.fromkeys(Path(folder) for folder in settings.evaluations))
+    if named and (settings.preset or settings.budget.is_set):
         raise ConfigError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
-    if config.preset and config.budget != BudgetConfig(seconds=config.budget.seconds, flags=config.budget.flags):
-        raise ConfigError(f"the preset {config.preset} takes budget.seconds and budget.flags alone")
-    if config.budget.is_set:
-        config.budget.check(amount_needed=not config.preset)
-    if named and config.data != DataConfig(name=config.data.name):
+    budget = settings.budget
+    if settings.preset and budget != BudgetConfig(seconds=budget.seconds, flags=budget.flags):
+        raise ConfigError(f"the preset {settings.preset} takes budget.seconds and budget.flags alone")
+    if settings.budget.is_set:
+        settings.budget.check(amount_needed=not settings.preset)
+    if named and settings.data != DataConfig(name=settings.data.name):
         raise ConfigError(
             "the evaluations that are named say which images they were measured against: leave out --data"
         )
-    found = named or evaluated(config.data)
-    if found and not config.preset and not config.budget.is_set:
-        if config.num_images is not None:
+    found = named or evaluated(settings.data)
+    if found and not settings.preset and not settings.budget.is_set:
+        if settings.num_images is not None:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
         return {"": found}
-    name = f"{config.data.name}-{config.preset}" if config.preset else config.data.name
-    folders.check(config.run, "compare", name)  # before the work, not after
-    if config.preset:
-        return run_sources(config.data, config.budget.seconds, config.num_images, config.budget.flags)
-    if config.budget.is_set:
-        return run_budgets(config.budget, config.data, config.num_images)
-    return {"": evaluate_released(config.data, config.num_images)}
+    name = f"{settings.data.name}-{settings.preset}" if settings.preset else settings.data.name
+    run_folders.check(settings.run, "compare", name)  # before the work, not after
+    if settings.preset:
+        return run_sources(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
+    if settings.budget.is_set:
+        return run_budgets(settings.budget, settings.data, settings.num_images)
+    return {"": evaluate_released(settings.data, settings.num_images)}
 
 
 def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
@@ -90,7 +221,7 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
     found = {}
     files = {(item.get("data", "name"), Path(item.get("model", "path") or "").stem) for item in evaluations}
-    released = (shelf.find_checkpoint(f"{data}/{model}.samplers.json") for data, model in sorted(files))
+    released = (resources.find_checkpoint(f"{data}/{model}.samplers.json") for data, model in sorted(files))
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
     for path in [*(path for path in released if path), *own]:
         try:

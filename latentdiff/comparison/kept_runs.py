@@ -20,7 +20,7 @@ from latentdiff.data import load_split
 from latentdiff.errors import ConfigError, FolderError, StageError
 from latentdiff.evaluation.assessment import METHOD
 from latentdiff.evaluation.available_nets import feature_nets, lpips_net
-from latentdiff.evaluation.evaluate import evaluate_to_folder
+from latentdiff.evaluation.evaluate import evaluate_with_settings
 from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
 from latentdiff.runs.find import find_autoencoder
@@ -159,7 +159,7 @@ def measured(flags: list[str], folder: Path, model: Path | None, conditions: Con
     same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
     if before.get("command") != command or not same_model or not conditions.hold(before):
         print(f"\n$ {command}", flush=True)
-        evaluate_to_folder(parse(EvaluateStage, arguments), command)
+        evaluate_with_settings(parse(EvaluateStage, arguments), command)
     return folder
 
 

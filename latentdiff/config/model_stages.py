@@ -121,7 +121,7 @@ class EvaluateStage(SamplingConfig):
     lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
-    features_folder: str = "stages/features"
+    features_folder: str | None = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
 
 

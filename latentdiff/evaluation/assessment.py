@@ -17,7 +17,7 @@ from latentdiff.evaluation.extract import extract_together
 from latentdiff.evaluation.feature_nets import FeatureNet, Features, InceptionFeatures
 from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.fid_infinity import LEAST, distance_at_infinity, trusted
-from latentdiff.evaluation.image_sources import Subject
+from latentdiff.evaluation.image_sources import ImageSource
 from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.lpips_scores import diversity, lpips_between
 from latentdiff.evaluation.measure import Reference, measure, warnings
@@ -41,7 +41,7 @@ class Against:
         train: Training images.
         test: Test images.
         real_images: At most this many of each.
-        features_folder: Where their features are cached.
+        features_folder: Where their features are cached, or None.
         seed: Of draws and subsets.
         subsets: What a kernel distance is averaged over.
     """
@@ -49,7 +49,7 @@ class Against:
     train: ImageDataset
     test: ImageDataset
     real_images: int
-    features_folder: Path
+    features_folder: Path | None
     seed: int
     subsets: Subsets = SUBSETS
 
@@ -84,18 +84,18 @@ class Assessment:
 
 def assess(
     images: Tensor,
-    subject: Subject,
+    source: ImageSource,
     against: Against,
     nets: dict[str, FeatureNet],
     lpips: LPIPS | None,
     infinity: bool | None,
     taps: Sequence[InceptionFeatures] = (),
 ) -> Assessment | None:
-    """Measure ``images``, uint8 [n, c, h, w], of ``subject``; all processes together, None for all but the first.
+    """Measure ``images``, uint8 [n, c, h, w], of ``source``; all processes together, None for all but the first.
 
     Args:
         images: All of them.
-        subject: Whose they are.
+        source: Where they come from.
         against: The real images.
         nets: By their keys; the order of :func:`~latentdiff.evaluation.available_nets.feature_nets`.
         lpips: Or none.
@@ -109,33 +109,33 @@ def assess(
         reference = against.reference(net)
         if distributed.is_main_process():
             found.notes += net.caveats
-            _by_net(found, key, ours, reference, subject, against, infinity)
+            _by_net(found, key, ours, reference, source, against, infinity)
     measured = {str(net.dim): _tap(net, images, against) for net in taps}
     if not distributed.is_main_process():
         return None
     if measured:
         found.metrics["inception"]["taps"] = measured
         found.floors["inception"]["taps"] = {layer: {"fid_test": tap["floor"]} for layer, tap in measured.items()}
-    if subject.kind in GENERATED:
+    if source.kind in GENERATED:
         print("nearest training images, by pixels")
         few = drawn(against.test.labels, len(against.test), max(len(images), 2), against.seed)
         real = against.test.images[few]
         found.metrics["pixels"], *found.pixels = pixel_memorisation(
-            images, against.train.images, real, subject.reconstruct
+            images, against.train.images, real, source.reconstruct
         )
         if (copied := found.metrics["pixels"]["copied"]) > COPIED:
-            through = " as the autoencoder gives them" if subject.reconstruct else ""
+            through = " as the autoencoder gives them" if source.reconstruct else ""
             found.notes.append(f"{copied:.0%} of the images are copies of training images{through}, pixel by pixel.")
-    if subject.originals is not None:
-        found.metrics["reconstruction"] = fidelity(images, subject.originals)
-        if subject.originals_split == "train":
+    if source.originals is not None:
+        found.metrics["reconstruction"] = fidelity(images, source.originals)
+        if source.originals_split == "train":
             found.notes.append(
                 f"these are {len(images):,} training images' reconstructions: their distances to train are those to "
                 "their originals."
             )
     if lpips is not None:
         print("LPIPS")
-        _by_lpips(found, lpips, images, subject, against)
+        _by_lpips(found, lpips, images, source, against)
     return found
 
 
@@ -144,13 +144,13 @@ def _by_net(
     key: str,
     ours: Features,
     reference: Reference,
-    subject: Subject,
+    source: ImageSource,
     against: Against,
     infinity: bool | None,
 ) -> None:
-    paired, seed, subsets = subject.originals is not None, against.seed, against.subsets
-    learned = subject.originals_split == "train"
-    own = measure(ours, subject.labels, reference, seed, paired and not learned, subsets)
+    paired, seed, subsets = source.originals is not None, against.seed, against.subsets
+    learned = source.originals_split == "train"
+    own = measure(ours, source.labels, reference, seed, paired and not learned, subsets)
     floor = reference.floor(len(ours), seed, subsets)
     if key == "inception" and infinity is not False:
         least = LEAST if infinity else trusted(reference.net["dim"])
@@ -171,7 +171,7 @@ def _by_net(
         "test_images": len(reference.test),
     }
     found.floors[key] = floor
-    found.notes += warnings(ours, subject.labels, reference, own)
+    found.notes += warnings(ours, source.labels, reference, own)
     found.last = ours, reference
 
 
@@ -191,24 +191,24 @@ def _tap(net: InceptionFeatures, images: Tensor, against: Against) -> dict[str, 
     }
 
 
-def _by_lpips(found: Assessment, lpips: LPIPS, images: Tensor, subject: Subject, against: Against) -> None:
+def _by_lpips(found: Assessment, lpips: LPIPS, images: Tensor, source: ImageSource, against: Against) -> None:
     test, seed = against.test, against.seed
     found.features["lpips"] = {"name": lpips.name, "weights_sha256": lpips.weights_sha256}
     # Within classes where there are any; pairs across them would be another measure.
-    if test.num_classes == 0 or subject.labels is not None:
-        found.metrics["diversity"] = diversity(lpips, images, subject.labels, seed)
+    if test.num_classes == 0 or source.labels is not None:
+        found.metrics["diversity"] = diversity(lpips, images, source.labels, seed)
     found.floors["diversity"] = diversity(lpips, test.images, test.labels if test.num_classes else None, seed)
-    if subject.originals is not None:
-        found.metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, subject.originals).mean())
+    if source.originals is not None:
+        found.metrics["reconstruction"]["lpips"] = float(lpips_between(lpips, images, source.originals).mean())
 
 
-def sampled(subject: Subject, count: int, shape: tuple[int, int, int]) -> Tensor:
-    """The images of ``subject``, uint8 [count, *shape], under a progress bar; of several processes, everyone's."""
+def sampled(source: ImageSource, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """The images of ``source``, uint8 [count, *shape], under a progress bar; of several processes, everyone's."""
     chunks = [torch.empty(0, *shape, dtype=torch.uint8)]  # Of a process that has no share.
-    mine = len(distributed.shard_range(count)) if subject.shared else count
+    mine = len(distributed.shard_range(count)) if source.shared else count
     with tqdm(total=mine, desc="images", unit="images", disable=None if distributed.is_main_process() else True) as bar:
-        for chunk in subject.batches:
+        for chunk in source.batches:
             chunks.append(chunk.cpu())
             bar.update(len(chunk))
     images = torch.cat(chunks)
-    return distributed.gather(images) if subject.shared else images
+    return distributed.gather(images) if source.shared else images

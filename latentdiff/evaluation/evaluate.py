@@ -1,222 +1,435 @@
-"""Measure a model: distances to real images, floors, speed."""
+"""Measure a model's images: distances to real images, what real images reach themselves, speed."""
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from latentdiff import checkpoint, distributed
-from latentdiff.config import SamplingConfig
+from latentdiff.checkpoint import TrainedModel
+from latentdiff.codec import AutoencoderCodec
+from latentdiff.config import RunConfig, SamplingConfig
 from latentdiff.config.model_stages import EvaluateStage
-from latentdiff.data import DatasetSplits, ImageDataset, load_split
+from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.errors import ConfigError
-from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.assessment import GENERATED, METHOD, Against, Assessment, assess, sampled
 from latentdiff.evaluation.available_nets import feature_nets, lpips_net
 from latentdiff.evaluation.feature_nets import InceptionFeatures
 from latentdiff.evaluation.fid_infinity import LEAST
-from latentdiff.evaluation.given_images import is_images
-from latentdiff.evaluation.image_sources import Subject
+from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.evaluation.image_sources import (
+    ImageSource,
+    autoencoder_images,
+    diffusion_images,
+    gaussian_images,
+    given_images,
+    noise_images,
+)
 from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.precision_recall import closest, neighbours_of
 from latentdiff.evaluation.record import record
-from latentdiff.files import write_atomically
+from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
-from latentdiff.report import evaluation_figures as evidence
+from latentdiff.report import evaluation_figures
+from latentdiff.report.evaluation import SCHEMA, Evaluation
 from latentdiff.report.grids import save_grid
 from latentdiff.report.summary import summary
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs import folder as folders
+from latentdiff.runs import folder as run_folders
 
+# Images in the grid of an evaluation.
 GRID = 100
 # Samples nearest to a training image, by pixels and by features, and how many training images of each are shown.
 CLOSEST, NEIGHBOURS = 5, 3
-
 # What can be measured without a file.
 RANDOM = ("noise", "gaussian")
+# What evaluate takes as a model.
+Evaluable = DiffusionModel | AutoencoderCodec | Tensor | Path | str
 
 
-def evaluate_to_folder(config: EvaluateStage, command: str = "") -> Path:
-    """Measure as ``config`` says and return the folder that holds ``evaluation.json``."""
-    check_settings(config)
-    device = resolve_device(config.device)
-    path = None if config.model in RANDOM else resolve_checkpoint(config.model)
-    name = config.name or (folders.model_name(path) if path else config.model)
-    folders.check(config.run, "evaluate", name)
+def evaluate(
+    model: Evaluable,
+    data: DatasetSplits | str | Path,
+    *,
+    num_images: int | None = None,
+    name: str | None = None,
+    sampling: SamplingConfig | None = None,
+    mode: Literal["reconstruction", "prior"] = "reconstruction",
+    reconstruct: Literal["test", "train"] = "test",
+    real_images: int | None = None,
+    inception: Literal["auto", "require", "off"] = "auto",
+    inception_weights: Path | str | None = None,
+    fid_infinity: bool | None = None,
+    inception_taps: Sequence[Literal[64, 192, 768]] = (),
+    kid_subsets: int = SUBSETS.count,
+    kid_subset_size: int | None = None,
+    lpips: Literal["auto", "off"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    features_folder: Path | str | None = None,
+    folder: Path | str | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> Evaluation:
+    """Measure a model's images against the real test and training images of a data set.
+
+    Args:
+        model: A diffusion model, whose samples are measured; an autoencoder, whose reconstructions are; the file of
+            either; ``noise`` for uniform random pixels, or ``gaussian`` for random pixels with the training images'
+            mean and covariance; or images that any model made: uint8 [n, c, h, w], or the path of their directory, zip,
+            .npz or .safetensors file.
+        data: The real images: a data set, or what :func:`~latentdiff.load_dataset` takes.
+        num_images: How many images. Default: 10,000, or as many as the test split (``reconstruct``'s) has.
+        name: Name of the row in a comparison. Default: that of the model's file or run.
+        sampling: How a diffusion model samples. Its ``seed`` and ``batch_size`` hold for all images. Default:
+            ``SamplingConfig(batch_size=100)``.
+        mode: What an autoencoder is asked for: ``reconstruction`` of real images, or ``prior``, decoded N(0, I), which
+            is the VAE baseline.
+        reconstruct: The split whose images an autoencoder reconstructs.
+        real_images: At most this many real images of each split. Default: as many as the test split has, or
+            ``num_images`` where that is more.
+        inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
+            ``require`` raises an error where they are not, ``off`` measures with the data set's classifier alone.
+        inception_weights: The weights' file.
+        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020). Default: from 4,096
+            images on.
+        inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in.
+        kid_subsets: KID (Binkowski et al. 2018) is the mean over so many pairs of random subsets.
+        kid_subset_size: Images in each subset. Default: 1,000, or as many as there are.
+        lpips: ``auto`` measures LPIPS (Zhang et al. 2018) where its network is here or can be downloaded.
+        device: ``auto`` takes a GPU where there is one. The model is moved there.
+        features_folder: Where the features of real images are cached for later calls. Default: nowhere.
+        folder: Where ``evaluation.json`` and the pictures are written. Default: they stay in memory.
+        overwrite: Replace an earlier evaluation in ``folder``.
+        command: The command line that asked for it, for the record.
+
+    Returns:
+        The measurements, as :class:`~latentdiff.report.evaluation.Evaluation`. Where several processes work together,
+        all of them return the same.
+
+    Raises:
+        ConfigError: Settings that contradict each other, or a model for images of another shape.
+        CheckpointError: A model file is missing or damaged, or there is no network to measure with.
+        DataError: The data set or the given images are missing or damaged.
+        DivergenceError: Samples are NaN or infinite.
+        FolderError: ``folder`` holds an earlier evaluation or other files.
+
+    Example:
+        >>> from latentdiff import load_dataset
+        >>> from latentdiff.config import DataConfig
+        >>> from latentdiff.evaluation.evaluate import evaluate
+        >>> scores = evaluate(
+        ...     "checkpoints/fashion-mnist/latent.safetensors",
+        ...     load_dataset(DataConfig(source="embedded")),
+        ...     num_images=20,
+        ...     real_images=40,
+        ...     inception="off",
+        ...     lpips="off",
+        ... )  # doctest: +ELLIPSIS
+        fashion-mnist ...
+        >>> scores.name, scores.values["num_images"]
+        ('latent', 20)
+        >>> scores.metrics["classifier"]["distance_test"] > 0
+        True
+    """
+    # What cannot be meant is refused before anything is read.
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    settings = EvaluateStage(
+        model=str(model) if isinstance(model, str | Path) else "given from Python",
+        name=name,
+        mode=mode,
+        reconstruct=reconstruct,
+        data=splits.config,
+        num_images=num_images,
+        real_images=real_images,
+        inception=inception,
+        inception_weights=None if inception_weights is None else str(inception_weights),
+        fid_infinity=fid_infinity,
+        inception_taps=tuple(inception_taps),
+        kid_subsets=kid_subsets,
+        kid_subset_size=kid_subset_size,
+        lpips=lpips,
+        device=device,
+        devices=distributed.world_size(),
+        features_folder=None if features_folder is None else str(features_folder),
+        run=RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite),
+        **(sampling or SamplingConfig(batch_size=EvaluateStage.batch_size)).keywords(),
+    )
+    check_settings(settings)
+    torch_device = resolve_device(device)
+    model, path = _find_model(model)
+    name = name or default_name(model)
+    if folder is not None:
+        run_folders.check(settings.run, "evaluate", name)
+
+    # Load the real images, the model, and the nets whose features are compared.
     with distributed.main_process_first():
-        train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
-    subject, n = build_subject(config, path, train, test, device)
+        train, test = splits.train, splits.test_or_val
+    source, count = build_source(settings, model, train, test, torch_device)
     with distributed.main_process_first():
-        nets = feature_nets(test, device, config.inception, config.inception_weights)
+        nets = feature_nets(test, torch_device, inception, settings.inception_weights)
     distributed.check_same("the images or the nets to measure with", [test.fingerprint, *nets])
-    lpips = lpips_net(device) if config.lpips == "auto" and distributed.is_main_process() else None
+    lpips_metric = lpips_net(torch_device) if lpips == "auto" and distributed.is_main_process() else None
     # As many real training as test images, since a Fréchet distance falls with the number on either side. Training
     # images' reconstructions are measured against their own originals.
-    reals = n if config.reconstruct == "train" else config.real_images or max(n, len(test))
-    check_extras(config, nets, n, min(reals, len(test)), subject)
-    if distributed.is_main_process():
-        folder = folders.prepare(config.run, "evaluate", name, inputs=[path])
-        folders.record_config(config, folder)
-    print(f"{test.describe()}\nmeasuring {n:,} images of {name}: {subject.kind}")
-    if unheeded := _unheeded(config, subject):
-        print(f"of no effect on these images: {', '.join(f'--{key}' for key in unheeded)}")
+    num_real = count if reconstruct == "train" else real_images or max(count, len(test))
+    check_extras(settings, nets, count, min(num_real, len(test)), source)
+    if folder is not None and distributed.is_main_process():
+        run_folders.prepare(settings.run, "evaluate", name, inputs=[path])
+        run_folders.record_config(settings, Path(folder))
+    print(f"{test.describe()}\nmeasuring {count:,} images of {name}: {source.kind}")
+    if without_effect := _settings_without_effect(settings, source):
+        print(f"of no effect on these images: {', '.join(without_effect)}")
 
+    # Make the images, and measure them.
     start = time.perf_counter()
-    images = sampled(subject, n, test.image_shape)
+    images = sampled(source, count, test.image_shape)
     seconds = time.perf_counter() - start
     against = Against(
         train=train,
         test=test,
-        real_images=reals,
-        features_folder=Path(config.features_folder),
-        seed=config.seed,
-        subsets=Subsets(config.kid_subsets, config.kid_subset_size or SUBSETS.size),
+        real_images=num_real,
+        features_folder=None if features_folder is None else Path(features_folder),
+        seed=settings.seed,
+        subsets=Subsets(kid_subsets, kid_subset_size or SUBSETS.size),
     )
-    taps = [InceptionFeatures(config.inception_weights, device, str(tap)) for tap in config.inception_taps]
-    found = assess(images, subject, against, nets, lpips, config.fid_infinity, taps)
-    if found is None:
-        return config.run.path("evaluate", name)
-    columns = 10 if subject.labels is None else min(10, test.num_classes)
-    save_grid(images[:GRID], folder / "grid.png", columns)
-    values = {
-        "schema": 1,
-        "method": METHOD,
-        "name": name,
-        "num_images": n,
-        **record(subject, path, images, seconds, train, test, found, device),
-        "grid": "grid.png",
-        "pictures": draw(folder, subject, images, train, test.class_names, found),
-        "command": command,
-    }
-    text = json.dumps(values, indent=1, allow_nan=False)
-    write_atomically(folder / "evaluation.json", lambda file: file.write_text(text))
-    for line in summary(values):
-        print(line)
-    print(folder)
-    return folder
+    taps = [InceptionFeatures(settings.inception_weights, torch_device, str(tap)) for tap in inception_taps]
+    found = assess(images, source, against, nets, lpips_metric, fid_infinity, taps)
+
+    # Draw the pictures, and put everything together. The first of several processes has it all.
+    evaluation = None
+    if found is not None:
+        files, pictures = draw_pictures(source, images, train, test, found)
+        values = {
+            "schema": SCHEMA,
+            "method": METHOD,
+            "name": name,
+            "num_images": count,
+            **record(source, path, images, seconds, train, test, found, torch_device),
+            "grid": "grid.png",
+            "pictures": pictures,
+            "command": command,
+        }
+        evaluation = Evaluation(None if folder is None else Path(folder), name, values, files)
+        if folder is not None:
+            evaluation.save(folder)
+    return distributed.broadcast(evaluation)
 
 
-def check_settings(config: EvaluateStage) -> None:
-    """Raise ValueError for settings that cannot be meant, whatever the images: before any of them is read."""
-    if config.num_images is not None and config.num_images < 2:
-        raise ConfigError(f"a distance needs at least 2 images, not {config.num_images}")
-    if config.real_images is not None and config.real_images < 2:
-        raise ConfigError(f"a distance needs at least 2 real images, not {config.real_images}")
-    if config.kid_subsets < 1:
-        raise ConfigError(f"kid_subsets must be at least 1, not {config.kid_subsets}")
-    if config.kid_subset_size is not None and config.kid_subset_size < 2:
-        raise ConfigError(f"a kernel distance needs at least 2 images, not --kid_subset_size {config.kid_subset_size}")
-    if config.batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, not {config.batch_size}")
-    if config.name and not (config.name.strip() and config.name.isprintable()):
-        # Such an evaluation would be refused by every comparison.
-        raise ConfigError(f"--name {config.name!r}: a row's name is one line of text")
-    if config.name and not config.run.folder and "/" in config.name:
-        raise ConfigError(f"--name {config.name} is the folder's name too: leave the / out, or name a --run.folder")
-    if config.inception == "off" and config.inception_weights:
-        raise ConfigError("inception_weights names what --inception off leaves out")
+def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evaluation:
+    """Measure as the settings of the command say, and print the main numbers.
 
+    Args:
+        settings: Those of the evaluate stage.
+        command: The command line that asked for it, for the record.
 
-def build_subject(
-    config: EvaluateStage, path: Path | None, train: ImageDataset, test: ImageDataset, device: torch.device
-) -> tuple[Subject, int]:
-    """What ``config`` asks to be measured, and how many images.
-
-    Raises ValueError, CheckpointError or DataError before any long work.
+    Raises what :func:`evaluate` raises.
     """
-    of_codec = path is not None and not is_images(path) and checkpoint.read_header(path)["kind"] == "autoencoder"
-    if config.mode == "prior" and not of_codec:
-        raise ConfigError(f"--mode prior is for autoencoders, which {config.model} is not")
-    if config.reconstruct == "train" and (config.mode == "prior" or not of_codec):
+    if settings.name and not settings.run.folder and "/" in settings.name:
+        raise ConfigError(f"--name {settings.name} is the folder's name too: leave the / out, or name a --run.folder")
+    # The name before the check of the folder: without one the folder is called after the model.
+    check_settings(settings)
+    name = settings.name or default_name(_find_model(settings.model)[0])
+    run_folders.check(settings.run, "evaluate", name)
+    sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
+    others = settings.keywords("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
+    evaluation = evaluate(
+        settings.model,
+        load_dataset(settings.data),
+        sampling=sampling,
+        folder=settings.run.path("evaluate", name),
+        overwrite=settings.run.overwrite,
+        command=command,
+        **others,
+    )
+    print(*summary(evaluation.values), evaluation.folder, sep="\n")
+    return evaluation
+
+
+def check_settings(settings: EvaluateStage) -> None:
+    """Raise ConfigError for settings that cannot be meant, whatever the images: before any of them is read."""
+    if settings.num_images is not None and settings.num_images < 2:
+        raise ConfigError(f"a distance needs at least 2 images, not {settings.num_images}")
+    if settings.real_images is not None and settings.real_images < 2:
+        raise ConfigError(f"a distance needs at least 2 real images, not {settings.real_images}")
+    if settings.kid_subsets < 1:
+        raise ConfigError(f"kid_subsets must be at least 1, not {settings.kid_subsets}")
+    if settings.kid_subset_size is not None and settings.kid_subset_size < 2:
+        raise ConfigError(f"a kernel distance needs at least 2 images, not kid_subset_size {settings.kid_subset_size}")
+    if settings.batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {settings.batch_size}")
+    if settings.name and not (settings.name.strip() and settings.name.isprintable()):
+        # Every comparison would refuse such an evaluation.
+        raise ConfigError(f"name {settings.name!r}: a row's name is one line of text")
+    if settings.inception == "off" and settings.inception_weights:
+        raise ConfigError("inception_weights names what inception off leaves out")
+
+
+def default_name(model: Evaluable) -> str:
+    """What the row of a model is called, unless a name is given.
+
+    Of a file, the file's name, or that of its run. Of a model in memory, the name of its run, or else ``latent``,
+    ``pixel`` or ``autoencoder``.
+    """
+    if isinstance(model, Path):
+        return run_folders.model_name(model)
+    if isinstance(model, str):
+        return model
+    if isinstance(model, Tensor):
+        return "images"
+    if model.path or model.folder:
+        return run_folders.model_name(model.path or model.folder / "model.safetensors")
+    if isinstance(model, AutoencoderCodec):
+        return "autoencoder"
+    return "latent" if isinstance(model.codec, AutoencoderCodec) else "pixel"
+
+
+def _find_model(model: Evaluable) -> tuple[Evaluable, Path | None]:
+    """The model, a string other than ``noise`` and ``gaussian`` as a path, and the file that it is in, if any."""
+    if isinstance(model, str | Path) and str(model) not in RANDOM:
+        path = resolve_checkpoint(model)
+        return path, path
+    return model, model.path if isinstance(model, TrainedModel) else None
+
+
+def build_source(
+    settings: EvaluateStage, model: Evaluable, train: ImageDataset, test: ImageDataset, device: torch.device
+) -> tuple[ImageSource, int]:
+    """Where the images come from that ``settings`` ask for, and how many they are.
+
+    Args:
+        settings: Those of the evaluation.
+        model: ``noise``, ``gaussian``, a path, images uint8 [n, c, h, w], a diffusion model or an autoencoder.
+        train: Training images.
+        test: Test images.
+        device: Where the model works.
+
+    Raises ConfigError, CheckpointError or DataError before any long work.
+    """
+    named = settings.model if isinstance(model, str | Path) else "a model or images given from Python"
+    files = isinstance(model, Path) and is_images(model)
+    if isinstance(model, Path) and not files:
+        kind = checkpoint.read_header(model)["kind"]
+        if settings.mode == "prior" and kind != "autoencoder":
+            raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
+        model = load(model, device)
+    of_codec = isinstance(model, AutoencoderCodec)
+    if settings.mode == "prior" and not of_codec:
+        raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
+    if settings.reconstruct == "train" and (settings.mode == "prior" or not of_codec):
         raise ConfigError(
-            f"--reconstruct train is for an autoencoder's reconstructions, not for {config.model}"
-            + (" in --mode prior" if config.mode == "prior" else "")
+            f"reconstruct train is for an autoencoder's reconstructions, not for {named}"
+            + (" in mode prior" if settings.mode == "prior" else "")
         )
-    if config.reconstruct == "train" and config.real_images not in (None, config.num_images):
+    if settings.reconstruct == "train" and settings.real_images not in (None, settings.num_images):
         raise ConfigError(
-            "--reconstruct train measures against the originals of as many images as --num_images says: leave "
-            "--real_images out"
+            "reconstruct train measures against the originals of as many images as num_images says: leave "
+            "real_images out"
         )
-    if path is not None and is_images(path):
-        return subjects.images(path, test, config.num_images, config.batch_size)
-    real = train if config.reconstruct == "train" else test
-    n = config.num_images or min(10_000, len(real))
-    if path is None:
-        random = {"noise": (subjects.noise, test), "gaussian": (subjects.gaussian, train)}
-        make, data = random[config.model]
-        return make(data, n, config.seed, config.batch_size), n
-    if of_codec:
-        asked = (config.mode, real, config.reconstruct, n, config.seed, config.batch_size)
-        return subjects.autoencoder(path, *asked, device), n
-    return subjects.diffusion(path, SamplingRequest.of(config, num_images=n), test, device), n
+    if files:
+        images, labels = read_images(model, test.image_shape, test.class_names)
+        return given_images(images, labels, str(model), test, settings.num_images, settings.batch_size)
+    if isinstance(model, Tensor):
+        return given_images(model, None, "the tensor", test, settings.num_images, settings.batch_size)
+    real = train if settings.reconstruct == "train" else test
+    count = settings.num_images or min(10_000, len(real))
+    if isinstance(model, str):
+        make, like = {"noise": (noise_images, test), "gaussian": (gaussian_images, train)}[model]
+        return make(like, count, settings.seed, settings.batch_size), count
+    model.to(device)
+    if isinstance(model, AutoencoderCodec):
+        asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
+        return autoencoder_images(model, *asked), count
+    if not isinstance(model, DiffusionModel):
+        raise ConfigError(f"evaluate takes a diffusion model, an autoencoder, images or a path, not {type(model)}")
+    return diffusion_images(model, SamplingRequest.of(settings, num_images=count), test), count
 
 
 def check_extras(
-    config: EvaluateStage, nets: dict[str, Any], num_images: int, test_images: int, subject: Subject
+    settings: EvaluateStage, nets: dict[str, Any], num_images: int, test_images: int, source: ImageSource
 ) -> None:
-    """Raise ValueError, before any work, for extras that cannot be had of so many images and real test images."""
+    """Raise ConfigError, before any work, for extras that so many images and real test images do not allow."""
     extras = ("fid_infinity", "inception_taps", "kid_subsets", "kid_subset_size")
-    asked = [name for name in extras if (value := getattr(config, name)) and value != getattr(EvaluateStage, name)]
+    asked = [name for name in extras if (value := getattr(settings, name)) and value != getattr(EvaluateStage, name)]
     if asked and "inception" not in nets:
         raise ConfigError(f"the FID Inception is off or not here, which {' and '.join(asked)} cannot do without")
-    if config.kid_subset_size and config.kid_subset_size > min(num_images, test_images):
+    if settings.kid_subset_size and settings.kid_subset_size > min(num_images, test_images):
         raise ConfigError(
-            f"a subset of {config.kid_subset_size:,} cannot be drawn from {num_images:,} images and {test_images:,} "
-            "real ones: lower --kid_subset_size, or leave it out to take as many as there are"
+            f"a subset of {settings.kid_subset_size:,} cannot be drawn from {num_images:,} images and {test_images:,} "
+            "real ones: lower kid_subset_size, or leave it out to take as many as there are"
         )
-    size = min(config.kid_subset_size or SUBSETS.size, num_images, test_images)
+    size = min(settings.kid_subset_size or SUBSETS.size, num_images, test_images)
     if "kid_subsets" in asked and size == num_images == test_images:
         raise ConfigError(
-            f"all {size:,} images of either side are one subset, not {config.kid_subsets}: lower --kid_subset_size too"
+            f"all {size:,} images of either side are one subset, not {settings.kid_subsets}: lower kid_subset_size too"
         )
-    if config.fid_infinity and num_images < LEAST:
+    if settings.fid_infinity and num_images < LEAST:
         raise ConfigError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
-    if config.fid_infinity and subject.originals is not None:
+    if settings.fid_infinity and source.originals is not None:
         raise ConfigError("fid_infinity is of samples: reconstructions are no draw to continue")
 
 
-def _unheeded(config: EvaluateStage, subject: Subject) -> list[str]:
-    """Settings of the sampler that were given although no sampler makes these images: all rows of a comparison may be
-    made with the same flags, but nobody should think that they counted."""
-    if subject.kind == "diffusion":
+def _settings_without_effect(settings: EvaluateStage, source: ImageSource) -> list[str]:
+    """Settings of the sampler that were given although no sampler makes these images.
+
+    All rows of a comparison may be made with the same settings, but nobody should think that they counted.
+    """
+    if source.kind == "diffusion":
         return []
-    usual = SamplingConfig()
-    names = {own.name for own in fields(SamplingConfig)} - {"seed", "batch_size"}
-    return sorted(name for name in names if getattr(config, name) != getattr(usual, name))
+    defaults = SamplingConfig()
+    names = {field.name for field in fields(SamplingConfig)} - {"seed", "batch_size"}
+    return sorted(name for name in names if getattr(settings, name) != getattr(defaults, name))
 
 
-def draw(
-    folder: Path,
-    subject: Subject,
-    images: torch.Tensor,
-    train: ImageDataset,
-    class_names: tuple[str, ...],
-    found: Assessment,
-) -> dict[str, dict[str, Any]]:
-    """Write the pictures that this kind of images has something to show in; return what the report needs of each."""
-    pictures = {}
-    if subject.originals is not None:
-        pictures["originals"] = evidence.write_originals(folder, images, subject.originals)
-    if subject.kind in ("diffusion", "images") and subject.labels is not None and class_names:
-        pictures["classes"] = evidence.write_classes(folder, images, subject.labels, class_names)
+def draw_pictures(
+    source: ImageSource, images: Tensor, train: ImageDataset, test: ImageDataset, found: Assessment
+) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
+    """The pictures that this kind of images has something to show in.
+
+    Args:
+        source: Where the images come from.
+        images: uint8 [n, c, h, w].
+        train: Training images.
+        test: Test images.
+        found: What was measured.
+
+    Returns: the files by their names, and what a report needs of each picture by ``classes``, ``originals``,
+    ``neighbours``, ``strip`` and ``gif``.
+    """
+    pictures: dict[str, dict[str, Any]] = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        columns = 10 if source.labels is None else min(10, test.num_classes)
+        save_grid(images[:GRID], folder / "grid.png", columns)
+        if source.originals is not None:
+            pictures["originals"] = evaluation_figures.write_originals(folder, images, source.originals)
+        if source.kind in ("diffusion", "images") and source.labels is not None and test.class_names:
+            pictures["classes"] = evaluation_figures.write_classes(folder, images, source.labels, test.class_names)
+        if source.kind in GENERATED:
+            pictures["neighbours"] = _draw_neighbours(folder, images, train, found)
+        if source.denoising is not None:
+            pictures |= evaluation_figures.write_denoising(folder, source.denoising())
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return files, pictures
+
+
+def _draw_neighbours(folder: Path, images: Tensor, train: ImageDataset, found: Assessment) -> dict[str, Any]:
+    """neighbours.png: the samples that most resemble a training image, over the training images nearest to them."""
     features, reference = found.last
-    if subject.kind in GENERATED:
-        differences, nearest = found.pixels
-        by_pixels = differences.argsort()[:CLOSEST]
-        by_features, distances = closest(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
-        shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])
-        neighbours = reference.train_index[neighbours_of(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
-        near = torch.cat([nearest[shown, None], neighbours], dim=1)
-        near = train.images[near.flatten()].unflatten(0, near.shape)
-        pictures["neighbours"] = evidence.write_neighbours(
-            folder, images[shown], near, distances[shown].tolist(), differences[shown].tolist()
-        )
-    if subject.denoising is not None:
-        pictures |= evidence.write_denoising(folder, subject.denoising())
-    return pictures
+    differences, nearest = found.pixels
+    by_pixels = differences.argsort()[:CLOSEST]
+    by_features, distances = closest(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
+    shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])
+    neighbours = reference.train_index[neighbours_of(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
+    near = torch.cat([nearest[shown, None], neighbours], dim=1)
+    near = train.images[near.flatten()].unflatten(0, near.shape)
+    return evaluation_figures.write_neighbours(
+        folder, images[shown], near, distances[shown].tolist(), differences[shown].tolist()
+    )

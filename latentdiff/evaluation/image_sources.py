@@ -1,26 +1,25 @@
-"""Whose images are measured: a model's samples, an autoencoder's reconstructions or prior, or noise."""
+"""Where the images come from that are measured: a model's samples, reconstructions, decoded noise, or noise alone."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from latentdiff import checkpoint, distributed
-from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
+from latentdiff import distributed
+from latentdiff.checkpoint import TrainedModel
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
 from latentdiff.data import ImageDataset
 from latentdiff.diffusion.noise import PerImageNoise
-from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
 from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
-from latentdiff.evaluation.given_images import read_images
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 from latentdiff.files import file_sha256
-from latentdiff.inference.model import load_diffusion
+from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.noising import reverse_process
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_BATCH_SIZE
@@ -33,7 +32,7 @@ SHOWN, FRAMES = 8, 24
 
 
 @dataclass(frozen=True)
-class Subject:
+class ImageSource:
     """Images to measure, made batch by batch as they are asked for.
 
     Attributes:
@@ -64,17 +63,17 @@ class Subject:
     reconstruct: Callable[[Tensor], Tensor] | None = None
 
 
-def noise(test: ImageDataset, num_images: int, seed: int, batch_size: int) -> Subject:
+def noise_images(test: ImageDataset, num_images: int, seed: int, batch_size: int) -> ImageSource:
     """Uniform random pixels: the far end of every scale."""
     generator = torch.Generator().manual_seed(seed)
     batches = (
         torch.randint(0, 256, (len(indices), *test.image_shape), generator=generator, dtype=torch.uint8)
         for indices in _ranges(num_images, batch_size)
     )
-    return Subject("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
+    return ImageSource("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
 
 
-def gaussian(train: ImageDataset, num_images: int, seed: int, batch_size: int) -> Subject:
+def gaussian_images(train: ImageDataset, num_images: int, seed: int, batch_size: int) -> ImageSource:
     """Noise with the mean and the covariance of (at most ``GAUSSIAN_IMAGES``) training images: what a linear model of
     the pixels would draw."""
     generator = torch.Generator().manual_seed(seed)
@@ -89,59 +88,72 @@ def gaussian(train: ImageDataset, num_images: int, seed: int, batch_size: int) -
             draws = torch.randn(len(indices), len(centred), generator=generator) @ centred + mean
             yield draws.clamp(0, 255).round().to(torch.uint8).reshape(-1, *train.image_shape)
 
-    return Subject("gaussian", batches())
+    return ImageSource("gaussian", batches())
 
 
-def images(path: Path, test: ImageDataset, num_images: int | None, batch_size: int) -> tuple[Subject, int]:
-    """``num_images`` of somebody's images, drawn alike from every class, or all, and how many.
+def given_images(
+    images: Tensor, labels: Tensor | None, named: str, test: ImageDataset, num_images: int | None, batch_size: int
+) -> tuple[ImageSource, int]:
+    """``num_images`` of somebody's images, as many of every class, or all of them; and how many they are.
 
-    ``model`` of the subject holds the SHA-256 of all that are there, decoded.
+    ``model`` of the source holds the SHA-256 of all images that are there, decoded.
 
-    Raises :class:`~latentdiff.errors.DataError`, and ValueError where there are fewer.
+    Args:
+        images: uint8 [n, c, h, w].
+        labels: int64 [n], or None.
+        named: What messages call the images, such as the path of their file.
+        test: The real images, whose shape and classes they must have.
+        num_images: How many; None takes all.
+        batch_size: Images in each batch.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for fewer images than were asked for, of another shape, or with
+    labels that do not fit.
     """
-    found, labels = read_images(path, test.image_shape, test.class_names)
-    about = {"pixels_sha256": hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest()}
-    count = num_images or len(found)
-    if count > len(found):
-        raise ConfigError(f"{path} holds {len(found):,} images, not {count:,}")
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(test.image_shape):
+        kind, shape = str(images.dtype).removeprefix("torch."), ", ".join(map(str, test.image_shape))
+        raise ConfigError(f"{named} holds images {kind} {list(images.shape)}; uint8 [n, {shape}] are needed")
+    images = images.cpu()
+    about = {"pixels_sha256": hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()}
+    count = num_images or len(images)
+    if count > len(images):
+        raise ConfigError(f"{named} holds {len(images):,} images, not {count:,}")
     if count < 2:
-        raise ConfigError(f"{path} holds {count} image; a distance needs at least 2")
+        raise ConfigError(f"{named} holds {count} image; a distance needs at least 2")
     if labels is not None:
-        _check_classes(path, labels, test)
+        _check_classes(named, labels, test)
         if count < test.num_classes:
             raise ConfigError(
-                f"{count} images cannot be of all {test.num_classes} classes of {path}: ask for more of them, or leave "
-                "the labels out"
+                f"{count} images cannot be of all {test.num_classes} classes of {named}: ask for more of them, or "
+                "leave the labels out"
             )
-    if count < len(found):
+    if count < len(images):
         # Files lie class by class, or in the order of their making: the first of them would be like one another.
-        chosen = drawn(labels, len(found), count, REFERENCE_SEED)
-        found, labels = found[chosen], None if labels is None else labels[chosen]
-    return Subject("images", iter(found.split(batch_size)), labels, about), count
+        chosen = drawn(labels, len(images), count, REFERENCE_SEED)
+        images, labels = images[chosen], None if labels is None else labels[chosen]
+    return ImageSource("images", iter(images.split(batch_size)), labels, about), count
 
 
-def _check_classes(path: Path, labels: Tensor, test: ImageDataset) -> None:
+def _check_classes(named: str, labels: Tensor, test: ImageDataset) -> None:
     """Raise ValueError for a label that is no class of ``test``, or a class without a label."""
     if not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes:
-        raise ConfigError(f"{path} has labels beyond the {test.num_classes} classes of {test.name}")
+        raise ConfigError(f"{named} has labels beyond the {test.num_classes} classes of {test.name}")
     if missing := sorted(set(range(test.num_classes)) - set(labels.tolist())):
         names = ", ".join(test.class_names[k] for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ConfigError(
-            f"{path} has no image of {len(missing)} of the {test.num_classes} classes ({names}): figures by class "
+            f"{named} has no image of {len(missing)} of the {test.num_classes} classes ({names}): figures by class "
             "would silently be of fewer. Add some, or leave the labels out"
         )
 
 
-def autoencoder(
-    path: Path,
+def autoencoder_images(
+    codec: AutoencoderCodec,
     mode: Literal["reconstruction", "prior"],
     real: ImageDataset,
     split: Literal["test", "train"],
     num_images: int,
     seed: int,
     batch_size: int,
-    device: torch.device,
-) -> Subject:
+) -> ImageSource:
     """An autoencoder's reconstructions of ``real``, the images of ``split``, or its decoding of N(0, I), the VAE
     baseline.
 
@@ -149,11 +161,11 @@ def autoencoder(
 
     Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for images of another shape or too many.
     """
-    codec = load_codec(path).to(device)
-    _check_shape(path, codec, real)
-    _check_finite(path, codec.model)
+    device, named = codec.mean.device, name_of(codec)
+    _check_shape(named, codec, real)
+    _check_finite(named, codec.model)
     parameters = sum(p.numel() for p in codec.model.parameters())
-    about = {"model": _about(codec, parameters), "provenance": checkpoint.read_header(path)["provenance"]}
+    about = {"model": _about(codec, parameters), "provenance": codec.provenance}
     ranges = _ranges(num_images, batch_size)
     if mode == "prior":
         latents = (PerImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
@@ -161,11 +173,11 @@ def autoencoder(
         flops = counted(lambda: codec.decode_prior(few)) / MIN_BATCH_SIZE
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         batches = (codec.decode_prior(z) for z in latents)
-        return Subject("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
+        return ImageSource("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
     if num_images > len(real):
         raise ConfigError(
             f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images"
-            + (". Training images are reconstructed by --reconstruct train" if split == "test" else "")
+            + (". Training images are reconstructed by reconstruct train" if split == "test" else "")
         )
     # A set without classes has labels, all alike, that mean nothing.
     labels = real.labels if real.num_classes else None
@@ -173,18 +185,18 @@ def autoencoder(
     originals = real.images[chosen]
     batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
     labels = None if labels is None else labels[chosen]
-    return Subject("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
+    return ImageSource("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
 
 
-def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: torch.device) -> Subject:
+def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: ImageDataset) -> ImageSource:
     """A diffusion model's samples.
 
-    Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for an impossible request; ``batches`` raises
-    FloatingPointError for samples that are no numbers.
+    Raises :class:`~latentdiff.errors.CheckpointError` for weights that are not finite, and ConfigError for a request
+    that cannot be met. ``batches`` raises :class:`~latentdiff.errors.DivergenceError` for samples that are not finite.
     """
-    model = load_diffusion(path).to(device)
-    _check_shape(path, model.codec, test)
-    _check_finite(path, model.network)
+    named = name_of(model)
+    _check_shape(named, model.codec, test)
+    _check_finite(named, model.network)
     model.check(request)
 
     def batches() -> Iterator[Tensor]:
@@ -192,8 +204,8 @@ def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: 
             *_, last = states
             # As pixels they would be black, and have a distance like any other images.
             if not last.x.isfinite().all():
-                raise FloatingPointError(
-                    f"samples of {path} hold NaN or infinity: {request.sampler} in {request.steps} steps diverges; "
+                raise DivergenceError(
+                    f"samples of {named} hold NaN or infinity: {request.sampler} in {request.steps} steps diverges; "
                     "take more steps, less guidance or another sampler"
                 )
             yield model.codec.decode(last.x)
@@ -209,14 +221,14 @@ def diffusion(path: Path, request: SamplingRequest, test: ImageDataset, device: 
     sampling = request.record() | {"flops": sampling_flops(model, request)}
     if request.guide is not None:
         sampling["guide_sha256"] = file_sha256(resolve_checkpoint(request.guide))
-    return Subject(
+    return ImageSource(
         "diffusion",
         batches(),
         model.resolve_labels(request),
         _about(model.codec, sum(p.numel() for p in model.network.parameters()))
         | {"training_flops": training_flops(model)},
         sampling,
-        model.header["provenance"],
+        model.provenance,
         denoising,
         shared=True,
         reconstruct=None if isinstance(model.codec, IdentityCodec) else _in_parts(model.codec),
@@ -235,13 +247,20 @@ def _about(codec: Codec, parameters: int) -> dict[str, Any]:
     return {"parameters": parameters, "latent_shape": list(codec.latent_shape), "compression": codec.compression}
 
 
-def _check_shape(path: Path, codec: Codec, test: ImageDataset) -> None:
+def name_of(model: TrainedModel) -> str:
+    """What messages call a model: its file, or the folder of its run."""
+    return str(model.path or model.folder or "the model")
+
+
+def _check_shape(named: str, codec: Codec, test: ImageDataset) -> None:
     if codec.image_shape != test.image_shape:
-        raise ConfigError(f"{path} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}")
+        raise ConfigError(
+            f"{named} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}"
+        )
 
 
-def _check_finite(path: Path, module: nn.Module) -> None:
+def _check_finite(named: str, module: nn.Module) -> None:
     """Raise :class:`~latentdiff.errors.CheckpointError` for weights that no image can come of."""
     bad = [name for name, tensor in module.state_dict().items() if not tensor.isfinite().all()]
     if bad:
-        raise CheckpointError(f"{path} holds NaN or infinity in {len(bad)} of its tensors, such as {bad[0]}")
+        raise CheckpointError(f"{named} holds NaN or infinity in {len(bad)} of its tensors, such as {bad[0]}")

@@ -11,7 +11,7 @@ from latentdiff.checkpoint import device_name, environment
 from latentdiff.data import ImageDataset
 from latentdiff.data.statistics import pixel_density
 from latentdiff.evaluation.assessment import Assessment
-from latentdiff.evaluation.image_sources import Subject
+from latentdiff.evaluation.image_sources import ImageSource
 from latentdiff.files import file_sha256
 
 # Columns of a training's history that a report draws.
@@ -19,7 +19,7 @@ CURVES = ("images_seen", "seconds", "distance", "kid", "loss", "val_loss", "reco
 
 
 def record(
-    subject: Subject,
+    source: ImageSource,
     path: Path | None,
     images: torch.Tensor,
     seconds: float,
@@ -30,8 +30,8 @@ def record(
 ) -> dict[str, Any]:
     """What ``evaluation.json`` says of the data, the model and what was found."""
     return {
-        "kind": subject.kind,
-        **({} if subject.originals is None else {"reconstructed_split": subject.originals_split}),
+        "kind": source.kind,
+        **({} if source.originals is None else {"reconstructed_split": source.originals_split}),
         "data": {
             "name": test.name,
             "source": test.source,
@@ -47,21 +47,27 @@ def record(
         "density": {
             key: pixel_density(own).round(7).tolist() for key, own in (("images", images), ("test", test.images))
         },
-        "sampling": subject.sampling
+        "sampling": source.sampling
         and {
-            **subject.sampling,
+            **source.sampling,
             "seconds": seconds,
             "images_per_second": len(images) / seconds,
             "device": device_name(device),
         },
-        "model": path and {"path": path.name, "sha256": file_sha256(path) if path.is_file() else None, **subject.model},
-        "training": subject.provenance and training_record(subject.provenance),
+        "model": None if not source.model else {**_model_file(path), **source.model},
+        "training": training_record(source.provenance) if source.provenance else None,
         "features": found.features,
         "metrics": found.metrics,
         "floors": found.floors,
-        "warnings": stood_in(test) + other_split(subject.provenance, train, test) + found.notes,
+        "warnings": stood_in(test) + other_split(source.provenance, train, test) + found.notes,
         "environment": environment(),
     }
+
+
+def _model_file(path: Path | None) -> dict[str, Any]:
+    """The name and the SHA-256 of the file that a model was read from."""
+    known = path is not None and path.is_file()
+    return {"path": path.name if path else None, "sha256": file_sha256(path) if known else None}
 
 
 def stood_in(test: ImageDataset) -> list[str]:

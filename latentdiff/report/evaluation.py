@@ -1,14 +1,17 @@
-"""One evaluated model as it lies in its folder, and whether several may stand in one table."""
+"""One evaluated model, in memory or in its folder, and whether several may stand in one table."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from latentdiff.errors import ConfigError, ReportError
+from latentdiff.files import write_atomically
+from latentdiff.report.notebook import html_table
+from latentdiff.report.summary import summary, summary_rows
 
 SCHEMA = 1
 FILE = "evaluation.json"
@@ -21,19 +24,44 @@ REQUIRED = {
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """One row of the report.
+    """The measurements of one model: what :func:`~latentdiff.evaluate` returns, and one row of a report.
 
-    Args:
-        folder: Where ``evaluation.json`` and the images lie.
+    ``print(evaluation)`` shows its main numbers. A notebook shows them as a table.
+
+    Attributes:
+        folder: Where ``evaluation.json`` and the pictures lie; None while they are in memory alone.
         name: What the row is called.
         values: The whole of ``evaluation.json``.
+        files: The pictures by the names of their files, PNG or GIF, where they are in memory.
     """
 
-    folder: Path
+    folder: Path | None
     name: str
     values: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        kind, count = self.values.get("kind"), self.values.get("num_images")
+        return f"Evaluation({self.name!r}, kind={kind!r}, num_images={count}, folder={self.folder})"
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.values['num_images']:,} images", *summary(self.values)])
+
+    def _repr_html_(self) -> str:
+        """The main numbers as a table, each beside that of real training images."""
+        heading = f"{self.name}: {self.values['num_images']:,} images of {self.values['data']['name']}"
+        rows = summary_rows(self.values)
+        return html_table(heading, ["", "Measured", "Real training images"], rows, self.get("warnings") or [])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The measurements by ``inception``, ``classifier``, ``pixels``, ``reconstruction`` and ``diversity``.
+
+        Each is a dictionary such as ``metrics["inception"]["fid_test"]``, or None where it was not measured.
+        """
+        return self.values.get("metrics") or {}
 
     def get(self, *keys: str) -> Any:
         """The value under nested ``keys``; None where it, or anything on the way to it, is absent."""
@@ -54,15 +82,34 @@ class Evaluation:
         """Whether it is of reconstructions of training images, which an autoencoder has learned from."""
         return self.get("reconstructed_split") == "train"
 
-    @property
-    def grid(self) -> Path | None:
-        """The PNG of its samples."""
-        return self.folder / self.values["grid"] if self.get("grid") else None
+    def picture(self, name: str) -> bytes | None:
+        """A PNG or GIF: ``grid`` of its samples, ``classes``, ``originals``, ``neighbours``, ``strip`` or ``gif``.
 
-    def picture(self, name: str) -> Path | None:
-        """The file of one of its other pictures: ``classes``, ``originals``, ``neighbours``, ``strip`` or ``gif``."""
-        file = self.get("pictures", name, "file")
-        return self.folder / file if file else None
+        None where there is no such picture.
+        """
+        file = self.picture_files().get(name)
+        if file is None:
+            return None
+        return self.files[file] if file in self.files or self.folder is None else (self.folder / file).read_bytes()
+
+    def picture_files(self) -> dict[str, str]:
+        """The file names of its pictures, by what :meth:`picture` calls them."""
+        others = self.get("pictures") or {}
+        named = {"grid": self.get("grid"), **{name: about.get("file") for name, about in others.items()}}
+        return {name: file for name, file in named.items() if file}
+
+    def save(self, folder: Path | str) -> Path:
+        """Write ``evaluation.json`` and the pictures into ``folder``, and return the folder.
+
+        A report may name the folder later. Files of an earlier evaluation there are replaced.
+        """
+        folder = Path(folder)
+        files = {file: self.picture(name) for name, file in self.picture_files().items()}
+        files[FILE] = json.dumps(self.values, indent=1, allow_nan=False).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            write_atomically(folder / file, lambda path, data=data: path.write_bytes(data))
+        return folder
 
 
 def read_evaluation(folder: Path | str) -> Evaluation:
@@ -120,20 +167,27 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         for other, value in having[1:]:
             first, its = having[0]
             if value != its:
+                names = [str(item.folder or item.name) for item in (first, other)]
                 raise ReportError(
-                    f"{first.folder} and {other.folder} do not compare, {what} differs: {its} against {value}; {advice}"
+                    f"{names[0]} and {names[1]} do not compare, {what} differs: {its} against {value}; {advice}"
                 )
 
 
 def in_order(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """The rows from noise to the ceiling; rows of the same name have their folder's name added, or as much of its path
-    as tells them apart."""
+    """The rows from noise to the ceiling.
+
+    Rows of the same name have their folder's name added, or as much of its path as distinguishes them. Rows without a
+    folder are numbered.
+    """
     named = Counter(evaluation.name for evaluation in evaluations)
     distinct = []
     for evaluation in evaluations:
         if named[evaluation.name] > 1:
-            paths = [other.folder for other in evaluations if other.name == evaluation.name]
-            evaluation = replace(evaluation, name=f"{evaluation.name} ({_ending(evaluation.folder, paths)})")
+            alike = [other for other in evaluations if other.name == evaluation.name]
+            paths = [other.folder for other in alike if other.folder]
+            number = 1 + next(index for index, other in enumerate(alike) if other is evaluation)
+            ending = _ending(evaluation.folder, paths) if evaluation.folder else str(number)
+            evaluation = replace(evaluation, name=f"{evaluation.name} ({ending})")
         distinct.append(evaluation)
     return sorted(distinct, key=lambda evaluation: ORDER.index(evaluation.role))
 
@@ -175,11 +229,8 @@ def _check_complete(path: Path, values: dict[str, Any]) -> None:
 
 
 def _check_pictures(evaluation: Evaluation) -> None:
-    names = [("grid", evaluation.grid)]
-    names += [(name, evaluation.picture(name)) for name in evaluation.get("pictures") or {}]
-    for name, path in names:
-        if path is None:
-            continue
+    for name, file in evaluation.picture_files().items():
+        path = evaluation.folder / file
         if path.parent != evaluation.folder or not path.is_file():
             raise ReportError(
                 f"{evaluation.folder / FILE} names the picture {path.name} ({name}), which is not in its folder"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from latentdiff.config import SamplingConfig
-from latentdiff.report.evaluation import Evaluation
 
 
 def distance(value: float) -> str:
@@ -94,13 +94,13 @@ UNUSUAL = (
 )
 
 
-def setting(evaluation: Evaluation) -> str:
-    """Sampler, steps and guidance in words, and whatever else was set."""
-    sampler, steps, scale = (evaluation.get("sampling", key) for key in ("sampler", "steps", "guidance_scale"))
+def sampling_settings(sampling: dict[str, Any] | None) -> str:
+    """Sampler, steps and guidance in words, and whatever else was set; ``sampling`` as an evaluation holds it."""
+    given = sampling or {}
+    sampler, steps, scale = (given.get(key) for key in ("sampler", "steps", "guidance_scale"))
     guidance = "unknown" if scale is None else "off" if scale == 1 else f"{scale:g}"
-    given = evaluation.get("sampling") or {}
     more = {key: value for key, value in given.items() if key in UNUSUAL and value != getattr(SamplingConfig, key)}
-    if digest := evaluation.get("sampling", "guide_sha256"):
+    if digest := given.get("guide_sha256"):
         more["guide"] = f"{more['guide']} (SHA-256 {digest[:12]})"
     text = f"{sampler or 'unknown sampler'}, {steps or 'unknown'} steps, guidance {guidance}"
     return text + "".join(f", {key.replace('_', ' ')} {value}" for key, value in more.items())

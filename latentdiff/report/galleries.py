@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.report.method_notes import caption
@@ -34,23 +33,22 @@ class ClassSheet:
 def galleries(evaluations: list[Evaluation]) -> list[Gallery]:
     """Every gallery that has a picture."""
     found = [
-        Gallery("Images", "", _pictures(evaluations, "grid", lambda item: item.grid, caption)),
+        Gallery("Images", "", _pictures(evaluations, "grid", caption)),
         Gallery(
             "Denoising",
             "States of the first samples, decoded, from pure noise (left) to the image.",
-            _pictures(evaluations, "strip", lambda item: item.picture("strip"), caption)
-            + _pictures(evaluations, "gif", lambda item: item.picture("gif"), caption),
+            _pictures(evaluations, "strip", caption) + _pictures(evaluations, "gif", caption),
         ),
         Gallery(
             "Reconstructions beside originals",
             "Real images, each row above the row of what the autoencoder makes of them.",
-            _pictures(evaluations, "originals", lambda item: item.picture("originals"), lambda _: ""),
+            _pictures(evaluations, "originals", lambda _: ""),
         ),
         Gallery(
             "Nearest training images",
             "Of all samples those that most resemble a training image (top row), over the training images nearest to "
             "them. Equals in a column would be a copied image.",
-            _pictures(evaluations, "neighbours", lambda item: item.picture("neighbours"), _among),
+            _pictures(evaluations, "neighbours", _among),
         ),
     ]
     return [gallery for gallery in found if gallery.pictures]
@@ -60,24 +58,22 @@ def class_sheets(evaluations: list[Evaluation]) -> list[ClassSheet]:
     """The sheets that the page lets one pick a class from."""
     sheets = []
     for evaluation in evaluations:
-        path, about = evaluation.picture("classes"), evaluation.get("pictures", "classes")
-        if path:
-            image = data_uri(path.read_bytes(), "png")
-            sheets.append(ClassSheet(evaluation.name, image, about["names"], about["row"]))
+        data, about = evaluation.picture("classes"), evaluation.get("pictures", "classes")
+        if data:
+            sheets.append(ClassSheet(evaluation.name, data_uri(data, "png"), about["names"], about["row"]))
     return sheets
 
 
 def _pictures(
     evaluations: list[Evaluation],
     kind: str,
-    find: Callable[[Evaluation], Path | None],
     describe: Callable[[Evaluation], str],
 ) -> list[Picture]:
     pictures = []
     for index, evaluation in enumerate(evaluations, 1):
-        if path := find(evaluation):
+        if data := evaluation.picture(kind):
             file = f"{kind}-{index}-{re.sub(r'[^A-Za-z0-9_-]+', '-', evaluation.name)}"
-            pictures.append(image_grid(evaluation.name, describe(evaluation), path.read_bytes(), file))
+            pictures.append(image_grid(evaluation.name, describe(evaluation), data, file))
     return pictures
 
 

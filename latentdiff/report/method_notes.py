@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.formats import amount, by, duration, setting
+from latentdiff.report.formats import amount, by, duration, sampling_settings
 from latentdiff.report.table import Table
 
 HASH_LETTERS = 12
@@ -126,7 +126,7 @@ def caption(evaluation: Evaluation) -> str:
         "gaussian": "random pixels with the training images' mean and covariance",
         "images": "images from files",
         "prior": "random latents, decoded",
-        "diffusion": setting(evaluation),
+        "diffusion": sampling_settings(evaluation.get("sampling")),
         "reconstruction": f"{'training' if evaluation.reconstructs_train else 'test'} images, encoded and decoded",
     }[evaluation.values["kind"]]
     return ", ".join([made, *_known((evaluation.get("sampling", "seed"), lambda seed: f"seed {seed}"))])
@@ -161,7 +161,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             (
                 "Sampling",
                 _known(
-                    (sampling.get("sampler"), lambda _: setting(evaluation)),
+                    (sampling.get("sampler"), lambda _: sampling_settings(sampling)),
                     (sampling.get("seconds"), duration),
                     (sampling.get("device"), str),
                 ),

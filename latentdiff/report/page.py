@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,79 @@ from latentdiff.report.figure_style import Format, Theme
 from latentdiff.report.galleries import class_sheets, galleries
 from latentdiff.report.method_notes import commands, data_line, facts, how_to_read, settings
 from latentdiff.report.missing import lacking_baselines, lacking_samplers
+from latentdiff.report.notebook import html_table
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
-from latentdiff.report.table import build_table
-from latentdiff.report.verdict import judge
+from latentdiff.report.table import Table, build_table
+from latentdiff.report.verdict import judge, verdict
 
 SAMPLING_STEPS = "Quality against sampling steps"
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A comparison of evaluated models: what :func:`~latentdiff.compare` returns.
+
+    ``print(report)`` shows the verdict and the table. A notebook shows them as HTML. :meth:`save` writes the page.
+
+    Attributes:
+        evaluations: The models' measurements, in any order; they must compare.
+        title: The page's heading.
+        groups: Sets of the evaluations that are compared with each other, by what they have in common, such as a
+            budget. Without groups all are compared with each other.
+        samplers: What the samplers stage has measured (``samplers.json``) of models among these, by the model's name.
+        folder: Where the report was written; None while it is in memory alone.
+    """
+
+    evaluations: list[Evaluation]
+    title: str = "Pixel against latent"
+    groups: dict[str, list[Evaluation]] = field(default_factory=dict)
+    samplers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_comparable(self.evaluations)
+
+    def __repr__(self) -> str:
+        names = ", ".join(evaluation.name for evaluation in in_order(self.evaluations))
+        return f"Report({self.title!r}: {names})"
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows from noise to the floor: ``name``, ``role``, and the value of each column by its key, or None."""
+        return [
+            {"name": row["name"], "role": row["role"], **{key: cell["value"] for key, cell in row["cells"].items()}}
+            for row in self._table().plain()
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """Whether latent beat pixel, by how much and at which cost, and what the numbers do not allow to say."""
+        return " ".join(f"At {words}. {verdict(group)}" if words else verdict(group) for words, group in self._judged())
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n\n{self._table().text()}"
+
+    def _repr_html_(self) -> str:
+        """The title, the table and the verdict; it needs no other file."""
+        table = self._table()
+        columns = ["Model", *(" ".join(column.title).strip() for column in table.columns)]
+        rows = [[row.name, *(cell.text for cell in row.cells)] for row in table.rows]
+        return html_table(self.title, columns, rows, [self.verdict])
+
+    def save(self, folder: Path | str) -> Path:
+        """Write ``index.html``, ``report.md`` with its PNGs and ``report.json`` into ``folder``.
+
+        Returns the path of the page, which needs no other file and no network.
+        """
+        return write_report(self.evaluations, folder, self.title, self.groups, self.samplers)
+
+    def _table(self) -> Table:
+        return build_table(self.evaluations)
+
+    def _judged(self) -> list[tuple[str, list[Evaluation]]]:
+        return list((self.groups or {"": self.evaluations}).items())
 
 
 def write_report(

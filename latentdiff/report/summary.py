@@ -9,9 +9,9 @@ from latentdiff.report import formats
 
 def summary(values: dict[str, Any]) -> list[str]:
     """The main numbers of ``evaluation.json``, each with its floor, then its warnings."""
-    metrics, floors = values["metrics"], values["floors"]
+    metrics, floors = values.get("metrics") or {}, values.get("floors") or {}
     lines = []
-    if metrics["inception"]:
+    if metrics.get("inception"):
         lines += _inception(metrics["inception"], floors["inception"], values["features"]["inception"])
     if pixels := metrics.get("pixels"):
         lines.append(
@@ -19,23 +19,23 @@ def summary(values: dict[str, Any]) -> list[str]:
             f"images than 99 % of the test images are; the nearest pair differs by {pixels['least']:.1f} grey levels "
             f"(rms), the median {pixels['median']:.1f}, that of test images {pixels['test_median']:.1f}"
         )
-    if metrics["classifier"]:
+    if metrics.get("classifier"):
         lines.append(
             f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "
             f"(real training images: {floors['classifier']['distance_test']:.3f})"
         )
         if metrics["classifier"].get("class_accuracy") is not None:
             lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
-    if metrics["reconstruction"]:
+    if metrics.get("reconstruction"):
         lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
         if "lpips" in metrics["reconstruction"]:
             lines[-1] += f", LPIPS {metrics['reconstruction']['lpips']:.4f}"
     if metrics.get("diversity"):
         real = f" (real images: {floors['diversity']['mean']:.3f})" if floors.get("diversity") else ""
         lines.append(f"LPIPS between two images {metrics['diversity']['mean']:.3f}{real}")
-    if values["sampling"]:
+    if values.get("sampling"):
         lines.append(f"{values['sampling']['images_per_second']:.1f} images/s")
-    return [*lines, *(f"note: {warning}" for warning in values["warnings"])]
+    return [*lines, *(f"note: {warning}" for warning in values.get("warnings") or [])]
 
 
 def _inception(found: dict[str, Any], floor: dict[str, Any], features: dict[str, Any]) -> list[str]:
@@ -65,3 +65,43 @@ def _inception(found: dict[str, Any], floor: dict[str, Any], features: dict[str,
             f"for new images), in Inception's features of {features['train_images']:,} training images"
         )
     return lines
+
+
+def summary_rows(values: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The main numbers of ``evaluation.json``: what, the measured value, and that of real training images."""
+    metrics, floors = values.get("metrics") or {}, values.get("floors") or {}
+    inception, classifier = metrics.get("inception") or {}, metrics.get("classifier") or {}
+    real, real_classifier = floors.get("inception") or {}, floors.get("classifier") or {}
+    diversity, real_diversity = metrics.get("diversity") or {}, floors.get("diversity") or {}
+    reconstruction = metrics.get("reconstruction") or {}
+    pixels, sampling = metrics.get("pixels") or {}, values.get("sampling") or {}
+    rows = [
+        ("FID to the test images", inception.get("fid_test"), real.get("fid_test"), formats.distance),
+        ("FID to the training images", inception.get("fid_train"), None, formats.distance),
+        ("KID × 1000", inception.get("kid_test"), real.get("kid_test"), formats.kid),
+        ("Precision", inception.get("precision"), real.get("precision"), formats.percent),
+        ("Recall", inception.get("recall"), real.get("recall"), formats.percent),
+        (
+            "Classifier distance to the test images",
+            classifier.get("distance_test"),
+            real_classifier.get("distance_test"),
+            formats.distance,
+        ),
+        ("Class accuracy", classifier.get("class_accuracy"), real_classifier.get("class_accuracy"), formats.percent),
+        ("PSNR, dB", reconstruction.get("psnr"), None, formats.distance),
+        ("SSIM", reconstruction.get("ssim"), None, formats.distance),
+        ("LPIPS", reconstruction.get("lpips"), None, formats.distance),
+        (
+            "LPIPS between two images",
+            diversity.get("mean"),
+            real_diversity.get("mean"),
+            formats.distance,
+        ),
+        ("Copies of training images", pixels.get("copied"), None, formats.percent),
+        ("Images per second", sampling.get("images_per_second"), None, formats.amount),
+    ]
+    return [
+        (what, show(value), "" if floor is None else show(floor))
+        for what, value, floor, show in rows
+        if value is not None
+    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.formats import duration, setting
+from latentdiff.report.formats import duration, sampling_settings
 from latentdiff.report.table import DISTANCE_ERROR, FID_ERROR, seconds_in_all, with_error
 
 SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
@@ -120,8 +120,9 @@ def _compare(rivals: list[list[Evaluation]], decider: Decider) -> list[str]:
     for models in rivals:
         if len(models) > 1:
             sentences.append(f"The best of {len(models)} {models[0].role} models is compared, chosen by this number.")
-    if setting(first) != setting(second):
-        sentences.append(f"Sampled differently: {first.name} by {setting(first)}; {second.name} by {setting(second)}.")
+    ways = [sampling_settings(item.get("sampling")) for item in (first, second)]
+    if ways[0] != ways[1]:
+        sentences.append(f"Sampled differently: {first.name} by {ways[0]}; {second.name} by {ways[1]}.")
     if path[1] == "classifier":
         sentences.append(
             "No FID decides here: this distance is in the features of the package's own classifier "

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from latentdiff.files import write_atomically
-from latentdiff.report.evaluation import Evaluation, read_evaluation
-from latentdiff.report.formats import setting
+from latentdiff.report.evaluation import read_evaluation
+from latentdiff.report.formats import sampling_settings
 from latentdiff.report.grids import MIN_SIDE, PADDING
 from latentdiff.report.summary import summary
 
@@ -103,11 +104,12 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
     Reconstructions are left out: they are pictures of the data set, which not every licence lets one pass on.
     """
     found = read_evaluation(evaluation)
-    if found.grid is None or found.role == "reconstruction":
+    grid = found.picture("grid")
+    if grid is None or found.role == "reconstruction":
         return None
     _, height, width = found.values["data"]["image_shape"]
     row = height * max(1, -(-MIN_SIDE // width)) + PADDING
-    picture = Image.open(found.grid)
+    picture = Image.open(BytesIO(grid))
     picture = picture.crop((0, 0, picture.width, min(picture.height, SAMPLE_ROWS * row + PADDING)))
     path = target.with_suffix(".jpg")
     write_atomically(path, lambda name: picture.convert("RGB").save(name, format="JPEG", quality=82, optimize=True))
@@ -117,5 +119,5 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
 def _results(evaluation: dict[str, Any]) -> list[str]:
     how = []
     if evaluation["sampling"]:
-        how = [f"{setting(Evaluation(Path('.'), '', evaluation))}, seed {evaluation['sampling']['seed']}"]
+        how = [f"{sampling_settings(evaluation['sampling'])}, seed {evaluation['sampling']['seed']}"]
     return how + summary(evaluation)

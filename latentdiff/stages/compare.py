@@ -11,9 +11,9 @@ from latentdiff.config.comparison_stages import EQUAL_BUDGETS, CompareStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(CompareStage, _spelt_out(sys.argv[1:] if argv is None else argv))
-    from latentdiff.comparison.compare import compare_evaluations  # torch: --help does not wait for it
+    from latentdiff.comparison.compare import compare_with_settings  # torch: --help does not wait for it
 
-    compare_evaluations(settings)
+    compare_with_settings(settings)
 
 
 def _spelt_out(arguments: list[str]) -> list[str]:

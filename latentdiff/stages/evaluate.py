@@ -12,9 +12,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = parse(EvaluateStage, argv)
     if start_processes("evaluate", argv, settings.devices):
         return
-    from latentdiff.evaluation.evaluate import evaluate_to_folder  # torch: --help does not wait for it
+    from latentdiff.evaluation.evaluate import evaluate_with_settings  # torch: --help does not wait for it
 
-    evaluate_to_folder(settings, command("evaluate", argv))
+    evaluate_with_settings(settings, command("evaluate", argv))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from latentdiff.evaluation.assessment import Against, assess
 from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import Features
 from latentdiff.evaluation.fid import frechet_distance, moments
-from latentdiff.evaluation.image_sources import Subject
+from latentdiff.evaluation.image_sources import ImageSource
 
 
 class Blocks:
@@ -29,8 +29,10 @@ def assessed(make_images, tmp_path):
         against = Against(train=sets["train"], test=sets["test"], real_images=60, features_folder=tmp_path, seed=0)
         real = sets[split]
         images = (real.images.int() + 1).clamp(max=255).to(torch.uint8)
-        subject = Subject("reconstruction", iter([images]), real.labels, originals=real.images, originals_split=split)
-        found = assess(images, subject, against, {"inception": Blocks()}, lpips=None, infinity=False)
+        source = ImageSource(
+            "reconstruction", iter([images]), real.labels, originals=real.images, originals_split=split
+        )
+        found = assess(images, source, against, {"inception": Blocks()}, lpips=None, infinity=False)
         distance = frechet_distance(
             *(moments(extract(Blocks(), x, progress=False).pooled) for x in (images, real.images))
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.assessment import Against, assess
 from latentdiff.evaluation.available_nets import feature_nets
 from latentdiff.evaluation.feature_nets import InceptionFeatures
+from latentdiff.evaluation.image_sources import noise_images
 from latentdiff.files import file_sha256
 
 UNPUBLISHED = "are not those that published FIDs use"
@@ -27,8 +27,8 @@ def test_an_evaluation_notes_that_its_inception_is_not_the_published_one(make_im
     net = InceptionFeatures(inception_file, layer="64")
 
     def notes():
-        subject = subjects.noise(test, 8, seed=0, batch_size=8)
-        return assess(next(subject.batches), subject, against, {"inception": net}, lpips=None, infinity=False).notes
+        source = noise_images(test, 8, seed=0, batch_size=8)
+        return assess(next(source.batches), source, against, {"inception": net}, lpips=None, infinity=False).notes
 
     assert [UNPUBLISHED in note for note in notes()].count(True) == 1
     net.caveats = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +12,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from latentdiff import checkpoint
 from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, load_codec
 from latentdiff.config import AutoencoderConfig, DataConfig
 from latentdiff.data import load_split
 from latentdiff.errors import CheckpointError, DataError
-from latentdiff.evaluation import image_sources as subjects
 from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.evaluation.image_sources import (
+    autoencoder_images,
+    diffusion_images,
+    gaussian_images,
+    given_images,
+)
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel, load_diffusion
@@ -33,6 +36,12 @@ RELEASED = shelf.find_checkpoint("fashion-mnist/autoencoder.safetensors")
 
 def some(count=6, shape=SHAPE, seed=0):
     return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def images_in(path, test, num_images, batch_size):
+    """What evaluate measures of somebody's images in ``path``."""
+    images, labels = read_images(path, test.image_shape, test.class_names)
+    return given_images(images, labels, str(path), test, num_images, batch_size)
 
 
 def write_folder(path, images):
@@ -106,7 +115,7 @@ def test_a_folder_of_mixed_sizes_names_the_first_that_differs(tmp_path):
 def test_a_folder_of_one_image_is_refused(tmp_path, make_images):
     folder = write_folder(tmp_path / "folder", some(1, shape=(1, 12, 12)))
     with pytest.raises(ValueError, match="holds 1 image"):
-        subjects.images(folder, make_images(9, 0), None, 4)
+        images_in(folder, make_images(9, 0), None, 4)
 
 
 def test_a_zip_entry_that_would_be_left_out_is_an_error(tmp_path):
@@ -126,7 +135,7 @@ def test_a_model_is_not_taken_for_images(tmp_path):
 
 def test_gaussian_noise_has_the_training_images_mean_and_covariance(make_images):
     train = make_images(400, 0, "train")
-    (subject,) = [subjects.gaussian(train, 20_000, 0, 5000)]
+    (subject,) = [gaussian_images(train, 20_000, 0, 5000)]
     drawn = torch.cat(list(subject.batches)).flatten(1).double()
     pixels = train.images.flatten(1).double()
     assert drawn.shape == (20_000, 144)
@@ -139,9 +148,9 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     test = make_images(9, 0)
     np.savez(tmp_path / "a.npz", images=test.images[:, 0].numpy(), labels=np.full(9, 3))
     with pytest.raises(ValueError, match="labels beyond the 3 classes"):
-        subjects.images(Path(tmp_path / "a.npz"), test, None, 4)
+        images_in(tmp_path / "a.npz", test, None, 4)
     np.savez(tmp_path / "b.npz", images=test.images[:, 0].numpy())
-    subject, count = subjects.images(Path(tmp_path / "b.npz"), test, 5, 4)
+    subject, count = images_in(tmp_path / "b.npz", test, 5, 4)
     assert (count, subject.labels) == (5, None)
     chosen = drawn(None, len(test), 5, REFERENCE_SEED)
     assert torch.equal(torch.cat(list(subject.batches)), test.images[chosen])
@@ -150,59 +159,57 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
 def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_images):
     config = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
     codec = AutoencoderCodec(Autoencoder((1, 12, 12), config), config, torch.zeros(2), torch.ones(2))
-    path = tmp_path / "autoencoder.safetensors"
-    checkpoint.save(path, "autoencoder", codec.state(), {"codec": codec.header(), "provenance": {}})
     test = make_images(6, 0)
-    cpu = torch.device("cpu")
-    labelled = subjects.autoencoder(path, "reconstruction", test, "test", 4, 0, 2, cpu)
+    labelled = autoencoder_images(codec, "reconstruction", test, "test", 4, 0, 2)
     assert torch.equal(labelled.labels, test.labels[drawn(test.labels, 6, 4, REFERENCE_SEED)])
     without = replace(test, labels=torch.zeros(6, dtype=torch.long), class_names=())
-    assert subjects.autoencoder(path, "reconstruction", without, "test", 4, 0, 2, cpu).labels is None
+    assert autoencoder_images(codec, "reconstruction", without, "test", 4, 0, 2).labels is None
 
 
 def test_a_class_without_images_a_single_image_and_an_empty_folder_are_refused(tmp_path, make_images):
     test = make_images(9, 0)
     np.savez(tmp_path / "a.npz", images=test.images[:, 0].numpy(), labels=np.arange(9) % 2)
     with pytest.raises(ValueError, match=r"no image of 1 of the 3 classes \(three\)"):
-        subjects.images(tmp_path / "a.npz", test, None, 4)
+        images_in(tmp_path / "a.npz", test, None, 4)
     np.savez(tmp_path / "b.npz", images=test.images[:1, 0].numpy())
     with pytest.raises(ValueError, match="at least 2"):
-        subjects.images(tmp_path / "b.npz", test, None, 4)
+        images_in(tmp_path / "b.npz", test, None, 4)
     np.savez(tmp_path / "c.npz", images=test.images[:0, 0].numpy(), labels=np.arange(0))
     with pytest.raises(ValueError, match="holds 0 image"):
-        subjects.images(tmp_path / "c.npz", test, None, 4)
+        images_in(tmp_path / "c.npz", test, None, 4)
     np.savez(tmp_path / "d.npz", images=test.images[:, 0].numpy(), labels=np.arange(9) % 3)
     with pytest.raises(ValueError, match="2 images cannot be of all 3 classes"):
-        subjects.images(tmp_path / "d.npz", test, 2, 4)
+        images_in(tmp_path / "d.npz", test, 2, 4)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
-        subjects.images(tmp_path / "empty", test, None, 4)
+        images_in(tmp_path / "empty", test, None, 4)
 
 
 @pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 def test_reconstructions_are_of_the_images_that_the_reference_holds():
+    codec = load_codec(RELEASED)
     test = load_split(DataConfig(source="embedded"), "test")
-    subject = subjects.autoencoder(RELEASED, "reconstruction", test, "test", 12, 5, 8, torch.device("cpu"))
+    subject = autoencoder_images(codec, "reconstruction", test, "test", 12, 5, 8)
     chosen = drawn(test.labels, len(test), 12, REFERENCE_SEED)
     assert torch.equal(subject.originals, test.images[chosen])
     assert torch.equal(subject.labels, test.labels[chosen])
-    assert torch.equal(torch.cat(list(subject.batches)), load_codec(RELEASED).reconstruct(subject.originals))
+    assert torch.equal(torch.cat(list(subject.batches)), codec.reconstruct(subject.originals))
     train = load_split(DataConfig(source="embedded"), "train")
-    learned = subjects.autoencoder(RELEASED, "reconstruction", train, "train", 12, 5, 8, torch.device("cpu"))
+    learned = autoencoder_images(codec, "reconstruction", train, "train", 12, 5, 8)
     assert torch.equal(learned.originals, train.images[drawn(train.labels, len(train), 12, REFERENCE_SEED)])
     assert (subject.originals_split, learned.originals_split) == ("test", "train")
     with pytest.raises(ValueError, match="20,000 reconstructions were asked for; the train split has 10,000"):
-        subjects.autoencoder(RELEASED, "reconstruction", train, "train", 20_000, 5, 8, torch.device("cpu"))
+        autoencoder_images(codec, "reconstruction", train, "train", 20_000, 5, 8)
 
 
 def test_files_in_folders_of_classes_are_of_those_classes(tmp_path, make_images):
     test = make_images(9, 0)
     for name, count in (("One", 1), ("two", 2), ("three", 1)):
         write_folder(tmp_path / name, some(count, shape=(1, 12, 12)))
-    subject, count = subjects.images(tmp_path, test, None, 4)
+    subject, count = images_in(tmp_path, test, None, 4)
     assert count == 4
     assert sorted(subject.labels.tolist()) == [0, 1, 1, 2]
-    few, _ = subjects.images(tmp_path, test, 3, 4)
+    few, _ = images_in(tmp_path, test, 3, 4)
     assert sorted(few.labels.tolist()) == [0, 1, 2]
     (tmp_path / "three").rename(tmp_path / "other")
     with pytest.raises(DataError, match=r"in folders named after classes and in others \(other\)"):
@@ -226,7 +233,7 @@ def test_colour_files_are_never_turned_grey_and_grey_ones_are_repeated(tmp_path)
 def test_fewer_of_unlabelled_images_are_drawn_and_all_are_named_by_a_hash(tmp_path, make_images):
     stripes = torch.arange(200).to(torch.uint8)[:, None, None, None].expand(-1, 1, 12, 12)
     np.savez(tmp_path / "theirs.npz", images=stripes.numpy().transpose(0, 2, 3, 1))
-    subject, _ = subjects.images(tmp_path / "theirs.npz", make_images(9, 0), 50, 20)
+    subject, _ = images_in(tmp_path / "theirs.npz", make_images(9, 0), 50, 20)
     levels = torch.cat(list(subject.batches))[:, 0, 0, 0]
     assert len(levels) == 50 < levels.max()  # not the first fifty
     expected = hashlib.sha256(stripes.contiguous().numpy().tobytes()).hexdigest()
@@ -243,6 +250,7 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     released = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
+<<<<<<< HEAD
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
     alone = subjects.diffusion(released, SamplingRequest(num_images=2, steps=2), test, cpu).sampling
     guide = tmp_path / "guide.safetensors"
@@ -250,6 +258,15 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
     guided = subjects.diffusion(released, request, test, cpu).sampling
     once = subjects.diffusion(released, SamplingRequest(num_images=2, steps=1), test, cpu).sampling
+=======
+    test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
+    alone = diffusion_images(model, Request(num_images=2, steps=2), test).sampling
+    guide = tmp_path / "guide.safetensors"
+    model.save(guide, {})
+    request = Request(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
+    guided = diffusion_images(model, request, test).sampling
+    once = diffusion_images(model, Request(num_images=2, steps=1), test).sampling
+>>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
     assert "guide_sha256" not in alone
     assert guided["guide_sha256"] == file_sha256(guide) != file_sha256(released)
     network = alone["flops"] - once["flops"]
@@ -261,8 +278,13 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     released = shelf.find_checkpoint("fashion-mnist/pixel.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
+<<<<<<< HEAD
     test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
     request = SamplingRequest(num_images=2, steps=1)
+=======
+    test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
+    request = Request(num_images=2, steps=1)
+>>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
     one_step = DiffusionModel.batches
 
     def diverging(self, *arguments):
@@ -271,9 +293,8 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
 
     monkeypatch.setattr(DiffusionModel, "batches", diverging)
     with pytest.raises(FloatingPointError, match="dpmpp_2m in 1 steps diverges"):
-        list(subjects.diffusion(released, request, test, cpu).batches)
-    model = load_diffusion(released)
+        list(diffusion_images(model, request, test).batches)
     next(iter(model.network.parameters())).data.fill_(torch.nan)
     model.save(tmp_path / "nan.safetensors", {})
     with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
-        subjects.diffusion(tmp_path / "nan.safetensors", request, test, cpu)
+        diffusion_images(load_diffusion(tmp_path / "nan.safetensors"), request, test)

@@ -33,7 +33,7 @@ from latentdiff.config import (
 )
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.data import load_dataset, load_split
-from latentdiff.evaluation.evaluate import evaluate_to_folder
+from latentdiff.evaluation.evaluate import evaluate_with_settings
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import generate, interpolate, invert
 from latentdiff.inference.likelihood import bits_per_dim
@@ -138,7 +138,7 @@ def evaluate_model(folder: Path, name: str, settings: dict[str, Any]) -> dict[st
         run=RunConfig(folder=str(folder / "evaluation")),
         **settings,
     )
-    return json.loads((evaluate_to_folder(config) / "evaluation.json").read_text())
+    return json.loads((evaluate_with_settings(config).folder / "evaluation.json").read_text())
 
 
 def make_report(folders: list[Path], folder: Path) -> dict[str, Any]:

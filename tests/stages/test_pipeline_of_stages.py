@@ -114,7 +114,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     reconstruction = json.loads(Path("stages/evaluate/autoencoder/evaluation.json").read_text())["metrics"]
     assert reconstruction["reconstruction"].keys() == {"psnr", "ssim", "lpips"}
     assert values["metrics"]["diversity"]["pairs"] == 20
-    with pytest.raises(ValueError, match="in --mode prior"):
+    with pytest.raises(ValueError, match="in mode prior"):
         evaluate.main([*common, f"--model={codec}", "--mode=prior", "--reconstruct=train", "--run.folder=never"])
     evaluate.main([*common, f"--model={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
     learned = json.loads(Path("reconstructed/evaluation.json").read_text())
