@@ -91,14 +91,7 @@ def test_a_guide_is_lowered_too(tmp_path):
 
 
 def test_a_lowered_precision_is_told_in_the_report_and_the_usual_one_is_not():
-<<<<<<< HEAD
-    told = [
-        setting(Evaluation(Path("."), "latent", {"sampling": SamplingRequest(num_images=1, precision=name).record()}))
-        for name in ("fp32", "bf16")
-    ]
-=======
-    told = [sampling_settings(Request(num_images=1, precision=name).record()) for name in ("fp32", "bf16")]
->>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
+    told = [sampling_settings(SamplingRequest(num_images=1, precision=name).record()) for name in ("fp32", "bf16")]
     assert told == ["dpmpp_2m, 20 steps, guidance off", "dpmpp_2m, 20 steps, guidance off, precision bf16"]
 
 
@@ -194,15 +187,9 @@ def test_rho_moves_the_steps_and_is_recorded_only_where_it_was_set():
     usual = net.sample(2, **settings)
     assert torch.equal(usual, net.sample(2, rho=7.0, **settings))
     assert not torch.equal(usual, net.sample(2, rho=2.0, **settings))
-<<<<<<< HEAD
     assert "rho" not in SamplingRequest(num_images=2, **settings).record()
     record = SamplingRequest(num_images=2, rho=2.0, **settings).record()
-    told = setting(Evaluation(Path("."), "latent", {"sampling": record}))
-=======
-    assert "rho" not in Request(num_images=2, **settings).record()
-    record = Request(num_images=2, rho=2.0, **settings).record()
     told = sampling_settings(record)
->>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
     assert told == "dpmpp_2m, 4 steps, guidance off, spacing karras, rho 2.0"
 
 

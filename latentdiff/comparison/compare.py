@@ -81,6 +81,10 @@ def compare(
     """
     if not models:
         raise ReportError("there is nothing to compare: name at least one model, evaluation or evaluation's folder")
+    # What is named twice is one row.
+    models = list(
+        {str(Path(model)) if isinstance(model, str | Path) else id(model): model for model in models}.values()
+    )
     known = [_evaluation_of(model) for model in models]
     unknown = [model for model, evaluation in zip(models, known, strict=True) if evaluation is None]
     if unknown and data is None:

@@ -296,6 +296,8 @@ def _find_model(model: Evaluable) -> tuple[Evaluable, Path | None]:
     if isinstance(model, str | Path) and str(model) not in RANDOM:
         path = resolve_checkpoint(model)
         return path, path
+    if not isinstance(model, DiffusionModel | AutoencoderCodec | Tensor | str):
+        raise ConfigError(f"evaluate takes a diffusion model, an autoencoder, images or a path, not {type(model)}")
     return model, model.path if isinstance(model, TrainedModel) else None
 
 
@@ -347,8 +349,6 @@ def build_source(
     if isinstance(model, AutoencoderCodec):
         asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
         return autoencoder_images(model, *asked), count
-    if not isinstance(model, DiffusionModel):
-        raise ConfigError(f"evaluate takes a diffusion model, an autoencoder, images or a path, not {type(model)}")
     return diffusion_images(model, SamplingRequest.of(settings, num_images=count), test), count
 
 

@@ -250,23 +250,13 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     released = shelf.find_checkpoint("fashion-mnist/latent.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
-<<<<<<< HEAD
-    test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
-    alone = subjects.diffusion(released, SamplingRequest(num_images=2, steps=2), test, cpu).sampling
-    guide = tmp_path / "guide.safetensors"
-    load_diffusion(released).save(guide, {})
-    request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
-    guided = subjects.diffusion(released, request, test, cpu).sampling
-    once = subjects.diffusion(released, SamplingRequest(num_images=2, steps=1), test, cpu).sampling
-=======
     test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
-    alone = diffusion_images(model, Request(num_images=2, steps=2), test).sampling
+    alone = diffusion_images(model, SamplingRequest(num_images=2, steps=2), test).sampling
     guide = tmp_path / "guide.safetensors"
     model.save(guide, {})
-    request = Request(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
+    request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
     guided = diffusion_images(model, request, test).sampling
-    once = diffusion_images(model, Request(num_images=2, steps=1), test).sampling
->>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
+    once = diffusion_images(model, SamplingRequest(num_images=2, steps=1), test).sampling
     assert "guide_sha256" not in alone
     assert guided["guide_sha256"] == file_sha256(guide) != file_sha256(released)
     network = alone["flops"] - once["flops"]
@@ -278,13 +268,8 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     released = shelf.find_checkpoint("fashion-mnist/pixel.safetensors")
     if released is None:
         pytest.skip("the released model is not installed")
-<<<<<<< HEAD
-    test, cpu = load_split(DataConfig(source="embedded"), "test"), torch.device("cpu")
-    request = SamplingRequest(num_images=2, steps=1)
-=======
     test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
-    request = Request(num_images=2, steps=1)
->>>>>>> faaf440 (evaluate and compare from Python; the commands call the same functions)
+    request = SamplingRequest(num_images=2, steps=1)
     one_step = DiffusionModel.batches
 
     def diverging(self, *arguments):
