@@ -80,7 +80,7 @@ def test_a_prior_is_not_asked_of_a_diffusion_model():
 def test_settings_of_the_sampler_that_do_not_count_are_named(capsys):
     evaluate.main([*USUAL, *NOISE, FEW, "--steps=5", "--guidance_scale=2", "--seed=3", "--batch_size=7"])
     said = capsys.readouterr().out
-    assert "of no effect on these images: --guidance_scale, --steps\n" in said
+    assert "of no effect on these images: guidance_scale, steps\n" in said
     # Without Inception's line before it, this one must say of itself what it is about.
     assert "images than 99 % of the test images are" not in said  # noise repeats nothing
     evaluate.main([*USUAL, FEW, "--model=theirs.npz", "--run.overwrite"])
