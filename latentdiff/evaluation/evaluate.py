@@ -160,7 +160,7 @@ def evaluate(
         devices=distributed.world_size(),
         features_folder=None if features_folder is None else str(features_folder),
         run=RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite),
-        **(sampling or SamplingConfig(batch_size=EvaluateStage.batch_size)).keywords(),
+        **(sampling or SamplingConfig(batch_size=EvaluateStage.batch_size)).to_kwargs(),
     )
     check_settings(settings)
     torch_device = resolve_device(device)
@@ -239,7 +239,7 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
     name = settings.name or default_name(_find_model(settings.model)[0])
     run_folders.check(settings.run, "evaluate", name)
     sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
-    others = settings.keywords("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
+    others = settings.to_kwargs("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
     evaluation = evaluate(
         settings.model,
         load_dataset(settings.data),
