@@ -13,32 +13,35 @@ class DataConfig(Settings):
     """Which images.
 
     Args:
-        name: The data set. ``folder`` is a directory or zip of one's own images, ``mixed`` several data sets as one.
+        name: The data set. ``folder`` is a directory or zip of one's own images. ``mixed`` joins several data sets.
             ``tensors`` are images in memory, which only Python can give, to ``load_dataset``.
-        root: Folder that holds it in torchvision's layout, or where it is downloaded to. Default: the environment
-            variable LATENTDIFF_DATA, else ``data``.
-        path: A directory or zip of images: of a ``folder``, or of CelebA or the pets where they lie elsewhere. Of a
-            ``mix`` with a folder it is the folder's.
-        source: Of Fashion-MNIST: ``full`` needs the whole set, ``embedded`` takes the slice inside the package (10,000
-            training and 2,000 test images), ``auto`` takes the whole set where it is present or can be downloaded,
-            else the slice.
-        size: Side of the squares that images become. Default: 28 or 32 where that is what they are, else 64.
-        colour: ``rgb``, ``grey``, or ``auto``: as they are (files: RGB).
-        crop: What is cut from the shorter side's square: the ``center``, or a ``random`` place by (seed, file).
-        hflip: Mirror training images at random. Right for photographs, wrong for shoes that all point left.
-        split: ``official`` is that of the data set's authors, ``fractions`` pools all images; ``default`` is the
-            official one where there is one, but pools Flowers-102, whose own training split has 1,020 images.
-        fractions: Shares of training, validation and test images, the same in every class; refused where the official
-            split is taken.
+        root: The folder of all data sets, each in torchvision's layout. A data set that is missing is downloaded there.
+            Default: the environment variable LATENTDIFF_DATA, else ``data``.
+        path: A directory or zip of images: of ``folder``, or of CelebA or the pets outside of ``root``. For a mix with
+            a folder it is the folder's.
+        source: For Fashion-MNIST: ``full`` needs the full set, ``embedded`` takes the slice inside the package (10,000
+            training and 2,000 test images), ``auto`` takes the full set where it is present or can be downloaded, else
+            the slice.
+        size: Side in pixels of the squares that images become. Default: images that come as arrays keep their size
+            (28, or 32 for CIFAR-10); files become 64 (CIFAR-10: 32).
+        colour: ``rgb``, ``grey``, or ``auto``: as the images are, and RGB for files.
+        crop: The square that is cut from an image: at the ``center``, or at a ``random`` place that depends on
+            (``split_seed``, file name).
+        hflip: Train on mirrored images too. Right for photographs, wrong for shoes that all point left.
+        split: ``official`` is the split of the data set's authors. ``fractions`` splits all images together.
+            ``default`` is the official split where there is one, but ``fractions`` for Flowers-102, whose official
+            training split has only 1,020 images.
+        fractions: Fractions of training, validation and test images, the same in every class. Refused where the
+            official split is taken.
         split_seed: Seed of the split, of random crops and of ``max_train_images``.
         max_train_images: Train on no more than this many images.
         classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.
-        table: Of a ``folder``: a CSV with a header, file names in its first column and classes in its second. Without
-            one the sub-folders are the classes.
+        table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
+            Default: the sub-folders are the classes.
         mix: The data sets of ``mixed``.
-        mix_share: ``balanced`` takes as many images of each as the smallest has, ``proportional`` all.
-        on_bad_image: Files that cannot be used are listed by name: as an error, or as a note while they are left out
-            (``skip``).
+        mix_share: ``balanced`` takes as many images of each data set as the smallest has, ``proportional`` takes all.
+        on_bad_image: What happens to files that cannot be used. ``error`` lists them and stops, ``skip`` lists them and
+            leaves them out.
         cache_folder: Where decoded images are kept.
     """
 

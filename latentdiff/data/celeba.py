@@ -67,6 +67,8 @@ def _locate_images(root: Path) -> Path:
 
 
 def _fetch(root: Path) -> bool:
+    """Download the set through torchvision. Returns False where no server answers."""
+
     def fetch(folder: str) -> None:
         CelebA(folder, download=True)
 

@@ -37,6 +37,7 @@ class ImageDataset:
     files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self.images)
 
     @property

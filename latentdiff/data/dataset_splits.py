@@ -47,7 +47,7 @@ class DatasetSplits:
             config: Which images.
             name: What the data set is called. Default: as ``config`` names it.
             loaded: Splits that are in memory already.
-            absent: Why there is no other split, for each of those; nothing else is then loaded.
+            absent: Splits that the data set does not have, each with the reason.
         """
         self.config, self._name = config, name
         self._loaded: dict[Split, ImageDataset] = dict(loaded or {})
@@ -95,6 +95,7 @@ class DatasetSplits:
             return stand_in
 
     def _load(self, split: Split) -> ImageDataset:
+        """A split, loaded the first time. Raises :class:`~latentdiff.data.NoSplitError` where there is none."""
         if split in self._absent:
             raise NoSplitError(self._absent[split])
         if split not in self._loaded:
@@ -153,22 +154,22 @@ def load_dataset(
             - the name of a data set, such as ``fashion-mnist``;
             - a folder or a zip of images;
             - a :class:`~latentdiff.config.DataConfig`, which has more settings;
-            - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels. [n, h, w] and [n, h, w, c] are understood
-              where they cannot be confused with it;
+            - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels, or [n, h, w] or [n, h, w, c] where the shape
+              leaves no doubt;
             - a torch Dataset of (image, label), such as torchvision's. An image is a PIL image, a uint8 tensor, or a
               float tensor in [0, 1], of shape [c, h, w];
-            - a mapping of splits to tensors or Datasets: ``{"train": …, "val": …, "test": …}``, of which ``train`` is
-              needed.
+            - a mapping of splits to tensors or Datasets: ``{"train": …, "val": …, "test": …}``. It must have ``train``.
         labels: The class of each image of a tensor: whole numbers from 0, or strings, which become the class names in
             natural order (``class 2`` before ``class 10``). A mapping where the source is one.
         class_names: The name of each class of images in memory. Default: a Dataset's ``classes``, the strings, or the
             numbers.
-        size: Side in pixels of the squares that images become, by a crop to the middle and Lanczos resampling.
-            Default: images in memory that are squares of one size stay so; other images become 64 pixels wide.
+        size: Side in pixels of the squares that images become, by a crop to the middle and Lanczos resampling (bicubic
+            for named data sets that come as arrays, such as Fashion-MNIST). Default: arrays, and images in memory that
+            are squares of one size, stay as they are; others become 64 pixels wide.
         colour: ``rgb``, ``grey``, or ``auto``: as they are.
         hflip: Train on mirrored images too.
-        fractions: Shares of train, val and test, the same in every class, of all images together; for a data set with
-            an official split they replace it. Default: 0.8, 0.1 and 0.1 where there is no split yet.
+        fractions: Split all images together into these fractions of train, val and test, the same in every class.
+            Default: the official split where there is one, else 0.8, 0.1 and 0.1.
         split_seed: Seed of the split and of ``max_train_images``. Default: 0.
         max_train_images: Train on no more than this many images.
         name: What records call the data set. Default: its name, ``folder``, or ``tensors``.
@@ -183,7 +184,7 @@ def load_dataset(
 
     Example:
         >>> import torch
-        >>> from latentdiff.data import load_dataset
+        >>> from latentdiff import load_dataset
         >>> images = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8)
         >>> data = load_dataset(images, labels=["circle", "square"] * 50, name="shapes")
         >>> data

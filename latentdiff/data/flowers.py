@@ -55,5 +55,6 @@ def _read_table(path: Path, key: str) -> np.ndarray:
 
 
 def _fetch(root: Path) -> bool:
+    """Download the set through torchvision. Returns False where no server answers."""
     url = Flowers102._download_url_prefix + "setid.mat"
     return download("Flowers-102", root, FOLDER, [url], lambda folder: Flowers102(folder, download=True))

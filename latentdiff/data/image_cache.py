@@ -202,6 +202,7 @@ def _memory_map(path: Path) -> Tensor:
 
 
 def _crc32(path: Path) -> int:
+    """The checksum of a file, read in pieces."""
     checksum = 0
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):

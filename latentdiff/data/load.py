@@ -66,7 +66,7 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     found = _read_source(config, split)
     if isinstance(found, ImageDataset):
         found = _pool_and_split(config, split) if config.split == "fractions" else found
-        return _drop_labels_if_asked(_resize_and_colour(found, config), config)
+        return _apply_classes_setting(_resize_and_colour(found, config), config)
     size = config.size or DEFAULT_SIZES.get(config.name, DEFAULT_SIZE)
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
     cache_folder = Path(config.cache_folder).expanduser()
@@ -74,7 +74,7 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     indices, description = _choose_split(found, usable, config, split)
     names = tuple(found.names[index] for index in usable.tolist())
     whole = ImageDataset(images, found.labels[usable], found.name, split, "full", found.class_names, description, names)
-    return _drop_labels_if_asked(whole.take(indices), config)
+    return _apply_classes_setting(whole.take(indices), config)
 
 
 def open_files(config: DataConfig) -> Files | None:
@@ -234,8 +234,8 @@ def _choose_split(files: FileList, usable: Tensor, config: DataConfig, split: Sp
     return indices, describe_fractions(config)
 
 
-def _drop_labels_if_asked(data: ImageDataset, config: DataConfig) -> ImageDataset:
-    """The data set without classes where ``classes`` is ``none``."""
+def _apply_classes_setting(data: ImageDataset, config: DataConfig) -> ImageDataset:
+    """Drop the classes where the setting ``classes`` is ``none``."""
     if config.classes != "none":
         return data
     return replace(data, labels=torch.zeros_like(data.labels), class_names=())

@@ -56,5 +56,6 @@ def list_images(root: Path, path: Path | None) -> FileList:
 
 
 def _fetch(root: Path) -> bool:
+    """Download the set through torchvision. Returns False where no server answers."""
     url = OxfordIIITPet._RESOURCES[1][0]
     return download("the Oxford-IIIT pets", root, FOLDER, [url], lambda folder: OxfordIIITPet(folder, download=True))

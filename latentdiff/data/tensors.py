@@ -49,14 +49,18 @@ def load_tensors(
     class_names: Sequence[str] | None = None,
     name: str = "tensors",
 ) -> tuple[dict[Split, ImageDataset], dict[Split, str]]:
-    """The splits of images in memory, and for each split that is not there the reason.
+    """Make the splits of a data set from images in memory; :func:`~latentdiff.load_dataset` describes the arguments.
 
     Args:
-        source: uint8 [n, c, h, w], a torch Dataset of (image, label), or a mapping from splits to such.
-        config: ``size``, ``colour``, ``fractions``, ``split_seed`` and ``max_train_images`` apply.
-        labels: The classes of a tensor's images; a mapping where the source is one.
+        source: uint8 [n, c, h, w], a torch Dataset of (image, label), or a mapping of splits to these.
+        config: The settings, of which ``size``, ``colour``, ``fractions``, ``split_seed`` and ``max_train_images``
+            apply.
+        labels: The class of each image of a tensor; a mapping where the source is one.
         class_names: The name of each class.
         name: What the data set is called.
+
+    Returns:
+        The splits, and for each split that the data set does not have, the reason.
 
     Raises:
         ConfigError: Arguments that contradict each other.
@@ -83,7 +87,7 @@ def load_tensors(
 
 
 def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
-    """Images and labels of each split; of None where the source is not split yet."""
+    """The images and labels of each split; under None where the source is not split yet."""
     if not isinstance(source, Mapping):
         if isinstance(labels, Mapping):
             raise ConfigError("labels by split need images by split: {'train': images, 'test': images}")
@@ -96,14 +100,14 @@ def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
 
 
 def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
-    """The images and labels of one source."""
+    """Read the images and labels of a tensor, an array or a Dataset."""
     if isinstance(source, Tensor | np.ndarray):
         images = _channels_first(source)
-        return _Part(list(images), None if labels is None else _raw_labels(labels, len(images)))
+        return _Part(list(images), None if labels is None else _check_labels(labels, len(images)))
     if not hasattr(source, "__getitem__") or isinstance(source, str | bytes):
         raise DataError(
-            f"images in memory are a uint8 tensor or array, or a torch Dataset of (image, label), not a "
-            f"{type(source).__name__}"
+            "a data set is a name, a folder, a zip, a uint8 tensor, an array or a torch Dataset of (image, label), not "
+            + type(source).__name__
         )
     if labels is not None:
         raise ConfigError("labels are for a tensor or an array: a Dataset gives its own")
@@ -111,7 +115,7 @@ def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
 
 
 def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
-    """Any layout of images that can be told -> uint8 [n, c, h, w]. Raises DataError with the shape otherwise."""
+    """Recognise the layout of images by their shape, and bring them to uint8 [n, c, h, w]. Raises DataError."""
     array = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
     shape = list(array.shape)
     if array.dtype != np.uint8:
@@ -131,10 +135,10 @@ def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
-    """All items of a torch Dataset, read once and in order.
+    """Read all items of a torch Dataset once, in order.
 
-    The images stay as they are while they are squares of one size. From the first one that is not, they are cropped
-    and resized as they come, so that large photographs are never all in memory.
+    Images stay as they are while all are squares of one size. From the first other image on, images are cropped and
+    resized when they are read, so that large photographs are never all in memory.
     """
     try:
         count = len(dataset)
@@ -152,13 +156,13 @@ def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
         labels.append(item[1])
         if size is None and image.shape[1:] != (images[0].shape[1:] if images else (image.shape[2],) * 2):
             size = DEFAULT_SIZE
-            images = [_shaped(earlier, size, config.colour) for earlier in images]
-        images.append(image if size is None else _shaped(image, size, config.colour))
-    return _Part(images, _raw_labels(labels, count), _own_class_names(dataset))
+            images = [_crop_and_colour(earlier, size, config.colour) for earlier in images]
+        images.append(image if size is None else _crop_and_colour(image, size, config.colour))
+    return _Part(images, _check_labels(labels, count), _dataset_class_names(dataset))
 
 
 def _item_image(image: Any, where: str) -> np.ndarray:
-    """A PIL image, or a tensor [c, h, w] or [h, w] of uint8 or of floats in [0, 1] -> uint8 [1 or 3, h, w]."""
+    """Convert a PIL image, or a tensor [c, h, w] or [h, w] of uint8 or floats in [0, 1], to uint8 [1 or 3, h, w]."""
     if isinstance(image, Image.Image):
         try:
             array = np.asarray(to_eight_bits(image))
@@ -187,23 +191,27 @@ def _item_image(image: Any, where: str) -> np.ndarray:
 
 
 def _check_side(shape: Sequence[int], where: str) -> None:
+    """Raise DataError for images that are too small, of ``shape`` (h, w)."""
     if min(shape) < SMALLEST_SIDE:
         raise DataError(f"{where}: {shape[1]}x{shape[0]} pixels; at least {SMALLEST_SIDE} a side are needed")
 
 
 def _one_shape(parts: list[list[np.ndarray]], config: DataConfig) -> list[Tensor]:
-    """The images of each part as one tensor, all parts of one shape: uint8 [n, c, size, size]."""
+    """Bring all images to one shape, and stack the images of each part: uint8 [n, c, size, size]."""
     shapes = {image.shape for part in parts for image in part}
     sides = {side for shape in shapes for side in shape[1:]}
     size = config.size or (sides.pop() if len(sides) == 1 else DEFAULT_SIZE)
     colour = config.colour
     if colour == "auto":
         colour = "grey" if {shape[0] for shape in shapes} == {1} else "rgb"
-    return [torch.from_numpy(np.stack([_shaped(image, size, colour) for image in part])) for part in parts]
+    return [torch.from_numpy(np.stack([_crop_and_colour(image, size, colour) for image in part])) for part in parts]
 
 
-def _shaped(image: np.ndarray, size: int, colour: str) -> np.ndarray:
-    """uint8 [1 or 3, h, w] -> [c, size, size] as a file becomes it; ``auto`` leaves the channels alone."""
+def _crop_and_colour(image: np.ndarray, size: int, colour: str) -> np.ndarray:
+    """Crop, resize and colour an image as if it came from a file: uint8 [1 or 3, h, w] -> [c, size, size].
+
+    The colour ``auto`` keeps the channels.
+    """
     channels = {"grey": 1, "rgb": 3, "auto": len(image)}[colour]
     if image.shape == (channels, size, size):
         return image
@@ -211,11 +219,11 @@ def _shaped(image: np.ndarray, size: int, colour: str) -> np.ndarray:
     return CropAndResize(size, grey=channels == 1)(picture)
 
 
-def _raw_labels(labels: Any, count: int) -> list[int] | list[str]:
-    """Labels of any kind as a list of whole numbers or of strings, one for each of ``count`` images."""
+def _check_labels(labels: Any, count: int) -> list[int] | list[str]:
+    """Convert labels to a list of whole numbers or of strings, one for each of ``count`` images. Raises DataError."""
     if isinstance(labels, str) or not isinstance(labels, Iterable):
         raise DataError(f"labels must be a tensor, an array or a list, not a {type(labels).__name__}")
-    values = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else [_plain(label) for label in labels]
+    values = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else [_to_python(label) for label in labels]
     values = values if isinstance(values, list) else [values]
     if len(values) != count:
         raise DataError(f"there are {len(values):,} labels for {count:,} images")
@@ -226,13 +234,13 @@ def _raw_labels(labels: Any, count: int) -> list[int] | list[str]:
     return values
 
 
-def _plain(label: Any) -> Any:
-    """A label out of a tensor or array of no dimension, as a Dataset may give it."""
+def _to_python(label: Any) -> Any:
+    """Convert a label that is a tensor or array without dimensions, as Datasets give them, to a Python value."""
     return label.item() if isinstance(label, Tensor | np.generic) and label.ndim == 0 else label
 
 
-def _own_class_names(dataset: Any) -> tuple[str, ...] | None:
-    """The names that a Dataset, or the one that it is a subset of, gives its classes; None where it gives none."""
+def _dataset_class_names(dataset: Any) -> tuple[str, ...] | None:
+    """The attribute ``classes`` of a Dataset, or of the Dataset that it is a subset of; None where there is none."""
     while dataset is not None:
         names = getattr(dataset, "classes", None)
         if names is not None and all(isinstance(name, str) for name in names):
@@ -242,7 +250,7 @@ def _own_class_names(dataset: Any) -> tuple[str, ...] | None:
 
 
 def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[str, ...]:
-    """One name for each class of all parts: as given, as the Datasets name them, or from the labels."""
+    """Name the classes of all parts: as given, as the Datasets name them, or by the labels. Raises DataError."""
     labelled = [part for part in parts if part.labels is not None]
     values = {label for part in labelled for label in part.labels or ()}
     if not labelled:
@@ -274,13 +282,13 @@ def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[s
 
 
 def _natural_order(name: str) -> tuple[list[int | str], str]:
-    """Sorts ``class 2`` before ``class 10``."""
+    """A key for sorting: ``class 2`` comes before ``class 10``."""
     pieces = re.split(r"([0-9]+)", name)  # text and digits in turn
     return [int(piece) if index % 2 else piece.casefold() for index, piece in enumerate(pieces)], name
 
 
 def _encode_labels(part: _Part, class_names: tuple[str, ...]) -> Tensor:
-    """int64 [n]: the place of each label among the class names; all 0 where there are no labels."""
+    """Encode labels as int64 [n], which index the class names; all 0 where there are no labels."""
     if part.labels is None:
         return torch.zeros(len(part.images), dtype=torch.int64)
     index = {name: place for place, name in enumerate(class_names)}
@@ -288,7 +296,7 @@ def _encode_labels(part: _Part, class_names: tuple[str, ...]) -> Tensor:
 
 
 def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, ImageDataset]:
-    """The splits that get an image, each class shared out by the fractions as those of a folder are."""
+    """Split the images as those of a folder are split. A split without images is left out. Raises DataError."""
     indices = split_indices(data.labels, tuple(config.fractions), config.split_seed)
     if len(data) == 1 and config.fractions[0] < 1:
         raise DataError("one image cannot be split. Give at least two, or a mapping: {'train': images, 'test': images}")
@@ -297,7 +305,7 @@ def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, I
 
 
 def _why_absent(count: int, given: bool, config: DataConfig, name: str, split: Split) -> str:
-    """Why a data set of ``count`` images has no such split, and what to do."""
+    """Say why a data set of ``count`` images does not have a split, and what to do."""
     if given:
         return f"{name} was given without a {split} split: add it to the mapping"
     message = f"{name} has no {split} split with the fractions {format_fractions(config)}"
@@ -308,6 +316,6 @@ def _why_absent(count: int, given: bool, config: DataConfig, name: str, split: S
 
 
 def _listed(names: Iterable[Any], most: int = 10) -> str:
-    """Names in one line, not more than fit."""
+    """Join names to one line, at most ``most`` of them."""
     names = [str(name) for name in names]
     return ", ".join([*names[:most], "…"] if len(names) > most else names)

@@ -255,7 +255,7 @@ IMAGES = random_images(20, 1, 8, 8)
         (Pairs(["a.png"], [0]), {}, "a PIL image or a tensor, not a str"),
         (Pairs(IMAGES, [0, 5] * 10, ["a", "b"]), {}, "the label 5 is not one of the 2 classes"),
         (["a.png", "b.png"], {}, "item 0 of the Dataset is not a pair"),
-        (5, {}, "not a int"),
+        (5, {}, "a data set is a name, .*, not int"),
         ("fashion-mnist", {"labels": [1]}, "are for images in memory"),
         ("nowhere", {}, "'nowhere' is neither a folder or zip"),
         (DataConfig(name="tensors"), {}, "from Python alone"),
