@@ -7,13 +7,21 @@ from torch import Tensor
 
 
 class PerImageNoise:
-    """Streams of normal noise, one for each image, drawn on the CPU so that every device sees the same.
+    """Draw standard normal noise from one random stream for each image.
+
+    Streams are drawn on the CPU, so that every device sees the same noise. The noise of an image does not depend on the
+    other images of its batch.
 
     Args:
-        seed: The request's seed.
-        indices: Which images of the request these are.
+        seed: Seed of the request.
+        indices: Which images of the request the noise is for.
         shape: Shape of one image's noise.
-        device: Where the noise is wanted.
+        device: Device that the noise is moved to.
+
+    >>> both = PerImageNoise(seed=0, indices=range(2), shape=(3,))()
+    >>> second = PerImageNoise(seed=0, indices=range(1, 2), shape=(3,))()
+    >>> bool((both[1] == second[0]).all())
+    True
     """
 
     def __init__(self, seed: int, indices: range, shape: tuple[int, ...], device: torch.device | str = "cpu"):
@@ -23,7 +31,7 @@ class PerImageNoise:
         self.shape, self.device = tuple(shape), device
 
     def __call__(self) -> Tensor:
-        """The next draw, [len(indices), *shape], fp32."""
+        """Return the next noise of each image, fp32 [len(indices), *shape]."""
         noise = torch.empty(len(self.generators), *self.shape)
         for row, generator in zip(noise, self.generators, strict=True):
             row.normal_(generator=generator)

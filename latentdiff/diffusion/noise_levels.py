@@ -1,4 +1,4 @@
-"""Points on the noise axis, x_t = alpha x0 + sigma eps, and what lies between two of them."""
+"""Noise levels, x_t = alpha x0 + sigma eps, and the Gaussian transitions between two of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Points on the noise axis, of equal shape: x_t = alpha x0 + sigma eps.
+    """Noise levels of the process x_t = alpha x0 + sigma eps; the three tensors have one shape.
 
     Attributes:
-        time: What the network is told.
+        time: Time that the network is given.
         alpha: Scale of the clean image.
         sigma: Standard deviation of the noise.
     """
@@ -23,9 +23,11 @@ class NoiseLevels:
     sigma: Tensor
 
     def __len__(self) -> int:
+        """Return the number of levels."""
         return len(self.time)
 
     def __getitem__(self, index: int | slice | Tensor) -> NoiseLevels:
+        """Return the levels at ``index``."""
         return NoiseLevels(self.time[index], self.alpha[index], self.sigma[index])
 
     @property
@@ -35,48 +37,59 @@ class NoiseLevels:
 
     @property
     def karras_sigma(self) -> Tensor:
-        """Noise over signal, sigma / alpha: the sigma of Karras et al. 2022, in which every process is the same."""
+        """Noise over signal, sigma / alpha: the sigma of Karras et al. 2022, in which all processes are the same."""
         return self.sigma / self.alpha
 
     def append_dims(self, x: Tensor) -> NoiseLevels:
-        """These levels [b] shaped [b, 1, 1, ...] on ``x``'s device in its precision, to be multiplied with it."""
+        """Return the levels [b] as [b, 1, 1, ...] on ``x``'s device and in its type, to multiply ``x`` [b, ...]."""
         shape = (-1,) + (1,) * (x.ndim - 1)
         return NoiseLevels(
             *(tensor.to(x.device, x.dtype).reshape(shape) for tensor in (self.time, self.alpha, self.sigma))
         )
 
     def expand(self, count: int) -> NoiseLevels:
-        """This one level for each of ``count`` images."""
+        """Return a single level repeated for ``count`` images, [count]."""
         return NoiseLevels(*(tensor.expand(count) for tensor in (self.time, self.alpha, self.sigma)))
 
     def concat(self, other: NoiseLevels) -> NoiseLevels:
-        """These levels and after them the other."""
+        """Return the levels followed by ``other``, [n + m]."""
         pairs = ((self.time, other.time), (self.alpha, other.alpha), (self.sigma, other.sigma))
         return NoiseLevels(*(torch.cat(pair) for pair in pairs))
 
     def append_clean(self) -> NoiseLevels:
-        """These levels and after them the clean image, (alpha, sigma) = (1, 0)."""
+        """Return the levels followed by the clean level, (alpha, sigma) = (1, 0): [n + 1]."""
         return self.concat(NoiseLevels(*(self.time.new_tensor([value]) for value in (0.0, 1.0, 0.0))))
 
 
 def add_noise(x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
-    """x_t = alpha x0 + sigma noise for x0 [b, ...] and levels [b]."""
+    """Return x_t = alpha x0 + sigma noise (Ho et al. 2020, equation 4).
+
+    Args:
+        x0: Clean images or latents, [b, ...].
+        noise: Standard normal noise of ``x0``'s shape.
+        levels: Noise level of each image, [b].
+
+    >>> levels = NoiseLevels(time=torch.tensor([500]), alpha=torch.tensor([0.6]), sigma=torch.tensor([0.8]))
+    >>> add_noise(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, -1.0]]), levels)
+    tensor([[1.4000, 0.4000]])
+    """
     levels = levels.append_dims(x0)
     return levels.alpha * x0 + levels.sigma * noise
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """The Gaussians q(x_s | x_t, x0) between neighbouring ``levels`` t and s, of which s has less noise.
+    """The Gaussians q(x_s | x_t, x0) between neighbouring levels t and s, where s has less noise.
 
-    Their mean is posterior_mean_coef1 x0 + posterior_mean_coef2 x_t, their variance posterior_variance: Ho et al. 2020,
-    equations 6 and 7, for any two levels and any process. A sampler that strides over levels is thus exact Bayes for
-    the process that visits only those levels at which it stops.
+    The mean is posterior_mean_coef1 x0 + posterior_mean_coef2 x_t, the variance posterior_variance (Ho et al. 2020,
+    equations 6 and 7). The formulas hold for any two levels of any process. A sampler that skips training steps is
+    therefore exact Bayes for the process that visits only the sampler's levels.
 
-    Attributes (fp64, one entry for each transition, noisiest first):
-        posterior_mean_coef1, posterior_mean_coef2: The mean's coefficients, of x0 and of x_t.
-        posterior_variance: The variance where x0 is known, DDPM's beta-tilde; 0 at the clean end.
-        beta: The variance of x_t given x_s.
+    Attributes: fp64, one entry for each transition, noisiest first.
+        posterior_mean_coef1: Coefficient of x0 in the mean.
+        posterior_mean_coef2: Coefficient of x_t in the mean.
+        posterior_variance: Variance where x0 is known, DDPM's beta-tilde; 0 at the clean end.
+        beta: Variance of x_t given x_s.
     """
 
     posterior_mean_coef1: Tensor
@@ -86,7 +99,7 @@ class Transitions:
 
     @classmethod
     def from_levels(cls, levels: NoiseLevels) -> Transitions:
-        """All transitions of falling ``levels``."""
+        """Return the n - 1 transitions between n ``levels``, noisiest first."""
         t, s = levels[:-1], levels[1:]
         alpha_ratio = t.alpha / s.alpha
         variance_ratio = (s.sigma / t.sigma).square()
@@ -95,13 +108,14 @@ class Transitions:
         return cls(s.alpha - coef2 * t.alpha, coef2, beta * variance_ratio, beta)
 
     def log_variance(self, model_var_values: Tensor, index: int | Tensor) -> Tensor:
-        """A learned log-variance [b, ...] (Nichol and Dhariwal 2021, equation 15).
+        """Return the log-variance that a network learned (Nichol and Dhariwal 2021, equation 15), [b, ...].
+
+        At the clean end ``posterior_variance`` is 0. The transition before it stands in, as in the paper's code.
 
         Args:
-            model_var_values: [b, ...], the network's second half, from -1 (``posterior_variance``) to 1 (``beta``).
-            index: Which transition, for all or for each of the batch.
-
-        At the clean end ``posterior_variance`` is 0. The one before stands in for it, as in the paper's code.
+            model_var_values: Second half of the network's output channels, [b, ...], from -1 (``posterior_variance``)
+                to 1 (``beta``).
+            index: Index of the transition: one for all images, or one for each, int64 [b].
         """
         next_to_last = self.posterior_variance[-2:].max()
         stand_in = next_to_last if next_to_last > 0 else self.beta

@@ -1,4 +1,4 @@
-"""Noise schedules: which levels there are, where training meets them and where sampling stops."""
+"""Noise schedules: the levels of a process, those that training draws and those that sampling visits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
 
 SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
-# alpha_bar = alpha^2 at times 0 to 1, of the processes that keep the variance.
+# Schedules of the variance-preserving processes by name: alpha_bar = alpha^2 at times 0 to 1.
 ALPHA_BARS: dict[str, Callable[[Tensor], Tensor]] = {
     # Song et al. 2021, equation 32: beta from 0.1 to 20.
     "linear": lambda t: torch.exp(-0.1 * t - 0.5 * 19.9 * t.square()),
@@ -26,22 +26,23 @@ ALPHA_BARS: dict[str, Callable[[Tensor], Tensor]] = {
     # Jabri et al. 2023, section 3, from -3 to 3 at temperature 1.
     "sigmoid": lambda t: (_logistic(3.0) - torch.sigmoid(6.0 * t - 3.0)) / (_logistic(3.0) - _logistic(-3.0)),
 }
-# The two that are defined by betas: their first and last at 1,000 steps, and the power that is linear.
+# Schedules that are defined by betas: the first and last beta at 1,000 steps, and p such that beta^(1 / p) is linear.
 BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 2.0)}
-# Continuous time leaves out the ends, where the noise or the image is exactly nothing.
+# Continuous time leaves out both ends, where sigma or alpha is exactly 0.
 TIME_RANGE = (0.001, 0.999)
 KARRAS_RHO = 7.0
-# Far beyond any use; further out the powers overflow or the roots run into one another.
+# Limits of rho, far beyond any use. Beyond them powers overflow, or neighbouring levels become equal.
 RHO_RANGE = (0.1, 1000)
 
 
 class Schedule(ABC):
-    """A process: its levels at *positions* from 0 (nearly clean) to ``last`` (nearly noise). All in fp64.
+    """A noising process: its levels at positions from 0 (nearly clean) to ``last_position`` (nearly noise), in fp64.
 
     Attributes:
-        num_train_steps: T of a discrete process, whose positions are 0 ... T - 1; None in continuous time, 0 to 1.
-        variance_preserving: alpha^2 + sigma^2 = 1.
-        default_spacing: What sampling uses where nothing else is asked for.
+        num_train_steps: Number of steps T of a discrete process, whose positions are 0 to T - 1. None in continuous
+            time, whose positions are 0 to 1.
+        variance_preserving: Whether alpha^2 + sigma^2 = 1.
+        default_spacing: Spacing of the sampling levels where none is given.
     """
 
     num_train_steps: int | None = None
@@ -50,36 +51,41 @@ class Schedule(ABC):
 
     @abstractmethod
     def levels(self, positions: Tensor) -> NoiseLevels:
-        """The levels at ``positions`` (any shape)."""
+        """Return the levels at ``positions`` (any shape)."""
 
     @abstractmethod
     def time_at_sigma(self, ratio: Tensor) -> Tensor:
-        """What the network is told where sigma / alpha is ``ratio``."""
+        """Return the time that the network is given where sigma / alpha is ``ratio`` (any shape)."""
 
-    def levels_at_sigma(self, ratio: Tensor) -> NoiseLevels:
-        """The levels whose sigma / alpha is ``ratio`` (any shape), on or off the training steps."""
+    def levels_at_sigma(self, ratio: Tensor | float) -> NoiseLevels:
+        """Return the levels whose sigma / alpha is ``ratio`` (any shape), on or between the training steps."""
         ratio = torch.as_tensor(ratio, dtype=torch.float64)
         alpha = (1.0 + ratio.square()).rsqrt() if self.variance_preserving else torch.ones_like(ratio)
         return NoiseLevels(self.time_at_sigma(ratio), alpha, ratio * alpha)
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
-        """The levels that draws from U[0, 1) stand for."""
+        """Return the training levels for ``uniform`` draws from U[0, 1) (any shape)."""
         return self.levels(uniform.double().cpu())
 
     @property
     def last_position(self) -> float:
-        """The noisiest position."""
+        """Position of the noisiest level."""
         return 1.0 if self.num_train_steps is None else self.num_train_steps - 1.0
 
     def sampling_levels(self, num_steps: int, spacing: str | None = None, rho: float | None = None) -> NoiseLevels:
-        """``num_steps`` + 1 levels from the noisiest to perfectly clean, ending with the pair (1, 0).
+        """Return ``num_steps`` + 1 levels, noisiest first, the last one clean with (alpha, sigma) = (1, 0).
 
-        Spacings, all of which but ``leading`` start at the noisiest level, where pure noise belongs:
-        ``trailing`` and ``leading`` are even strides (Lin et al. 2024, table 2), ``linspace`` is even with both ends,
-        ``quadratic`` is denser near the image (Song et al. 2021, DDIM, appendix D.2), ``karras`` is even in
-        (sigma / alpha)^(1/rho) (Karras et al. 2022, equation 5), rho 7 unless given. Default: the schedule's own.
+        Args:
+            num_steps: Number of sampling steps, from 1 to ``num_train_steps`` (100,000 in continuous time).
+            spacing: Where the levels are. ``trailing`` and ``leading`` are even strides (Lin et al. 2024, table 2).
+                ``linspace`` is even and holds both ends. ``quadratic`` is denser near the image (Song et al. 2021,
+                DDIM, appendix D.2). ``karras`` is even in (sigma / alpha)^(1 / rho) (Karras et al. 2022, equation 5). All but
+                ``leading`` start at the noisiest level, as sampling from pure noise needs. Default: the schedule's own.
+            rho: Exponent of the karras spacing, from 0.1 to 1000; default 7.
 
-        Raises ValueError for a number of steps or a spacing that cannot be, and for a rho of another spacing.
+        Raises:
+            ConfigError: A value is out of its range, ``spacing`` is no such name, ``rho`` is given for another spacing,
+                or the noisiest level of a karras spacing is pure noise.
         """
         spacing = spacing or self.default_spacing
         limit = self.num_train_steps or 100_000
@@ -102,10 +108,10 @@ class Schedule(ABC):
 
 
 class DiscreteSchedule(Schedule):
-    """A variance-preserving process of T steps: alpha_t = sqrt(alpha_bar_t), sigma_t = sqrt(1 - alpha_bar_t).
+    """A variance-preserving process of T discrete steps: alpha_t = sqrt(alpha_bar_t), sigma_t = sqrt(1 - alpha_bar_t).
 
     Args:
-        alpha_bar: fp64 [T], falling.
+        alpha_bar: Cumulative product of 1 - beta, fp64 [T], falling.
     """
 
     def __init__(self, alpha_bar: Tensor):
@@ -113,7 +119,7 @@ class DiscreteSchedule(Schedule):
         self.num_train_steps = len(alpha_bar)
 
     def levels(self, positions: Tensor) -> NoiseLevels:
-        """Between two steps, log(sigma / alpha) is interpolated."""
+        """Return the levels at ``positions``; between two steps, log(sigma / alpha) is interpolated."""
         positions = positions.cpu().double()
         below = positions.floor()
         alpha_bar = self.alpha_bar[below.long()]
@@ -126,27 +132,29 @@ class DiscreteSchedule(Schedule):
         # Next to pure noise, where the logarithm is infinite, alpha is interpolated.
         alpha = torch.where(above > 0, between.alpha, torch.lerp(alpha_bar.sqrt(), above.sqrt(), positions - below))
         between = NoiseLevels(positions, alpha, (1.0 - alpha.square()).sqrt())
-        on = below == positions
+        whole = below == positions
         return NoiseLevels(
-            positions, torch.where(on, exact.alpha, between.alpha), torch.where(on, exact.sigma, between.sigma)
+            positions, torch.where(whole, exact.alpha, between.alpha), torch.where(whole, exact.sigma, between.sigma)
         )
 
     def time_at_sigma(self, ratio: Tensor) -> Tensor:
+        """Return the training step, with a fraction, where sigma / alpha is ``ratio``."""
         known = 0.5 * ((1.0 - self.alpha_bar) / self.alpha_bar).log()
         time = np.interp(ratio.log().numpy(), known.numpy(), np.arange(len(known), dtype=np.float64))
         return torch.as_tensor(time, dtype=torch.float64)
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
+        """Return the levels of whole training steps for ``uniform`` draws from U[0, 1)."""
         steps = (uniform.cpu() * self.num_train_steps).long().clamp(max=self.num_train_steps - 1)
         return self.levels(steps)
 
 
 class ContinuousSchedule(Schedule):
-    """A variance-preserving process in continuous time; the network is told 0 to 1,000.
+    """A variance-preserving process in continuous time; the network is given times from 0 to 1,000.
 
     Args:
-        alpha_bar: Times in [0, 1] -> alpha^2, falling.
-        zero_terminal_snr: Rescale so that the noisiest level is nothing but noise.
+        alpha_bar: Maps times in [0, 1] to alpha^2, falling.
+        zero_terminal_snr: Whether to rescale the process so that its noisiest level is pure noise.
     """
 
     def __init__(self, alpha_bar: Callable[[Tensor], Tensor], zero_terminal_snr: bool = False):
@@ -156,12 +164,14 @@ class ContinuousSchedule(Schedule):
         self._scale = first / (first - self._shift)
 
     def levels(self, positions: Tensor) -> NoiseLevels:
+        """Return the levels at ``positions`` from 0 to 1."""
         positions = positions.cpu().double()
         alpha = self._scale * (self.alpha_bar(TIME_RANGE[0] + (TIME_RANGE[1] - TIME_RANGE[0]) * positions).sqrt())
         alpha = (alpha - self._scale * self._shift).clamp_min(0.0)
         return NoiseLevels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
 
     def time_at_sigma(self, ratio: Tensor) -> Tensor:
+        """Return the time from 0 to 1,000 where sigma / alpha is ``ratio``, by bisection."""
         low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
         for _ in range(60):  # bisection: to the last bit
             middle = 0.5 * (low + high)
@@ -171,13 +181,15 @@ class ContinuousSchedule(Schedule):
 
 
 class VarianceExplodingSchedule(Schedule):
-    """A variance-exploding process, x = x0 + sigma eps with sigma geometric in the position; the network is told
-    log(sigma) / 4 (Karras et al. 2022, table 1).
+    """A variance-exploding process, x = x0 + sigma eps, with sigma geometric in the position.
+
+    The network is given the time log(sigma) / 4 (Karras et al. 2022, table 1).
 
     Args:
-        sigma_min, sigma_max: Its ends.
-        log_normal: Mean and standard deviation of log(sigma) in training (EDM), or None: uniform in log(sigma), as the
-            SDE of Song et al. 2021 (section 3.4) goes.
+        sigma_min: Least sigma.
+        sigma_max: Largest sigma.
+        log_normal: Mean and standard deviation of log(sigma) in training (EDM). None draws log(sigma) uniformly (Song
+            et al. 2021, section 3.4).
     """
 
     variance_preserving = False
@@ -187,12 +199,15 @@ class VarianceExplodingSchedule(Schedule):
         self.sigma_min, self.sigma_max, self.log_normal = sigma_min, sigma_max, log_normal
 
     def levels(self, positions: Tensor) -> NoiseLevels:
+        """Return the levels at ``positions`` from 0 to 1, sigma = sigma_min (sigma_max / sigma_min)^position."""
         return self.levels_at_sigma(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
 
     def time_at_sigma(self, ratio: Tensor) -> Tensor:
+        """Return log(ratio) / 4."""
         return ratio.log() / 4.0
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
+        """Return the levels whose sigma has the training distribution's quantile ``uniform``."""
         if self.log_normal is None:
             return super().training_levels(uniform)
         mean, std = self.log_normal
@@ -201,7 +216,18 @@ class VarianceExplodingSchedule(Schedule):
 
 
 def build_schedule(config: DiffusionConfig) -> Schedule:
-    """The schedule that ``config`` names. Raises ValueError for settings that contradict one another."""
+    """Return the schedule that ``config`` names.
+
+    Raises:
+        ConfigError: Settings contradict one another or are out of range.
+
+    >>> schedule = build_schedule(DiffusionConfig(schedule="cosine", num_train_steps=1000))
+    >>> levels = schedule.sampling_levels(4)
+    >>> levels.time.tolist()
+    [999.0, 749.0, 499.0, 249.0, 0.0]
+    >>> [round(alpha, 3) for alpha in levels.alpha.tolist()]
+    [0.0, 0.38, 0.703, 0.92, 1.0]
+    """
     if config.beta_range is not None:
         if config.schedule not in BETAS or config.num_train_steps is None:
             raise ConfigError(
@@ -224,10 +250,18 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
 
 
 def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float] | None = None) -> Tensor:
-    """alpha_bar, fp64 [num_steps], of a schedule in ``ALPHA_BARS``, betas at most 0.999.
+    """Return alpha_bar, fp64 [num_steps], of a schedule in ``ALPHA_BARS``, with betas of at most 0.999.
 
-    DDPM's linear betas (Ho et al. 2020, section 4) and Stable Diffusion's are given for 1,000 steps, and scaled for
-    another number so that the process ends with as much noise; a ``beta_range`` is taken as it is.
+    The linear betas of DDPM (Ho et al. 2020, section 4) and the scaled linear betas of Stable Diffusion are given for
+    1,000 steps. For another number of steps they are scaled, so that the process ends with as much noise.
+
+    Args:
+        name: Name of the schedule.
+        num_steps: Number of training steps T, at least 2.
+        beta_range: First and last beta of a linear or scaled linear schedule, used unscaled.
+
+    Raises:
+        ConfigError: ``num_steps`` is below 2.
     """
     if num_steps < 2:
         raise ConfigError(f"num_train_steps must be at least 2, not {num_steps}")
@@ -237,19 +271,25 @@ def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float
         ends = (beta ** (1 / power) for beta in first_and_last)
         betas = torch.linspace(*ends, num_steps, dtype=torch.float64) ** power
     else:
-        at = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
-        betas = 1.0 - at[1:] / at[:-1]
+        alpha_bar = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
+        betas = 1.0 - alpha_bar[1:] / alpha_bar[:-1]
     return torch.cumprod(1.0 - betas.clamp(max=0.999), dim=0)
 
 
 def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """Shift and scale sqrt(alpha_bar) so that the last is 0 and the first stays (Lin et al. 2024, algorithm 1)."""
+    """Shift and scale sqrt(alpha_bar), so that its last value is 0 and its first stays (Lin et al. 2024, algorithm 1).
+
+    Args:
+        alpha_bar: fp64 [T], falling.
+
+    Returns: the new alpha_bar, fp64 [T].
+    """
     root = alpha_bar.sqrt()
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
 
 
 def _spaced_positions(num_steps: int, spacing: str, total: int | None) -> Tensor:
-    """Positions, falling: whole steps of ``total``, or shares of 1 in continuous time."""
+    """Return falling positions [num_steps]: whole steps of ``total``, or fractions of 1 in continuous time."""
     count = torch.arange(num_steps, 0, -1, dtype=torch.float64)
     if spacing == "trailing":
         return count / num_steps if total is None else torch.round(count * total / num_steps) - 1.0
@@ -261,7 +301,7 @@ def _spaced_positions(num_steps: int, spacing: str, total: int | None) -> Tensor
 
 
 def _integrated_square(t: Tensor, first: float, last: float) -> Tensor:
-    """Integral from 0 to t of (first + (last - first) t)^2."""
+    """Return the integral from 0 to t of (first + (last - first) t)^2."""
     return ((first + (last - first) * t) ** 3 - first**3) / (3.0 * (last - first))
 
 

@@ -1,4 +1,4 @@
-"""What the network predicts, how its raw output becomes a clean image, and how its error is weighed."""
+"""Targets: what the network predicts, how its raw output becomes a clean image, and the weight of its error."""
 
 from __future__ import annotations
 
@@ -13,97 +13,109 @@ from latentdiff.errors import ConfigError
 
 
 class Target(ABC):
-    """One parameterisation of the denoiser; all shapes [b, ...] with levels [b].
+    """A parameterisation of the denoiser. All images are [b, ...], all levels [b].
 
     Args:
-        sigma_data: Standard deviation of the data, which sets the scale of the network's input: 1 for latents.
+        sigma_data: Standard deviation of the data, 1 for latents. It sets the scale of the network's input.
     """
 
     def __init__(self, sigma_data: float = 1.0):
         self.sigma_data = sigma_data
 
     def scale_input(self, x: Tensor, levels: NoiseLevels) -> Tensor:
-        """What the network is shown: x at unit variance (c_in of Karras et al. 2022, table 1).
+        """Return the network's input, ``x`` at unit variance (c_in of Karras et al. 2022, table 1).
 
-        It is x itself where the process keeps the variance and ``sigma_data`` is 1.
+        The input is ``x`` itself where the process is variance-preserving and ``sigma_data`` is 1.
         """
         levels = levels.append_dims(x)
         return x / _total_variance(levels, self.sigma_data).sqrt()
 
     @abstractmethod
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
-        """What the network should put out for x_t = alpha x0 + sigma noise."""
+        """Return the output that the network should give for x_t = alpha x0 + sigma noise."""
 
     @abstractmethod
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
-        """The clean image that a raw ``output`` at ``x`` stands for."""
+        """Return the clean images that the network's raw ``output`` for noisy images ``x`` means."""
 
     @abstractmethod
     def error_scale(self, snr: Tensor) -> Tensor:
-        """Squared error of the output over squared error of x0, which loss weights given in x0 are divided by."""
+        """Return the squared error of the output over that of x0, at signal-to-noise ratios ``snr`` [b]."""
 
 
 class EpsTarget(Target):
-    """The noise (Ho et al. 2020)."""
+    """Predict the noise eps (Ho et al. 2020)."""
 
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return ``noise``."""
         return noise
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return (x - sigma output) / alpha."""
         levels = levels.append_dims(x)
         return (x - levels.sigma * output) / levels.alpha
 
     def error_scale(self, snr: Tensor) -> Tensor:
+        """Return SNR."""
         return snr
 
 
 class ScoreTarget(Target):
-    """The score of the noisy images times sigma, -eps, so that the output is of unit size (Song et al. 2021)."""
+    """Predict sigma times the score, which is -eps and has unit variance (Song et al. 2021)."""
 
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return ``-noise``."""
         return -noise
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return (x + sigma output) / alpha."""
         levels = levels.append_dims(x)
         return (x + levels.sigma * output) / levels.alpha
 
     def error_scale(self, snr: Tensor) -> Tensor:
+        """Return SNR."""
         return snr
 
 
 class X0Target(Target):
-    """The clean image itself."""
+    """Predict the clean image x0."""
 
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return ``x0``."""
         return x0
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return ``output``."""
         return output
 
     def error_scale(self, snr: Tensor) -> Tensor:
+        """Return 1."""
         return torch.ones_like(snr)
 
 
 class VTarget(Target):
-    """v = alpha eps - sigma x0 (Salimans and Ho 2022); the process must be variance-preserving."""
+    """Predict v = alpha eps - sigma x0 (Salimans and Ho 2022); the process must be variance-preserving."""
 
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return alpha noise - sigma x0."""
         levels = levels.append_dims(x0)
         return levels.alpha * noise - levels.sigma * x0
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return alpha x - sigma output."""
         levels = levels.append_dims(x)
         return levels.alpha * x - levels.sigma * output
 
     def error_scale(self, snr: Tensor) -> Tensor:
+        """Return SNR + 1."""
         return snr + 1.0
 
 
 class EdmTarget(Target):
-    """x0 = c_skip x + c_out F, with input, output and error of unit variance (Karras et al. 2022, table 1).
+    """Predict F of x0 = c_skip x + c_out F, with input and target of unit variance (Karras et al. 2022, table 1).
 
-    Written for x = alpha x0 + sigma eps, so it fits every process; where the variance is kept and ``sigma_data`` is 1,
-    F is -v.
+    The coefficients are those for x = alpha x0 + sigma eps, so the target fits every process. Where the process is
+    variance-preserving and ``sigma_data`` is 1, F is -v.
     """
 
     def _coefficients(self, x: Tensor, levels: NoiseLevels) -> tuple[Tensor, Tensor]:
@@ -112,20 +124,23 @@ class EdmTarget(Target):
         return self.sigma_data**2 * levels.alpha / total, self.sigma_data * levels.sigma / total.sqrt()
 
     def training_target(self, x0: Tensor, noise: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return (x0 - c_skip x_t) / c_out."""
         skip, out = self._coefficients(x0, levels)
         at = levels.append_dims(x0)
         return (x0 - skip * (at.alpha * x0 + at.sigma * noise)) / out
 
     def to_x0(self, output: Tensor, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """Return c_skip x + c_out output."""
         skip, out = self._coefficients(x, levels)
         return skip * x + out * output
 
     def error_scale(self, snr: Tensor) -> Tensor:
+        """Return SNR + 1 / sigma_data^2."""
         return snr + 1.0 / self.sigma_data**2
 
 
 def _total_variance(levels: NoiseLevels, sigma_data: float) -> Tensor:
-    """Variance of x."""
+    """Return the variance of noisy images, of the levels' shape."""
     return sigma_data**2 * levels.alpha.square() + levels.sigma.square()
 
 
@@ -139,7 +154,14 @@ TARGETS: dict[str, type[Target]] = {
 
 
 def build_target(config: DiffusionConfig) -> Target:
-    """The target that ``config`` names. Raises ValueError where it does not go with the schedule."""
+    """Return the target that ``config`` names.
+
+    Raises:
+        ConfigError: The target does not fit the schedule, or ``sigma_data`` is not above 0.
+
+    >>> build_target(DiffusionConfig(target="v")).__class__.__name__
+    'VTarget'
+    """
     if config.sigma_data <= 0:
         raise ConfigError(f"sigma_data must be above 0, not {config.sigma_data}")
     if config.target == "v" and config.schedule in ("edm", "ve"):
@@ -153,12 +175,19 @@ def build_target(config: DiffusionConfig) -> Target:
 
 
 def loss_weight(config: DiffusionConfig, target: Target, snr: Tensor) -> Tensor:
-    """Weight [b] of the squared error in the target's own units, as ``config.loss_weight`` names it.
+    """Return the weight [b] of the squared error of the network's output, as ``config.loss_weight`` names it.
 
-    ``simple`` is 1. The others are given on the error of x0 and divided by what the target makes of that error:
-    ``min_snr`` is min(SNR, gamma) (Hang et al. 2023), so min(SNR, gamma) / SNR for eps and / (SNR + 1) for v;
-    ``truncated_snr`` is max(SNR, 1) (Salimans and Ho 2022, section 4); ``edm`` is lambda(sigma) = SNR +
-    1 / sigma_data^2 (Karras et al. 2022, table 1), which is 1 for the edm target.
+    ``simple`` is 1 for every target. The other weights are defined on the error of x0 and divided by
+    ``target.error_scale``, so that they weigh the error of x0 alike for every target:
+
+    - ``min_snr`` is min(SNR, gamma) (Hang et al. 2023), so min(SNR, gamma) / SNR for eps;
+    - ``truncated_snr`` is max(SNR, 1) (Salimans and Ho 2022, section 4);
+    - ``edm`` is SNR + 1 / sigma_data^2 (Karras et al. 2022, table 1), which is 1 for the edm target.
+
+    Args:
+        config: Names the weight, and gamma.
+        target: What the network predicts.
+        snr: Signal-to-noise ratio alpha^2 / sigma^2 of each image, [b].
     """
     if config.loss_weight == "simple":
         return torch.ones_like(snr)

@@ -11,6 +11,7 @@ from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS
 from latentdiff.diffusion.schedule import build_schedule
+from latentdiff.errors import ConfigError
 
 MEAN, STD = 0.7, 0.4
 SCHEDULE = build_schedule(DiffusionConfig(schedule="linear"))
@@ -103,6 +104,22 @@ def test_states_are_numbered_and_carry_their_level():
     states = list(SAMPLERS["dpmpp_2m"](gaussian_denoiser, torch.zeros(1, 1), levels, None))
     assert [state.step for state in states] == [1, 2, 3, 4]
     assert [float(state.level.sigma) for state in states] == levels.sigma[1:].tolist()
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_any_callable_is_a_denoiser_and_noise_has_a_default(sampler):
+    levels, x = SCHEDULE.sampling_levels(5), torch.randn(4, 3)
+    *_, last = SAMPLERS[sampler](lambda noisy, at: torch.full_like(noisy, MEAN), x, levels)
+    assert last.x.shape == x.shape
+    assert torch.isfinite(last.x).all()
+
+
+def test_what_a_sampler_lacks_is_named():
+    levels, x = SCHEDULE.sampling_levels(5), torch.randn(4, 3)
+    with pytest.raises(ConfigError, match="with_variance"):
+        next(SAMPLERS["ddpm"](gaussian_denoiser, x, levels, variance="learned"))
+    with pytest.raises(ConfigError, match="level_at"):
+        next(SAMPLERS["heun"](gaussian_denoiser, x, levels, churn=1.0))
 
 
 def test_options_are_those_of_the_signatures():

@@ -1,20 +1,22 @@
-"""Second-order samplers of the probability-flow ODE."""
+"""Samplers of second and third order for the probability-flow ODE."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde
-from latentdiff.diffusion.samplers.state import SamplerState, half_log_snr, predict_eps
+from latentdiff.diffusion.samplers.state import NoiseSampler, SamplerState, default_noise, half_log_snr, predict_eps
+from latentdiff.errors import ConfigError
 
-# A level of nearly nothing but noise, and a fall from it (both in sigma / alpha), from which on Heun's mean of two
-# slopes is worse than the first alone: for Gaussian data it overshoots by the fall's ratio, and the step from a cosine
-# schedule's last level, near 20,000, would throw the state out of the data's range for good.
+# Heun's second slope makes a step worse where the step starts above NEAR_NOISE_SIGMA and divides sigma / alpha by more
+# than MAX_SIGMA_RATIO. For Gaussian data it overshoots by that ratio: the first step of a cosine schedule, from a
+# sigma / alpha near 20,000, would throw the state out of the data's range for good.
 NEAR_NOISE_SIGMA, MAX_SIGMA_RATIO = 100.0, 10.0
 
 
@@ -22,7 +24,7 @@ def heun(
     denoiser: Denoiser,
     x: Tensor,
     levels: NoiseLevels,
-    noise: Callable[[], Tensor],
+    noise: NoiseSampler | None = None,
     churn: float = 0.0,
     churn_min: float = 0.0,
     churn_max: float = math.inf,
@@ -31,87 +33,114 @@ def heun(
     level_at: Callable[[float], NoiseLevels] | None = None,
     max_sigma_ratio: float = MAX_SIGMA_RATIO,
 ) -> Iterator[SamplerState]:
-    """Heun's method in sigma / alpha with optional churn (Karras et al. 2022, algorithm 2): two passes a step.
+    """Sample with Heun's method in sigma / alpha and optional churn (Karras et al. 2022, algorithm 2).
 
-    The last step is Euler's, and so is one from (nearly) pure noise that divides sigma / alpha by more than
-    ``max_sigma_ratio``. ``churn`` (S_churn) above 0 first raises the noise of states between ``churn_min`` and
-    ``churn_max`` by a share, by noise of standard deviation ``churn_noise``; it needs ``level_at``,
-    a schedule's ``levels_at_sigma``, since the
-    raised level is not among ``levels``.
+    A step costs two network passes. The last step is Euler's and costs one.
+
+    Args:
+        denoiser, x, levels, noise: See :mod:`latentdiff.diffusion.samplers`.
+        churn: S_churn of the paper. Above 0, each step first raises the noise level and adds matching noise.
+        churn_min, churn_max: Range of sigma / alpha in which churn acts.
+        churn_noise: Standard deviation of churn's noise, S_noise of the paper.
+        level_at: Maps sigma / alpha to a level, such as a schedule's ``levels_at_sigma``. Churn needs it, since the
+            raised level is not among ``levels``.
+        max_sigma_ratio: A step from near pure noise that divides sigma / alpha by more than this is Euler's.
+
+    Raises:
+        ConfigError: ``churn`` is above 0 without ``level_at``.
     """
+    if churn > 0.0 and level_at is None:
+        raise ConfigError("churn needs level_at, such as a schedule's levels_at_sigma")
+    noise = noise or default_noise(x)
     num_steps = len(levels) - 1
     for step in range(num_steps):
-        now, then = levels[step], levels[step + 1]
-        s = float(now.karras_sigma)
-        if churn > 0.0 and churn_min <= s <= churn_max and math.isfinite(s):
-            raised = level_at(s * (1.0 + min(churn / num_steps, math.sqrt(2.0) - 1.0)))
-            added = math.sqrt(float(raised.karras_sigma) ** 2 - s**2) * churn_noise
-            x = float(raised.alpha) * (x / float(now.alpha) + added * noise())
-            now, s = raised, float(raised.karras_sigma)
-        x0 = denoiser(x, now)
-        slope = predict_eps(x, x0, now)
-        alpha, sigma = float(then.alpha), float(then.sigma)
-        start, x = x, alpha * x0 + sigma * slope
-        steep = s > NEAR_NOISE_SIGMA and s * alpha > max_sigma_ratio * sigma
-        if sigma > 0.0 and math.isfinite(s) and not steep:
-            mean_slope = 0.5 * (slope + predict_eps(x, denoiser(x, then), then))
-            x = alpha * (start / float(now.alpha) + (sigma / alpha - s) * mean_slope)
-        yield SamplerState(step + 1, x, x0, then)
+        t, s = levels[step], levels[step + 1]
+        sigma_t = float(t.karras_sigma)
+        if level_at is not None and churn > 0.0 and churn_min <= sigma_t <= churn_max and math.isfinite(sigma_t):
+            raised = level_at(sigma_t * (1.0 + min(churn / num_steps, math.sqrt(2.0) - 1.0)))
+            noise_std = math.sqrt(float(raised.karras_sigma) ** 2 - sigma_t**2) * churn_noise
+            x = float(raised.alpha) * (x / float(t.alpha) + noise_std * noise())
+            t, sigma_t = raised, float(raised.karras_sigma)
+        pred_x0 = denoiser(x, t)
+        slope = predict_eps(x, pred_x0, t)
+        alpha_s, sigma_s = float(s.alpha), float(s.sigma)
+        start, x = x, alpha_s * pred_x0 + sigma_s * slope
+        overshoots = sigma_t > NEAR_NOISE_SIGMA and sigma_t * alpha_s > max_sigma_ratio * sigma_s
+        if sigma_s > 0.0 and math.isfinite(sigma_t) and not overshoots:
+            mean_slope = 0.5 * (slope + predict_eps(x, denoiser(x, s), s))
+            x = alpha_s * (start / float(t.alpha) + (sigma_s / alpha_s - sigma_t) * mean_slope)
+        yield SamplerState(step + 1, x, pred_x0, s)
 
 
-def dpmpp_2m(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[SamplerState]:
-    """DPM-Solver++ 2M (Lu et al. 2022, algorithm 2): second order from one network pass a step, deterministic.
+def dpmpp_2m(
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: NoiseSampler | None = None
+) -> Iterator[SamplerState]:
+    """Sample with DPM-Solver++ 2M (Lu et al. 2022, algorithm 2), second order from one network pass a step.
 
-    The first step has no history and the last one ends at an infinite signal-to-noise ratio; both are first order.
-    It is SDE-DPM-Solver++ 2M without the noise.
+    The sampler is deterministic. The first step has no history, and the last one ends at an infinite signal-to-noise
+    ratio: both are first order. The code is that of SDE-DPM-Solver++ 2M without noise.
+
+    Args:
+        denoiser, x, levels, noise: See :mod:`latentdiff.diffusion.samplers`.
     """
     return dpmpp_2m_sde(denoiser, x, levels, noise, eta=0.0)
 
 
-def unipc(denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: Callable[[], Tensor]) -> Iterator[SamplerState]:
-    """UniPC of order 2 with B(h) = e^h - 1 on x0 (Zhao et al. 2023, algorithms 5 to 8): one network pass a step.
+@dataclass(frozen=True)
+class _Step:
+    """A step that UniPC took: from images ``x`` at ``level`` with prediction ``pred_x0``, by ``h`` in half log SNR."""
 
-    The predictor is DPM-Solver++ 2M. Before each further step the state is corrected with the denoised image that the
-    network computed there anyway. That makes it third order without a further pass.
+    level: NoiseLevels
+    x: Tensor
+    pred_x0: Tensor
+    h: float
+
+
+def unipc(
+    denoiser: Denoiser, x: Tensor, levels: NoiseLevels, noise: NoiseSampler | None = None
+) -> Iterator[SamplerState]:
+    """Sample with UniPC of order 2, B(h) = e^h - 1, predicting x0 (Zhao et al. 2023, algorithms 5 to 8).
+
+    The sampler is deterministic and costs one network pass a step. The predictor is DPM-Solver++ 2M. Before each
+    further step the state is corrected with the prediction that the network makes there anyway, which makes the sampler
+    third order at no further cost.
+
+    Args:
+        denoiser, x, levels, noise: See :mod:`latentdiff.diffusion.samplers`.
     """
-    before = None  # the step before: its start (level, state, pred_x0) and the pred_x0 and step size before that
+    previous: _Step | None = None
+    older: _Step | None = None
     for step in range(len(levels) - 1):
-        now, then = levels[step], levels[step + 1]
-        x0 = denoiser(x, now)
-        if before is not None:
-            x = _unic_correct(x, x0, now, *before)
-        h = half_log_snr(then) - half_log_snr(now)
-        older = (before[2], before[5]) if before is not None else (None, 0.0)
-        estimate = x0
-        if older[0] is not None and math.isfinite(h):
-            estimate = x0 + (x0 - older[0]) * (0.5 * h / older[1])
-        before = (now, x, x0, *older, h)
-        x = float(then.sigma / now.sigma) * x - float(then.alpha) * math.expm1(-h) * estimate
-        yield SamplerState(step + 1, x, x0, then)
+        t, s = levels[step], levels[step + 1]
+        pred_x0 = denoiser(x, t)
+        if previous is not None:
+            x = _unic_correct(x, pred_x0, t, previous, older)
+        h = half_log_snr(s) - half_log_snr(t)
+        estimate = pred_x0
+        if previous is not None and math.isfinite(h):
+            estimate = pred_x0 + (pred_x0 - previous.pred_x0) * (0.5 * h / previous.h)
+        older, previous = previous, _Step(t, x, pred_x0, h)
+        x = float(s.sigma / t.sigma) * x - float(s.alpha) * math.expm1(-h) * estimate
+        yield SamplerState(step + 1, x, pred_x0, s)
 
 
-def _unic_correct(
-    x: Tensor,
-    x0: Tensor,
-    now: NoiseLevels,
-    last: NoiseLevels,
-    start: Tensor,
-    pred_x0: Tensor,
-    older,
-    older_h: float,
-    h: float,
-) -> Tensor:
-    """UniC: redo the step from ``start`` at ``last`` to ``now`` with the guesses before, at and after it."""
+def _unic_correct(x: Tensor, pred_x0: Tensor, t: NoiseLevels, previous: _Step, older: _Step | None) -> Tensor:
+    """Redo the ``previous`` step, which ended in ``x`` at ``t``, with the predictions before, at and after its start.
+
+    Returns: the corrected images at ``t``, of ``x``'s shape.
+    """
+    h = previous.h
     if not math.isfinite(h):
         return x
-    phi_1 = math.expm1(-h)  # the paper's B(h) and h phi_1(h), on x0
+    phi_1 = math.expm1(-h)  # the paper's B(h) and h phi_1(h), for a prediction of x0
     phi_2 = phi_1 / -h - 1.0
-    base = float(now.sigma / last.sigma) * start - float(now.alpha) * phi_1 * pred_x0
-    if older is None or not math.isfinite(older_h):
-        return base - float(now.alpha) * phi_1 * 0.5 * (x0 - pred_x0)
-    # Two conditions for the weights of the two differences: exact for guesses quadratic in lambda.
-    r = -older_h / h
+    base = float(t.sigma / previous.level.sigma) * previous.x - float(t.alpha) * phi_1 * previous.pred_x0
+    if older is None or not math.isfinite(older.h):
+        return base - float(t.alpha) * phi_1 * 0.5 * (pred_x0 - previous.pred_x0)
+    # Two conditions for the weights of the two differences: exact for predictions quadratic in lambda.
+    r = -older.h / h
     first, second = phi_2 / phi_1, 2.0 * (phi_2 / -h - 0.5) / phi_1
     weight_older = (second - first) / (r - 1.0)
-    slopes = weight_older * (older - pred_x0) / r + (first - weight_older) * (x0 - pred_x0)
-    return base - float(now.alpha) * phi_1 * slopes
+    slope_older = weight_older * (older.pred_x0 - previous.pred_x0) / r
+    slopes = slope_older + (first - weight_older) * (pred_x0 - previous.pred_x0)
+    return base - float(t.alpha) * phi_1 * slopes

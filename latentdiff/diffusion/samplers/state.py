@@ -1,24 +1,29 @@
-"""What a sampler yields, and the quantities that several of them share."""
+"""What a sampler yields, and the quantities that several samplers share."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from latentdiff.diffusion.noise_levels import NoiseLevels
 
+# Returns fresh standard normal noise of the images' shape at each call.
+NoiseSampler = Callable[[], Tensor]
+
 
 @dataclass(frozen=True)
 class SamplerState:
-    """Where a sampler is.
+    """The state of a sampler after one step.
 
     Attributes:
-        step: Steps done, from 1.
-        x: The noisy images after the step, [b, ...].
-        pred_x0: The denoiser's guess of the clean ones in that step, [b, ...].
-        level: The level that ``x`` is at.
+        step: Number of steps done, from 1.
+        x: Noisy images after the step, [b, ...].
+        pred_x0: Clean images that the denoiser predicted in the step, [b, ...].
+        level: Noise level of ``x``.
     """
 
     step: int
@@ -27,12 +32,20 @@ class SamplerState:
     level: NoiseLevels
 
 
-def predict_eps(x: Tensor, x0: Tensor, level: NoiseLevels) -> Tensor:
-    """The eps that x = alpha x0 + sigma eps leaves."""
-    return (x - float(level.alpha) * x0) / float(level.sigma)
+def default_noise(x: Tensor) -> NoiseSampler:
+    """Return a function that draws standard normal noise of ``x``'s shape, type and device."""
+    return lambda: torch.randn_like(x)
+
+
+def predict_eps(x: Tensor, pred_x0: Tensor, level: NoiseLevels) -> Tensor:
+    """Return the noise eps that solves x = alpha pred_x0 + sigma eps, of ``x``'s shape."""
+    return (x - float(level.alpha) * pred_x0) / float(level.sigma)
 
 
 def half_log_snr(level: NoiseLevels) -> float:
-    """Half the log signal-to-noise ratio, lambda = log(alpha / sigma): infinite for a clean level or pure noise."""
+    """Return lambda = log(alpha / sigma), half the log signal-to-noise ratio.
+
+    It is inf for a clean level and -inf for pure noise.
+    """
     alpha, sigma = float(level.alpha), float(level.sigma)
     return math.inf if sigma == 0.0 else -math.inf if alpha == 0.0 else math.log(alpha / sigma)
