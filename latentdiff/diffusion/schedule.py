@@ -79,8 +79,9 @@ class Schedule(ABC):
             num_steps: Number of sampling steps, from 1 to ``num_train_steps`` (100,000 in continuous time).
             spacing: Where the levels are. ``trailing`` and ``leading`` are even strides (Lin et al. 2024, table 2).
                 ``linspace`` is even and holds both ends. ``quadratic`` is denser near the image (Song et al. 2021,
-                DDIM, appendix D.2). ``karras`` is even in (sigma / alpha)^(1 / rho) (Karras et al. 2022, equation 5). All but
-                ``leading`` start at the noisiest level, as sampling from pure noise needs. Default: the schedule's own.
+                DDIM, appendix D.2). ``karras`` is even in (sigma / alpha)^(1 / rho) (Karras et al. 2022, equation 5).
+                All but ``leading`` start at the noisiest level, as sampling from pure noise needs. Default: the
+                schedule's own.
             rho: Exponent of the karras spacing, from 0.1 to 1000; default 7.
 
         Raises:
