@@ -9,7 +9,7 @@ from latentdiff.config.tool_stages import VerifyStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(VerifyStage, argv)
-    from latentdiff.verify.run import run_proofs  # torch: --help does not wait for it
+    from latentdiff.verify.run_proofs import run_proofs  # torch: --help does not wait for it
 
     if not run_proofs(settings):
         raise SystemExit(1)

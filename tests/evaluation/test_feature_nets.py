@@ -19,8 +19,8 @@ from latentdiff.evaluation.extract import extract
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures, find_inception
 from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.files import file_sha256
-from latentdiff.verify import against_torch_fidelity
-from latentdiff.verify.against_torch_fidelity import check_metrics
+from latentdiff.verify import metrics_against_torch_fidelity
+from latentdiff.verify.metrics_against_torch_fidelity import check_metrics
 
 # Read before a test's environment is cleared.
 REAL = os.environ.get("LATENTDIFF_INCEPTION")
@@ -74,15 +74,15 @@ def test_fid_is_that_of_torchmetrics_from_the_images_on(inception_file):
 
 def test_the_check_of_the_features_passes_and_can_fail(inception_file, monkeypatch):
     images = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8)
-    features, speed = against_torch_fidelity.check_features(inception_file, images, layer="64")
+    features, speed = metrics_against_torch_fidelity.check_features(inception_file, images, layer="64")
     assert features.passed
     assert "images/s against" in speed.note
     monkeypatch.setattr(
-        against_torch_fidelity,
+        metrics_against_torch_fidelity,
         "extract",
         lambda *args, **options: Features(1.001 * extract(*args, **options).pooled, None),
     )
-    assert not against_torch_fidelity.check_features(inception_file, images, layer="64")[0].passed
+    assert not metrics_against_torch_fidelity.check_features(inception_file, images, layer="64")[0].passed
 
 
 def test_features_are_torch_fidelitys(inception_file):

@@ -1,4 +1,4 @@
-"""Run the proofs and write their table."""
+"""Run the proofs of the diffusion core, or those of the metrics, and write their results."""
 
 from __future__ import annotations
 
@@ -19,22 +19,46 @@ from latentdiff.data import load_split
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.feature_nets import find_inception
 from latentdiff.files import write_atomically
-from latentdiff.verify import Check, against_diffusers, schedules_of_diffusers
-from latentdiff.verify.against_torch_fidelity import check_features, check_metrics
-from latentdiff.verify.proofs import PROOFS
+from latentdiff.verify import (
+    closed_form,
+    invariants,
+    sample_distribution,
+    samplers_against_diffusers,
+    schedules_against_diffusers,
+    targets,
+)
+from latentdiff.verify.check import Check
+from latentdiff.verify.metrics_against_torch_fidelity import check_features, check_metrics
 
-ODD = 40  # Images of the smaller comparison.
+Proof = Callable[[], list[Check]]
+
+# Proofs that need no other package.
+PROOFS: tuple[Proof, ...] = (
+    targets.check_targets,
+    invariants.check_guidance,
+    invariants.check_determinism,
+    closed_form.check_orders,
+    closed_form.check_own_spacing,
+    sample_distribution.check_distribution,
+    closed_form.check_likelihood,
+    closed_form.check_variational_bound,
+)
+ODD_SIDED_IMAGES = 40  # Images of odd sides in the second comparison of the metrics.
 
 
 def run_proofs(config: VerifyStage) -> bool:
-    """Measure everything, print the table and write it; whether all of it passed."""
+    """Run all proofs, print their table and write it to the folder.
+
+    Returns:
+        Whether every measurement is within its limit.
+    """
     versions = environment()
-    parts = metric_proofs(config, versions) if config.metrics else core_proofs(versions)
+    proofs = metric_proofs(config, versions) if config.metrics else core_proofs(versions)
     # The core's tensors are tiny: a second thread makes it slower.
     torch.set_num_threads(config.threads or (torch.get_num_threads() if config.metrics else 1))
     checks = []
-    for part in parts:
-        found = part()
+    for proof in proofs:
+        found = proof()
         _print(found)
         checks += found
     failed = [check for check in checks if not check.passed]
@@ -53,25 +77,26 @@ def run_proofs(config: VerifyStage) -> bool:
     return not failed
 
 
-def core_proofs(versions: dict[str, str]) -> list[Callable[[], list[Check]]]:
-    """What proves the diffusion core; notes in ``versions`` whom it is compared with."""
+def core_proofs(versions: dict[str, str]) -> list[Proof]:
+    """Return the proofs of the diffusion core, and add the version of diffusers to ``versions``."""
     try:
         import diffusers
     except ImportError:
-        return [*PROOFS, against_diffusers.left_out]
+        return [*PROOFS, samplers_against_diffusers.diffusers_is_missing]
     versions["diffusers"] = diffusers.__version__
     return [
         *PROOFS,
-        schedules_of_diffusers.check_schedules,
-        against_diffusers.check_spacings,
-        against_diffusers.check_states,
+        schedules_against_diffusers.check_schedules,
+        samplers_against_diffusers.check_spacings,
+        samplers_against_diffusers.check_states,
     ]
 
 
-def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callable[[], list[Check]]]:
-    """What proves the metrics on real images; notes in ``versions`` whom they are compared with.
+def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Proof]:
+    """Return the proofs of the metrics on real images, and add the other packages to ``versions``.
 
-    Raises ValueError for too few images or no weights.
+    Raises:
+        ConfigError: if there are too few images or no weights of the Inception network.
     """
     weights = find_inception(config.inception_weights)
     if weights is None:
@@ -85,18 +110,18 @@ def metric_proofs(config: VerifyStage, versions: dict[str, str]) -> list[Callabl
     versions["torch-fidelity"] = torch_fidelity.__version__
     versions["torchmetrics"] = torchmetrics.__version__
     first, second = test.images[: config.metrics], train.images[: config.metrics // 2]
-    few = min(config.metrics, ODD)
-    # Colour images of odd sides, each pair's sides its own.
-    odd = [_odd(test.images[:few], 3, 1), _odd(train.images[: few // 2], 7, 5)]
+    few = min(config.metrics, ODD_SIDED_IMAGES)
+    # Colour images of odd sides, which differ between the two sets.
+    odd_sided = [_odd_sided(test.images[:few], 3, 1), _odd_sided(train.images[: few // 2], 7, 5)]
     return [
         lambda: check_features(weights, first),
         lambda: check_metrics(weights, first, second),
-        lambda: check_metrics(weights, *odd),
+        lambda: check_metrics(weights, *odd_sided),
     ]
 
 
-def _odd(images: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """RGB images, so much narrower and lower, made of what is there: uint8 [n, c, h, w] -> [n, 3, h', w']."""
+def _odd_sided(images: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Make RGB images [n, 3, h - height, w - width] from uint8 images [n, c, h, w]."""
     grey = images[:, :1, :-height, :-width]
     return torch.cat([grey, grey.flip(-1), 255 - grey], dim=1)
 

@@ -1,4 +1,4 @@
-"""The metrics against torch-fidelity's, on the same image files, with the same Inception, and against torchmetrics'."""
+"""The metrics against torch-fidelity's, with the same image files and Inception network, and against torchmetrics'."""
 
 from __future__ import annotations
 
@@ -23,32 +23,36 @@ from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.precision_recall import Manifold, precision_recall
 from latentdiff.precision import disable_tf32
 from latentdiff.report.grids import save_image
-from latentdiff.verify import Check
+from latentdiff.verify.check import Check
 
 SECTION = "metrics against torch-fidelity"
 KID_SUBSETS = 10
-FEATURES_LIMIT = 1e-4  # Of the largest: fp32 in another order of adding differs by some 1e-6.
-THEIR_NET, THEIR_BATCH = "inception-v3-compat", 64  # The latter is torch-fidelity's default.
+FEATURES_LIMIT = 1e-4  # Relative to the largest: fp32 sums in another order differ by about 1e-6.
+FIDELITY_NET, FIDELITY_BATCH = "inception-v3-compat", 64  # torch-fidelity's default batch
 
 
 def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "2048") -> list[Check]:
-    """FID, KID, precision and recall of two sets of images, as torch-fidelity finds them in PNG files and as we do in
-    the same files, and FID and KID of the same features by torchmetrics.
+    """Measure FID, KID, precision and recall by torch-fidelity and by us, from the same PNG files.
+
+    torchmetrics measures FID and KID from the same features.
 
     Args:
         weights: The FID Inception's file.
         first, second: uint8 images [n, c, h, w] and [m, c, h, w]; grey or colour, of any size, of any number.
-        layer: Which of Inception's pooled layers.
+        layer: The pooled layer of the Inception network.
 
-    Returns: The four metrics first, each with ours as its note.
+    Returns:
+        The four metrics first, each with our value as its note.
     """
     size = min(len(first), len(second)) // 2
-    # Ours first: it refuses a file that would run code, which torch-fidelity would run.
+    # Our network first: it refuses a file that would run code. torch-fidelity would run the code.
     net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
     with tempfile.TemporaryDirectory() as folder:
-        folders = [_written(Path(folder) / name, images) for name, images in (("first", first), ("second", second))]
-        theirs = _their_metrics(weights, folders, size, layer)
-        # As a user's folder is read.
+        folders = [
+            _write_images(Path(folder) / name, images) for name, images in (("first", first), ("second", second))
+        ]
+        theirs = _torch_fidelity_metrics(weights, folders, size, layer)
+        # Read as a user's folder is read.
         files = [
             read_images(own, tuple(images.shape[1:]))[0] for own, images in zip(folders, (first, second), strict=True)
         ]
@@ -57,17 +61,17 @@ def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "20
     fid = frechet_distance(moments(x), moments(y))
     frechet_seconds = time.perf_counter() - start
     kid = kernel_distance(x, y, subsets=KID_SUBSETS, subset_size=size)
-    # torch-fidelity takes its first input for the generated images.
+    # torch-fidelity's first input are the generated images.
     shares = precision_recall(Manifold(x), Manifold(y))
-    what = f"{len(first):,} images of {_by(first)} against {len(second):,} of {_by(second)}"
+    what = f"{len(first):,} images of {_size(first)} against {len(second):,} of {_size(second)}"
     found = [
         ("FID", fid, "frechet_inception_distance", 0.01),
         ("KID", kid.mean, "kernel_inception_distance_mean", 1e-4),
         ("precision", shares["precision"], "precision", 1e-3),
         ("recall", shares["recall"], "recall", 1e-3),
     ]
-    by_torchmetrics = [
-        (f"{name} by torchmetrics", value, limit) for name, value, limit in against_torchmetrics(x, y, fid)
+    from_torchmetrics = [
+        (f"{name} by torchmetrics", value, limit) for name, value, limit in torchmetrics_differences(x, y, fid)
     ]
     return [
         *(
@@ -76,43 +80,47 @@ def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "20
         ),
         *(
             Check(section=SECTION, name=f"{name}, {what}", value=value, limit=limit)
-            for name, value, limit in by_torchmetrics
+            for name, value, limit in from_torchmetrics
         ),
-        _told(f"Fréchet distance of {net.dim:,} features", f"{frechet_seconds:.1f} s"),
-        *(_told("weights", caveat) for caveat in net.caveats),
+        _remark(f"Fréchet distance of {net.dim:,} features", f"{frechet_seconds:.1f} s"),
+        *(_remark("weights", caveat) for caveat in net.caveats),
     ]
 
 
 def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[Check]:
-    """How far our features of ``images``, uint8 [n, c, h, w], are from torch-fidelity's, and the speed of both: of the
-    same images in memory, each net built and warm, in batches of its own, in true fp32."""
+    """Measure our features of ``images``, uint8 [n, c, h, w], against torch-fidelity's, and the speed of both.
+
+    Both networks are built and warm, take the images from memory in their own batches, and work in true fp32.
+    """
     net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
-    peer = FeatureExtractorInceptionV3(THEIR_NET, [layer], feature_extractor_weights_path=str(weights))
+    peer = FeatureExtractorInceptionV3(FIDELITY_NET, [layer], feature_extractor_weights_path=str(weights))
     peer = peer.to(net.device)
 
     @torch.inference_mode()
     def their_features(batch: Tensor) -> Tensor:
-        batches = batch.expand(-1, 3, -1, -1).split(THEIR_BATCH)
+        batches = batch.expand(-1, 3, -1, -1).split(FIDELITY_BATCH)
         with disable_tf32():
             return torch.cat([peer(few.to(net.device))[0].cpu() for few in batches])
 
     ours, our_seconds = _timed(lambda batch: extract(net, batch, progress=False).pooled, images)
     theirs, their_seconds = _timed(their_features, images)
     value = float((ours - theirs).abs().max() / theirs.abs().max())
-    what, note = f"{len(images):,} images of {_by(images)}", "largest difference, of the largest feature"
+    what, note = f"{len(images):,} images of {_size(images)}", "largest difference, of the largest feature"
     rates = f"{len(images) / our_seconds:.1f} images/s against {len(images) / their_seconds:.1f}"
     return [
         Check(section=SECTION, name=f"features, {what}", value=value, limit=FEATURES_LIMIT, note=note),
-        # Times are told, not judged.
-        _told(f"speed of the features, {what}", f"{rates}, nets built, one after the other in this run"),
+        # The speed has no limit.
+        _remark(f"speed of the features, {what}", f"{rates}, nets built, one after the other in this run"),
     ]
 
 
-def _their_metrics(weights: Path, folders: Sequence[Path], kid_subset_size: int, layer: str) -> dict[str, float]:
+def _torch_fidelity_metrics(
+    weights: Path, folders: Sequence[Path], kid_subset_size: int, layer: str
+) -> dict[str, float]:
     return torch_fidelity.calculate_metrics(
         input1=str(folders[0]),
         input2=str(folders[1]),
-        feature_extractor=THEIR_NET,
+        feature_extractor=FIDELITY_NET,
         feature_extractor_weights_path=str(weights),
         **{f"feature_layer_{metric}": layer for metric in ("fid", "kid", "prc")},
         **{"fid": True, "kid": True, "kid_subsets": KID_SUBSETS, "kid_subset_size": kid_subset_size, "rng_seed": 2020},
@@ -122,22 +130,25 @@ def _their_metrics(weights: Path, folders: Sequence[Path], kid_subset_size: int,
 
 
 def _timed(features_of: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, float]:
-    """The features of ``images``, on the CPU, and the seconds that they took; those of a first image do not count."""
+    """Return the features of ``images``, on the CPU, and the seconds that they took after a first image."""
     features_of(images[:1])
     start = time.perf_counter()
     return features_of(images), time.perf_counter() - start
 
 
-def against_torchmetrics(x: Tensor, y: Tensor, fid: float) -> list[tuple[str, float, float]]:
-    """How far torchmetrics is from us on features x [n, d] and y [m, d], by name, and how far it may be.
+def torchmetrics_differences(x: Tensor, y: Tensor, fid: float) -> list[tuple[str, float, float]]:
+    """Measure FID and KID of features x [n, d] and y [m, d] by torchmetrics.
 
-    The KID is that of one subset of equally many on both sides: torchmetrics draws its subsets otherwise.
+    KID is of one subset with as many features of x as of y: torchmetrics draws subsets in another way.
+
+    Returns:
+        For each metric its name, the difference from ours and the limit of the difference.
     """
     size = min(len(x), len(y))
     with warnings.catch_warnings():  # of the memory that features take
         warnings.simplefilter("ignore")
-        theirs = FrechetInceptionDistance(feature=_Given(x.shape[1]), normalize=False)
-        kid = KernelInceptionDistance(feature=_Given(x.shape[1]), subsets=1, subset_size=size, normalize=False)
+        theirs = FrechetInceptionDistance(feature=_GivenFeatures(x.shape[1]), normalize=False)
+        kid = KernelInceptionDistance(feature=_GivenFeatures(x.shape[1]), subsets=1, subset_size=size, normalize=False)
     for features, real in ((y, True), (x, False)):
         theirs.update(features, real=real)
         kid.update(features[:size], real=real)
@@ -148,8 +159,8 @@ def against_torchmetrics(x: Tensor, y: Tensor, fid: float) -> list[tuple[str, fl
     ]
 
 
-class _Given(torch.nn.Module):
-    """Hands torchmetrics features that are there already."""
+class _GivenFeatures(torch.nn.Module):
+    """Passes computed features to torchmetrics."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -160,16 +171,16 @@ class _Given(torch.nn.Module):
         return features.double()
 
 
-def _written(folder: Path, images: Tensor) -> Path:
+def _write_images(folder: Path, images: Tensor) -> Path:
     for index, image in enumerate(images):
         save_image(image, folder / f"{index:06d}.png")
     return folder
 
 
-def _told(name: str, note: str) -> Check:
-    """What is said and not judged."""
+def _remark(name: str, note: str) -> Check:
+    """A remark without a measurement."""
     return Check(section=SECTION, name=name, value=None, limit=0.0, note=note)
 
 
-def _by(images: Tensor) -> str:
+def _size(images: Tensor) -> str:
     return "x".join(map(str, images.shape[1:]))

@@ -1,7 +1,7 @@
-"""The same states as diffusers' schedulers, from the same network and the same noise.
+"""The samplers' states and spacings against those of diffusers' schedulers, with the same network and the same noise.
 
-Two things are compared: where each spacing stops, and, given the same stops, the states themselves. diffusers keeps its
-alphas in fp32; they are replaced by the fp64 ones here, so that what is left is the arithmetic of the samplers.
+Two things are compared: the steps of each spacing and, for the same steps, the states. diffusers keeps its alphas in
+fp32. Here they are replaced by fp64 alphas, so that only the arithmetic of the samplers differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.diffusion.schedule import DiscreteSchedule, build_schedule
 from latentdiff.diffusion.target import TARGETS
-from latentdiff.verify import Check, largest
+from latentdiff.verify.check import Check, max_or_nan
 
 SCHEDULERS = {
     "ddpm": "DDPMScheduler",
@@ -32,9 +32,9 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 CORRECTED = "heun, every step corrected"
-# What is compared: each sampler as it comes and, since diffusers' Heun makes a correction that ours leaves out after a
-# steep fall from nearly pure noise, ours told to make it as well. Sampler and options, by the entry's name.
-ENTRIES: dict[str, tuple[str, dict[str, Any]]] = {
+# Sampler and options of each variant that is compared: every sampler with its default options, and Heun told to correct
+# every step. By default our Heun leaves out the correction after a steep fall from nearly pure noise.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in SCHEDULERS},
     CORRECTED: ("heun", {"max_sigma_ratio": math.inf}),
 }
@@ -43,17 +43,17 @@ SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "cosine zero-termin
 SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
 STEPS = (10, 20, 50)
 LIMITS = {torch.float32: 1e-4, torch.float64: 1e-8}
-# diffusers casts these samplers' states to fp32 in every step, so no closer agreement can be had.
+# diffusers casts these samplers' states to fp32 in every step, so the states cannot agree more closely.
 ROUNDS_TO_FP32 = ("euler", "dpmpp_2m")
 FP32_LIMIT = 1e-6
-# Those that work on x / alpha.
-SCALED = ("euler", "heun")
-# What starts from nearly pure noise, sigma / alpha of 20,291 (cosine) or 1,825 (sigmoid), and falls steeply from it, to
-# at most 33 in 50 steps. Leading starts where there is less noise, and karras takes small steps there.
+# Samplers that work on x / alpha.
+SCALED_BY_ALPHA = ("euler", "heun")
+# These start from nearly pure noise, sigma / alpha of 20,291 (cosine) or 1,825 (sigmoid), and fall steeply from it, to
+# at most 33 in 50 steps. Leading spacing starts where there is less noise, and karras spacing takes small steps there.
 STEEP_SCHEDULES = ("cosine", "sigmoid")
 STEEP_SPACINGS = ("trailing", "linspace", "quadratic")
 
-OTHER_SPACINGS = {
+DIFFERENT_SPACINGS = {
     ("dpmpp_2m", "leading"): "strides by T // (n + 1), so it starts later",
     ("dpmpp_2m", "linspace"): "takes n + 1 even points and leaves out the last, so it never visits step 0",
     ("unipc", "leading"): "strides by T // (n + 1), so it starts later",
@@ -63,13 +63,13 @@ OTHER_SPACINGS = {
 }
 
 
-def cannot_agree(entry: str, schedule: str, target: str, spacing: str, dtype: torch.dtype) -> str | None:
-    """Why a case cannot be compared, or None."""
-    sampler, _ = ENTRIES[entry]
+def reason_to_skip(variant: str, schedule: str, target: str, spacing: str, dtype: torch.dtype) -> str | None:
+    """Return why a case cannot be compared, or None."""
+    sampler, _ = VARIANTS[variant]
     steep = schedule in STEEP_SCHEDULES and spacing in STEEP_SPACINGS
-    if entry == "heun" and target != "x0" and steep:
+    if variant == "heun" and target != "x0" and steep:
         return f"ours is Euler's after a steep fall from nearly pure noise, diffusers corrects it: see {CORRECTED!r}"
-    if sampler in SCALED and steep and dtype == torch.float32:
+    if sampler in SCALED_BY_ALPHA and steep and dtype == torch.float32:
         return "diffusers holds x / alpha, up to 20,000 here, in fp32 and loses digits: compared in fp64 alone"
     if "zero-terminal" in schedule:
         if target == "eps":
@@ -88,19 +88,19 @@ def cannot_agree(entry: str, schedule: str, target: str, spacing: str, dtype: to
 
 
 def network(x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
-    """Any smooth function will do: both sides get the same one."""
+    """A smooth function in place of a network, the same for both packages."""
     return torch.tanh(0.7 * x + torch.sin(time.float() / 150)[:, None, None, None])
 
 
 @cache
-def schedule_of(name: str) -> DiscreteSchedule:
-    """A schedule of 1,000 steps by its name in ``SCHEDULES``."""
+def named_schedule(name: str) -> DiscreteSchedule:
+    """Build the schedule of 1,000 steps of a name in ``SCHEDULES``."""
     base, _, rest = name.partition(" ")
     return build_schedule(DiffusionConfig(schedule=base, zero_terminal_snr=bool(rest)))
 
 
 def build_scheduler(sampler: str, schedule: DiscreteSchedule, target: str, **options: Any) -> Any:
-    """diffusers' scheduler with our alphas, told not to clip and to end at the clean image."""
+    """Build diffusers' scheduler with our alphas. It does not clip, and ends at the clean image."""
     import diffusers
 
     alpha_bar = schedule.alpha_bar
@@ -120,8 +120,10 @@ def build_scheduler(sampler: str, schedule: DiscreteSchedule, target: str, **opt
     return scheduler
 
 
-def their_states(sampler: str, schedule: DiscreteSchedule, target: str, levels: NoiseLevels, x: Tensor) -> list[Tensor]:
-    """diffusers' states after each step over ``levels``, as x_t = alpha x0 + sigma eps."""
+def diffusers_states(
+    sampler: str, schedule: DiscreteSchedule, target: str, levels: NoiseLevels, x: Tensor
+) -> list[Tensor]:
+    """Return diffusers' states after each step over ``levels``, as x_t = alpha x0 + sigma eps."""
     scheduler = build_scheduler(sampler, schedule, target)
     count = len(levels) - 1
     scheduler.set_timesteps(count)
@@ -136,74 +138,74 @@ def their_states(sampler: str, schedule: DiscreteSchedule, target: str, levels: 
         scheduler.sigmas = sigmas
     scheduler.timesteps = times
     generator = torch.Generator().manual_seed(5)
-    if sampler in SCALED:
+    if sampler in SCALED_BY_ALPHA:
         x = x / float(levels.alpha[0])
     states = []
     for time in scheduler.timesteps:
-        shown = scheduler.scale_model_input(x, time) if sampler in SCALED else x
-        output = network(shown, time.float().expand(len(x)), None)
+        scaled = scheduler.scale_model_input(x, time) if sampler in SCALED_BY_ALPHA else x
+        output = network(scaled, time.float().expand(len(x)), None)
         options = {"generator": generator} if sampler == "ddpm" else {}
         x = scheduler.step(output, time, x, **options).prev_sample
         states.append(x)
     if sampler == "heun":
         states = states[1::2] + states[-1:]
-    if sampler in SCALED:
+    if sampler in SCALED_BY_ALPHA:
         states = [float(alpha) * state for alpha, state in zip(levels.alpha[1:], states, strict=True)]
     return states
 
 
-def deviation(entry: str, schedule_name: str, target: str, spacing: str, steps: int, dtype: torch.dtype) -> float:
-    """The largest relative difference of a state from diffusers', over all steps."""
-    sampler, options = ENTRIES[entry]
-    schedule = schedule_of(schedule_name)
+def max_deviation(variant: str, schedule_name: str, target: str, spacing: str, steps: int, dtype: torch.dtype) -> float:
+    """Return the largest relative difference of our states from diffusers', over all steps."""
+    sampler, options = VARIANTS[variant]
+    schedule = named_schedule(schedule_name)
     levels = schedule.sampling_levels(steps, spacing)
     x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     generator = torch.Generator().manual_seed(5)
-    theirs = their_states(sampler, schedule, target, levels, x)
+    theirs = diffusers_states(sampler, schedule, target, levels, x)
     denoiser = NetworkDenoiser(network=network, target=TARGETS[target]())
     draw = partial(torch.randn, x.shape, generator=generator, dtype=dtype)
     ours = SAMPLERS[sampler](denoiser, x, levels, draw, **options)
-    return largest(float((a.x - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
+    return max_or_nan(float((a.x - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
 
 
 def cases() -> Iterator[tuple[str, str, str, str]]:
-    """Every (entry, schedule, target, spacing)."""
-    return itertools.product(ENTRIES, SCHEDULES, PREDICTIONS, SPACINGS)
+    """Yield every (variant, schedule, target, spacing)."""
+    return itertools.product(VARIANTS, SCHEDULES, PREDICTIONS, SPACINGS)
 
 
 def check_states(steps: Sequence[int] = STEPS) -> list[Check]:
-    """The largest deviation of each entry in each precision, and every case that cannot agree."""
-    worst: dict[tuple[str, torch.dtype], tuple[float, int]] = {}
+    """Measure the largest difference of each variant in each precision, and list the cases that cannot be compared."""
+    largest: dict[tuple[str, torch.dtype], tuple[float, int]] = {}
     refused: dict[tuple[str, str], int] = {}
     for case in cases():
         for dtype in LIMITS:
-            reason = cannot_agree(*case, dtype)
+            reason = reason_to_skip(*case, dtype)
             if reason:
                 refused[case[0], reason] = refused.get((case[0], reason), 0) + len(steps)
                 continue
-            found = largest(deviation(*case, count, dtype) for count in steps)
-            before, number = worst.get((case[0], dtype), (0.0, 0))
-            worst[case[0], dtype] = largest([before, found]), number + len(steps)
+            found = max_or_nan(max_deviation(*case, count, dtype) for count in steps)
+            before, number = largest.get((case[0], dtype), (0.0, 0))
+            largest[case[0], dtype] = max_or_nan([before, found]), number + len(steps)
     section, checks = "states as in diffusers", []
-    for (entry, dtype), (value, number) in worst.items():
+    for (variant, dtype), (value, number) in largest.items():
         note = f"largest relative difference in {number} cases"
-        if rounds := dtype == torch.float64 and entry in ROUNDS_TO_FP32:
+        if rounds := dtype == torch.float64 and variant in ROUNDS_TO_FP32:
             note += "; diffusers rounds its states to fp32"
         limit = FP32_LIMIT if rounds else LIMITS[dtype]
-        name = f"{entry}, {str(dtype).removeprefix('torch.')}"
+        name = f"{variant}, {str(dtype).removeprefix('torch.')}"
         checks.append(Check(section=section, name=name, value=value, limit=limit, note=note))
     return checks + [
-        Check(section=section, name=f"{entry}, {number} cases left out", value=None, limit=0.0, note=reason)
-        for (entry, reason), number in refused.items()
+        Check(section=section, name=f"{variant}, {number} cases left out", value=None, limit=0.0, note=reason)
+        for (variant, reason), number in refused.items()
     ]
 
 
 def check_spacings(steps: Sequence[int] = STEPS) -> list[Check]:
-    """Where diffusers stops for each of its spacings, against where we do."""
-    schedule, checks = schedule_of("linear"), []
+    """Measure the steps of each of diffusers' spacings against ours."""
+    schedule, checks = named_schedule("linear"), []
     for sampler in SCHEDULERS:
         for spacing in ("trailing", "leading", "linspace"):
-            reason, value = OTHER_SPACINGS.get((sampler, spacing)), None
+            reason, value = DIFFERENT_SPACINGS.get((sampler, spacing)), None
             if reason is None:
                 value = 0.0
                 for count in steps:
@@ -211,7 +213,7 @@ def check_spacings(steps: Sequence[int] = STEPS) -> list[Check]:
                     scheduler.set_timesteps(count)
                     theirs = scheduler.timesteps.double().unique(sorted=True).flip(0)
                     ours = schedule.sampling_levels(count, spacing).time[:-1]
-                    value = largest([value, float((theirs - ours).abs().max())])
+                    value = max_or_nan([value, float((theirs - ours).abs().max())])
             name = f"{sampler}, {spacing}"
             checks.append(
                 Check(section="spacings as in diffusers", name=name, value=value, limit=0.0, note=reason or "")
@@ -219,7 +221,7 @@ def check_spacings(steps: Sequence[int] = STEPS) -> list[Check]:
     return checks
 
 
-def left_out() -> list[Check]:
-    """What stands for the comparison where there is nothing to compare with."""
+def diffusers_is_missing() -> list[Check]:
+    """Say that nothing was compared, because diffusers is not installed."""
     note = 'diffusers is not installed, so nothing was compared with it (pip install "latentdiff[test]")'
     return [Check(section="as in diffusers", name="left out", value=None, limit=0.0, note=note)]
