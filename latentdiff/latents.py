@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from latentdiff import distributed
 from latentdiff.codec import ENCODE_BATCH, Codec, IdentityCodec, load_codec
@@ -22,6 +21,7 @@ from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.precision import resolve_device
+from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
@@ -151,7 +151,7 @@ def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
     start, own = time.perf_counter(), distributed.shard_range(len(images))
     chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
-    with tqdm(total=len(own), desc=what, unit="images", disable=None if distributed.is_main_process() else True) as bar:
+    with progress_bar(total=len(own), desc=what, unit="images") as bar:
         for chunk in images[own.start : own.stop].split(ENCODE_BATCH) if own else ():
             chunks.append(codec.encode(chunk).float().cpu())
             bar.update(len(chunk))

@@ -23,7 +23,7 @@ FLOORS = (
     ("codec", "runs"),
     ("models", "report"),
     ("data", "diffusion"),
-    ("checkpoint",),
+    ("checkpoint", "progress"),
     ("config", "distributed", "files", "precision", "resources"),
     ("errors",),
 )

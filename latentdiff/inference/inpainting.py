@@ -7,13 +7,13 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.progress import progress_bar
 
 
 def inpaint(
@@ -58,7 +58,7 @@ def inpaint(
     levels, known = model.schedule.sampling_levels(steps), latents_of(model, shown)
     noise, classes = noise_for(model, seed, n), classes_for(model, labels, n)
     x = noise() * float(levels.sigma[0])
-    for step in tqdm(range(steps), desc="inpainting", disable=None, leave=False):
+    for step in progress_bar(range(steps), desc="inpainting", leave=False):
         pair = levels[step : step + 2]
         last_time = 1 if step == steps - 1 else resamples
         for turn in range(last_time):

@@ -52,13 +52,15 @@ def parse_labels(text: str | None, class_names: Sequence[str]) -> Labels:
     if text is None:
         return None
     text = str(text).strip()
-    try:
-        parts = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--labels {text} starts like a JSON list, but is none: {error}") from error
-    if text in class_names:  # a name with a comma
-        parts = [text]
-    labels = [_from_text(part, class_names) if isinstance(part, str) else part for part in parts]
+    if text.startswith("["):
+        try:
+            labels = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"--labels {text} starts like a JSON list, but is none: {error}") from error
+    elif text in class_names and not text.isdigit():  # perhaps a name with a comma
+        labels = [text]
+    else:
+        labels = [_from_text(part.strip(), class_names) for part in text.split(",")]
     return labels[0] if len(labels) == 1 else labels
 
 

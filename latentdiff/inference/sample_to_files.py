@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from latentdiff import distributed
 from latentdiff.config.model_stages import SampleStage
@@ -17,6 +16,7 @@ from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
+from latentdiff.progress import progress_bar
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid, save_image
 from latentdiff.resources import resolve_checkpoint
@@ -41,8 +41,7 @@ def sample_to_files(config: SampleStage) -> Path:
         folders.record_config(config, folder)
     start, frames, own = time.perf_counter(), [], distributed.shard_range(config.num_images)
     chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
-    quiet = None if distributed.is_main_process() else True
-    with tqdm(total=len(own) * config.steps, desc="sampling", unit="image steps", disable=quiet) as bar:
+    with progress_bar(total=len(own) * config.steps, desc="sampling", unit="image steps") as bar:
         for indices, states in model.batches(request, own):
             shown = indices.start == 0 and (config.strip or config.gif)
             if shown:

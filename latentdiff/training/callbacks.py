@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from latentdiff import distributed
 from latentdiff.errors import ConfigError
+from latentdiff.progress import progress_bar
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
 
@@ -91,10 +92,9 @@ class Progress(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: StageModule) -> None:
         self.last = time.monotonic()
-        self.bar = tqdm(
+        self.bar = progress_bar(
             total=100,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
-            disable=None if trainer.is_global_zero else True,
             file=sys.stdout,
         )
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from latentdiff import distributed
 from latentdiff.runs import launch
 
-RELEASED = Path(__file__).parents[1] / "checkpoints" / "fashion-mnist"
+RELEASED = Path(__file__).parents[2] / "checkpoints" / "fashion-mnist"
 SMALL = ["--data.source", "embedded", "--data.max_train_images", "120", "--trainer.precision", "fp32"]
 SMALL += ["--trainer.images_per_epoch", "24", "--trainer.max_images", "48", "--trainer.lr_warmup_images", "24"]
 NETWORK = ["--network.channels", "[8,16]", "--network.num_res_blocks", "1", "--network.attention_levels", "[]"]

@@ -112,3 +112,13 @@ def test_a_latent_run_is_not_resumed_on_another_autoencoders_latents(workbench, 
     longer = [*settings, "--trainer.max_images=96", "--run.resume"]
     with pytest.raises(CheckpointError, match="the latents of another autoencoder"):
         diffusion.main([*longer, f"--autoencoder={other}"])
+
+
+def test_a_grid_shows_every_class_or_ten_of_many():
+    from latentdiff.training.train_diffusion import grid_labels
+
+    assert grid_labels(0) is None
+    assert grid_labels(10) == list(range(10)) * 10
+    assert grid_labels(3)[:10] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert grid_labels(102)[:10] == [0, 10, 20, 30, 40, 51, 61, 71, 81, 91]
+    assert len(grid_labels(102)) == 100
