@@ -48,7 +48,7 @@ UNET = {
 
 @pytest.fixture(scope="module")
 def data():
-    return load_dataset(DataConfig(source="embedded"))
+    return load_dataset(DataConfig(source="embedded", max_train_images=400))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,12 @@ def test_the_keywords_of_training_are_the_settings_of_its_stage(function, stage)
 
 
 def test_the_command_and_the_call_give_the_same_weights(data, tmp_path):
-    flags = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
+    flags = [
+        "--data.source=embedded",
+        "--data.max_train_images=400",
+        "--trainer.max_images=64",
+        "--trainer.images_per_epoch=32",
+    ]
     flags += ["--trainer.batch_size=16", "--trainer.accelerator=cpu", "--validation_images=16"]
     codec = ["--network.channels=[8,16,16]", "--network.decoder_blocks=1", "--network.attention=false"]
     codec += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
@@ -148,7 +153,8 @@ def test_the_callers_random_numbers_and_threads_are_left_alone(data):
     torch.manual_seed(5)
     expected, threads = torch.rand(3), torch.get_num_threads()
     torch.manual_seed(5)
-    train_autoencoder(data, **{**CODEC, "trainer": TrainerConfig(**{**vars(TRAINER), "num_threads": 2})})
+    few = TrainerConfig(max_images=4, batch_size=4, accelerator="cpu", num_threads=2)
+    train_autoencoder(data, **{**CODEC, "trainer": few, "validation_images": 2})
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
 
@@ -185,7 +191,7 @@ from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DataConf
 
 def train(queue):
     codec = train_autoencoder(
-        load_dataset(DataConfig(source="embedded")),
+        load_dataset(DataConfig(source="embedded", max_train_images=400)),
         network=AutoencoderConfig(channels=(8, 16, 16), decoder_blocks=1, attention=False),
         loss=AutoencoderLossConfig(perceptual_weight=0, adversarial_weight=0),
         trainer=TrainerConfig(max_images=64, images_per_epoch=32, batch_size=16, accelerator="cpu"),
@@ -228,3 +234,11 @@ def test_every_stage_is_listed():
 
     stages = {path.stem for path in (Path(latentdiff.__file__).parent / "stages").glob("*.py")}
     assert stages - {"__init__"} == set(STAGES)
+
+
+def test_a_run_does_not_go_on_with_other_images(data):
+    images = data.train.images
+    half = TrainerConfig(**{**vars(TRAINER), "max_images": 32})
+    train_autoencoder(load_dataset(images), **{**CODEC, "trainer": half}, folder="run")
+    with pytest.raises(LatentdiffError, match="other images"):
+        train_autoencoder(load_dataset(images.flip(-1)), **CODEC, folder="run", resume=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from latentdiff import distributed
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
+from latentdiff.errors import CheckpointError
 from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
@@ -62,6 +63,8 @@ class StageModule(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         # What the run that this one's weights come from had cost, where there is one (see warm_start).
         self.started_from: dict[str, Any] | None = None
+        # Of the training images: a run goes on with the images that it began with.
+        self.data_fingerprint: str | None = None
         # Those that this run was trained by: the one that began it, then those that went on with it.
         self.commands: list[str] = []
         self.data: tuple[Tensor, ...] = ()
@@ -282,10 +285,17 @@ class StageModule(lightning.LightningModule):
             "history": self.history,
             "started_from": self.started_from,
             "commands": self.commands,
+            "data_fingerprint": self.data_fingerprint,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["latentdiff"]
+        known = state.get("data_fingerprint")
+        if known and self.data_fingerprint and known != self.data_fingerprint:
+            raise CheckpointError(
+                "the run was trained on other images, labels or splits than it is given now. Go on with its own, or "
+                "start a new run from its weights with --init."
+            )
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")

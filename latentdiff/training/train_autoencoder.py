@@ -108,7 +108,7 @@ def train_autoencoder(
     # Build the networks and their training step.
     lightning.seed_everything(settings.trainer.seed, verbose=False)
     module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual)
-    module.commands = [command] if command else []
+    module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
     print(module.describe())
     # A run that was killed before its first checkpoint begins anew, from where it had begun.
     if init and not will_resume(settings.run):

@@ -142,7 +142,7 @@ def train_diffusion(
     # Build the network and its training step. The model is what samples from the average of the network's weights.
     lightning.seed_everything(monitored.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, monitored)
-    module.commands = [command] if command else []
+    module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
     print(module.describe())
     class_names = train.class_names if settings.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, settings.network, settings.diffusion, codec, class_names)
