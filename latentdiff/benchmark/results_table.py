@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-HEADER = ("What", "First", "Compared with", "Other", "Ratio", "Target", "Share of the limit", "Other's share")
+HEADER = ("What", "Value", "Compared with", "Its value", "Ratio", "Target", "Share of the limit", "Its share")
 ALIGNMENT = ("---", "--:", "---", "--:", "--:", "---", "--:", "--:")
 
 
