@@ -32,7 +32,7 @@ TRAINING = [
 MINIATURE = {
     "autoencoder": [*TRAINING, "--loss.perceptual_weight=0"],
     "latents": ["--data.max_train_images=48"],
-    "diffusion": [*TRAINING, "--quality_images=0"],
+    "diffusion": [*TRAINING, "--quality_images=0", "--sample_every=1000"],
     "classifier": ["--data.max_train_images=48", "--epochs=1", "--num_threads=1"],
     "sample": ["--steps=3"],
     "evaluate": ["--num_images=24", "--real_images=48", "--inception=off", "--lpips=off"],
