@@ -33,26 +33,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import get_args
 
-from latentdiff.diffusion.samplers.ancestral import ddim, ddpm, euler, euler_ancestral
-from latentdiff.diffusion.samplers.ode import dpmpp_2m, heun, unipc
-from latentdiff.diffusion.samplers.sde import dpmpp_2m_sde, euler_maruyama, predictor_corrector
+from latentdiff.config import SamplerName
+from latentdiff.diffusion.samplers import ancestral, ode, sde
 from latentdiff.diffusion.samplers.state import SamplerState
 
 Sampler = Callable[..., Iterator[SamplerState]]
 
-SAMPLERS: dict[str, Sampler] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "euler": euler,
-    "euler_ancestral": euler_ancestral,
-    "heun": heun,
-    "dpmpp_2m": dpmpp_2m,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "unipc": unipc,
-    "euler_maruyama": euler_maruyama,
-    "predictor_corrector": predictor_corrector,
-}
+# The functions that have the names of the settings. Each stands in one of the three modules.
+_FUNCTIONS = vars(ancestral) | vars(ode) | vars(sde)
+SAMPLERS: dict[str, Sampler] = {name: _FUNCTIONS[name] for name in get_args(SamplerName)}
 # The options of each sampler with their defaults. Keyword-only arguments are no options: a schedule supplies them.
 SAMPLER_OPTIONS: dict[str, dict[str, object]] = {
     name: {
