@@ -12,7 +12,7 @@ from latentdiff import resources as shelf
 from latentdiff.config import comparison_stages, model_stages, to_dict, tool_stages, training_stages
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 STAGES = {
     cls.__name__.removesuffix("Stage").lower(): cls
@@ -81,7 +81,7 @@ def test_unknown_key_in_a_file_is_refused_by_name(tmp_path):
 def test_recorded_config_reads_back_to_the_same_without_the_run(tmp_path):
     flags = ["--network.channels=[16,32]", "--data.source", "embedded"]
     config = cli.parse(DiffusionStage, [*flags, "--run.overwrite"])
-    folders.record_config(config, tmp_path)
+    run_folder.record_config(config, tmp_path)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["network"]["channels"] == [16, 32]
     assert cli.parse(DiffusionStage, [f"--config={tmp_path / 'config.yaml'}"]) == cli.parse(DiffusionStage, flags)
 
@@ -97,15 +97,15 @@ def test_every_config_parses_and_holds_only_what_differs(name):
     cls = STAGES[module]
     config = cli.parse(cls, ["--config", name])
     assert config.name == stem
-    defaults, own = folders.flat(to_dict(cls())), yaml.safe_load(shelf.find_config(name).read_text())
+    defaults, own = run_folder.flatten(to_dict(cls())), yaml.safe_load(shelf.find_config(name).read_text())
     if name.startswith("sources/"):  # Other people's models stay what they are, whatever our defaults become.
         stated = {"trainer.batch_size", "trainer.lr", "trainer.lr_schedule", "trainer.weight_decay"}
         if module == "diffusion":
             stated |= {"network.architecture", "network.channels", "network.conditioning", "network.class_conditional"}
             stated |= {"diffusion.schedule", "diffusion.num_train_steps", "diffusion.target", "diffusion.loss_weight"}
-        assert stated <= folders.flat(own).keys()
+        assert stated <= run_folder.flatten(own).keys()
         return
-    assert all(defaults.get(key) != value for key, value in folders.flat(own).items() if key != "name")
+    assert all(defaults.get(key) != value for key, value in run_folder.flatten(own).items() if key != "name")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "sources").glob("*.yaml")))

@@ -26,7 +26,7 @@ from latentdiff.report.page import Report
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs import folder as run_folders
+from latentdiff.runs import run_folder
 
 TITLE = CompareStage.title
 
@@ -94,12 +94,12 @@ def compare(
         )
     run = RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite)
     if folder is not None:
-        run_folders.check(run, "compare", "")  # before the work, not after
+        run_folder.check(run, "compare", "")  # before the work, not after
     evaluations = _evaluate_rest(models, known, data, num_images, sampling) if unknown else known
     report = Report(evaluations, title, samplers=sampler_records(evaluations))
     if folder is None:
         return report
-    run_folders.prepare(run, "compare", "", inputs=[evaluation.folder for evaluation in evaluations])
+    run_folder.prepare(run, "compare", "", inputs=[evaluation.folder for evaluation in evaluations])
     report = replace(report, folder=Path(folder))
     report.save(folder)
     return report
@@ -173,7 +173,7 @@ def compare_with_settings(settings: CompareStage) -> Path:
     )
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if settings.preset else {key: groups[key] for key in groups if key != BASELINES}
-    folder = run_folders.prepare(settings.run, "compare", name, inputs=list(read))
+    folder = run_folder.prepare(settings.run, "compare", name, inputs=list(read))
     page = replace(report, groups=judged).save(folder)
     print(f"\n{build_table(report.evaluations).text()}\n")
     for lack in lacking_baselines(report.evaluations):
@@ -210,7 +210,7 @@ def gather(settings: CompareStage) -> dict[str, list[Path]]:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
         return {"": found}
     name = f"{settings.data.name}-{settings.preset}" if settings.preset else settings.data.name
-    run_folders.check(settings.run, "compare", name)  # before the work, not after
+    run_folder.check(settings.run, "compare", name)  # before the work, not after
     if settings.preset:
         return run_sources(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
     if settings.budget.is_set:

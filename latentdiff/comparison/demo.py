@@ -11,7 +11,7 @@ from pathlib import Path
 from latentdiff.config.comparison_stages import DemoStage
 from latentdiff.errors import StageError
 from latentdiff.precision import resolve_device
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 
 def run_demo(config: DemoStage) -> Path:
@@ -21,7 +21,7 @@ def run_demo(config: DemoStage) -> Path:
     vae = config.vae_seconds or (8 if gpu else 40)
     diffusion = config.diffusion_seconds or (12 if gpu else 80)
     started = time.perf_counter()
-    folder = folders.prepare(config.run, "demo", "fashion-mnist")
+    folder = run_folder.prepare(config.run, "demo", "fashion-mnist")
     data = ["--data.source", "embedded"]
 
     def stage(name: str, *arguments: str, to: str) -> Path:

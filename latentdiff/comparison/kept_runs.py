@@ -24,7 +24,7 @@ from latentdiff.evaluation.evaluate import evaluate_with_settings
 from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
 from latentdiff.runs.find import find_autoencoder
-from latentdiff.runs.folder import flat
+from latentdiff.runs.run_folder import flatten
 
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
 ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
@@ -83,7 +83,7 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     made = checkpoint.read_header(model)["provenance"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
-        flat(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
+        flatten(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
     )
     before = usual | before
     found = [

@@ -25,7 +25,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.resources import find_checkpoint, resolve_checkpoint
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 
 def passes(sampler: str, steps: int, guided: bool = False) -> int:
@@ -53,8 +53,8 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     for request in wanted:
         model.check(request)
     net = ClassifierFeatures(classifier, device)
-    folder = folders.prepare(config.run, "samplers", folders.model_name(path), resumable=True)
-    folders.record_config(config, folder)
+    folder = run_folder.prepare(config.run, "samplers", run_folder.model_name(path), resumable=True)
+    run_folder.record_config(config, folder)
     reference = Reference.build(net, train, test, Path(config.features_folder), max_real_images=len(test))
     results = folder / "samplers.json"
     record: dict[str, Any] = {

@@ -30,7 +30,7 @@ from latentdiff.data.statistics import (
 from latentdiff.errors import ConfigError
 from latentdiff.report.data_page import Shown, finding, sentences, write_data_page
 from latentdiff.report.grids import grid
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 COLUMNS = 8  # Of a grid of samples.
 
@@ -49,8 +49,8 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
         load_split(config.data, "train")  # says why there is none
     first = next(iter(splits.values()))
     files, arrays = open_files(config.data), array_shapes(config.data)
-    folder = folders.prepare(config.run, "analyse", first.name)
-    folders.record_config(config, folder)
+    folder = run_folder.prepare(config.run, "analyse", first.name)
+    run_folder.record_config(config, folder)
 
     start, seconds = time.perf_counter(), {}
 

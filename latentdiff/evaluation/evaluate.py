@@ -43,7 +43,7 @@ from latentdiff.report.evaluation import SCHEMA, Evaluation
 from latentdiff.report.grids import save_grid
 from latentdiff.report.summary import summary
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs import folder as run_folders
+from latentdiff.runs import run_folder
 
 # Images in the grid of an evaluation.
 GRID = 100
@@ -167,7 +167,7 @@ def evaluate(
     model, path = _find_model(model)
     name = name or default_name(model)
     if folder is not None:
-        run_folders.check(settings.run, "evaluate", name)
+        run_folder.check(settings.run, "evaluate", name)
 
     # Load the real images, the model, and the nets whose features are compared.
     with distributed.main_process_first():
@@ -182,8 +182,8 @@ def evaluate(
     num_real = count if reconstruct == "train" else real_images or max(count, len(test))
     check_extras(settings, nets, count, min(num_real, len(test)), source)
     if folder is not None and distributed.is_main_process():
-        run_folders.prepare(settings.run, "evaluate", name, inputs=[path])
-        run_folders.record_config(settings, Path(folder))
+        run_folder.prepare(settings.run, "evaluate", name, inputs=[path])
+        run_folder.record_config(settings, Path(folder))
     print(f"{test.describe()}\nmeasuring {count:,} images of {name}: {source.kind}")
     if without_effect := _settings_without_effect(settings, source):
         print(f"of no effect on these images: {', '.join(without_effect)}")
@@ -237,7 +237,7 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
     # The name before the check of the folder: without one the folder is called after the model.
     check_settings(settings)
     name = settings.name or default_name(_find_model(settings.model)[0])
-    run_folders.check(settings.run, "evaluate", name)
+    run_folder.check(settings.run, "evaluate", name)
     sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
     others = settings.to_kwargs("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
     evaluation = evaluate(
@@ -279,13 +279,13 @@ def default_name(model: Evaluable) -> str:
     ``pixel`` or ``autoencoder``.
     """
     if isinstance(model, Path):
-        return run_folders.model_name(model)
+        return run_folder.model_name(model)
     if isinstance(model, str):
         return model
     if isinstance(model, Tensor):
         return "images"
     if model.path or model.folder:
-        return run_folders.model_name(model.path or model.folder / "model.safetensors")
+        return run_folder.model_name(model.path or model.folder / "model.safetensors")
     if isinstance(model, AutoencoderCodec):
         return "autoencoder"
     return "latent" if isinstance(model.codec, AutoencoderCodec) else "pixel"

@@ -29,7 +29,7 @@ from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 # What stands for the part that inpaint is to fill.
 GREY = 128
@@ -48,7 +48,7 @@ def edit_images(config: SampleStage) -> Path:
     model = load_diffusion(resolve_checkpoint(config.model)).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
-    _check_heeded(config)
+    _check_unused_settings(config)
     test = DatasetSplits(config.data).test_or_val
     n = config.num_images
     request = _check(config, model, test, labels)
@@ -56,9 +56,9 @@ def edit_images(config: SampleStage) -> Path:
     # The usual classes are the images' own.
     classes = test.labels[:n] if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
-    name = f"{folders.model_name(Path(config.model))}-{config.task}"
-    folder = folders.prepare(config.run, "sample", name)
-    folders.record_config(config, folder)
+    name = f"{run_folder.model_name(Path(config.model))}-{config.task}"
+    folder = run_folder.prepare(config.run, "sample", name)
+    run_folder.record_config(config, folder)
     if config.task == "likelihood":
         return _likelihood(config, model, images, classes, folder)
     columns = n
@@ -118,7 +118,7 @@ def _check(
     return request
 
 
-def _check_heeded(config: SampleStage) -> None:
+def _check_unused_settings(config: SampleStage) -> None:
     """Raise ValueError for a setting of the sampler that the task would not heed."""
     if config.task == "reconstruct":
         return

@@ -14,9 +14,9 @@ from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 
 # The least noise that an image is inverted from: an image itself is off the path of the flow.
-LEAST_RATIO = 0.02
+MIN_KARRAS_SIGMA = 0.02
 # The flow is followed over levels of its own, so the request's number of steps is of no account.
-FLOW = {"sampler": "heun", "steps": 1, "thresholding": "none"}
+FLOW_SETTINGS = {"sampler": "heun", "steps": 1, "thresholding": "none"}
 
 
 def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
@@ -24,20 +24,20 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 
     Returns: fp32 [n, *latent_shape], about N(0, 1). :func:`generate` leads back.
     """
-    request = checked_request(model, len(images), labels, FLOW)
+    request = checked_request(model, len(images), labels, FLOW_SETTINGS)
     levels = _flow_levels(model, steps)
     start = float(levels.alpha[-1]) * latents_of(model, images)
     upwards = levels[torch.arange(len(levels) - 1, -1, -1)]
-    *_, last = _walk(model, request, labels, upwards, start)
+    *_, last = _follow_flow(model, request, labels, upwards, start)
     return last.x / float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
 
 
 def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
     """uint8 images from given noise [n, *latent_shape]: the inverse of :func:`invert`."""
-    request = checked_request(model, len(noise), labels, FLOW)
+    request = checked_request(model, len(noise), labels, FLOW_SETTINGS)
     levels = _flow_levels(model, steps)
     start = noise.to(model.device) * float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
-    *_, last = _walk(model, request, labels, levels, start)
+    *_, last = _follow_flow(model, request, labels, levels, start)
     return model.codec.decode(last.x / float(levels.alpha[-1])).cpu()
 
 
@@ -61,7 +61,7 @@ def interpolate(
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])
 
 
-def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) -> NoiseLevels:
+def _flow_levels(model: DiffusionModel, steps: int, least: float = MIN_KARRAS_SIGMA) -> NoiseLevels:
     """Finite levels from the noisiest to ``least``, even in the 7th root of the noise (Karras et al. 2022)."""
     schedule = model.schedule
     high = float(schedule.levels(torch.tensor([schedule.last_position], dtype=torch.float64)).karras_sigma[0])
@@ -70,7 +70,7 @@ def _flow_levels(model: DiffusionModel, steps: int, least: float = LEAST_RATIO) 
     return schedule.levels_at_sigma(roots**7)
 
 
-def _walk(model: DiffusionModel, request: SamplingRequest, labels: Labels, levels: NoiseLevels, x: Tensor):
+def _follow_flow(model: DiffusionModel, request: SamplingRequest, labels: Labels, levels: NoiseLevels, x: Tensor):
     return model.states(request, classes_for(model, labels, len(x)), noise_for(model, request.seed, len(x)), levels, x)
 
 

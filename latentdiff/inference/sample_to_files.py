@@ -20,7 +20,7 @@ from latentdiff.progress import progress_bar
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid, save_image
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 
 STEPS = 20
 
@@ -35,10 +35,10 @@ def sample_to_files(config: SampleStage) -> Path:
     request = SamplingRequest.of(config, num_images=config.num_images, labels=labels)
     model.check(request)
     labels = model.resolve_labels(request)
-    name = folders.model_name(Path(config.model))
+    name = run_folder.model_name(Path(config.model))
     if distributed.is_main_process():
-        folder = folders.prepare(config.run, "sample", name)
-        folders.record_config(config, folder)
+        folder = run_folder.prepare(config.run, "sample", name)
+        run_folder.record_config(config, folder)
     start, frames, own = time.perf_counter(), [], distributed.shard_range(config.num_images)
     chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
     with progress_bar(total=len(own) * config.steps, desc="sampling", unit="image steps") as bar:

@@ -9,7 +9,7 @@ from latentdiff.config.model_stages import AverageStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(AverageStage, argv)
-    from latentdiff.runs.average import average_models  # torch: --help does not wait for it
+    from latentdiff.runs.patched_models import average_models  # torch: --help does not wait for it
 
     average_models(settings, command("average", argv))
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from latentdiff.training.sharding import is_sharded, own_share, sharded_like, together
+from latentdiff.training.sharding import is_sharded, own_share, sharded_like
 
 
 class Ema(nn.Module):
@@ -37,7 +37,7 @@ class Ema(nn.Module):
         """Make ``self.network`` whole and current. All processes must do it; without shards it always is."""
         if self._shares is not None:
             for ours, theirs, share in zip(self.network.parameters(), network.parameters(), self._shares, strict=True):
-                ours.copy_(together(share, theirs))
+                ours.copy_(gather_whole(share, theirs))
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, num_images: int) -> None:

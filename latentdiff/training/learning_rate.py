@@ -19,23 +19,23 @@ def lr_factor(settings: TrainerConfig, images_seen: int, progress: float, histor
         history: The rows of the epochs so far.
     """
     warmup = min(1.0, (images_seen + settings.batch_size) / max(settings.lr_warmup_images, 1))
-    return warmup * _course(settings, images_seen, progress, history)
+    return warmup * _decay(settings, images_seen, progress, history)
 
 
-def _course(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
+def _decay(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
     kind = settings.lr_schedule
     if kind == "constant":
         return 1.0
     if kind == "step":
         return settings.lr_step_factor ** (images_seen // settings.lr_step_images)
     if kind == "plateau":
-        return settings.lr_step_factor ** stalls(history, settings, settings.lr_patience)[0]
+        return settings.lr_step_factor ** count_stalls(history, settings, settings.lr_patience)[0]
     if kind == "cosine_then_constant":
         progress = min(1.0, progress / settings.lr_decay_share)
     return settings.lr_final + (1.0 - settings.lr_final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def stalls(history: list[dict[str, Any]], settings: TrainerConfig, patience: int) -> tuple[int, int]:
+def count_stalls(history: list[dict[str, Any]], settings: TrainerConfig, patience: int) -> tuple[int, int]:
     """How often ``monitor`` went ``patience`` epochs without a new best, and epochs since the last best or stall.
 
     Epochs without the metric, which may be measured only every few, do not count.
@@ -62,7 +62,7 @@ def is_best(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
 
 def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
     """Whether ``monitor`` has gone ``stop_patience`` epochs without a new best."""
-    return settings.stop_patience is not None and stalls(history, settings, settings.stop_patience)[0] > 0
+    return settings.stop_patience is not None and count_stalls(history, settings, settings.stop_patience)[0] > 0
 
 
 def check(settings: TrainerConfig) -> None:

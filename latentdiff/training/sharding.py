@@ -48,7 +48,7 @@ def sharded_like(whole: Tensor, sharded: Tensor) -> Tensor:
     return distribute_tensor(own, sharded.device_mesh, sharded.placements, src_data_rank=None)
 
 
-def together(share: Tensor, sharded: Tensor) -> Tensor:
+def gather_whole(share: Tensor, sharded: Tensor) -> Tensor:
     """The whole tensor of all processes' shares, cut as ``sharded`` is. All processes must ask for it."""
     if not is_sharded(sharded):
         return share

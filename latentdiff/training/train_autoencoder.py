@@ -20,7 +20,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.precision import num_threads
 from latentdiff.report.grids import save_grid
-from latentdiff.runs.folder import training_folder, will_resume
+from latentdiff.runs.run_folder import training_folder, will_resume
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.fine_tune import load_initial_weights

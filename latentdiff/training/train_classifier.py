@@ -12,7 +12,7 @@ from latentdiff.config import to_dict
 from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import load_split
 from latentdiff.precision import resolve_device, resolve_precision
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 from latentdiff.training import classifier_module as classifier
 
 
@@ -23,8 +23,8 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
     device = resolve_device(config.accelerator)
     dtype = resolve_precision(config.precision, device)
     train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
-    folder = folders.prepare(config.run, "classifier", config.data.name)
-    folders.record_config(config, folder)
+    folder = run_folder.prepare(config.run, "classifier", config.data.name)
+    run_folder.record_config(config, folder)
     print(train_set.describe(), flush=True)
     started = time.perf_counter()
     model, accuracy = classifier.train(

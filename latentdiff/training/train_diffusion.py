@@ -23,7 +23,7 @@ from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
 from latentdiff.precision import num_threads
 from latentdiff.report.grids import save_grid
-from latentdiff.runs.folder import training_folder, will_resume
+from latentdiff.runs.run_folder import training_folder, will_resume
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.fine_tune import load_initial_weights

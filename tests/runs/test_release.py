@@ -13,7 +13,8 @@ from latentdiff import checkpoint, load
 from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.files import file_sha256
 from latentdiff.runs.model_card import card
-from latentdiff.runs.release import thinned, with_smooth_colours
+from latentdiff.runs.patched_models import with_smooth_colours
+from latentdiff.runs.release import with_short_history
 from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -115,9 +116,9 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
 
 def test_a_released_history_is_short_and_still_a_curve():
     row = {"images_seen": 123456, "loss": 0.123456789, "seconds": 1234567.8, "latent_std_0": 1.0}
-    short = thinned({"seconds": 1.23456789, "history": [row]})
+    short = with_short_history({"seconds": 1.23456789, "history": [row]})
     assert short == {"seconds": 1.23456789, "history": [{"images_seen": 123456, "loss": 0.12346, "seconds": 1234600.0}]}
-    assert thinned({"seconds": 1.0}) == {"seconds": 1.0}
+    assert with_short_history({"seconds": 1.0}) == {"seconds": 1.0}
 
 
 def test_release_halves_the_file_and_writes_a_card(workbench, tiny):

@@ -17,7 +17,7 @@ from latentdiff.config import (
 )
 from latentdiff.errors import CheckpointError
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -92,10 +92,10 @@ def test_the_average_goes_on_where_it_was(tmp_path):
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_there_again(tmp_path):
     run = RunConfig(folder=str(tmp_path), resume=True)
-    assert not folders.will_resume(run)
+    assert not run_folder.will_resume(run)
     (tmp_path / "last.ckpt").touch()
-    assert folders.will_resume(run)
-    assert not folders.will_resume(dataclasses.replace(run, resume=False))
+    assert run_folder.will_resume(run)
+    assert not run_folder.will_resume(dataclasses.replace(run, resume=False))
 
 
 def test_a_model_file_gives_its_averaged_network(tmp_path):

@@ -11,7 +11,7 @@ from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, Diffusio
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
-from latentdiff.training.learning_rate import check, is_best, lr_factor, stalls, stopped_early
+from latentdiff.training.learning_rate import check, count_stalls, is_best, lr_factor, stopped_early
 from latentdiff.training.trainer import check_settings, fit
 
 BASE = TrainerConfig(batch_size=10, lr_warmup_images=100, lr_final=0.1)
@@ -49,8 +49,8 @@ def test_plateau_lowers_the_rate_whenever_the_metric_stalls():
     ):
         assert lr_factor(settings, 500, 0.5, rows(*values)) == pytest.approx(expected)
     up = dataclasses.replace(settings, monitor="psnr", monitor_mode="max")
-    assert stalls(rows(20, 21, 22, name="psnr"), up, 2)[0] == 0
-    assert stalls(rows(22, 21, 20, name="psnr"), up, 2)[0] == 1
+    assert count_stalls(rows(20, 21, 22, name="psnr"), up, 2)[0] == 0
+    assert count_stalls(rows(22, 21, 20, name="psnr"), up, 2)[0] == 1
 
 
 def test_stopping_early():

@@ -14,7 +14,7 @@ import torch
 from latentdiff import checkpoint, load
 from latentdiff.config import RunConfig
 from latentdiff.errors import CheckpointError, FolderError
-from latentdiff.runs import folder as folders
+from latentdiff.runs import run_folder
 from latentdiff.stages import autoencoder, diffusion
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -89,7 +89,7 @@ def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench, tiny, r
         time.sleep(0.01)
     for asked in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(FolderError, match="a run is writing into killed just now"):
-            folders.prepare(RunConfig(folder="killed", **asked), "diffusion", "name", resumable=True)
+            run_folder.prepare(RunConfig(folder="killed", **asked), "diffusion", "name", resumable=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not Path("killed/model.safetensors").exists()

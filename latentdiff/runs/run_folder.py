@@ -16,9 +16,9 @@ from latentdiff.errors import FolderError
 from latentdiff.runs import lock
 
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
-MARK = ".latentdiff"
+MARKER = ".latentdiff"
 # Settings that a resumed run may change: how long it goes on, and what a table of samplers is to hold.
-BUDGET = (
+MAY_CHANGE_ON_RESUME = (
     "samplers",
     "steps",
     "trainer.max_images",
@@ -59,7 +59,7 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
         if run.resume:
             raise FolderError(f"there is no run to resume in {folder}")
     elif run.overwrite:
-        if not (folder / MARK).is_file():
+        if not (folder / MARKER).is_file():
             raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not overwritten")
     elif not run.resume:
         advice = "go on with it with --run.resume, " if resumable else ""
@@ -84,7 +84,7 @@ def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False, inpu
     if run.overwrite and folder.is_dir():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
+    (folder / MARKER).touch()
     return folder
 
 
@@ -97,9 +97,9 @@ def record_config(config: Any, folder: Path) -> None:
     path = folder / "config.yaml"
     if config.run.resume and path.is_file():
         # A setting that the run's version did not have yet was at its default.
-        before = flat(to_dict(type(config)())) | flat(yaml.safe_load(path.read_text()))
-        now = flat(values)
-        changed = [key for key in now if before.get(key) != now[key] and key not in BUDGET]
+        before = flatten(to_dict(type(config)())) | flatten(yaml.safe_load(path.read_text()))
+        now = flatten(values)
+        changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE_ON_RESUME]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
             raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
@@ -130,9 +130,9 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
         yield settings.run.path(stage, name)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
