@@ -1,6 +1,5 @@
 """The documents' site: ``make docs`` builds it into docs/_build/html."""
 
-import logging
 import sys
 from pathlib import Path
 
@@ -15,22 +14,6 @@ version = release = latentdiff.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_from_code", "outside_files"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
-# Pages of an earlier form.
-exclude_patterns += [
-    f"{name}.md"
-    for name in (
-        "benchmark",
-        "data",
-        "diffusion",
-        "evaluation",
-        "models",
-        "results",
-        "sampling",
-        "scaling",
-        "sources",
-        "training",
-    )
-]
 
 # Headings have the anchors that GitHub gives them, so that page.md#anchor leads to the same place on both.
 myst_heading_anchors = 4
@@ -38,8 +21,6 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 # The tests run the notebook; the site shows the outputs that it holds.
 nb_execution_mode = "off"
 
-# A list of pages may be empty.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "didn't match any" not in str(record.msg))
 # Of the references in docstrings only those to latentdiff must lead somewhere: the site of torch is not asked. What is
 # in latentdiff, but not on these pages, may be named too (reference_from_code.py).
 nitpick_ignore_regex = [("py:.*", r"(?!latentdiff\.).*")]

@@ -19,7 +19,7 @@ def progress_bar(*args: Any, **settings: Any) -> tqdm:
     if not distributed.is_main_process():
         settings["disable"] = True
     elif "ipykernel" in sys.modules:  # a notebook's output is no terminal, but somebody watches it
-        settings = {"file": sys.stdout, "disable": False} | settings
+        settings = {"file": sys.stdout, "disable": False, "mininterval": 1.0} | settings
     else:
         settings.setdefault("disable", None)
     return tqdm(*args, **settings)

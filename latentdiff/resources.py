@@ -23,6 +23,8 @@ def _find(folder: str, name: str) -> Path | None:
 
 
 def resolve_checkpoint(path: Path | str) -> Path:
-    """``path``, or the released file of that name where no such file is here."""
-    path = Path(path)
+    """The model file that ``path`` means: a file, the file in a run's folder, or a released model's name."""
+    path = Path(path).expanduser()
+    if (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
     return path if path.exists() else find_checkpoint(str(path).removeprefix("checkpoints/")) or path

@@ -10,16 +10,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+    *sorted((ROOT / "checkpoints").rglob("*.md")),
+]
 
 
 def commands():
     """Every command line of a stage, whole: in indented blocks, its continued lines joined, without comments."""
     found = {}
     for path in DOCUMENTS:
+        if path.parent.name == "guide":
+            continue  # tests/docs/test_guide.py runs these
         text = path.read_text().replace("\\\n", " ")
         for line in re.findall(r"^    python -m (latentdiff\.stages\.\w+.*)$", text, flags=re.M):
-            found.setdefault(tuple(shlex.split(line, comments=True)), path.name)
+            found.setdefault(tuple(shlex.split(line, comments=True)), path.relative_to(ROOT).as_posix())
     return [pytest.param(module, flags, id=f"{where}: {module} {flags}") for (module, *flags), where in found.items()]
 
 

@@ -19,9 +19,9 @@ import docstring_parser
 
 import latentdiff.config
 import latentdiff.stages
+from latentdiff.__main__ import STAGES
 
 # The order of the work; a stage that is not named here comes last.
-ORDER = "demo analyse autoencoder latents diffusion classifier sample evaluate compare samplers sweep release verify"
 
 
 def settings_classes() -> dict[str, type]:
@@ -43,7 +43,7 @@ def stages(classes: dict[str, type]) -> dict[str, type]:
     """Each stage's dataclass by the stage's name, in the order of the work."""
     there = {module.name for module in pkgutil.iter_modules(latentdiff.stages.__path__)}
     named = {key.removesuffix("Stage").lower(): cls for key, cls in classes.items() if key.endswith("Stage")}
-    order = ORDER.split()
+    order = list(STAGES)
     ordered = sorted(named, key=lambda name: (order.index(name) if name in order else len(order), name))
     return {name: named[name] for name in ordered if name in there}
 

@@ -45,7 +45,7 @@ class Source:
 
 
 EDM = ("--sampler=heun", "--steps=18")
-# Enough for the released model (docs/diffusion.md), and networks of tens of millions of parameters are slow to sample.
+# Enough for the released model (docs/results/samplers.md). Networks of tens of millions of parameters are slow.
 FEW = ("--sampler=dpmpp_2m", "--steps=10")
 SDE = ("--sampler=predictor_corrector", "--steps=50")
 # All are measured against the same images, those of the data set.

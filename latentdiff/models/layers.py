@@ -121,7 +121,10 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int = 32):
         super().__init__()
         if channels % head_channels:
-            raise ConfigError(f"{channels} channels cannot be divided into attention heads of {head_channels}")
+            raise ConfigError(
+                f"{channels} channels cannot be divided into attention heads of {head_channels}: set head_channels to "
+                "a divisor, or leave attention out at this level"
+            )
         self.heads = channels // head_channels
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)

@@ -31,14 +31,16 @@ def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE) -> np.ndarray:
     return picture.numpy()
 
 
-def save_grid(images: Tensor, path: Path, columns: int, min_side: int = MIN_SIDE) -> None:
-    """Write :func:`grid` as a PNG."""
+def save_grid(images: Tensor, path: Path | str, columns: int, min_side: int = MIN_SIDE) -> None:
+    """Write uint8 images [n, c, h, w] as one PNG, ``columns`` a row; see :func:`grid`."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid(images, columns, min_side)).save(path)
 
 
-def save_image(image: Tensor, path: Path) -> None:
+def save_image(image: Tensor, path: Path | str) -> None:
     """Write one uint8 image [c, h, w] as a PNG of its own size and number of channels."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     array = image.permute(1, 2, 0).cpu().numpy()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from latentdiff.training.sharding import is_sharded, own_share, sharded_like
+from latentdiff.training.sharding import gather_whole, is_sharded, own_share, sharded_like
 
 
 class Ema(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from latentdiff.checkpoint import load_weights, read
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.training.base_module import StageModule
 
 
@@ -26,7 +27,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or where it does not fit the network.
     """
     path = Path(source)
-    path = path / "last.ckpt" if path.is_dir() else path
+    path = path / "last.ckpt" if path.is_dir() else resolve_checkpoint(path)
     if path.suffix == ".ckpt":
         spent = _from_run(module, path)
         if kind == "autoencoder" and module.loss.frozen_encoder:

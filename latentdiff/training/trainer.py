@@ -75,6 +75,11 @@ def fit(
     """
     settings = module.settings
     device = check_settings(settings)
+    if settings.max_images and settings.lr_warmup_images > settings.max_images // 2:
+        print(
+            f"the learning rate rises over {settings.lr_warmup_images:,} images, and the run has "
+            f"{settings.max_images:,}: it will learn little. Lower lr_warmup_images, or raise max_images."
+        )
     if device.type == "cpu":
         keep_freed_memory()
     dtype = resolve_precision(settings.precision, device)
