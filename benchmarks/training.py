@@ -30,7 +30,7 @@ from latentdiff.benchmark.timing import timed_call
 from latentdiff.benchmark.training_speed import AUTOENCODER_LOSS, DISTINCT_BATCHES
 from latentdiff.codec import ENCODE_BATCH, to_float
 from latentdiff.config import AutoencoderConfig, NetworkConfig, TrainerConfig
-from latentdiff.evaluation.flops import counted
+from latentdiff.evaluation.flops import count_flops
 
 
 def build_autoencoder_steps(
@@ -98,7 +98,7 @@ def diffusion_training(
     two, labels = torch.zeros(2, *shape, device=device), torch.zeros(2, dtype=torch.long, device=device)
 
     def contender(name: str, unet: nn.Module, steps: Callable[..., Step], run_two: Callable[[], Tensor]) -> Contender:
-        flops = counted(lambda: run_two().sum().backward()) / 2
+        flops = count_flops(lambda: run_two().sum().backward()) / 2
         step = fastest_layout(partial(steps, unet, data, trainer, context.dtype), device)
         call = timed_call(step, device, context.sizes.training_steps)
         return Contender(name=name, call=call, parameters=count_parameters(unet), flops=flops)

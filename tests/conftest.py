@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentdiff.comparison import kept_runs as kept
+from latentdiff.comparison import cached_runs as kept
 from latentdiff.stages import autoencoder, diffusion, latents
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]

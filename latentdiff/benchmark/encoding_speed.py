@@ -19,7 +19,7 @@ from latentdiff.benchmark.timing import timed_call
 from latentdiff.codec import Codec
 from latentdiff.config import AutoencoderConfig
 from latentdiff.data import ImageDataset
-from latentdiff.evaluation.flops import counted
+from latentdiff.evaluation.flops import count_flops
 from latentdiff.latents import cached_moments
 from latentdiff.models.autoencoder import Autoencoder
 
@@ -50,7 +50,7 @@ def measure_encoding(
         images = random_images(count, side, torch.device("cpu"))
         data = ImageDataset(images, torch.zeros(count, dtype=torch.long), "random", "train", "full", ())
         network = Autoencoder((3, side, side), config)
-        flops = count * counted(lambda network=network, side=side: network.encode(torch.zeros(1, 3, side, side)))
+        flops = count * count_flops(lambda network=network, side=side: network.encode(torch.zeros(1, 3, side, side)))
         limit = count / context.limits.seconds(inference_work(flops, network.encoder, 1), torch.float32)
         call = timed_call(lambda codec=codec, data=data: encode_to_cache(codec, data), context.device)
         contenders = [Contender(name=OURS, call=call, limit=limit), *competitors(context, config, images)]

@@ -12,10 +12,10 @@ from latentdiff.benchmark.context import BenchmarkContext, no_competitors, rando
 from latentdiff.benchmark.machine_limits import Work
 from latentdiff.benchmark.results import OURS, Contender, Measurement, Value, rates
 from latentdiff.benchmark.timing import timed_call
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import InceptionFeatures, find_inception
 from latentdiff.evaluation.fid import Moments, frechet_distance, moments
-from latentdiff.evaluation.flops import counted
+from latentdiff.evaluation.flops import count_flops
 
 PART = "evaluation"
 CPU = torch.device("cpu")
@@ -46,11 +46,11 @@ def measure_features(
     """Measure features/s of 32x32 RGB images."""
     images = random_images(context.sizes.inception_images, 32, context.device)
     net = InceptionFeatures(weights, context.device)
-    flops = len(images) * counted(lambda: net(images[:1]))
+    flops = len(images) * count_flops(lambda: net(images[:1]))
     # Every batch reads the weights, which are nearly all of their file.
     work = Work(flops, -(-len(images) // net.batch_size) * weights.stat().st_size)
     limit = len(images) / context.limits.seconds(work, torch.float32)
-    call = timed_call(lambda: extract(net, images, progress=False), context.device)
+    call = timed_call(lambda: extract_features(net, images, progress=False), context.device)
     contenders = [Contender(name=OURS, call=call, limit=limit), *competitors(context, weights, images)]
     return Measurement(
         part=PART,

@@ -24,7 +24,7 @@ from latentdiff.config import (
     NetworkConfig,
     TrainerConfig,
 )
-from latentdiff.evaluation.flops import counted, training_flops
+from latentdiff.evaluation.flops import count_flops, training_flops
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.training.autoencoder_module import AutoencoderModule
@@ -180,7 +180,7 @@ def autoencoder_flops(side: int, config: AutoencoderConfig) -> float:
     """Count the operations of one image in a training step of the autoencoder, forward and backward, without LPIPS."""
     network = Autoencoder((3, side, side), config)
     image, latent = torch.zeros(1, 3, side, side), torch.zeros(1, *network.latent_shape, requires_grad=True)
-    return counted(lambda: (network.encode(image).sum() + network.decode(latent).sum()).backward())
+    return count_flops(lambda: (network.encode(image).sum() + network.decode(latent).sum()).backward())
 
 
 def measure_diffusion_training(

@@ -12,7 +12,7 @@ from typing import Any
 from latentdiff import resources
 from latentdiff.comparison.equal_budget import BASELINES, run_budgets
 from latentdiff.comparison.released_models import evaluate_released
-from latentdiff.comparison.source_projects import results, run_sources, run_third
+from latentdiff.comparison.source_projects import results_markdown, run_sources, run_third_project
 from latentdiff.config import DataConfig, RunConfig, SamplingConfig
 from latentdiff.config.comparison_stages import BudgetConfig, CompareStage
 from latentdiff.config.run import default_folder
@@ -21,7 +21,7 @@ from latentdiff.errors import ConfigError, ReportError
 from latentdiff.evaluation.evaluate import Evaluable, evaluate
 from latentdiff.files import write_atomically
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
-from latentdiff.report.missing import lacking_baselines
+from latentdiff.report.missing import missing_baselines
 from latentdiff.report.page import Report
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
@@ -159,7 +159,7 @@ def compare_with_settings(settings: CompareStage) -> Path:
 
     Raises what :func:`compare` raises.
     """
-    found = gather(settings)
+    found = find_or_make_evaluations(settings)
     read = {path: read_evaluation(path) for group in found.values() for path in group}
     groups = {words: [read[path] for path in group] for words, group in found.items()}
     data_name = next(iter(read.values())).values["data"]["name"]
@@ -167,7 +167,7 @@ def compare_with_settings(settings: CompareStage) -> Path:
     report = compare(list(read.values()), title=settings.title)
     # Before the page's folder, so that the same command goes on where this was interrupted.
     thirds = (
-        run_third(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
+        run_third_project(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
         if settings.preset
         else {}
     )
@@ -176,20 +176,20 @@ def compare_with_settings(settings: CompareStage) -> Path:
     folder = run_folder.prepare(settings.run, "compare", name, inputs=list(read))
     page = replace(report, groups=judged).save(folder)
     print(f"\n{build_table(report.evaluations).text()}\n")
-    for lack in lacking_baselines(report.evaluations):
+    for lack in missing_baselines(report.evaluations):
         print(lack)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if settings.preset:
         others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
-        text, path = results(groups, settings.data, others), page.with_name("results.md")
+        text, path = results_markdown(groups, settings.data, others), page.with_name("results.md")
         write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
     print(page)
     return page
 
 
-def gather(settings: CompareStage) -> dict[str, list[Path]]:
+def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
     """The folders of the evaluations, those that are judged together under one key; made now where need be."""
     # A folder that is named twice is one row.
     named = list(dict.fromkeys(Path(folder) for folder in settings.evaluations))
@@ -204,7 +204,7 @@ def gather(settings: CompareStage) -> dict[str, list[Path]]:
         raise ConfigError(
             "the evaluations that are named say which images they were measured against: leave out --data"
         )
-    found = named or evaluated(settings.data)
+    found = named or find_evaluations(settings.data)
     if found and not settings.preset and not settings.budget.is_set:
         if settings.num_images is not None:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
@@ -239,7 +239,7 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def evaluated(data: DataConfig) -> list[Path]:
+def find_evaluations(data: DataConfig) -> list[Path]:
     """The folders under stages/evaluate whose evaluation is on this data set, and on its ``source`` where one is asked
     for.
 

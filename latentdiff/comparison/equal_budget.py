@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentdiff.command_line import parse
-from latentdiff.comparison.kept_runs import Conditions, data_flags, measured, trained
+from latentdiff.comparison.cached_runs import EvaluationConditions, data_flags, evaluate_once, train_once
 from latentdiff.comparison.released_models import evaluate_baselines
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import BudgetConfig
@@ -20,12 +20,12 @@ PATHS = ("latent", "pixel")
 # Looks at the samples on the way, for the curves: so many of a run of so many images, and of one of so many seconds
 # after so many images each (a tenth of what five minutes of a CPU core do). Of fewer samples than usual: what they cost
 # is not training.
-LOOKS, IMAGES_A_LOOK, SAMPLES = 8, {"latent": 16_384, "pixel": 4_096}, 200
+QUALITY_FIGURES, IMAGES_PER_FIGURE, SAMPLES = 8, {"latent": 16_384, "pixel": 4_096}, 200
 # What is no comparison of its own.
 BASELINES = "baselines"
 
 
-class Spending(NamedTuple):
+class TrainingLength(NamedTuple):
     """What one run may spend: so many ``images`` or ``seconds``."""
 
     unit: str
@@ -54,37 +54,37 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
     """
     budget.check()
     _check_settings(budget, data)
-    here = Conditions.here(data, num_images)
+    here = EvaluationConditions.on_this_machine(data, num_images)
 
-    def result(path: str, spending: Spending) -> Path:
-        model = _trained(path, spending, training_flags(budget, path, data), data)
+    def result(path: str, spending: TrainingLength) -> Path:
+        model = _train_path(path, spending, training_flags(budget, path, data), data)
         name = model.parent.name
-        folder = _root(data) / "evaluate" / here.folder / name
-        return measured(["--model", str(model), "--name", name], folder, model, here)
+        folder = _budget_folder(data) / "evaluate" / here.folder / name
+        return evaluate_once(["--model", str(model), "--name", name], folder, model, here)
 
     found: dict[str, list[Path]] = {}
     if budget.images is not None:
-        same = Spending("images", budget.images)
+        same = TrainingLength("images", budget.images)
         found[f"{budget.images:,} images seen by each"] = [result(path, same) for path in PATHS]
     if budget.steps is not None:
         images = {path: budget.steps * _batch_size(training_flags(budget, path, data)) for path in PATHS}
         found[f"{budget.steps:,} optimiser steps of each"] = [
-            result(path, Spending("images", images[path])) for path in PATHS
+            result(path, TrainingLength("images", images[path])) for path in PATHS
         ]
     if budget.seconds is not None:
-        same = Spending("seconds", budget.seconds)
+        same = TrainingLength("seconds", budget.seconds)
         latent, pixel = (result(path, same) for path in PATHS)
         found[f"{budget.seconds:g} seconds of training for each"] = [latent, pixel]
         if budget.stage_one_too:
-            whole = Spending("seconds", round(budget.seconds + _before(latent), 1))
+            whole = TrainingLength("seconds", round(budget.seconds + _stage_one_and_encoding_seconds(latent), 1))
             words = f"{whole.text} seconds for each, the autoencoder's and the encoding's counted"
             found[words] = [latent, result("pixel", whole)]
-    return _merged(found) | {
-        BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _root(data) / "evaluate", here)
+    return _merge_equal_budgets(found) | {
+        BASELINES: evaluate_baselines(data, _autoencoder(budget, data), _budget_folder(data) / "evaluate", here)
     }
 
 
-def _merged(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+def _merge_equal_budgets(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
     """Budgets that come to the same runs under one heading: 160 steps of 128 are 20,480 images."""
     words: dict[tuple[Path, ...], list[str]] = {}
     for heading, folders_ in found.items():
@@ -105,18 +105,20 @@ def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
             )
 
 
-def _root(data: DataConfig) -> Path:
+def _budget_folder(data: DataConfig) -> Path:
     return default_folder("budget", data.name)
 
 
-def _trained(path: str, spending: Spending, flags: list[str], data: DataConfig) -> Path:
+def _train_path(path: str, spending: TrainingLength, flags: list[str], data: DataConfig) -> Path:
     lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
     length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
-    images = max(1, int(spending.amount) // LOOKS) if spending.unit == "images" else IMAGES_A_LOOK[path]
+    images = max(1, int(spending.amount) // QUALITY_FIGURES) if spending.unit == "images" else IMAGES_PER_FIGURE[path]
     looks = [f"--trainer.images_per_epoch={images}", f"--quality_images={SAMPLES}"]
     config, others = flags[:2], flags[2:]  # After the config, before what was asked for.
-    return trained(
-        "diffusion", [*config, *looks, *others, *length], _root(data) / f"{path}-{spending.text}-{spending.unit}"
+    return train_once(
+        "diffusion",
+        [*config, *looks, *others, *length],
+        _budget_folder(data) / f"{path}-{spending.text}-{spending.unit}",
     )
 
 
@@ -130,7 +132,7 @@ def _batch_size(flags: list[str]) -> int:
     return parse(DiffusionStage, flags).trainer.batch_size
 
 
-def _before(evaluation: Path) -> float:
+def _stage_one_and_encoding_seconds(evaluation: Path) -> float:
     """Seconds that the autoencoder and the encoding of an evaluated latent model took.
 
     Raises ValueError where one is not known: a comparison that says it counts them must.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentdiff import resources as shelf
-from latentdiff.comparison.kept_runs import Conditions, measured
+from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once
 from latentdiff.config import DataConfig
 from latentdiff.config.run import WORKBENCH, default_folder
 from latentdiff.errors import ReportError
@@ -23,7 +23,7 @@ def evaluate_released(
 
     Args:
         data: The data set.
-        num_images: As in :meth:`~latentdiff.comparison.kept_runs.Conditions.here`.
+        num_images: As in :meth:`~latentdiff.comparison.cached_runs.EvaluationConditions.on_this_machine`.
         flags: More settings of the evaluations.
         root: Where they go; default: stages/released/<data set>.
 
@@ -35,27 +35,29 @@ def evaluate_released(
             f"there is nothing to compare: no evaluation under {WORKBENCH / 'evaluate'}, and no released model "
             f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"
         )
-    here = Conditions.here(data, num_images)
+    here = EvaluationConditions.on_this_machine(data, num_images)
     print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
     names = [*RANDOM, *(name for name, path in found.items() if path)]
     root = root or default_folder("released", data.name)
-    return [_measured(name, found.get(name), root, here, flags) for name in names]
+    return [_evaluate_one(name, found.get(name), root, here, flags) for name in names]
 
 
-def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: Conditions) -> list[Path]:
+def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: EvaluationConditions) -> list[Path]:
     """What tells how much a figure means beside models of one's own: noise, the released VAE baseline of the data set
     where there is one, and the reconstructions of the ``autoencoder`` that the latent models work with."""
     found = {"vae_baseline": shelf.find_checkpoint(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
-    return [_measured(name, found.get(name), root, conditions, ("--name", name)) for name in names]
+    return [_evaluate_one(name, found.get(name), root, conditions, ("--name", name)) for name in names]
 
 
-def _measured(name: str, model: Path | None, root: Path, conditions: Conditions, flags: tuple[str, ...] = ()) -> Path:
+def _evaluate_one(
+    name: str, model: Path | None, root: Path, conditions: EvaluationConditions, flags: tuple[str, ...] = ()
+) -> Path:
     mode = ["--mode", "prior"] if name == "vae_baseline" else []
-    asked = ["--model", _shown(model) if model else name, *mode, *flags]
-    return measured(asked, root / conditions.folder / name, model, conditions)
+    asked = ["--model", _as_typed(model) if model else name, *mode, *flags]
+    return evaluate_once(asked, root / conditions.folder / name, model, conditions)
 
 
-def _shown(path: Path) -> str:
+def _as_typed(path: Path) -> str:
     """The path as a person in this folder would write it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -16,9 +16,9 @@ from latentdiff.config import to_dict
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.data import DatasetSplits, load_split
 from latentdiff.errors import CheckpointError, FolderError
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
+from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
-from latentdiff.evaluation.measure import Reference, measure
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.request import SamplingRequest
@@ -28,7 +28,7 @@ from latentdiff.resources import find_checkpoint, resolve_checkpoint
 from latentdiff.runs import run_folder
 
 
-def passes(sampler: str, steps: int, guided: bool = False) -> int:
+def network_passes(sampler: str, steps: int, guided: bool = False) -> int:
     """Network passes an image."""
     return (2 * steps - 1 if sampler in ("heun", "predictor_corrector") else steps) * (2 if guided else 1)
 
@@ -55,7 +55,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     net = ClassifierFeatures(classifier, device)
     folder = run_folder.prepare(config.run, "samplers", run_folder.model_name(path), resumable=True)
     run_folder.record_config(config, folder)
-    reference = Reference.build(net, train, test, Path(config.features_folder), max_real_images=len(test))
+    reference = ReferenceFeatures.build(net, train, test, Path(config.features_folder), max_real_images=len(test))
     results = folder / "samplers.json"
     record: dict[str, Any] = {
         "schema": 1,
@@ -83,12 +83,12 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
         start = time.perf_counter()
         images = model.sample(**to_dict(request))
         seconds = time.perf_counter() - start
-        features = extract(net, images, progress=False)
-        found = measure(features, model.resolve_labels(request), reference, config.seed)
+        features = extract_features(net, images, progress=False)
+        found = feature_metrics(features, model.resolve_labels(request), reference, config.seed)
         row = {
             "sampler": request.sampler,
             "steps": request.steps,
-            "passes": passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
+            "passes": network_passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
             "distance_test": found["distance_test"],
             "distance_error": found["distance_test_error"],
             "class_accuracy": found.get("class_accuracy"),
@@ -97,14 +97,14 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
         record["rows"].append(row)
         tqdm.write(f"{request.sampler} {request.steps}: {row['distance_test']:.4f} in {seconds:.0f} s")
         write_atomically(results, lambda name: name.write_text(json.dumps(record, indent=1)))
-    text = table(record)
+    text = markdown_table(record)
     write_atomically(folder / "samplers.md", lambda name: name.write_text(text))
-    draw(record, folder)
+    write_figures(record, folder)
     print(f"{text}\n{folder}")
     return folder
 
 
-def table(record: dict[str, Any]) -> str:
+def markdown_table(record: dict[str, Any]) -> str:
     """The distances as Markdown: a row a number of steps, a column a sampler."""
     found = {(row["sampler"], row["steps"]): row["distance_test"] for row in record["rows"]}
     samplers, counts = (list(dict.fromkeys(row[key] for row in record["rows"])) for key in ("sampler", "steps"))
@@ -118,7 +118,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
-def draw(record: dict[str, Any], folder: Path) -> None:
+def write_figures(record: dict[str, Any], folder: Path) -> None:
     """Write samplers.png and samplers.svg."""
     for format in ("png", "svg"):
         picture = sampler_figure(record, format=format)

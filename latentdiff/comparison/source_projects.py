@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff import resources as shelf
-from latentdiff.comparison.kept_runs import Conditions, check_settings, data_flags, measured, trained
+from latentdiff.comparison.cached_runs import (
+    EvaluationConditions,
+    data_flags,
+    evaluate_once,
+    parse_settings,
+    train_once,
+)
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.config import DataConfig
 from latentdiff.config.run import default_folder
@@ -20,7 +26,7 @@ SECONDS, NUM_IMAGES = 300.0, 1000
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """A model of one of the projects.
 
     Attributes:
@@ -44,30 +50,30 @@ class Source:
     kid: bool = False
 
 
-EDM = ("--sampler=heun", "--steps=18")
+EDM_SAMPLING = ("--sampler=heun", "--steps=18")
 # Enough for the released model (docs/results/samplers.md). Networks of tens of millions of parameters are slow.
-FEW = ("--sampler=dpmpp_2m", "--steps=10")
-SDE = ("--sampler=predictor_corrector", "--steps=50")
+FAST_SAMPLING = ("--sampler=dpmpp_2m", "--steps=10")
+SDE_SAMPLING = ("--sampler=predictor_corrector", "--steps=50")
 # All are measured against the same images, those of the data set.
-AS_THEY_ARE = ("--data.size=null", "--data.colour=auto")
+DATA_AS_IT_IS = ("--data.size=null", "--data.colour=auto")
 RUNS = (
-    Source(
+    SourceModel(
         "ddpm_unet",
         1,
         "DDPM U-Net, linear schedule, eps",
-        FEW,
-        flags=(*AS_THEY_ARE, "--quality_images=100", "--sample_every=2"),
+        FAST_SAMPLING,
+        flags=(*DATA_AS_IT_IS, "--quality_images=100", "--sample_every=2"),
         kid=True,
     ),
-    Source("karras_base", 2, "residual network told neither noise nor class, EDM", EDM),
-    Source("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM),
-    Source("karras_class", 2, "the same, wider and told the class", FEW),
+    SourceModel("karras_base", 2, "residual network told neither noise nor class, EDM", EDM_SAMPLING),
+    SourceModel("karras_batch_norm", 2, "the same, told the noise by conditional batch norm", EDM_SAMPLING),
+    SourceModel("karras_class", 2, "the same, wider and told the class", FAST_SAMPLING),
     *(
-        Source(
+        SourceModel(
             f"karras_class_{channels}_{blocks}_{embedding}",
             2,
             f"told the class, {channels} channels, {blocks} blocks, embedding of {embedding}",
-            FEW,
+            FAST_SAMPLING,
             flags=(
                 f"--network.channels=[{channels}]",
                 f"--network.num_res_blocks={blocks}",
@@ -77,44 +83,44 @@ RUNS = (
         )
         for channels, blocks, embedding in ((64, 6, 32), (64, 8, 64), (128, 6, 32))
     ),
-    Source(
+    SourceModel(
         "ddpm_cifar_shape",
         3,
         "DDPM U-Net of the CIFAR-10 shape, from scratch, on MNIST",
         config="ddpm_finetune",
         flags=(
-            *AS_THEY_ARE,
+            *DATA_AS_IT_IS,
             "--data.name=mnist",
             "--data.source=auto",
             "--trainer.monitor=null",
             "--trainer.stop_patience=null",
         ),
     ),
-    Source(
+    SourceModel(
         "ddpm_finetune",
         3,
         "the same, fine-tuned from it, bf16, early stopping",
-        FEW,
-        flags=(*AS_THEY_ARE, "--init={root}/ddpm_cifar_shape"),
+        FAST_SAMPLING,
+        flags=(*DATA_AS_IT_IS, "--init={root}/ddpm_cifar_shape"),
     ),
-    Source("ddpm_variance", 4, "mean and variance learned together, T = 200", FEW),
-    Source("ddpm_attention", 4, "U-Net with attention at each level, T = 1000", FEW),
-    Source("ddpm_attention_500", 4, "the same, T = 500", FEW),
-    Source("score_ve", 5, "variance-exploding SDE, Gaussian Fourier features", SDE),
-    Source("score_ve_class", 5, "the same, class-conditional, with attention", SDE),
-    Source("denoising_autoencoder", 5, "restores noisy images", stage="autoencoder"),
-    Source(
+    SourceModel("ddpm_variance", 4, "mean and variance learned together, T = 200", FAST_SAMPLING),
+    SourceModel("ddpm_attention", 4, "U-Net with attention at each level, T = 1000", FAST_SAMPLING),
+    SourceModel("ddpm_attention_500", 4, "the same, T = 500", FAST_SAMPLING),
+    SourceModel("score_ve", 5, "variance-exploding SDE, Gaussian Fourier features", SDE_SAMPLING),
+    SourceModel("score_ve_class", 5, "the same, class-conditional, with attention", SDE_SAMPLING),
+    SourceModel("denoising_autoencoder", 5, "restores noisy images", stage="autoencoder"),
+    SourceModel(
         "score_ve_latent",
         5,
         "the score model on its latents",
-        SDE,
+        SDE_SAMPLING,
         flags=("--autoencoder={root}/denoising_autoencoder/model.safetensors",),
     ),
 )
 # Only a start for another: its images are of another data set.
-START = "ddpm_cifar_shape"
+FINE_TUNING_START = "ddpm_cifar_shape"
 # The data sets of the third project, whose models at real size are among the released ones.
-THIRDS = ("flowers-102", "celeba")
+THIRD_PROJECT_DATA_SETS = ("flowers-102", "celeba")
 
 
 def run_sources(
@@ -133,22 +139,22 @@ def run_sources(
     root = default_folder("sources", data.name) / f"{length}-seconds"
     with_kid = find_inception() is not None
     mnist = "the third project's models are left out, since the one to fine-tune comes from MNIST"
-    runs = RUNS if _is_here(_beside(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
+    runs = RUNS if _is_available(_other_data_set(data, "mnist"), mnist) else tuple(r for r in RUNS if r.project != 3)
     arguments = {source: _arguments(source, data, root, length, flags, with_kid) for source in runs}
     for source, own in arguments.items():
-        check_settings(source.stage, own)  # of all, before the first is trained
-    here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+        parse_settings(source.stage, own)  # of all, before the first is trained
+    here = EvaluationConditions.on_this_machine(data, NUM_IMAGES if num_images is None else num_images)
     found = []
     for source, own in arguments.items():
-        model = trained(source.stage, own, root / source.name)
-        if source.name != START:
+        model = train_once(source.stage, own, root / source.name)
+        if source.name != FINE_TUNING_START:
             asked = ["--model", str(model), "--name", source.name, *source.sampling]
-            found.append(measured(asked, root / "evaluate" / here.folder / source.name, model, here))
+            found.append(evaluate_once(asked, root / "evaluate" / here.folder / source.name, model, here))
     return {"sources": found, "released": evaluate_released(data, here.num_images)}
 
 
 def _arguments(
-    source: Source, data: DataConfig, root: Path, length: str, flags: tuple[str, ...], with_kid: bool
+    source: SourceModel, data: DataConfig, root: Path, length: str, flags: tuple[str, ...], with_kid: bool
 ) -> list[str]:
     """The settings of a source's training run."""
     # Epochs as long as a fraction of a minute's training, so that there is a curve to show.
@@ -161,7 +167,7 @@ def _arguments(
     return [*config, *data_flags(data), *quiet, *budget, *flags, *own]
 
 
-def run_third(
+def run_third_project(
     like: DataConfig, seconds: float | None = None, num_images: int | None = None, flags: tuple[str, ...] = ()
 ) -> dict[str, list[Path]]:
     """The third project's comparison on its own data sets: noise, a VAE trained for ``seconds`` where none is released,
@@ -177,20 +183,20 @@ def run_third(
     taps = ("--inception_taps=[64]",) if find_inception() else ()
     length = f"{SECONDS if seconds is None else seconds:g}"
     found = {}
-    for name in THIRDS:
-        data, otherwise = _beside(like, name), f"the third project's comparison on {name} is left out"
-        if not _is_here(data, otherwise):
+    for name in THIRD_PROJECT_DATA_SETS:
+        data, otherwise = _other_data_set(like, name), f"the third project's comparison on {name} is left out"
+        if not _is_available(data, otherwise):
             continue
         root = default_folder("sources", name)
         try:
-            here = Conditions.here(data, NUM_IMAGES if num_images is None else num_images)
+            here = EvaluationConditions.on_this_machine(data, NUM_IMAGES if num_images is None else num_images)
             models = evaluate_released(data, here.num_images, taps, root)
             if shelf.find_checkpoint(f"{name}/vae_baseline.safetensors") is None:
                 budget = ["--trainer.max_images=null", f"--trainer.max_seconds={length}", *flags]
                 settings = ["--config", f"{name}/vae_baseline.yaml", *data_flags(data), *budget]
-                vae = trained("autoencoder", settings, root / f"vae_baseline-{length}-seconds")
+                vae = train_once("autoencoder", settings, root / f"vae_baseline-{length}-seconds")
                 asked = ["--model", str(vae), "--mode", "prior", "--name", "vae_baseline", *taps]
-                models.append(measured(asked, root / here.folder / vae.parent.name, vae, here))
+                models.append(evaluate_once(asked, root / here.folder / vae.parent.name, vae, here))
             found[name] = models
         # These have no classifier: without Inception nothing measures them. Nor need their models be here.
         except (CheckpointError, ReportError) as error:
@@ -198,12 +204,12 @@ def run_third(
     return found
 
 
-def _beside(data: DataConfig, name: str) -> DataConfig:
+def _other_data_set(data: DataConfig, name: str) -> DataConfig:
     """Another data set where this one's lie."""
     return DataConfig(name=name, root=data.root, cache_folder=data.cache_folder)
 
 
-def _is_here(data: DataConfig, otherwise: str) -> bool:
+def _is_available(data: DataConfig, otherwise: str) -> bool:
     try:
         load_split(data, "test")
     except DataError as error:
@@ -212,7 +218,7 @@ def _is_here(data: DataConfig, otherwise: str) -> bool:
     return True
 
 
-def results(
+def results_markdown(
     found: dict[str, list[Evaluation]], data: DataConfig, thirds: dict[str, list[Evaluation]] | None = None
 ) -> str:
     """The projects' tables as Markdown, what they published beside what is reached here.
@@ -224,10 +230,13 @@ def results(
     """
     projects = {source.name: (source.project, source.about) for source in RUNS}
     sections = [
-        tables.trainings(found["sources"], projects),
-        tables.published(found, projects) if data.name == "fashion-mnist" else "",
-        tables.by_class(found),
-        *(tables.baselines(items, name) for name, items in {data.name: found["released"], **(thirds or {})}.items()),
-        tables.over_epochs(found["sources"]),
+        tables.training_table(found["sources"], projects),
+        tables.published_table(found, projects) if data.name == "fashion-mnist" else "",
+        tables.class_table(found),
+        *(
+            tables.baseline_table(items, name)
+            for name, items in {data.name: found["released"], **(thirds or {})}.items()
+        ),
+        tables.course_table(found["sources"]),
     ]
     return "\n".join(section for section in sections if section)

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.command_line import parse
-from latentdiff.comparison.kept_runs import Conditions, data_flags, finished, measured, trained
+from latentdiff.comparison.cached_runs import (
+    EvaluationConditions,
+    data_flags,
+    evaluate_once,
+    find_finished_model,
+    train_once,
+)
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
@@ -21,7 +27,7 @@ from latentdiff.models.network import build_network
 from latentdiff.training.trainer import check_settings
 
 # A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
-QUIET = ("--quality_images=0", "--sample_every=1000000")
+WITHOUT_PAUSES = ("--quality_images=0", "--sample_every=1000000")
 
 
 def run_sweep(config: SweepStage) -> Path:
@@ -35,21 +41,21 @@ def run_sweep(config: SweepStage) -> Path:
     """
     check_sweep(config)
     folder = default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
-    here = Conditions.here(config.data, config.num_images, quick=True)
+    here = EvaluationConditions.on_this_machine(config.data, config.num_images, quick=True)
     models = _train(config, folder)
     rows = []
     for name, model in models.items():
         found = _measure(name, model, folder / "evaluate" / here.folder, here)
-        rows.append(row(name, config.runs[name], found, ranking=True))
+        rows.append(table_row(name, config.runs[name], found, ranking=True))
     rows.sort(key=lambda row: row["distance"])
     if config.finalists:
-        final = Conditions.here(config.data, config.finalist_images)
+        final = EvaluationConditions.on_this_machine(config.data, config.finalist_images)
         for best in rows[: config.finalists]:
             name = best["name"]
             found = _measure(name, models[name], folder / "evaluate" / f"finalists-{final.folder}", final)
-            best["finalist"] = row(name, config.runs[name], found, ranking=False)
+            best["finalist"] = table_row(name, config.runs[name], found, ranking=False)
     record = {"schema": 1, "seconds": config.seconds, "num_images": here.num_images, "rows": rows}
-    text = table(record)
+    text = markdown_table(record)
     write_atomically(folder / "sweep.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     write_atomically(folder / "sweep.md", lambda path: path.write_text(text))
     print(f"{text}\n{folder}")
@@ -66,7 +72,7 @@ def check_sweep(config: SweepStage) -> None:
     for name in config.runs:
         if not name or Path(name).name != name or name in (".", "..", "evaluate"):
             raise ConfigError(f"a run's name is its folder's: {name!r} cannot be one")
-        own = parse(DiffusionStage, _settings(config, name))  # Ends the program where a flag is unknown.
+        own = parse(DiffusionStage, _training_flags(config, name))  # Ends the program where a flag is unknown.
         try:
             check_loss_weight(own.diffusion, build_schedule(own.diffusion), build_target(own.diffusion))
             build_network(1, 1, own.network)
@@ -75,11 +81,11 @@ def check_sweep(config: SweepStage) -> None:
             raise ConfigError(f"the run {name}: {error}") from error
 
 
-def _settings(config: SweepStage, name: str) -> list[str]:
+def _training_flags(config: SweepStage, name: str) -> list[str]:
     return [
         *("--config", config.settings or f"{config.data.name}/latent.yaml"),
         *data_flags(config.data),
-        *QUIET,
+        *WITHOUT_PAUSES,
         "--trainer.max_images=null",
         f"--trainer.max_seconds={config.seconds:g}",
         *config.flags,
@@ -89,24 +95,24 @@ def _settings(config: SweepStage, name: str) -> list[str]:
 
 def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
     """The models by the names of their runs, ``jobs`` trained at a time."""
-    settings = {name: _settings(config, name) for name in config.runs}
+    settings = {name: _training_flags(config, name) for name in config.runs}
     # All of those that are there before any is made: see :func:`finished`.
-    there = {name: finished("diffusion", flags, folder / name) for name, flags in settings.items()}
+    there = {name: find_finished_model("diffusion", flags, folder / name) for name, flags in settings.items()}
 
     def make(name: str) -> Path:
         log = folder / f"{name}.log" if config.jobs > 1 else None  # Bars of several runs would mix.
-        return there[name] or trained("diffusion", settings[name], folder / name, log)
+        return there[name] or train_once("diffusion", settings[name], folder / name, log)
 
     with ThreadPoolExecutor(config.jobs) as pool:
         return dict(zip(config.runs, pool.map(make, config.runs), strict=True))
 
 
-def _measure(name: str, model: Path, folder: Path, conditions: Conditions) -> dict[str, Any]:
+def _measure(name: str, model: Path, folder: Path, conditions: EvaluationConditions) -> dict[str, Any]:
     flags = ["--model", str(model), "--name", name]
-    return json.loads((measured(flags, folder / name, model, conditions) / "evaluation.json").read_text())
+    return json.loads((evaluate_once(flags, folder / name, model, conditions) / "evaluation.json").read_text())
 
 
-def row(name: str, flags: list[str], evaluation: dict[str, Any], ranking: bool) -> dict[str, Any]:
+def table_row(name: str, flags: list[str], evaluation: dict[str, Any], ranking: bool) -> dict[str, Any]:
     """What the table says of a run, from its ``evaluation.json``; ``distance`` is what a ranking goes by."""
     metrics, training = evaluation["metrics"], evaluation["training"]
     classifier, inception = metrics["classifier"] or {}, metrics["inception"] or {}
@@ -127,7 +133,7 @@ def row(name: str, flags: list[str], evaluation: dict[str, Any], ranking: bool) 
     }
 
 
-def table(record: dict[str, Any]) -> str:
+def markdown_table(record: dict[str, Any]) -> str:
     """The runs as Markdown, best first."""
     lines = [
         "| Run | What differs | Parameters | Images seen | Distance | Class accuracy | FID | KID × 1000 |",

@@ -14,7 +14,7 @@ from latentdiff.models.lpips import LPIPS
 from latentdiff.resources import find_checkpoint
 
 
-def feature_nets(
+def find_feature_nets(
     test: ImageDataset, device: torch.device, inception: str = "auto", weights: str | None = None
 ) -> dict[str, Any]:
     """The data set's classifier where it has one that takes its images, Inception where its weights are, by their keys
@@ -54,7 +54,7 @@ def feature_nets(
     return nets
 
 
-def lpips_net(device: torch.device) -> LPIPS | None:
+def find_lpips_net(device: torch.device) -> LPIPS | None:
     """LPIPS where its trunk can be had; where nothing was named and nothing can be downloaded, one line says so.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where LATENTDIFF_LPIPS names a folder that cannot serve:

@@ -19,11 +19,11 @@ from latentdiff.config import RunConfig, SamplingConfig
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.errors import ConfigError
-from latentdiff.evaluation.assessment import GENERATED, METHOD, Against, Assessment, assess, sampled
-from latentdiff.evaluation.available_nets import feature_nets, lpips_net
+from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
+from latentdiff.evaluation.evaluation_record import evaluation_record
 from latentdiff.evaluation.feature_nets import InceptionFeatures
-from latentdiff.evaluation.fid_infinity import LEAST
-from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.evaluation.fid_infinity import MIN_SAMPLES
+from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
     ImageSource,
     autoencoder_images,
@@ -33,12 +33,19 @@ from latentdiff.evaluation.image_sources import (
     noise_images,
 )
 from latentdiff.evaluation.kid import SUBSETS, Subsets
-from latentdiff.evaluation.precision_recall import closest, neighbours_of
-from latentdiff.evaluation.record import record
+from latentdiff.evaluation.measurements import (
+    GENERATED_KINDS,
+    METHOD_VERSION,
+    Measurements,
+    RealImages,
+    collect_images,
+    measure_images,
+)
+from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
 from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
-from latentdiff.report import evaluation_figures
+from latentdiff.report import evaluation_pictures
 from latentdiff.report.evaluation import SCHEMA, Evaluation
 from latentdiff.report.grids import save_grid
 from latentdiff.report.summary import summary
@@ -174,9 +181,9 @@ def evaluate(
         train, test = splits.train, splits.test_or_val
     source, count = build_source(settings, model, train, test, torch_device)
     with distributed.main_process_first():
-        nets = feature_nets(test, torch_device, inception, settings.inception_weights)
+        nets = find_feature_nets(test, torch_device, inception, settings.inception_weights)
     distributed.check_same("the images or the nets to measure with", [test.fingerprint, *nets])
-    lpips_metric = lpips_net(torch_device) if lpips == "auto" and distributed.is_main_process() else None
+    lpips_metric = find_lpips_net(torch_device) if lpips == "auto" and distributed.is_main_process() else None
     # As many real training as test images, since a Fréchet distance falls with the number on either side. Training
     # images' reconstructions are measured against their own originals.
     num_real = count if reconstruct == "train" else real_images or max(count, len(test))
@@ -190,9 +197,9 @@ def evaluate(
 
     # Make the images, and measure them.
     start = time.perf_counter()
-    images = sampled(source, count, test.image_shape)
+    images = collect_images(source, count, test.image_shape)
     seconds = time.perf_counter() - start
-    against = Against(
+    against = RealImages(
         train=train,
         test=test,
         real_images=num_real,
@@ -201,7 +208,7 @@ def evaluate(
         subsets=Subsets(kid_subsets, kid_subset_size or SUBSETS.size),
     )
     taps = [InceptionFeatures(settings.inception_weights, torch_device, str(tap)) for tap in inception_taps]
-    found = assess(images, source, against, nets, lpips_metric, fid_infinity, taps)
+    found = measure_images(images, source, against, nets, lpips_metric, fid_infinity, taps)
 
     # Draw the pictures, and put everything together. The first of several processes has it all.
     evaluation = None
@@ -209,10 +216,10 @@ def evaluate(
         files, pictures = draw_pictures(source, images, train, test, found)
         values = {
             "schema": SCHEMA,
-            "method": METHOD,
+            "method": METHOD_VERSION,
             "name": name,
             "num_images": count,
-            **record(source, path, images, seconds, train, test, found, torch_device),
+            **evaluation_record(source, path, images, seconds, train, test, found, torch_device),
             "grid": "grid.png",
             "pictures": pictures,
             "command": command,
@@ -316,7 +323,7 @@ def build_source(
     Raises ConfigError, CheckpointError or DataError before any long work.
     """
     named = settings.model if isinstance(model, str | Path) else "a model or images given from Python"
-    files = isinstance(model, Path) and is_images(model)
+    files = isinstance(model, Path) and holds_images(model)
     if isinstance(model, Path) and not files:
         kind = checkpoint.read_header(model)["kind"]
         if settings.mode == "prior" and kind != "autoencoder":
@@ -370,8 +377,8 @@ def check_extras(
         raise ConfigError(
             f"all {size:,} images of either side are one subset, not {settings.kid_subsets}: lower kid_subset_size too"
         )
-    if settings.fid_infinity and num_images < LEAST:
-        raise ConfigError(f"fid_infinity needs at least {LEAST} images, not {num_images}")
+    if settings.fid_infinity and num_images < MIN_SAMPLES:
+        raise ConfigError(f"fid_infinity needs at least {MIN_SAMPLES} images, not {num_images}")
     if settings.fid_infinity and source.originals is not None:
         raise ConfigError("fid_infinity is of samples: reconstructions are no draw to continue")
 
@@ -389,7 +396,7 @@ def _settings_without_effect(settings: EvaluateStage, source: ImageSource) -> li
 
 
 def draw_pictures(
-    source: ImageSource, images: Tensor, train: ImageDataset, test: ImageDataset, found: Assessment
+    source: ImageSource, images: Tensor, train: ImageDataset, test: ImageDataset, found: Measurements
 ) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
     """The pictures that this kind of images has something to show in.
 
@@ -409,27 +416,27 @@ def draw_pictures(
         columns = 10 if source.labels is None else min(10, test.num_classes)
         save_grid(images[:GRID], folder / "grid.png", columns)
         if source.originals is not None:
-            pictures["originals"] = evaluation_figures.write_originals(folder, images, source.originals)
+            pictures["originals"] = evaluation_pictures.write_originals(folder, images, source.originals)
         if source.kind in ("diffusion", "images") and source.labels is not None and test.class_names:
-            pictures["classes"] = evaluation_figures.write_classes(folder, images, source.labels, test.class_names)
-        if source.kind in GENERATED:
+            pictures["classes"] = evaluation_pictures.write_classes(folder, images, source.labels, test.class_names)
+        if source.kind in GENERATED_KINDS:
             pictures["neighbours"] = _draw_neighbours(folder, images, train, found)
         if source.denoising is not None:
-            pictures |= evaluation_figures.write_denoising(folder, source.denoising())
+            pictures |= evaluation_pictures.write_denoising(folder, source.denoising())
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return files, pictures
 
 
-def _draw_neighbours(folder: Path, images: Tensor, train: ImageDataset, found: Assessment) -> dict[str, Any]:
+def _draw_neighbours(folder: Path, images: Tensor, train: ImageDataset, found: Measurements) -> dict[str, Any]:
     """neighbours.png: the samples that most resemble a training image, over the training images nearest to them."""
     features, reference = found.last
     differences, nearest = found.pixels
     by_pixels = differences.argsort()[:CLOSEST]
-    by_features, distances = closest(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
+    by_features, distances = closest_to_training(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
     shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])
-    neighbours = reference.train_index[neighbours_of(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
+    neighbours = reference.train_index[nearest_neighbours(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
     near = torch.cat([nearest[shown, None], neighbours], dim=1)
     near = train.images[near.flatten()].unflatten(0, near.shape)
-    return evaluation_figures.write_neighbours(
+    return evaluation_pictures.write_neighbours(
         folder, images[shown], near, distances[shown].tolist(), differences[shown].tolist()
     )

@@ -66,7 +66,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, float(distance))
 
 
-def standard_error(features: Tensor, own: Moments, reference: Moments) -> float:
+def frechet_standard_error(features: Tensor, own: Moments, reference: Moments) -> float:
     """How far :func:`frechet_distance` of n samples scatters: its standard deviation from one draw of them to another.
 
     By the delta method: with D the distance, B = F F^T, M = F^T A F, and dD/dA = I - F M^(-1/2) F^T = G, one sample x
@@ -91,7 +91,7 @@ def standard_error(features: Tensor, own: Moments, reference: Moments) -> float:
     return float(moved.std() / len(moved) ** 0.5)
 
 
-def distance_between(x: Tensor, y: Tensor) -> float:
+def frechet_distance_between(x: Tensor, y: Tensor) -> float:
     """:func:`frechet_distance` of features x [n, d] and y [m, d], quickly also where n and m are small against d.
 
     With X and Y the centred features, each over the root of its number less one, the eigenvalues of

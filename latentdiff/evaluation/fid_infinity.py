@@ -9,17 +9,17 @@ from torch import Tensor
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.fid import Moments
 
-POINTS, LEAST = 8, 100
+POINTS, MIN_SAMPLES = 8, 100
 
 
-def trusted(dim: int) -> int:
+def min_trusted_samples(dim: int) -> int:
     """From how many samples on the line is one: with fewer than ``dim`` in the least subset the covariance is singular,
     and what is extrapolated to is off by several (measured: by 6 for 1,024 samples of the reference's own distribution
     in 2,048 dimensions, by 0.01 for ten times the dimensions)."""
     return 2 * dim
 
 
-def distance_at_infinity(features: Tensor, reference: Moments, points: int = POINTS, seed: int = 0) -> dict[str, float]:
+def extrapolate_fid(features: Tensor, reference: Moments, points: int = POINTS, seed: int = 0) -> dict[str, float]:
     """Extrapolate the distance of ``features`` [n, d] to n -> infinity (Chong and Forsyth 2020, FID-infinity).
 
     The distance is, to first order, linear in 1/n: a line through its values for ``points`` subsets of n/2 to n samples
@@ -29,8 +29,8 @@ def distance_at_infinity(features: Tensor, reference: Moments, points: int = POI
     for fewer than 2 points or 100 samples.
     """
     n = len(features)
-    if points < 2 or n < LEAST:
-        raise ConfigError(f"an extrapolation needs at least 2 points and {LEAST} samples, not {points} and {n}")
+    if points < 2 or n < MIN_SAMPLES:
+        raise ConfigError(f"an extrapolation needs at least 2 points and {MIN_SAMPLES} samples, not {points} and {n}")
     generator = torch.Generator().manual_seed(seed)
     counts = np.linspace(n / 2, n, points).round().astype(int)
     features = features.double().cpu()

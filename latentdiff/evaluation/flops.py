@@ -17,7 +17,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_BATCH_SIZE
 
 
-def counted(function: Callable[[], Any]) -> int:
+def count_flops(function: Callable[[], Any]) -> int:
     """Operations of ``function()``: those of its products and convolutions, a multiplication and an addition being two.
 
     Norms, activations and the sampler's own arithmetic, a few per cent, are not in it.
@@ -33,7 +33,7 @@ def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     """Of one image of ``request``, its decoding included; in whatever precision, counted in fp32, where no layout is
     changed by products."""
     few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, batch_size=MIN_BATCH_SIZE, precision="fp32")
-    return counted(lambda: model.sample(**to_dict(few))) / MIN_BATCH_SIZE
+    return count_flops(lambda: model.sample(**to_dict(few))) / MIN_BATCH_SIZE
 
 
 def training_flops(model: DiffusionModel) -> float:
@@ -42,4 +42,4 @@ def training_flops(model: DiffusionModel) -> float:
     x = torch.zeros(MIN_BATCH_SIZE, *model.codec.latent_shape, device=model.device)
     time = torch.zeros(MIN_BATCH_SIZE, device=model.device)
     labels = None if network.null_label is None else torch.zeros(MIN_BATCH_SIZE, dtype=torch.long, device=model.device)
-    return counted(lambda: network(x, time, labels).sum().backward()) / MIN_BATCH_SIZE
+    return count_flops(lambda: network(x, time, labels).sum().backward()) / MIN_BATCH_SIZE

@@ -16,8 +16,8 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCode
 from latentdiff.data import ImageDataset
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
-from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.noising import reverse_process
@@ -68,7 +68,7 @@ def noise_images(test: ImageDataset, num_images: int, seed: int, batch_size: int
     generator = torch.Generator().manual_seed(seed)
     batches = (
         torch.randint(0, 256, (len(indices), *test.image_shape), generator=generator, dtype=torch.uint8)
-        for indices in _ranges(num_images, batch_size)
+        for indices in _batch_ranges(num_images, batch_size)
     )
     return ImageSource("noise", batches, torch.arange(num_images) % test.num_classes if test.num_classes else None)
 
@@ -84,7 +84,7 @@ def gaussian_images(train: ImageDataset, num_images: int, seed: int, batch_size:
     centred = (pixels - mean) / (len(pixels) - 1) ** 0.5
 
     def batches() -> Iterator[Tensor]:
-        for indices in _ranges(num_images, batch_size):
+        for indices in _batch_ranges(num_images, batch_size):
             draws = torch.randn(len(indices), len(centred), generator=generator) @ centred + mean
             yield draws.clamp(0, 255).round().to(torch.uint8).reshape(-1, *train.image_shape)
 
@@ -128,7 +128,7 @@ def given_images(
             )
     if count < len(images):
         # Files lie class by class, or in the order of their making: the first of them would be like one another.
-        chosen = drawn(labels, len(images), count, REFERENCE_SEED)
+        chosen = choose_subset(labels, len(images), count, REFERENCE_SEED)
         images, labels = images[chosen], None if labels is None else labels[chosen]
     return ImageSource("images", iter(images.split(batch_size)), labels, about), count
 
@@ -157,7 +157,8 @@ def autoencoder_images(
     """An autoencoder's reconstructions of ``real``, the images of ``split``, or its decoding of N(0, I), the VAE
     baseline.
 
-    Of fewer than all images, those are taken that :class:`~latentdiff.evaluation.measure.Reference` takes.
+    Of fewer than all images, it takes those that
+    :class:`~latentdiff.evaluation.feature_metrics.ReferenceFeatures` takes.
 
     Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for images of another shape or too many.
     """
@@ -165,15 +166,15 @@ def autoencoder_images(
     _check_shape(named, codec, real)
     _check_finite(named, codec.model)
     parameters = sum(p.numel() for p in codec.model.parameters())
-    about = {"model": _about(codec, parameters), "provenance": codec.provenance}
-    ranges = _ranges(num_images, batch_size)
+    about = {"model": _model_record(codec, parameters), "provenance": codec.provenance}
+    ranges = _batch_ranges(num_images, batch_size)
     if mode == "prior":
         latents = (PerImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
         few = torch.zeros(MIN_BATCH_SIZE, *codec.latent_shape, device=device)
-        flops = counted(lambda: codec.decode_prior(few)) / MIN_BATCH_SIZE
+        flops = count_flops(lambda: codec.decode_prior(few)) / MIN_BATCH_SIZE
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         batches = (codec.decode_prior(z) for z in latents)
-        return ImageSource("prior", batches, sampling=sampling, reconstruct=_in_parts(codec), **about)
+        return ImageSource("prior", batches, sampling=sampling, reconstruct=_reconstruct_in_batches(codec), **about)
     if num_images > len(real):
         raise ConfigError(
             f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images"
@@ -181,7 +182,7 @@ def autoencoder_images(
         )
     # A set without classes has labels, all alike, that mean nothing.
     labels = real.labels if real.num_classes else None
-    chosen = drawn(labels, len(real), num_images, REFERENCE_SEED)
+    chosen = choose_subset(labels, len(real), num_images, REFERENCE_SEED)
     originals = real.images[chosen]
     batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
     labels = None if labels is None else labels[chosen]
@@ -225,25 +226,25 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
         "diffusion",
         batches(),
         model.resolve_labels(request),
-        _about(model.codec, sum(p.numel() for p in model.network.parameters()))
+        _model_record(model.codec, sum(p.numel() for p in model.network.parameters()))
         | {"training_flops": training_flops(model)},
         sampling,
         model.provenance,
         denoising,
         shared=True,
-        reconstruct=None if isinstance(model.codec, IdentityCodec) else _in_parts(model.codec),
+        reconstruct=None if isinstance(model.codec, IdentityCodec) else _reconstruct_in_batches(model.codec),
     )
 
 
-def _in_parts(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:
+def _reconstruct_in_batches(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.cat([codec.reconstruct(part).cpu() for part in images.split(ENCODE_BATCH)])
 
 
-def _ranges(num_images: int, batch_size: int) -> list[range]:
+def _batch_ranges(num_images: int, batch_size: int) -> list[range]:
     return [range(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
 
 
-def _about(codec: Codec, parameters: int) -> dict[str, Any]:
+def _model_record(codec: Codec, parameters: int) -> dict[str, Any]:
     return {"parameters": parameters, "latent_shape": list(codec.latent_shape), "compression": codec.compression}
 
 

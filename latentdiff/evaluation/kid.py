@@ -65,7 +65,7 @@ def kernel_distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else None, subsets, size)
 
 
-def kernel_error(x: Tensor, y: Tensor) -> float:
+def kernel_standard_error(x: Tensor, y: Tensor) -> float:
     """How far the kernel distance of samples ``x`` [n, d] to ``y`` [m, d] scatters from one draw of n to another.
 
     The delta method of a U-statistic: a sample moves MMD^2 by 2 h / n, h its mean kernel with the other samples less

@@ -11,7 +11,7 @@ from latentdiff.errors import ConfigError
 
 # As in the papers: precision and recall with the third neighbour, density and coverage with the fifth.
 PRECISION_NEIGHBOUR, COVERAGE_NEIGHBOUR = 3, 5
-COPY = 5.0  # Grey levels, rms: less than a new photograph or garment comes to another.
+COPY_DISTANCE = 5.0  # Grey levels, rms: less than a new photograph or garment comes to another.
 ROWS = 1000  # of a matrix of distances at a time: 40 MB against 10,000 images
 
 
@@ -59,21 +59,21 @@ def precision_recall(samples: Manifold, real: Manifold) -> dict[str, float]:
     }
 
 
-def nearest(samples: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_distances(samples: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """For each of ``samples`` [n, d] the distance to the nearest of ``others`` [m, d], fp32 [n], and which, int64."""
     found = [distances.min(dim=1) for _, distances in _distances(samples.float(), others.float())]
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
-def closest(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def closest_to_training(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The samples that most resemble a training image, where a model that repeats its data would be caught: which of
     ``samples`` [n, d], int64 [count], the closest to one of ``train`` [m, d] first; and the distance of each of all
     samples to the nearest, fp32 [n]."""
-    distances, _ = nearest(samples, train)
+    distances, _ = nearest_distances(samples, train)
     return distances.argsort()[:count], distances
 
 
-def neighbours_of(samples: Tensor, train: Tensor, count: int) -> Tensor:
+def nearest_neighbours(samples: Tensor, train: Tensor, count: int) -> Tensor:
     """int64 [n, count]: which of ``train`` [m, d] are nearest to each of ``samples`` [n, d], the nearest first."""
     return torch.cdist(samples.float(), train.float()).topk(min(count, len(train)), largest=False).indices
 
@@ -116,7 +116,7 @@ def pixel_memorisation(
         "median": float(own.median()),
         "test_median": float(real.median()),
         "share_closer": float((own < real.quantile(0.01)).double().mean()),
-        "copied": float((least < COPY).double().mean()),
+        "copied": float((least < COPY_DISTANCE).double().mean()),
         "least": float(least.min()),
         "train_images": len(train),
     }
@@ -131,8 +131,8 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, floa
         ``share_closer``: the share of samples that are closer to one than all but a hundredth of the test images are:
         about 0.01 for new images of the same kind, much more where training images are repeated.
     """
-    own, _ = nearest(samples, train)
-    real, _ = nearest(test, train)
+    own, _ = nearest_distances(samples, train)
+    real, _ = nearest_distances(test, train)
     return {
         "median": float(own.median()),
         "test_median": float(real.median()),

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 
-def fidelity(images: Tensor, originals: Tensor, batch_size: int = 500) -> dict[str, float]:
+def psnr_and_ssim(images: Tensor, originals: Tensor, batch_size: int = 500) -> dict[str, float]:
     """PSNR in dB (the mean over images) and SSIM (Wang et al. 2004) of uint8 reconstructions [n, c, h, w]."""
     squared = ((images.float() - originals.float()) / 255).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
     similarity = sum(

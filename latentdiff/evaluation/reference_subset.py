@@ -9,7 +9,7 @@ from torch import Tensor
 REFERENCE_SEED = 0
 
 
-def drawn(labels: Tensor | None, available: int, count: int, seed: int) -> Tensor:
+def choose_subset(labels: Tensor | None, available: int, count: int, seed: int) -> Tensor:
     """int64 [min(count, available)]: which images, in ascending order.
 
     With equal seeds a smaller draw lies within a larger one.

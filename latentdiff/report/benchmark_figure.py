@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, Theme, canvas, rendered, style
+from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, Theme, new_figure, render, style
 
 
 def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: Format = "png") -> bytes:
@@ -22,7 +22,7 @@ def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: For
     colours = {name: LINES[index % len(LINES)] for index, name in enumerate(names)}
     count = len(parts) + sum(len(measurement["ratios"]) for measurement in compared)
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(0.9 + 0.19 * count)
+        figure, axes = new_figure(0.9 + 0.19 * count)
         axes.set_xscale("log")
         axes.axvline(1.0, color=INK[theme], linestyle=(0, (3, 3)), linewidth=0.8)
         labels: list[str] = []
@@ -50,4 +50,4 @@ def benchmark_figure(record: dict[str, Any], theme: Theme = "light", format: For
         axes.grid(axis="x")
         axes.set_xlabel("times better than")
         figure.legend(loc="outside upper left", ncols=3, fontsize=SMALL)
-        return rendered(figure, format)
+        return render(figure, format)

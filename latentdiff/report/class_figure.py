@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import matplotlib
 
-from latentdiff.report.colours import hued
+from latentdiff.report.colours import with_colours
 from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.figure_style import SMALL, Format, Theme, canvas, legend_columns, rendered, style
+from latentdiff.report.figure_style import SMALL, Format, Theme, legend_columns, new_figure, render, style
 from latentdiff.report.formats import distance
 
 MOST_CLASSES = 20
 
 
-def per_class(
+def class_distances_figure(
     evaluations: list[Evaluation], net: str = "classifier", theme: Theme = "light", format: Format = "svg"
 ) -> bytes | None:
     """Bars of the distance within each class for each diffusion model that has it; None if none has.
@@ -20,7 +20,9 @@ def per_class(
     The distance is in the features of ``net``, ``classifier`` or ``inception``. Of many classes the twenty worst are
     drawn.
     """
-    found = [(item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in hued(evaluations)]
+    found = [
+        (item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in with_colours(evaluations)
+    ]
     models = [(name, hue, distances) for name, hue, distances in found if distances]
     if not models:
         return None
@@ -33,7 +35,7 @@ def per_class(
 
     with matplotlib.rc_context(style(theme)):
         columns = legend_columns(name for name, *_ in models)
-        figure, axes = canvas(0.4 + 0.2 * -(-len(models) // columns) + len(shown) * (0.1 + 0.17 * len(models)))
+        figure, axes = new_figure(0.4 + 0.2 * -(-len(models) // columns) + len(shown) * (0.1 + 0.17 * len(models)))
         for index, (name, hue, distances) in enumerate(models):
             rows = [row + (index - (len(models) - 1) / 2) * thickness for row in range(len(shown))]
             lengths = [distances.get(label) for label in shown]
@@ -49,4 +51,4 @@ def per_class(
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=columns)
         if len(worst) > MOST_CLASSES:
             axes.set_title(f"the worst {MOST_CLASSES} of {len(worst)} classes", loc="right")
-        return rendered(figure, format)
+        return render(figure, format)

@@ -8,9 +8,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from latentdiff.report.colours import HUES, hued
+from latentdiff.report.colours import COLOURS, with_colours
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.figure_style import Format, Theme, canvas, label_ends, rendered, style
+from latentdiff.report.figure_style import Format, Theme, label_ends, new_figure, render, style
 
 # What a history may hold of the quality of samples, in the order of preference, and what it is called.
 QUALITIES = {"distance": "classifier distance", "kid": "KID"}
@@ -49,14 +49,14 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
         for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
         if last >= 3 * size or size == 1
     )
-    return _drawn(lines, f"training time, {unit}", size, QUALITIES[key], theme, format)
+    return _draw_lines(lines, f"training time, {unit}", size, QUALITIES[key], theme, format)
 
 
 def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
     """The same against the images seen, which leaves speed and the autoencoder out. None without a history."""
     key, found = _quality(evaluations)
     lines = [Line(evaluation.name, hue, _points(evaluation, "images_seen", key)) for evaluation, hue in found]
-    return _drawn(lines, *_images(lines), QUALITIES[key], theme, format) if lines else None
+    return _draw_lines(lines, *_images(lines), QUALITIES[key], theme, format) if lines else None
 
 
 def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -66,29 +66,30 @@ def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format
     without a history.
     """
     lines = []
-    for evaluation, hue in hued(evaluations):
+    for evaluation, hue in with_colours(evaluations):
         name = evaluation.name
         for key, dashed in (("loss", False), ("val_loss", True)):
             if points := _points(evaluation, "images_seen", key):
                 lines.append(Line(name, hue, points, dashed=dashed))
                 name = ""  # The two end close to one another: one of them names both.
     what = "loss (dashed: held out)" if any(line.dashed for line in lines) else "loss"
-    return _drawn(lines, *_images(lines), what, theme, format) if lines else None
+    return _draw_lines(lines, *_images(lines), what, theme, format) if lines else None
 
 
 def reconstruction(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
     """Held-out PSNR of each autoencoder against the images it has seen. None without a history."""
     lines = []
     for index, evaluation in enumerate(item for item in in_order(evaluations) if _points(item, "images_seen", "psnr")):
-        hues = HUES["latent"]
+        hues = COLOURS["latent"]
         lines.append(Line(evaluation.name, hues[index % len(hues)], _points(evaluation, "images_seen", "psnr")))
-    return _drawn(lines, *_images(lines), "PSNR, dB", theme, format) if lines else None
+    return _draw_lines(lines, *_images(lines), "PSNR, dB", theme, format) if lines else None
 
 
 def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation, str]]]:
     """The quality that most of the models' histories hold, and the models whose do."""
     having = {
-        key: [(item, hue) for item, hue in hued(evaluations) if _points(item, "seconds", key)] for key in QUALITIES
+        key: [(item, hue) for item, hue in with_colours(evaluations) if _points(item, "seconds", key)]
+        for key in QUALITIES
     }
     key = max(QUALITIES, key=lambda key: len(having[key]))
     return key, having[key]
@@ -105,15 +106,15 @@ def _images(lines: list[Line]) -> tuple[str, float]:
     return ("images seen, thousands", 1000) if last >= 3000 else ("images seen", 1)
 
 
-def _drawn(lines: list[Line], x_label: str, size: float, what: str, theme: Theme, format: Format) -> bytes:
+def _draw_lines(lines: list[Line], x_label: str, size: float, what: str, theme: Theme, format: Format) -> bytes:
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(HEIGHT)
+        figure, axes = new_figure(HEIGHT)
         values = [value for line in lines for _, value in line.points]
         # A smaller range would leave a log axis bare, and a KID may be below 0.
         scale = "log" if max(values) > 5 * min(values) > 0 else "linear"
         axes.set_yscale(scale)
         for line in lines:
-            _draw(axes, line, size)
+            _draw_line(axes, line, size)
         axes.set_xlim(0, 1.02 * max(line.points[-1][0] for line in lines) / size)
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 3, 5, 10), integer=True))
@@ -125,10 +126,10 @@ def _drawn(lines: list[Line], x_label: str, size: float, what: str, theme: Theme
         axes.set_title(f"{what}, {scale} scale", loc="left")
         ends = [(line.name, line.hue, line.points[-1][0] / size, line.points[-1][1]) for line in lines if line.name]
         label_ends(axes, ends)
-        return rendered(figure, format)
+        return render(figure, format)
 
 
-def _draw(axes: Axes, line: Line, size: float) -> None:
+def _draw_line(axes: Axes, line: Line, size: float) -> None:
     x, y = [place / size for place, _ in line.points], [value for _, value in line.points]
     dashes = {"linestyle": (0, (4, 2)), "linewidth": 1.5} if line.dashed else {"linewidth": 2}
     axes.plot(x, y, color=line.hue, solid_capstyle="round", **dashes)

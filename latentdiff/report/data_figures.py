@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, Format, Theme, canvas, panels, rendered, style
+from latentdiff.report.figure_style import (
+    FAINT,
+    INK,
+    LINES,
+    SMALL,
+    Format,
+    Theme,
+    new_figure,
+    new_panels,
+    render,
+    style,
+)
 
 MOST_BARS = 25
 MOST_PAIRS = 12
@@ -24,7 +35,7 @@ def draw_sizes(sizes: np.ndarray, theme: Theme = "light", format: Format = "svg"
     if len(places) == 1:
         return None
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(3.8)
+        figure, axes = new_figure(3.8)
         area = 6 + 150 * counts / counts.max()
         most = 1.06 * sizes.max()
         axes.plot([0, most], [0, most], color=FAINT[theme], linewidth=1.2)
@@ -37,7 +48,7 @@ def draw_sizes(sizes: np.ndarray, theme: Theme = "light", format: Format = "svg"
         axes.grid()
         axes.set_xlabel("width, pixels")
         axes.set_title("height, pixels", loc="left")
-        return rendered(figure, format)
+        return render(figure, format)
 
 
 def draw_classes(
@@ -51,12 +62,12 @@ def draw_classes(
         return None
     with matplotlib.rc_context(style(theme)):
         draw = _bars if len(names) <= MOST_BARS else _profile
-        return rendered(draw(counts, names), format)
+        return render(draw(counts, names), format)
 
 
 def _bars(counts: dict[str, list[int]], names: list[str]) -> Figure:
     thickness = 0.8 / len(counts)
-    figure, axes = canvas(0.6 + len(names) * (0.1 + 0.17 * len(counts)))
+    figure, axes = new_figure(0.6 + len(names) * (0.1 + 0.17 * len(counts)))
     for index, (split, values) in enumerate(counts.items()):
         rows = [row + (index - (len(counts) - 1) / 2) * thickness for row in range(len(names))]
         axes.barh(rows, values, height=0.85 * thickness, color=LINES[index], label=split)
@@ -72,7 +83,7 @@ def _bars(counts: dict[str, list[int]], names: list[str]) -> Figure:
 
 
 def _profile(counts: dict[str, list[int]], names: list[str]) -> Figure:
-    figure, axes = canvas(3.4)
+    figure, axes = new_figure(3.4)
     first = np.array(next(iter(counts.values())))
     order = np.argsort(-first, kind="stable")
     for index, (split, values) in enumerate(counts.items()):
@@ -94,13 +105,13 @@ def draw_means(means: dict[str, Tensor], theme: Theme = "light", format: Format 
     """The mean image, uint8 [c, h, w], of each split, side by side."""
     with matplotlib.rc_context(style(theme)):
         # A place for three even where there are two, so that the images are of one size in all reports.
-        figure, axes = panels(2.1, 1, max(3, len(means)))
+        figure, axes = new_panels(2.1, 1, max(3, len(means)))
         for panel in axes:
             panel.set_axis_off()
         for panel, (split, image) in zip(axes, means.items(), strict=False):
             _show(panel, image)
             panel.set_title(split)
-        return rendered(figure, format)
+        return render(figure, format)
 
 
 def draw_pairs(
@@ -117,14 +128,14 @@ def draw_pairs(
     pairs = pairs[:MOST_PAIRS]
     rows = -(-len(pairs) // 3)
     with matplotlib.rc_context(style(theme)):
-        figure, axes = panels(1.4 * rows, rows, 3)
+        figure, axes = new_panels(1.4 * rows, rows, 3)
         for panel in axes:
             panel.set_axis_off()
         for panel, (one, other, image, second) in zip(axes, pairs, strict=False):
             gap = np.full((image.shape[0], image.shape[1], max(1, image.shape[2] // 16)), np.nan)
             _show(panel, np.concatenate([image.numpy(), gap, second.numpy()], axis=2))
             panel.set_title(f"{one}\n{other}", size=SMALL, color=INK[theme], pad=3)
-        return rendered(figure, format)
+        return render(figure, format)
 
 
 def short_name(name: str) -> str:

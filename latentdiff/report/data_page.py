@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdiff import __version__
 from latentdiff.files import write_atomically
 from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs, draw_sizes, short_name
-from latentdiff.report.formats import by, percent
+from latentdiff.report.formats import percent, shape_text
 from latentdiff.report.page import templates
 from latentdiff.report.pictures import Picture, image_grid, plot
 from latentdiff.report.pixel_density import draw_pixel_density
@@ -85,7 +85,7 @@ def finding(record: dict[str, Any]) -> str:
     parts = [f"{split['n']:,} {name}" for name, split in record["splits"].items()]
     amounts = " and ".join(([", ".join(parts[:-1])] if parts[1:] else []) + parts[-1:])
     classes = f"{len(record['class_names'])} classes" if record["class_names"] else "no classes"
-    return f"{record['name']}: {amounts} images of {by(record['image_shape'])}, {classes}."
+    return f"{record['name']}: {amounts} images of {shape_text(record['image_shape'])}, {classes}."
 
 
 def sentences(record: dict[str, Any]) -> list[str]:
@@ -126,7 +126,7 @@ def sentences(record: dict[str, Any]) -> list[str]:
 
 
 def _of_sizes(record: dict[str, Any]) -> str:
-    told = [f"{name} comes in arrays of {by(shape)}." for name, shape in record["arrays"].items()]
+    told = [f"{name} comes in arrays of {shape_text(shape)}." for name, shape in record["arrays"].items()]
     sizes = record["sizes"]
     if not sizes:
         return " ".join([*told, record["crop"]])

@@ -51,13 +51,13 @@ def style(theme: Theme) -> dict[str, Any]:
     }
 
 
-def canvas(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
     """An empty figure of the page's width and this height in inches, with one pair of axes."""
-    figure, (axes,) = panels(height, 1, 1)
+    figure, (axes,) = new_panels(height, 1, 1)
     return figure, axes
 
 
-def panels(height: float, rows: int, columns: int, **shared: bool) -> tuple[Figure, list[Axes]]:
+def new_panels(height: float, rows: int, columns: int, **shared: bool) -> tuple[Figure, list[Axes]]:
     """The same with several, row by row; ``sharex`` and ``sharey`` as in matplotlib."""
     # A Figure of its own, not pyplot's: nothing global to clean up, and no display is looked for.
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -84,7 +84,7 @@ def label_ends(axes: Axes, ends: list[tuple[str, str, float, float]]) -> None:
         axes.annotate(name, (x, up), (7, 0), **place, color=hue, va="center", weight="bold")
 
 
-def rendered(figure: Figure, format: Format) -> bytes:
+def render(figure: Figure, format: Format) -> bytes:
     """The figure's file: an SVG on nothing, or a PNG on white; equal figures give equal bytes."""
     buffer = io.BytesIO()
     ground = {"facecolor": "white", "dpi": 180} if format == "png" else {"transparent": True}

@@ -71,7 +71,7 @@ def energy(joules: float) -> str:
     return f"{_three_digits(joules / 3600)} Wh"
 
 
-def by(shape: list[int]) -> str:
+def shape_text(shape: list[int]) -> str:
     """A shape as text: 2×7×7."""
     return "×".join(map(str, shape))
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from latentdiff.report.evaluation import Evaluation
-from latentdiff.report.formats import amount, by, duration, sampling_settings
+from latentdiff.report.formats import amount, duration, sampling_settings, shape_text
 from latentdiff.report.table import Table
 
 HASH_LETTERS = 12
@@ -21,7 +21,7 @@ def data_line(evaluation: Evaluation) -> str:
     extent = data.get("test_split") or extent
     return (
         f"{data['name']}, {extent}: {data['train_images']:,} training and {data['test_images']:,} test images of "
-        f"{by(data['image_shape'])}. {evaluation.values['num_images']:,} images are measured in each row."
+        f"{shape_text(data['image_shape'])}. {evaluation.values['num_images']:,} images are measured in each row."
     )
 
 
@@ -146,7 +146,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
                     (model.get("path"), str),
                     (model.get("sha256"), lambda sha: f"SHA-256 {sha[:HASH_LETTERS]}"),
                     (model.get("parameters"), lambda count: f"{amount(count)} parameters"),
-                    (codec.get("latent_shape"), lambda shape: f"latents {by(shape)}"),
+                    (codec.get("latent_shape"), lambda shape: f"latents {shape_text(shape)}"),
                     (codec.get("compression"), lambda ratio: f"{ratio:.1f} times fewer numbers than pixels"),
                 ),
             ),

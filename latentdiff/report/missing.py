@@ -28,7 +28,7 @@ BASELINES = {
 }
 
 
-class Lack(NamedTuple):
+class Missing(NamedTuple):
     """What is not in the report, in a sentence, and the ``command`` that makes it."""
 
     text: str
@@ -38,7 +38,7 @@ class Lack(NamedTuple):
         return f"{self.text} {self.command}"
 
 
-def lacking_baselines(evaluations: list[Evaluation]) -> list[Lack]:
+def missing_baselines(evaluations: list[Evaluation]) -> list[Missing]:
     """Which of noise, Gaussian noise, the VAE baseline and, where there is a latent model, the autoencoder's
     reconstructions have no row. The commands measure as many images against the same real ones."""
     roles = {item.role for item in evaluations}
@@ -52,13 +52,13 @@ def lacking_baselines(evaluations: list[Evaluation]) -> list[Lack]:
         again = [FILE, "--reconstruct", "train", "--num_images", str(count), *_real_images(first)]
         flags["reconstruction"] = again if count <= data["train_images"] else []
     return [
-        Lack(BASELINES[role][0], shlex.join([*EVALUATE, *flags[role]]))
+        Missing(BASELINES[role][0], shlex.join([*EVALUATE, *flags[role]]))
         for role in needed
         if role not in roles and flags[role]
     ]
 
 
-def lacking_samplers(evaluations: list[Evaluation], measured: Collection[str]) -> Lack | None:
+def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -> Missing | None:
     """Which diffusion models' samplers have not been measured against their steps, all in one; None where none is left.
 
     Args:
@@ -80,9 +80,9 @@ def lacking_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
     files = [_file(item) for item in left]
     same = _real_images(left[0])
     if len(left) == 1:
-        return Lack(f"Not measured for {left[0].name}:", shlex.join([*SAMPLERS, files[0], *same]))
+        return Missing(f"Not measured for {left[0].name}:", shlex.join([*SAMPLERS, files[0], *same]))
     named = (f"{item.name} ({file})" if file != FILE else item.name for item, file in zip(left, files, strict=True))
-    return Lack(f"Not measured for {', '.join(named)}, each as FILE:", shlex.join([*SAMPLERS, FILE, *same]))
+    return Missing(f"Not measured for {', '.join(named)}, each as FILE:", shlex.join([*SAMPLERS, FILE, *same]))
 
 
 def _file(evaluation: Evaluation) -> str:

@@ -15,18 +15,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from latentdiff import __version__
 from latentdiff.files import write_atomically
 from latentdiff.report import curves
-from latentdiff.report.class_figure import per_class
+from latentdiff.report.class_figure import class_distances_figure
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
 from latentdiff.report.figure_style import Format, Theme
 from latentdiff.report.galleries import class_sheets, galleries
 from latentdiff.report.method_notes import commands, data_line, facts, how_to_read, settings
-from latentdiff.report.missing import lacking_baselines, lacking_samplers
+from latentdiff.report.missing import missing_baselines, missing_samplers
 from latentdiff.report.notebook import html_table
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.pixel_density import draw_pixel_density
 from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.report.table import Table, build_table
-from latentdiff.report.verdict import judge, verdict
+from latentdiff.report.verdict import verdict, verdict_sentences
 
 SAMPLING_STEPS = "Quality against sampling steps"
 
@@ -64,7 +64,7 @@ class Report:
         """The rows from noise to the floor: ``name``, ``role``, and the value of each column by its key, or None."""
         return [
             {"name": row["name"], "role": row["role"], **{key: cell["value"] for key, cell in row["cells"].items()}}
-            for row in self._table().plain()
+            for row in self._table().to_dicts()
         ]
 
     @property
@@ -122,18 +122,18 @@ def write_report(
     check_comparable(evaluations)
     evaluations, folder = in_order(evaluations), Path(folder)
     table = build_table(evaluations)
-    verdicts = [(words, *_split(judge(group))) for words, group in (groups or {"": evaluations}).items()]
+    verdicts = [(words, *_split(verdict_sentences(group))) for words, group in (groups or {"": evaluations}).items()]
     plots, shown = [*_plots(evaluations), *_sampler_plots(samplers or {})], galleries(evaluations)
     content = {
         "title": title,
         "verdicts": verdicts,
-        "lacking": lacking_baselines(evaluations),
+        "lacking": missing_baselines(evaluations),
         "data": data_line(evaluations[0]),
         "tables": table.parts(),
         "notes": how_to_read(evaluations, table),
         "plots": plots,
         "sampling_steps": SAMPLING_STEPS,
-        "unmeasured": lacking_samplers(
+        "unmeasured": missing_samplers(
             evaluations, [record["model"]["sha256"] for record in (samplers or {}).values()]
         ),
         "galleries": shown,
@@ -152,7 +152,7 @@ def write_report(
             " ".join([*([f"At {words}."] if words else []), finding, *more]) for words, finding, more in verdicts
         ),
         "columns": [{"key": column.key, "title": " ".join(column.title).strip()} for column in table.columns],
-        "rows": table.plain(),
+        "rows": table.to_dicts(),
         "evaluations": [evaluation.values for evaluation in evaluations],
         "version": __version__,
     }
@@ -231,13 +231,13 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
         (
             "Classifier distance by class",
             "Fréchet distance within each class in the classifier's features, worst class first. Lower is better.",
-            per_class,
+            class_distances_figure,
             "classes.png",
         ),
         (
             "FID by class",
             "The same in Inception's features: of few images each, so only for comparing the models here.",
-            partial(per_class, net="inception"),
+            partial(class_distances_figure, net="inception"),
             "classes-fid.png",
         ),
         (

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, legend_columns, panels, rendered, style
+from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, legend_columns, new_panels, render, style
 
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 # A peak this many times higher than nine tenths of the curve leaves nothing of it to be seen but on a log scale.
@@ -22,7 +22,7 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
     with matplotlib.rc_context(style(theme)):
         columns = legend_columns(densities)
         rows = -(-len(densities) // columns)
-        figure, axes = panels(0.7 + 0.2 * rows + 1.35 * channels, channels, 1, sharex=True)
+        figure, axes = new_panels(0.7 + 0.2 * rows + 1.35 * channels, channels, 1, sharex=True)
         for channel, (panel, name) in enumerate(zip(axes, names, strict=True)):
             for index, (label, density) in enumerate(densities.items()):
                 # Thinner on top, so that lines that agree are all seen.
@@ -41,4 +41,4 @@ def draw_pixel_density(densities: dict[str, np.ndarray], theme: Theme = "light",
             panel.set_title(f"{name}, share of the pixels{', log scale' if log else ''}", loc="left")
         axes[-1].set_xlabel("value")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=columns)
-        return rendered(figure, format)
+        return render(figure, format)

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, canvas, rendered, style
+from latentdiff.report.figure_style import FAINT, LINES, Format, Theme, new_figure, render, style
 
 NAMES_A_ROW = 3  # In the legend.
 
@@ -39,7 +39,7 @@ def quality_over_passes(
         theme, format: As in :mod:`latentdiff.report.figure_style`.
     """
     with matplotlib.rc_context(style(theme)):
-        figure, axes = canvas(4.0)
+        figure, axes = new_figure(4.0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         for (name, points), hue in zip(series.items(), LINES, strict=False):
@@ -58,4 +58,4 @@ def quality_over_passes(
         axes.set_xlabel("network passes an image")
         axes.set_title(label, loc="left")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=NAMES_A_ROW)
-        return rendered(figure, format)
+        return render(figure, format)

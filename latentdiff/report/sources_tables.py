@@ -12,7 +12,7 @@ ROWS = 12  # Of a training's course, at most.
 COURSE = {"loss": "Loss", "val_loss": "Held out", "kid": "KID × 1000", "distance": "Distance"}
 
 
-def trainings(evaluations: list[Evaluation], projects: dict[str, tuple[int, str]]) -> str:
+def training_table(evaluations: list[Evaluation], projects: dict[str, tuple[int, str]]) -> str:
     """What each model is, what training it cost, and its losses: the fourth project's table for all of them."""
     rows = []
     for item in evaluations:
@@ -43,7 +43,7 @@ def trainings(evaluations: list[Evaluation], projects: dict[str, tuple[int, str]
     )
 
 
-def published(found: dict[str, list[Evaluation]], projects: dict[str, tuple[int, str]]) -> str:
+def published_table(found: dict[str, list[Evaluation]], projects: dict[str, tuple[int, str]]) -> str:
     """The figures that the second project published, beside them those of its models and of the released ones."""
     second = [item for item in found.get("sources", []) if projects.get(item.name, (0, ""))[0] == 2]
     released = [item for item in found.get("released", []) if item.role in ("pixel", "latent")]
@@ -57,7 +57,7 @@ def published(found: dict[str, list[Evaluation]], projects: dict[str, tuple[int,
     return _section("Published figures beside ours", text, ["Model", "Figure", "Published", "Ours"], rows, left=2)
 
 
-def by_class(found: dict[str, list[Evaluation]]) -> str:
+def class_table(found: dict[str, list[Evaluation]]) -> str:
     """The second project's table: the distance within each class, for every class-conditional model."""
     key, having = next(
         (
@@ -77,7 +77,7 @@ def by_class(found: dict[str, list[Evaluation]]) -> str:
     return _section(what, text, ["Class", *(f"`{item.name}`" for item in having)], rows, left=1)
 
 
-def baselines(evaluations: list[Evaluation], data_name: str) -> str:
+def baseline_table(evaluations: list[Evaluation], data_name: str) -> str:
     """The third project's table: noise, VAE and diffusion on one data set, by Inception Score and FID."""
     rows = []
     for item in evaluations:
@@ -96,7 +96,7 @@ def baselines(evaluations: list[Evaluation], data_name: str) -> str:
     return _section(f"Noise, VAE and diffusion: {data_name}", text, heads, rows, left=1)
 
 
-def over_epochs(evaluations: list[Evaluation]) -> str:
+def course_table(evaluations: list[Evaluation]) -> str:
     """The first and the fifth project's tables: quality and loss as training goes on."""
     sections = []
     for item in evaluations:

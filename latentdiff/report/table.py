@@ -10,7 +10,6 @@ from typing import Any, Literal
 from latentdiff.report.evaluation import Evaluation, in_order
 from latentdiff.report.formats import (
     amount,
-    by,
     distance,
     duration,
     energy,
@@ -20,6 +19,7 @@ from latentdiff.report.formats import (
     plus_minus,
     scientific,
     score,
+    shape_text,
 )
 
 MISSING = "–"
@@ -103,7 +103,7 @@ class Table:
             ]
         found: list[tuple[str, Table]] = []
         for heading, groups in (*quality, ("Cost", ("cost",))):
-            part = self.of([index for index, column in enumerate(self.columns) if column.group in groups])
+            part = self.select([index for index, column in enumerate(self.columns) if column.group in groups])
             if found:
                 known = (row for row in part.rows if any(cell.value is not None for cell in row.cells))
                 part = replace(part, rows=tuple(known))
@@ -111,14 +111,14 @@ class Table:
                 found.append((heading, part))
         return found
 
-    def of(self, kept: list[int]) -> Table:
+    def select(self, kept: list[int]) -> Table:
         """The table with these columns alone."""
         return Table(
             tuple(self.columns[index] for index in kept),
             tuple(replace(row, cells=tuple(row.cells[index] for index in kept)) for row in self.rows),
         )
 
-    def plain(self) -> list[dict[str, Any]]:
+    def to_dicts(self) -> list[dict[str, Any]]:
         """The rows as ``report.json`` holds them, with values and texts by the columns' keys."""
         return [
             {
@@ -139,7 +139,7 @@ def with_error(value: float, error: float | None = None) -> str:
     return distance(value) + plus_minus(value, error)
 
 
-def seconds_in_all(evaluation: Evaluation) -> float | None:
+def total_training_seconds(evaluation: Evaluation) -> float | None:
     """All that its training took, with the autoencoder's and the encoding where they are known."""
     seconds = evaluation.get("training", "seconds")
     before = (evaluation.get("training", key) or 0 for key in ("stage_one_seconds", "encode_seconds"))
@@ -193,7 +193,7 @@ COLUMNS = (
     Column("train_seconds", "cost", ("Training", "time"), ("training", "seconds"), duration),
     Column("stage_one_seconds", "cost", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
     Column("encode_seconds", "cost", ("Encoding", "before it"), ("training", "encode_seconds"), duration),
-    Column("all_seconds", "cost", ("Training", "in all"), seconds_in_all, duration),
+    Column("all_seconds", "cost", ("Training", "in all"), total_training_seconds, duration),
     Column("peak_memory", "cost", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
     Column("train_energy", "cost", ("Training", "energy"), ("training", "energy_joules"), energy),
     Column("sample_flops", "cost", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),
@@ -214,7 +214,7 @@ def build_table(evaluations: list[Evaluation]) -> Table:
         floor = Evaluation(Path(), "real images", {"metrics": floors})
         rows.append(Row(floor.name, "floor", "floor: train against test", _cells(floor)))
     kept = [index for index in range(len(COLUMNS)) if any(row.cells[index].value is not None for row in rows)]
-    return Table(COLUMNS, tuple(rows)).of(kept)
+    return Table(COLUMNS, tuple(rows)).select(kept)
 
 
 def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:
@@ -232,13 +232,13 @@ def _cells(evaluation: Evaluation) -> tuple[Cell, ...]:
 
 def _about(evaluation: Evaluation) -> str:
     if evaluation.role == "latent":
-        return f"diffusion on {by(evaluation.get('model', 'latent_shape'))} latents"
+        return f"diffusion on {shape_text(evaluation.get('model', 'latent_shape'))} latents"
     return {
         "noise": "independent random pixels",
         "gaussian": "random pixels of the training images' mean and covariance",
         "images": "images from files",
         "prior": "decoded random latents",
-        "pixel": f"diffusion on {by(evaluation.get('data', 'image_shape'))} pixels",
+        "pixel": f"diffusion on {shape_text(evaluation.get('data', 'image_shape'))} pixels",
         "reconstruction": "ceiling: reconstruction" + (" of training images" if evaluation.reconstructs_train else ""),
     }[evaluation.role]
 

@@ -8,116 +8,118 @@ from itertools import combinations
 
 from latentdiff.report.evaluation import Evaluation, in_order
 from latentdiff.report.formats import duration, sampling_settings
-from latentdiff.report.table import DISTANCE_ERROR, FID_ERROR, seconds_in_all, with_error
+from latentdiff.report.table import DISTANCE_ERROR, FID_ERROR, total_training_seconds, with_error
 
 SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
-LEVEL = 1.02  # A lead below this ratio is none, whatever the standard errors say.
-ERRORS = 2.0  # Nor is one below so many standard errors of the difference.
+MIN_LEAD_RATIO = 1.02  # A lead below this ratio is none, whatever the standard errors say.
+MIN_LEAD_ERRORS = 2.0  # Nor is one below so many standard errors of the difference.
 FEWEST_FOR_FID = 2048  # Inception's feature dimensions: with fewer images the covariance is singular.
 
 
 def verdict(evaluations: list[Evaluation]) -> str:
     """Whether latent beat pixel, by how much and at which cost, and what the numbers do not allow to say."""
-    return " ".join(judge(evaluations))
+    return " ".join(verdict_sentences(evaluations))
 
 
-def judge(evaluations: list[Evaluation]) -> list[str]:
+def verdict_sentences(evaluations: list[Evaluation]) -> list[str]:
     """The verdict's sentences: the finding first, then each reservation.
 
     FID to the test images decides; where pixel and latent do not both have one, the classifier's distance does. Of
     several models of a kind the best stands for it.
     """
     evaluations = in_order(evaluations)
-    for decider in DECIDERS:
-        rivals = [[item for item in decider.measured(evaluations) if item.role == role] for role in ("latent", "pixel")]
-        if all(rivals):
-            return [*_compare(rivals, decider), *_level_pairs(evaluations, decider)]
+    for ranking in RANKING_METRICS:
+        candidates = [
+            [item for item in ranking.with_value(evaluations) if item.role == role] for role in ("latent", "pixel")
+        ]
+        if all(candidates):
+            return [*_compare(candidates, ranking), *_indistinguishable_pairs(evaluations, ranking)]
     missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
     reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
-    ranked = next((decider for decider in DECIDERS if len(decider.measured(evaluations)) > 1), None)
+    ranked = next((ranking for ranking in RANKING_METRICS if len(ranking.with_value(evaluations)) > 1), None)
     return [
         f"Whether the latent space paid off cannot be said: {reason}.",
-        *(_ranking(evaluations, ranked) + _level_pairs(evaluations, ranked) if ranked else []),
+        *(_ranking(evaluations, ranked) + _indistinguishable_pairs(evaluations, ranked) if ranked else []),
         *_data_reservations(evaluations[0]),
     ]
 
 
 @dataclass(frozen=True)
-class Decider:
+class RankingMetric:
     """A metric that models are ranked by, less being better: its name, where its value is, and its standard error."""
 
     metric: str
     path: tuple[str, ...]
     error: tuple[str, ...]
 
-    def measured(self, evaluations: list[Evaluation]) -> list[Evaluation]:
+    def with_value(self, evaluations: list[Evaluation]) -> list[Evaluation]:
         return [item for item in evaluations if item.get(*self.path) is not None]
 
     def text(self, evaluation: Evaluation) -> str:
         return with_error(evaluation.get(*self.path), evaluation.get(*self.error))
 
 
-DECIDERS = (
-    Decider("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
-    Decider("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
+RANKING_METRICS = (
+    RankingMetric("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
+    RankingMetric("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
 )
 
 
-def _ranking(evaluations: list[Evaluation], decider: Decider) -> list[str]:
+def _ranking(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
     # Reconstructions of training images are none of the test images': another measure than their row's neighbours'.
-    alike = [item for item in decider.measured(evaluations) if not item.reconstructs_train]
-    ranked = sorted(alike, key=lambda item: item.get(*decider.path))
-    return [f"By {decider.metric}, best first: {', '.join(f'{item.name} {decider.text(item)}' for item in ranked)}."]
+    alike = [item for item in ranking.with_value(evaluations) if not item.reconstructs_train]
+    ranked = sorted(alike, key=lambda item: item.get(*ranking.path))
+    return [f"By {ranking.metric}, best first: {', '.join(f'{item.name} {ranking.text(item)}' for item in ranked)}."]
 
 
-def _level_pairs(evaluations: list[Evaluation], decider: Decider) -> list[str]:
+def _indistinguishable_pairs(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
     """Which other models are too close to be told apart by the samples that were drawn; an error that is not known is
     counted as none."""
     # Reconstructions are no draw of samples, and the best latent against the best pixel has its own sentence.
-    drawn = [item for item in decider.measured(evaluations) if item.role != "reconstruction"]
-    ranked = sorted(drawn, key=lambda item: item.get(*decider.path))
+    drawn = [item for item in ranking.with_value(evaluations) if item.role != "reconstruction"]
+    ranked = sorted(drawn, key=lambda item: item.get(*ranking.path))
     judged = [next((item for item in ranked if item.role == role), None) for role in ("latent", "pixel")]
     pairs = [
         f"{first.name} and {second.name}"
         for first, second in combinations(ranked, 2)
         if not (None not in judged and first in judged and second in judged)
-        and _difference(first, second, decider) <= 0
+        and _significant_difference(first, second, ranking) <= 0
     ]
-    return [f"These cannot be told apart by their {decider.metric}: {'; '.join(pairs)}."] if pairs else []
+    return [f"These cannot be told apart by their {ranking.metric}: {'; '.join(pairs)}."] if pairs else []
 
 
-def _difference(first: Evaluation, second: Evaluation, decider: Decider) -> float:
+def _significant_difference(first: Evaluation, second: Evaluation, ranking: RankingMetric) -> float:
     """How far ``second`` is behind ``first`` beyond what the draw of their samples may have done."""
-    errors = (item.get(*decider.error) or 0.0 for item in (first, second))
-    return second.get(*decider.path) - first.get(*decider.path) - ERRORS * math.hypot(*errors)
+    errors = (item.get(*ranking.error) or 0.0 for item in (first, second))
+    return second.get(*ranking.path) - first.get(*ranking.path) - MIN_LEAD_ERRORS * math.hypot(*errors)
 
 
-def _compare(rivals: list[list[Evaluation]], decider: Decider) -> list[str]:
+def _compare(candidates: list[list[Evaluation]], ranking: RankingMetric) -> list[str]:
     """The sentences for the best latent and the best pixel model, of which there is at least one each."""
-    path = decider.path
-    bests = [min(models, key=lambda item: item.get(*path)) for models in rivals]
+    path = ranking.path
+    bests = [min(models, key=lambda item: item.get(*path)) for models in candidates]
     first, second = sorted(bests, key=lambda item: item.get(*path))
     low, high = first.get(*path), second.get(*path)
-    drawn_apart = _difference(first, second, decider) > 0
-    level = high <= low * LEVEL or not drawn_apart
-    better, worse = _called(first), _called(second)
+    significant = _significant_difference(first, second, ranking) > 0
+    level = high <= low * MIN_LEAD_RATIO or not significant
+    better, worse = _name_with_role(first), _name_with_role(second)
     finding = f"{better} and {worse} are level" if level else f"{better} beat {worse}"
     sentences = [
-        f"{finding[0].upper()}{finding[1:]}: {decider.metric} {decider.text(first)} against "
-        f"{decider.text(second)} (lower is better), "
+        f"{finding[0].upper()}{finding[1:]}: {ranking.metric} {ranking.text(first)} against "
+        f"{ranking.text(second)} (lower is better), "
         f"after {_training(first, ' of training')} against {_training(second)}."
     ]
     if level:
         sentences.append(
             "A difference this small is within what other samples of the same models would change."
-            if not drawn_apart
-            else f"A lead below {LEVEL - 1:.0%} is taken for none: another training run may well undo it."
+            if not significant
+            else f"A lead below {MIN_LEAD_RATIO - 1:.0%} is taken for none: another training run may well undo it."
         )
-    unsure = [item.name for item in (first, second) if item.get(*decider.error) is None]
+    unsure = [item.name for item in (first, second) if item.get(*ranking.error) is None]
     if unsure and len(unsure) < 2:
         sentences.append(f"The standard error of {unsure[0]} is not known, and counted as none: evaluate it again.")
-    sentences += _budget(first, second, level)
-    for models in rivals:
+    sentences += _budget_reservations(first, second, level)
+    for models in candidates:
         if len(models) > 1:
             sentences.append(f"The best of {len(models)} {models[0].role} models is compared, chosen by this number.")
     ways = [sampling_settings(item.get("sampling")) for item in (first, second)]
@@ -135,24 +137,24 @@ def _compare(rivals: list[list[Evaluation]], decider: Decider) -> list[str]:
     return [*sentences, "One training run each: how far another run would move these numbers is not known."]
 
 
-def _called(evaluation: Evaluation) -> str:
+def _name_with_role(evaluation: Evaluation) -> str:
     name, role = evaluation.name, evaluation.role
     return name if name.startswith(role) else f"{role} ({name})"
 
 
 def _training(evaluation: Evaluation, noun: str = "") -> str:
-    seconds, stage_one = seconds_in_all(evaluation), evaluation.get("training", "stage_one_seconds")
+    seconds, stage_one = total_training_seconds(evaluation), evaluation.get("training", "stage_one_seconds")
     if seconds is None:
         return f"an unrecorded time{noun}"
     return f"{duration(seconds)}{noun}" + (f" ({duration(stage_one)} of it for the autoencoder)" if stage_one else "")
 
 
-def _budget(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
+def _budget_reservations(first: Evaluation, second: Evaluation, level: bool) -> list[str]:
     """Reservations about the two training times; ``first`` is the one with the better metric."""
     sentences = []
-    times = [seconds_in_all(item) for item in (first, second)]
+    times = [total_training_seconds(item) for item in (first, second)]
     if None in times:
-        unknown = " and ".join(item.name for item in (first, second) if seconds_in_all(item) is None)
+        unknown = " and ".join(item.name for item in (first, second) if total_training_seconds(item) is None)
         sentences.append(f"Whether the budget was the same cannot be said: {unknown} has no training time.")
     elif max(times) > SAME_BUDGET * min(times):
         longer, shorter = (first, second) if times[0] > times[1] else (second, first)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.errors import ConfigError
-from latentdiff.evaluation.psnr_ssim import fidelity
+from latentdiff.evaluation.psnr_ssim import psnr_and_ssim
 from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_posterior
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.models.feature_discriminator import FeatureDiscriminator
@@ -268,7 +268,7 @@ class AutoencoderModule(StageModule):
         moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
         means = codec.standardise(moments.chunk(2, dim=1)[0])
         reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(ENCODE_BATCH)])
-        values = {**fidelity(reconstructions, images.cpu()), "val_kl_per_dim": kl_per_dim(moments).item()}
+        values = {**psnr_and_ssim(reconstructions, images.cpu()), "val_kl_per_dim": kl_per_dim(moments).item()}
         for name, statistic in (("mean", codec.mean), ("std", codec.std)):
             values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}
         return values

@@ -12,7 +12,7 @@ import torch
 
 from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
-from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_extraction import cached_features, extract_features
 from latentdiff.evaluation.feature_nets import (
     ClassifierFeatures,
     FeatureNet,
@@ -22,7 +22,7 @@ from latentdiff.evaluation.feature_nets import (
 )
 from latentdiff.evaluation.fid import Moments, frechet_distance, moments
 from latentdiff.evaluation.kid import kernel_distance
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.resources import find_checkpoint
 
@@ -81,7 +81,7 @@ class QualityProbe:
                 print(f"no quality figures while training: {error}")
                 return None
             if own.fits(held_out):
-                return cls(own, extract(own, held_out.images, progress=False), num_images)
+                return cls(own, extract_features(own, held_out.images, progress=False), num_images)
             if net == "classifier":
                 raise CheckpointError(f"{own.wants}; use --quality_net inception")
             print(f"no classifier distance while training: {own.wants}")
@@ -96,10 +96,10 @@ class QualityProbe:
             return None
         inception = InceptionFeatures(weights, device)
         labels = held_out.labels if held_out.num_classes else None
-        held_out = held_out.take(drawn(labels, len(held_out), HELD_OUT, REFERENCE_SEED))
+        held_out = held_out.take(choose_subset(labels, len(held_out), HELD_OUT, REFERENCE_SEED))
         if folder is None:
-            return cls(inception, extract(inception, held_out.images), num_images)
-        return cls(inception, cached(inception, held_out.images, folder, held_out.fingerprint), num_images)
+            return cls(inception, extract_features(inception, held_out.images), num_images)
+        return cls(inception, cached_features(inception, held_out.images, folder, held_out.fingerprint), num_images)
 
     @property
     def metric(self) -> str:
@@ -116,7 +116,7 @@ class QualityProbe:
         start = time.perf_counter()
         steps = min(STEPS, model.schedule.num_train_steps or STEPS)
         images = model.sample(self.num_images, steps=steps, batch_size=100)
-        features = extract(self.net, images, progress=False)
+        features = extract_features(self.net, images, progress=False)
         if self.metric == "kid":
             values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
         else:

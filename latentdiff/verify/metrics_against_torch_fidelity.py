@@ -15,10 +15,10 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import InceptionFeatures
 from latentdiff.evaluation.fid import frechet_distance, moments
-from latentdiff.evaluation.given_images import read_images
+from latentdiff.evaluation.image_files import read_images
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.precision_recall import Manifold, precision_recall
 from latentdiff.precision import disable_tf32
@@ -56,7 +56,7 @@ def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "20
         files = [
             read_images(own, tuple(images.shape[1:]))[0] for own, images in zip(folders, (first, second), strict=True)
         ]
-    x, y = (extract(net, images, progress=False).pooled for images in files)
+    x, y = (extract_features(net, images, progress=False).pooled for images in files)
     start = time.perf_counter()
     fid = frechet_distance(moments(x), moments(y))
     frechet_seconds = time.perf_counter() - start
@@ -102,7 +102,7 @@ def check_features(weights: Path, images: Tensor, layer: str = "2048") -> list[C
         with disable_tf32():
             return torch.cat([peer(few.to(net.device))[0].cpu() for few in batches])
 
-    ours, our_seconds = _timed(lambda batch: extract(net, batch, progress=False).pooled, images)
+    ours, our_seconds = _timed(lambda batch: extract_features(net, batch, progress=False).pooled, images)
     theirs, their_seconds = _timed(their_features, images)
     value = float((ours - theirs).abs().max() / theirs.abs().max())
     what, note = f"{len(images):,} images of {_size(images)}", "largest difference, of the largest feature"

@@ -23,7 +23,7 @@ from latentdiff.config import (
 )
 from latentdiff.data import DatasetSplits, NoSplitError, load_dataset, load_split
 from latentdiff.errors import ConfigError, DataError
-from latentdiff.evaluation.record import stood_in
+from latentdiff.evaluation.evaluation_record import validation_as_test_warnings
 from latentdiff.inference.model import load
 from latentdiff.latents import cache_latents
 from latentdiff.stages import diffusion as diffusion_stage
@@ -325,9 +325,9 @@ def test_the_validation_images_stand_in_where_there_are_no_test_images(faces, ca
     assert test.fingerprint == load_split(halves, "val").fingerprint
     out = capsys.readouterr().out
     assert "no test split with the fractions 50/50/0: the validation images stand in" in out
-    assert 'what is called "test" here are the 4 val images' in stood_in(test)[0]
+    assert 'what is called "test" here are the 4 val images' in validation_as_test_warnings(test)[0]
     thirds = config(faces, "celeba", fractions=(0.5, 0.25, 0.25), split="fractions")
-    assert stood_in(DatasetSplits(thirds).test_or_val) == []
+    assert validation_as_test_warnings(DatasetSplits(thirds).test_or_val) == []
     with pytest.raises(NoSplitError, match="no test split"):
         _ = DatasetSplits(config(faces, "celeba", fractions=(1.0, 0.0, 0.0), split="fractions")).test_or_val
 

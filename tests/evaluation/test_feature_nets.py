@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from latentdiff import checkpoint
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation import feature_nets
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures, find_inception
 from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.files import file_sha256
@@ -68,7 +68,7 @@ def test_fid_is_that_of_torchmetrics_from_the_images_on(inception_file):
     net = InceptionFeatures(inception_file, layer="64")
     for images, real in zip(sets, (False, True), strict=True):
         theirs.update(images.expand(-1, 3, -1, -1), real=real)
-    x, y = (moments(extract(net, images, progress=False).pooled) for images in sets)
+    x, y = (moments(extract_features(net, images, progress=False).pooled) for images in sets)
     assert frechet_distance(x, y) == pytest.approx(float(theirs.compute()), rel=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_the_check_of_the_features_passes_and_can_fail(inception_file, monkeypat
     monkeypatch.setattr(
         metrics_against_torch_fidelity,
         "extract",
-        lambda *args, **options: Features(1.001 * extract(*args, **options).pooled, None),
+        lambda *args, **options: Features(1.001 * extract_features(*args, **options).pooled, None),
     )
     assert not metrics_against_torch_fidelity.check_features(inception_file, images, layer="64")[0].passed
 
@@ -187,7 +187,7 @@ def test_classifier_features(classifier_file, make_images):
     own = net(images)
     assert (net.name, net.dim, net.class_names) == ("stripes classifier", 16, ("one", "two", "three"))
     assert (own.pooled.shape, own.logits.shape) == ((9, 16), (9, 3))
-    np.testing.assert_allclose(extract(net, images, progress=False).pooled, own.pooled, atol=1e-5)
+    np.testing.assert_allclose(extract_features(net, images, progress=False).pooled, own.pooled, atol=1e-5)
 
 
 def test_classifier_refuses_images_of_another_shape_and_files_of_another_kind(tmp_path, classifier_file):

@@ -5,7 +5,7 @@ from torch import nn
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig
-from latentdiff.evaluation.flops import counted, sampling_flops, training_flops
+from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models import memory_layout as layout
@@ -15,10 +15,10 @@ from latentdiff.models.network import build_network
 
 def test_a_convolution_and_attention_cost_what_arithmetic_says():
     x = torch.zeros(2, 32, 5, 5)
-    assert counted(lambda: nn.Conv2d(32, 8, 3, padding=1)(x)) == 2 * 2 * 25 * 32 * 8 * 9
+    assert count_flops(lambda: nn.Conv2d(32, 8, 3, padding=1)(x)) == 2 * 2 * 25 * 32 * 8 * 9
     projections = 2 * 2 * 25 * 32 * (3 * 32 + 32)
     products = 2 * (2 * 2 * 25 * 25 * 32)  # queries by keys, and weights by values
-    assert counted(lambda: SelfAttention(32)(x)) == projections + products
+    assert count_flops(lambda: SelfAttention(32)(x)) == projections + products
 
 
 def test_sampling_costs_a_pass_a_step_and_training_three():

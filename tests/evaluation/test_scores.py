@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from latentdiff.evaluation.fid import frechet_distance, moments
-from latentdiff.evaluation.fid_infinity import _distance, distance_at_infinity
+from latentdiff.evaluation.fid_infinity import _distance, extrapolate_fid
 from latentdiff.evaluation.inception_score import inception_score
 
 
@@ -40,7 +40,7 @@ def test_distance_at_infinity_is_nearer_to_the_truth_than_at_n():
     errors, at_n = [], []
     for seed in range(10):
         features = torch.randn(1000, d, generator=torch.Generator().manual_seed(seed))
-        errors.append(distance_at_infinity(features, exact, seed=seed)["value"])
+        errors.append(extrapolate_fid(features, exact, seed=seed)["value"])
         at_n.append(frechet_distance(moments(features), exact))
     assert abs(sum(errors)) < 0.25 * sum(at_n)
     assert min(at_n) > 0
@@ -49,11 +49,11 @@ def test_distance_at_infinity_is_nearer_to_the_truth_than_at_n():
 def test_distance_at_infinity_of_a_shift_keeps_the_shift():
     features = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1)) + 1.0
     exact = moments(torch.randn(100_000, 4, generator=torch.Generator().manual_seed(2)))
-    found = distance_at_infinity(features, exact)
+    found = extrapolate_fid(features, exact)
     assert found["value"] == pytest.approx(4.0, abs=0.4)
     assert math.isfinite(found["residual"])
     with pytest.raises(ValueError, match="100 samples"):
-        distance_at_infinity(features[:50], exact)
+        extrapolate_fid(features[:50], exact)
 
 
 @pytest.mark.parametrize("n", [20, 60])

@@ -9,7 +9,7 @@ from latentdiff.config import DataConfig, RunConfig
 from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import ImageDataset, load_split
 from latentdiff.errors import FolderError
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.models.classifier import Classifier
 from latentdiff.training.classifier_module import accuracy, augment, train
@@ -76,7 +76,7 @@ def test_the_stage_writes_a_file_that_the_evaluation_reads(tmp_path):
     assert header["data"]["source"] == "embedded"
     assert (header["images_seen"], header["command"]) == (10_000, "the command")
     test = load_split(config.data, "test")
-    logits = extract(ClassifierFeatures(path), test.images, progress=False).logits
+    logits = extract_features(ClassifierFeatures(path), test.images, progress=False).logits
     measured = float((logits.argmax(1) == test.labels).double().mean())
     assert measured == pytest.approx(header["test_accuracy"], abs=0.002)
     assert measured > 0.3
@@ -93,7 +93,7 @@ def test_the_released_classifier_is_right_about_the_test_images():
     assert path.stat().st_size < 1_000_000
     test = load_split(DataConfig(source="embedded"), "test")
     net = ClassifierFeatures(path)
-    logits = extract(net, test.images, progress=False).logits
+    logits = extract_features(net, test.images, progress=False).logits
     assert float((logits.argmax(1) == test.labels).double().mean()) >= 0.93
     assert net.class_names == test.class_names
     assert net.accuracy >= 0.93

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentdiff.report.class_figure import per_class
+from latentdiff.report.class_figure import class_distances_figure
 from latentdiff.report.curves import losses, quality_over_images, quality_over_time
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.pixel_density import draw_pixel_density
 
 
-@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
+@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, class_distances_figure])
 def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
     evaluations = [read_evaluation(folder) for folder in five]
     light, dark, png = draw(evaluations), draw(evaluations, "dark"), draw(evaluations, format="png")
@@ -26,8 +26,8 @@ def test_svg_is_transparent_png_is_on_white_and_both_repeat(five, draw):
 def test_no_name_of_a_legend_is_cut_off(write, monkeypatch, names):
     figures = []
     for module in ("class_figure", "pixel_density"):
-        monkeypatch.setattr(f"latentdiff.report.{module}.rendered", lambda figure, _: figures.append(figure) or b"")
-    per_class([read_evaluation(write(name, "diffusion", 9.0)) for name in names])
+        monkeypatch.setattr(f"latentdiff.report.{module}.render", lambda figure, _: figures.append(figure) or b"")
+    class_distances_figure([read_evaluation(write(name, "diffusion", 9.0)) for name in names])
     draw_pixel_density({name: np.full((1, 256), 1 / 256) for name in ("test images", "real", "noise", *names)})
     for figure in figures:
         figure.draw_without_rendering()
@@ -38,7 +38,7 @@ def test_no_name_of_a_legend_is_cut_off(write, monkeypatch, names):
     assert len(figures) == 2
 
 
-@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, per_class])
+@pytest.mark.parametrize("draw", [quality_over_time, quality_over_images, losses, class_distances_figure])
 def test_nothing_to_draw_is_none(five, draw):
     assert draw([read_evaluation(five[2])]) is None  # Noise.
 
@@ -67,7 +67,7 @@ def test_a_model_is_named_once_beside_its_two_losses(write, monkeypatch):
         values["training"]["history"] = [{"images_seen": k, "loss": 1 / k, "val_loss": 2 / k} for k in range(1, 5)]
 
     figures = []
-    monkeypatch.setattr("latentdiff.report.curves.rendered", lambda figure, _: figures.append(figure) or b"")
+    monkeypatch.setattr("latentdiff.report.curves.render", lambda figure, _: figures.append(figure) or b"")
     losses([read_evaluation(write(name, "diffusion", 9.0, 60.0, change=change)) for name in ("a", "b")])
     (axes,) = figures[0].axes
     assert sorted(text.get_text() for text in axes.texts) == ["a", "b"]
@@ -80,16 +80,16 @@ def test_a_hundred_classes_and_any_name(write):
         values["metrics"]["classifier"]["per_class_distance"] = {f"$x_{k}$ & <b>": float(k) for k in range(102)}
 
     folder = write("latent $^", "diffusion", 9.0, 60.0, change=change)
-    few = per_class([read_evaluation(folder)], format="png")
+    few = class_distances_figure([read_evaluation(folder)], format="png")
     assert Image.open(io.BytesIO(few)).height < 1300
     assert quality_over_time([read_evaluation(folder)])
 
 
 def test_a_class_that_one_model_lacks_is_drawn_as_unknown(five):
     pixel, latent = read_evaluation(five[3]), read_evaluation(five[1])
-    before = per_class([pixel, latent])
+    before = class_distances_figure([pixel, latent])
     latent.values["metrics"]["classifier"]["per_class_distance"] = {"T-shirt": 1.0, "Bag": None}
-    assert per_class([pixel, latent]) != before
+    assert class_distances_figure([pixel, latent]) != before
 
 
 def test_a_narrow_range_has_a_linear_axis_with_ticks(write):

@@ -12,7 +12,7 @@ from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs,
 def drawn(monkeypatch):
     """The figures in place of their bytes."""
     figures = []
-    monkeypatch.setattr(data_figures, "rendered", lambda figure, _: figures.append(figure) or b"drawn")
+    monkeypatch.setattr(data_figures, "render", lambda figure, _: figures.append(figure) or b"drawn")
     return figures
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from latentdiff.report.evaluation import read_evaluation
-from latentdiff.report.evaluation_figures import write_classes, write_denoising, write_neighbours, write_originals
+from latentdiff.report.evaluation_pictures import write_classes, write_denoising, write_neighbours, write_originals
 from latentdiff.report.page import write_report
 from latentdiff.report.table import COLUMNS, build_table
 

@@ -24,7 +24,7 @@ def test_density_and_moments_are_those_of_the_pixels():
 
 def test_figure_has_a_panel_a_channel_and_a_log_scale_only_for_a_peak(monkeypatch):
     figures = []
-    monkeypatch.setattr("latentdiff.report.pixel_density.rendered", lambda figure, _: figures.append(figure) or b"")
+    monkeypatch.setattr("latentdiff.report.pixel_density.render", lambda figure, _: figures.append(figure) or b"")
     even = np.full((3, 256), 1 / 256)
     black = np.full((1, 256), 0.1 / 255)
     black[:, 0] = 0.9

@@ -17,7 +17,7 @@ def test_published_figures_stand_beside_every_model_that_has_them(write):
     noise = read_evaluation(write("noise", "noise", 400.0))
     projects = {"plain": (2, ""), "of_class": (2, ""), "blind": (2, ""), "other": (1, "")}
     found = {"sources": [plain, of_class, other, blind], "released": [noise, latent]}
-    rows = [line.split(" | ") for line in sources_tables.published(found, projects).splitlines() if "`" in line]
+    rows = [line.split(" | ") for line in sources_tables.published_table(found, projects).splitlines() if "`" in line]
     assert [[row[0].strip("| `"), row[2], row[3].rstrip(" |")] for row in rows] == [
         ["plain", "107", "9.00"],
         ["of_class", "107", "9.00"],
@@ -25,4 +25,4 @@ def test_published_figures_stand_beside_every_model_that_has_them(write):
         ["of_class", "87.8", "71.92"],
         ["latent", "87.8", "71.92"],
     ]
-    assert sources_tables.published({"sources": [blind], "released": []}, projects) == ""
+    assert sources_tables.published_table({"sources": [blind], "released": []}, projects) == ""

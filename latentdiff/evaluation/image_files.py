@@ -19,7 +19,7 @@ from latentdiff.errors import DataError
 ARRAYS = (".npz", ".safetensors")
 
 
-def is_images(path: Path) -> bool:
+def holds_images(path: Path) -> bool:
     """Whether ``path`` holds images, not a model: a directory, a zip, an npz, or a safetensors with ``images``."""
     if path.suffix != ".safetensors" or not path.is_file():
         return path.is_dir() or path.suffix in (".zip", ".npz")
@@ -44,7 +44,7 @@ def read_images(
 
     Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.errors.DataError`.
     """
-    images, labels = _arrays(path) if path.suffix in ARRAYS else _decoded(path, image_shape, class_names)
+    images, labels = _read_arrays(path) if path.suffix in ARRAYS else _read_image_files(path, image_shape, class_names)
     if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != tuple(image_shape):
         raise DataError(
             f"{path} holds images {str(images.dtype).removeprefix('torch.')} {list(images.shape)}; uint8 "
@@ -55,7 +55,7 @@ def read_images(
     return images, labels
 
 
-def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
+def _read_arrays(path: Path) -> tuple[Tensor, Tensor | None]:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
@@ -76,7 +76,7 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor | None]:
     return images, None if labels is None else labels.long()
 
 
-def _decoded(
+def _read_image_files(
     path: Path, image_shape: tuple[int, int, int], class_names: tuple[str, ...]
 ) -> tuple[Tensor, Tensor | None]:
     channels, height, width = image_shape
@@ -100,10 +100,10 @@ def _decoded(
         elif channels == 3 and pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         images.append(torch.from_numpy(pixels)[None] if channels == 1 else torch.from_numpy(pixels).movedim(-1, 0))
-    return torch.stack(images), _classes(path, [str(name) for name in files.images], class_names)
+    return torch.stack(images), _classes_by_folder(path, [str(name) for name in files.images], class_names)
 
 
-def _classes(path: Path, names: list[str], class_names: tuple[str, ...]) -> Tensor | None:
+def _classes_by_folder(path: Path, names: list[str], class_names: tuple[str, ...]) -> Tensor | None:
     """int64 [n] where every file lies in a folder that is named after a class, None where none does.
 
     Raises DataError where some do: all labels would be lost for one folder's name.

@@ -18,20 +18,20 @@ from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.data import load_split
 from latentdiff.errors import ConfigError, FolderError, StageError
-from latentdiff.evaluation.assessment import METHOD
-from latentdiff.evaluation.available_nets import feature_nets, lpips_net
+from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
 from latentdiff.evaluation.evaluate import evaluate_with_settings
+from latentdiff.evaluation.measurements import METHOD_VERSION
 from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
 from latentdiff.runs.find import find_autoencoder
 from latentdiff.runs.run_folder import flatten
 
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
-ON_GPU, WITH_INCEPTION, WITHOUT = 10_000, 1_000, 2_000
+IMAGES_ON_GPU, IMAGES_WITH_INCEPTION, IMAGES_WITHOUT_INCEPTION = 10_000, 1_000, 2_000
 STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
 
 
-def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None) -> Path:
+def train_once(stage: str, flags: list[str], folder: Path, log: Path | None = None) -> Path:
     """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
 
     What the run prints goes to ``log`` where one is given.
@@ -40,7 +40,7 @@ def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None)
         FolderError: The model there was trained with other settings, or on another autoencoder's latents.
         StageError: The run ended with an error, which it has printed.
     """
-    if model := finished(stage, flags, folder):
+    if model := find_finished_model(stage, flags, folder):
         return model
     command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
     model = folder / "model.safetensors"
@@ -58,7 +58,7 @@ def trained(stage: str, flags: list[str], folder: Path, log: Path | None = None)
     return model
 
 
-def finished(stage: str, flags: list[str], folder: Path) -> Path | None:
+def find_finished_model(stage: str, flags: list[str], folder: Path) -> Path | None:
     """``folder``'s model file where it is there already; raises as :func:`trained` does for one that ``flags`` would
     not make.
 
@@ -72,14 +72,14 @@ def finished(stage: str, flags: list[str], folder: Path) -> Path | None:
     return model
 
 
-def check_settings(stage: str, flags: list[str]) -> Any:
+def parse_settings(stage: str, flags: list[str]) -> Any:
     """What ``flags`` set of a training stage; raises ConfigError where one is unknown or cannot be read."""
     return parse(STAGES[stage], flags)
 
 
 def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     """What a finished run was trained with that ``flags`` would have otherwise."""
-    config = check_settings(stage, flags)
+    config = parse_settings(stage, flags)
     made = checkpoint.read_header(model)["provenance"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
@@ -99,7 +99,7 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class EvaluationConditions:
     """What several models are measured against, and by what, all alike.
 
     Attributes:
@@ -115,7 +115,9 @@ class Conditions:
     nets: dict[str, str]
 
     @classmethod
-    def here(cls, data: DataConfig, num_images: int | None = None, quick: bool = False) -> Conditions:
+    def on_this_machine(
+        cls, data: DataConfig, num_images: int | None = None, quick: bool = False
+    ) -> EvaluationConditions:
         """On this machine: ``num_images`` of each model, by default 10,000 on a GPU, else 1,000 against as many real
         ones where there is Inception, and 2,000 where there is only the classifier; never more than the test split has.
 
@@ -125,13 +127,16 @@ class Conditions:
             raise ConfigError(f"num_images must be at least 2, a distance's least, not {num_images}")
         device = resolve_device("auto")
         train, test = load_split(data, "train"), load_split(data, "test")
-        nets = feature_nets(test, device)
+        nets = find_feature_nets(test, device)
         only = ["classifier"] if quick and "classifier" in nets else list(nets)
         hashes = {key: nets[key].weights_sha256 for key in only}
-        if not quick and (lpips := lpips_net(device)):
+        if not quick and (lpips := find_lpips_net(device)):
             hashes["lpips"] = lpips.weights_sha256
         gpu, inception = device.type == "cuda", "inception" in only
-        count = min(num_images or (ON_GPU if gpu else WITH_INCEPTION if inception else WITHOUT), len(test))
+        count = min(
+            num_images or (IMAGES_ON_GPU if gpu else IMAGES_WITH_INCEPTION if inception else IMAGES_WITHOUT_INCEPTION),
+            len(test),
+        )
         real = ["--real_images", str(count)] if inception and not gpu else []
         less = ["--lpips", "off"] if quick else []
         less += ["--inception", "off"] if quick and not inception else []
@@ -143,21 +148,21 @@ class Conditions:
         """Of the evaluations made under these: where Inception is not at hand this time, others than where it was."""
         return f"{self.num_images}-images" + ("" if "inception" in self.nets else "-without-inception")
 
-    def hold(self, evaluation: dict[str, Any]) -> bool:
+    def match(self, evaluation: dict[str, Any]) -> bool:
         """Whether an ``evaluation.json`` was made under these."""
         data, features = evaluation.get("data") or {}, evaluation.get("features") or {}
         nets = {key: about["weights_sha256"] for key, about in features.items() if about}
         own = (data.get("train_fingerprint"), data.get("test_fingerprint"))
-        return own == self.fingerprints and nets == self.nets and evaluation.get("method") == METHOD
+        return own == self.fingerprints and nets == self.nets and evaluation.get("method") == METHOD_VERSION
 
 
-def measured(flags: list[str], folder: Path, model: Path | None, conditions: Conditions) -> Path:
+def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions: EvaluationConditions) -> Path:
     """``folder``, with the evaluation of ``model`` that ``flags`` ask for: the one that is there, or a new one."""
     arguments = [*flags, *conditions.flags, "--run.folder", str(folder), "--run.overwrite", "true"]
     command = command_line("evaluate", arguments)
     before = _read(folder / "evaluation.json")
     same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
-    if before.get("command") != command or not same_model or not conditions.hold(before):
+    if before.get("command") != command or not same_model or not conditions.match(before):
         print(f"\n$ {command}", flush=True)
         evaluate_with_settings(parse(EvaluateStage, arguments), command)
     return folder

@@ -7,7 +7,7 @@ from latentdiff import command_line as cli
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.report.evaluation import read_evaluation
-from latentdiff.report.missing import lacking_baselines, lacking_samplers
+from latentdiff.report.missing import missing_baselines, missing_samplers
 from latentdiff.report.page import write_report
 
 
@@ -33,7 +33,7 @@ def of_file(sha, command=""):
 def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
     pixel = write("pixel", "diffusion", 14.0, 2700.0)
     evaluate = "python -m latentdiff.stages.evaluate --model"
-    commands = [lack.command for lack in lacking_baselines(read(pixel))]
+    commands = [lack.command for lack in missing_baselines(read(pixel))]
     assert commands == [
         f"{evaluate} noise --num_images 10000",
         f"{evaluate} gaussian --num_images 10000",
@@ -41,7 +41,7 @@ def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
     ]
     # Reconstructions bound latent models: without one they are not missed.
     latent = write("latent", "diffusion", 9.0, 1200.0, 1500.0)
-    assert [lack.command for lack in lacking_baselines(read(pixel, latent))] == [
+    assert [lack.command for lack in missing_baselines(read(pixel, latent))] == [
         *commands,
         f"{evaluate} FILE --num_images 10000",
     ]
@@ -58,7 +58,7 @@ def test_more_reconstructions_than_there_are_test_images_are_of_the_training_spl
 
     def asked(count):
         latent = write(f"latent{count}", "diffusion", 9.0, 1200.0, 1500.0, change=more(count))
-        return [lack.command for lack in lacking_baselines(read(latent)) if "FILE --mode" not in lack.command]
+        return [lack.command for lack in missing_baselines(read(latent)) if "FILE --mode" not in lack.command]
 
     evaluate = "python -m latentdiff.stages.evaluate --model"
     (*_, command) = asked(20_000)
@@ -68,18 +68,18 @@ def test_more_reconstructions_than_there_are_test_images_are_of_the_training_spl
 
 
 def test_nothing_is_lacking_where_every_role_is_there(full):
-    assert lacking_baselines(read(*full)) == []
+    assert missing_baselines(read(*full)) == []
 
 
 def test_the_commands_take_the_same_real_images(write):
     typed = "python -m latentdiff.stages.evaluate --model=a.safetensors --data.name celeba --data.path='my faces'"
     folder = write("pixel", "diffusion", 9.0, change=from_command(f"{typed} --real_images=50 --steps 5"))
-    first = lacking_baselines(read(folder))[0]
+    first = missing_baselines(read(folder))[0]
     assert first.command.endswith("--num_images 10000 --data.name celeba --data.path 'my faces' --real_images 50")
     assert cli.parse(EvaluateStage, shlex.split(first.command)[3:]).data.path == "my faces"
     assert str(first) == f"{first.text} {first.command}"
     folder = write("other", "diffusion", 9.0, change=from_command("typed 'by hand"))
-    assert lacking_baselines(read(folder))[0].command.endswith("--num_images 10000")
+    assert missing_baselines(read(folder))[0].command.endswith("--num_images 10000")
 
 
 def test_page_and_markdown_say_what_is_lacking_once_and_the_json_is_as_it_was(write, tmp_path):
@@ -88,7 +88,7 @@ def test_page_and_markdown_say_what_is_lacking_once_and_the_json_is_as_it_was(wr
     page = write_report(pair, tmp_path, groups={"one budget": pair, "another": pair}).read_text()
     page = html.unescape(re.sub("</?(span|code)>", "", page))
     markdown = (tmp_path / "report.md").read_text()
-    for lack in lacking_baselines(pair):
+    for lack in missing_baselines(pair):
         assert page.count(f"<li>{lack}</li>") == 1
         assert markdown.count(f"{lack.text} `{lack.command}`") == 1
     assert "is not in this report" not in json.loads((tmp_path / "report.json").read_text())["verdict"]
@@ -101,23 +101,23 @@ def test_models_whose_samplers_are_not_measured_are_named_in_one_sentence(write)
     pixel = write("pixel", "diffusion", 14.0, change=of_file("b"))
     nobody = write("autoencoder", "reconstruction", 7.9, change=of_file("c"))
     rows = read(pixel, latent, nobody)
-    one = lacking_samplers(rows, ["b"])
+    one = missing_samplers(rows, ["b"])
     assert one == ("Not measured for latent:", f"{samplers} runs/a/model.safetensors --data.source embedded")
     assert cli.parse(SamplersStage, shlex.split(one.command)[3:]).data.source == "embedded"
-    assert lacking_samplers(rows, ["a"]) == ("Not measured for pixel:", f"{samplers} pixel.safetensors")
-    both = lacking_samplers(rows, [])
+    assert missing_samplers(rows, ["a"]) == ("Not measured for pixel:", f"{samplers} pixel.safetensors")
+    both = missing_samplers(rows, [])
     assert both.text == "Not measured for pixel (pixel.safetensors), latent (runs/a/model.safetensors), each as FILE:"
     assert both.command.startswith(f"{samplers} FILE")
-    assert lacking_samplers(rows, ["a", "b"]) is None
+    assert missing_samplers(rows, ["a", "b"]) is None
     del rows[0].values["model"]["path"]
-    assert lacking_samplers(rows, ["a"]).command == f"{samplers} FILE"
+    assert missing_samplers(rows, ["a"]).command == f"{samplers} FILE"
 
 
 def test_where_no_classifier_can_measure_samplers_none_are_asked_for(write):
     def without(values):
         values["features"]["classifier"] = values["metrics"]["classifier"] = None
 
-    assert lacking_samplers(read(write("latent", "diffusion", 9.0, change=without)), []) is None
+    assert missing_samplers(read(write("latent", "diffusion", 9.0, change=without)), []) is None
 
 
 def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_path):
@@ -129,7 +129,7 @@ def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_pat
     record["rows"] = [{"sampler": "ddim", "passes": n, "distance_test": 1 + 1 / n} for n in (5, 10, 20)]
     page = re.sub("</?(span|code)>", "", write_report(rows, tmp_path, samplers={"latent": record}).read_text())
     markdown = (tmp_path / "report.md").read_text()
-    lack = lacking_samplers(rows, ["a"])
+    lack = missing_samplers(rows, ["a"])
     assert lack.text == "Not measured for pixel:"
     assert page.index("Quality against sampling steps, latent") < page.index(str(lack)) < page.index("<h2>Images")
     assert f"## Quality against sampling steps\n\n{lack.text} `{lack.command}`\n" in markdown

@@ -17,14 +17,14 @@ from latentdiff.codec import AutoencoderCodec, load_codec
 from latentdiff.config import AutoencoderConfig, DataConfig
 from latentdiff.data import load_split
 from latentdiff.errors import CheckpointError, DataError
-from latentdiff.evaluation.given_images import is_images, read_images
+from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
     autoencoder_images,
     diffusion_images,
     gaussian_images,
     given_images,
 )
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
@@ -62,7 +62,7 @@ def test_the_same_images_from_every_kind_of_file(tmp_path, channels):
     np.savez(tmp_path / "last.npz", images=images.permute(0, 2, 3, 1).numpy(), labels=np.arange(6))
     save_file({"images": images}, tmp_path / "tensor.safetensors")
     for name in ("folder", "all.zip", "last.npz", "tensor.safetensors"):
-        assert is_images(tmp_path / name)
+        assert holds_images(tmp_path / name)
         found, labels = read_images(tmp_path / name, (channels, 12, 12))
         assert torch.equal(found, images)
         assert (labels is not None) == (name == "last.npz")
@@ -129,18 +129,18 @@ def test_a_zip_entry_that_would_be_left_out_is_an_error(tmp_path):
 
 def test_a_model_is_not_taken_for_images(tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    assert not is_images(tmp_path / "model.safetensors")
-    assert not is_images(tmp_path / "absent.safetensors")
+    assert not holds_images(tmp_path / "model.safetensors")
+    assert not holds_images(tmp_path / "absent.safetensors")
 
 
 def test_gaussian_noise_has_the_training_images_mean_and_covariance(make_images):
     train = make_images(400, 0, "train")
     (subject,) = [gaussian_images(train, 20_000, 0, 5000)]
-    drawn = torch.cat(list(subject.batches)).flatten(1).double()
+    choose_subset = torch.cat(list(subject.batches)).flatten(1).double()
     pixels = train.images.flatten(1).double()
-    assert drawn.shape == (20_000, 144)
-    assert (drawn.mean(0) - pixels.mean(0)).abs().max() < 3.0
-    error = torch.cov(drawn.T) - torch.cov(pixels.T)
+    assert choose_subset.shape == (20_000, 144)
+    assert (choose_subset.mean(0) - pixels.mean(0)).abs().max() < 3.0
+    error = torch.cov(choose_subset.T) - torch.cov(pixels.T)
     assert error.norm() / torch.cov(pixels.T).norm() < 0.1
 
 
@@ -152,7 +152,7 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     np.savez(tmp_path / "b.npz", images=test.images[:, 0].numpy())
     subject, count = images_in(tmp_path / "b.npz", test, 5, 4)
     assert (count, subject.labels) == (5, None)
-    chosen = drawn(None, len(test), 5, REFERENCE_SEED)
+    chosen = choose_subset(None, len(test), 5, REFERENCE_SEED)
     assert torch.equal(torch.cat(list(subject.batches)), test.images[chosen])
 
 
@@ -161,7 +161,7 @@ def test_reconstructions_of_a_set_without_classes_have_no_labels(tmp_path, make_
     codec = AutoencoderCodec(Autoencoder((1, 12, 12), config), config, torch.zeros(2), torch.ones(2))
     test = make_images(6, 0)
     labelled = autoencoder_images(codec, "reconstruction", test, "test", 4, 0, 2)
-    assert torch.equal(labelled.labels, test.labels[drawn(test.labels, 6, 4, REFERENCE_SEED)])
+    assert torch.equal(labelled.labels, test.labels[choose_subset(test.labels, 6, 4, REFERENCE_SEED)])
     without = replace(test, labels=torch.zeros(6, dtype=torch.long), class_names=())
     assert autoencoder_images(codec, "reconstruction", without, "test", 4, 0, 2).labels is None
 
@@ -190,13 +190,13 @@ def test_reconstructions_are_of_the_images_that_the_reference_holds():
     codec = load_codec(RELEASED)
     test = load_split(DataConfig(source="embedded"), "test")
     subject = autoencoder_images(codec, "reconstruction", test, "test", 12, 5, 8)
-    chosen = drawn(test.labels, len(test), 12, REFERENCE_SEED)
+    chosen = choose_subset(test.labels, len(test), 12, REFERENCE_SEED)
     assert torch.equal(subject.originals, test.images[chosen])
     assert torch.equal(subject.labels, test.labels[chosen])
     assert torch.equal(torch.cat(list(subject.batches)), codec.reconstruct(subject.originals))
     train = load_split(DataConfig(source="embedded"), "train")
     learned = autoencoder_images(codec, "reconstruction", train, "train", 12, 5, 8)
-    assert torch.equal(learned.originals, train.images[drawn(train.labels, len(train), 12, REFERENCE_SEED)])
+    assert torch.equal(learned.originals, train.images[choose_subset(train.labels, len(train), 12, REFERENCE_SEED)])
     assert (subject.originals_split, learned.originals_split) == ("test", "train")
     with pytest.raises(ValueError, match="20,000 reconstructions were asked for; the train split has 10,000"):
         autoencoder_images(codec, "reconstruction", train, "train", 20_000, 5, 8)

@@ -10,22 +10,22 @@ import torch
 from latentdiff.checkpoint import device_name, environment
 from latentdiff.data import ImageDataset
 from latentdiff.data.statistics import pixel_density
-from latentdiff.evaluation.assessment import Assessment
 from latentdiff.evaluation.image_sources import ImageSource
+from latentdiff.evaluation.measurements import Measurements
 from latentdiff.files import file_sha256
 
 # Columns of a training's history that a report draws.
 CURVES = ("images_seen", "seconds", "distance", "kid", "loss", "val_loss", "reconstruction", "psnr")
 
 
-def record(
+def evaluation_record(
     source: ImageSource,
     path: Path | None,
     images: torch.Tensor,
     seconds: float,
     train: ImageDataset,
     test: ImageDataset,
-    found: Assessment,
+    found: Measurements,
     device: torch.device,
 ) -> dict[str, Any]:
     """What ``evaluation.json`` says of the data, the model and what was found."""
@@ -59,7 +59,9 @@ def record(
         "features": found.features,
         "metrics": found.metrics,
         "floors": found.floors,
-        "warnings": stood_in(test) + other_split(source.provenance, train, test) + found.notes,
+        "warnings": validation_as_test_warnings(test)
+        + other_split_warnings(source.provenance, train, test)
+        + found.notes,
         "environment": environment(),
     }
 
@@ -70,7 +72,7 @@ def _model_file(path: Path | None) -> dict[str, Any]:
     return {"path": path.name if path else None, "sha256": file_sha256(path) if known else None}
 
 
-def stood_in(test: ImageDataset) -> list[str]:
+def validation_as_test_warnings(test: ImageDataset) -> list[str]:
     """A warning where validation images were measured against for want of test images."""
     if test.split == "test":
         return []
@@ -81,7 +83,7 @@ def stood_in(test: ImageDataset) -> list[str]:
     ]
 
 
-def other_split(provenance: dict[str, Any] | None, train: ImageDataset, test: ImageDataset) -> list[str]:
+def other_split_warnings(provenance: dict[str, Any] | None, train: ImageDataset, test: ImageDataset) -> list[str]:
     """A warning where the model was trained on other images than the training split here, of a set that is split anew:
     test images may then be among those that it was trained on."""
     data = (provenance or {}).get("data") or {}

@@ -12,23 +12,29 @@ from torch import Tensor
 
 from latentdiff.data import ImageDataset
 from latentdiff.errors import ConfigError
-from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_extraction import cached_features, extract_features
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
-from latentdiff.evaluation.fid import Moments, distance_between, frechet_distance, moments, standard_error
+from latentdiff.evaluation.fid import (
+    Moments,
+    frechet_distance,
+    frechet_distance_between,
+    frechet_standard_error,
+    moments,
+)
 from latentdiff.evaluation.inception_score import SPLITS, inception_score
-from latentdiff.evaluation.kid import SUBSETS, Subsets, kernel_distance, kernel_error
+from latentdiff.evaluation.kid import SUBSETS, Subsets, kernel_distance, kernel_standard_error
 from latentdiff.evaluation.precision_recall import COVERAGE_NEIGHBOUR, Manifold, memorisation, precision_recall
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, drawn
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
-MOST_CLOSE = 0.1
+MAX_SHARE_CLOSER = 0.1
 
 # Images that a class must have on both sides for a distance of its own, by metric.
-CLASS_IMAGES = {"fid": 100, "distance": 2}
+MIN_CLASS_IMAGES = {"fid": 100, "distance": 2}
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceFeatures:
     """What samples are measured against: one net's features of real images.
 
     Attributes:
@@ -63,7 +69,7 @@ class Reference:
         max_real_images: int | None = None,
         seed: int = REFERENCE_SEED,
         progress: bool = True,
-    ) -> Reference:
+    ) -> ReferenceFeatures:
         """Take the features of both splits.
 
         Args:
@@ -78,15 +84,15 @@ class Reference:
         """
         # As many of each class, for the distances within classes.
         index, test_index = (
-            drawn(each.labels if each.num_classes else None, len(each), max_real_images or len(each), seed)
+            choose_subset(each.labels if each.num_classes else None, len(each), max_real_images or len(each), seed)
             for each in (train, test)
         )
         train, test = train.take(index), test.take(test_index)
 
         def features(images: ImageDataset) -> Features:
             if folder is None:
-                return extract(net, images.images, progress=progress)
-            return cached(net, images.images, folder, images.fingerprint, progress=progress)
+                return extract_features(net, images.images, progress=progress)
+            return cached_features(net, images.images, folder, images.fingerprint, progress=progress)
 
         stated = {key: getattr(net, key) for key in ("name", "metric", "dim", "weights_sha256", "resize")}
         data = {
@@ -119,18 +125,20 @@ class Reference:
         A generator that gave perfect new images would score about this; 0 is out of reach. The accuracy is an
         exception: it is that of the test images, since the classifier has learnt the training images' classes.
         """
-        index = drawn(self.train_labels if self.class_names else None, len(self.train), count, seed)
+        index = choose_subset(self.train_labels if self.class_names else None, len(self.train), count, seed)
         features = self.train[index]
-        result = _against_test(features, moments(features.pooled), self.train_labels[index], self, seed, subsets)
+        result = _metrics_against_test(
+            features, moments(features.pooled), self.train_labels[index], self, seed, subsets
+        )
         if self.judges:
             result["class_accuracy"] = _accuracy(self.test, self.test_labels)
         return result | {"images": len(index)}
 
 
-def measure(
+def feature_metrics(
     features: Features,
     labels: Tensor | None,
-    reference: Reference,
+    reference: ReferenceFeatures,
     seed: int = 0,
     paired: bool = False,
     subsets: Subsets = SUBSETS,
@@ -147,9 +155,10 @@ def measure(
         subsets: What the kernel distance is averaged over.
 
     Returns:
-        Under Inception ``fid_test`` and its :func:`~latentdiff.evaluation.fid.standard_error` ``fid_test_error``,
-        ``fid_train``, ``kid_test`` {mean, std, subsets, subset_size} and its
-        :func:`~latentdiff.evaluation.kid.kernel_error` ``kid_test_error``, what
+        Under Inception ``fid_test`` and its standard error ``fid_test_error``
+        (:func:`~latentdiff.evaluation.fid.frechet_standard_error`), ``fid_train``, ``kid_test`` {mean, std,
+        subsets, subset_size} and its standard error ``kid_test_error``
+        (:func:`~latentdiff.evaluation.kid.kernel_standard_error`), what
         :func:`~latentdiff.evaluation.precision_recall.precision_recall` gives for the test images,
         ``memorisation`` (see there) and, where the weights have a classification head, ``inception_score`` {mean, std};
         under a classifier ``distance_test``, ``distance_test_error``, ``distance_train`` (these are not FIDs: another
@@ -166,7 +175,10 @@ def measure(
         raise ConfigError(f"{len(labels)} labels were given for {len(features)} images")
     own = moments(features.pooled)
     to_train = {f"{reference.net['metric']}_train": frechet_distance(own, reference.train_moments)}
-    result = _against_test(features, own, None if labels is None else labels.cpu(), reference, seed, subsets) | to_train
+    result = (
+        _metrics_against_test(features, own, None if labels is None else labels.cpu(), reference, seed, subsets)
+        | to_train
+    )
     if paired:
         for key in [key for key in result if key.endswith("_error")]:
             del result[key]
@@ -177,7 +189,9 @@ def measure(
     return result
 
 
-def warnings(features: Features, labels: Tensor | None, reference: Reference, result: dict[str, Any]) -> list[str]:
+def reliability_warnings(
+    features: Features, labels: Tensor | None, reference: ReferenceFeatures, result: dict[str, Any]
+) -> list[str]:
     """What a reader must know before comparing the numbers of ``result``, what :func:`measure` gave, with others; empty
     where there is nothing."""
     dim, found = reference.net["dim"], []
@@ -192,7 +206,7 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
                 "large by an amount that depends on that number, and compares only with others of equally many."
             )
     copied = result.get("memorisation", {}).get("share_closer", 0.0)
-    if copied > MOST_CLOSE:
+    if copied > MAX_SHARE_CLOSER:
         found.append(
             f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
             "may be repeating its training images."
@@ -208,36 +222,36 @@ def warnings(features: Features, labels: Tensor | None, reference: Reference, re
     return found
 
 
-def _against_test(
-    features: Features, own: Moments, labels: Tensor | None, reference: Reference, seed: int, subsets: Subsets
+def _metrics_against_test(
+    features: Features, own: Moments, labels: Tensor | None, reference: ReferenceFeatures, seed: int, subsets: Subsets
 ) -> dict[str, Any]:
     """The metrics that samples and the floor share; ``own`` are the moments of ``features``."""
     metric = reference.net["metric"]
     result: dict[str, Any] = {
         f"{metric}_test": frechet_distance(own, reference.test_moments),
-        f"{metric}_test_error": standard_error(features.pooled, own, reference.test_moments),
+        f"{metric}_test_error": frechet_standard_error(features.pooled, own, reference.test_moments),
     }
     if metric == "fid":
         result["kid_test"] = kernel_distance(features.pooled, reference.test.pooled, *subsets, seed)._asdict()
-        result["kid_test_error"] = kernel_error(features.pooled, reference.test.pooled)
+        result["kid_test_error"] = kernel_standard_error(features.pooled, reference.test.pooled)
         if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
             result |= precision_recall(Manifold(features.pooled), reference.test_manifold)
     if labels is not None and reference.judges:
         result["class_accuracy"] = _accuracy(features, labels)
-    if labels is not None and (distances := _per_class(features, labels, reference)):
+    if labels is not None and (distances := _class_distances(features, labels, reference)):
         result["per_class_distance"] = distances
         if len(distances) == len(reference.class_names):  # else it would be of other classes in every row
             result["per_class_mean"] = sum(distances.values()) / len(distances)
     return result
 
 
-def _per_class(features: Features, labels: Tensor, reference: Reference) -> dict[str, float]:
+def _class_distances(features: Features, labels: Tensor, reference: ReferenceFeatures) -> dict[str, float]:
     """The distance of each class's images to the test images of that class, by the class's name."""
     distances = {}
     for k, name in enumerate(reference.class_names):
         ours, theirs = features.pooled[labels == k], reference.test.pooled[reference.test_labels == k]
-        if min(len(ours), len(theirs)) >= CLASS_IMAGES[reference.net["metric"]]:
-            distances[name] = distance_between(ours, theirs)
+        if min(len(ours), len(theirs)) >= MIN_CLASS_IMAGES[reference.net["metric"]]:
+            distances[name] = frechet_distance_between(ours, theirs)
     return distances
 
 

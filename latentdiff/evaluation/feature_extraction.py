@@ -17,7 +17,7 @@ from latentdiff.evaluation.feature_nets import FeatureNet, Features
 from latentdiff.files import write_atomically
 
 
-def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
+def extract_features(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
     """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ValueError for no images."""
     if not len(images):
         raise ConfigError("there are no images to take features of")
@@ -30,16 +30,18 @@ def extract(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
     return Features(torch.cat([part.pooled for part in parts]), logits)
 
 
-def extract_together(net: FeatureNet, images: Tensor) -> Features:
+def extract_features_in_shares(net: FeatureNet, images: Tensor) -> Features:
     """The same where several processes hold the same ``images``: each takes the features of its share."""
     own = distributed.shard_range(len(images))
     # A process without a share says by one image what features are like.
-    part = extract(net, images[own.start : own.stop] if own else images[:1])
+    part = extract_features(net, images[own.start : own.stop] if own else images[:1])
     tensors = [None if own_part is None else own_part[: len(own)] for own_part in (part.pooled, part.logits)]
     return Features(*(None if tensor is None else distributed.gather(tensor) for tensor in tensors))
 
 
-def cached(net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str, progress: bool = True) -> Features:
+def cached_features(
+    net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str, progress: bool = True
+) -> Features:
     """The same from a file in ``folder``, which is made where there is none, or none that is whole.
 
     Args:
@@ -56,7 +58,7 @@ def cached(net: FeatureNet, images: Tensor, folder: Path | str, fingerprint: str
         if features is not None and len(features) == len(images):
             return features
         print(f"{path} is damaged; taking the features anew", flush=True)
-    features = extract(net, images, progress=progress)
+    features = extract_features(net, images, progress=progress)
     tensors = {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
     write_atomically(path, lambda name: save_file(tensors, name, metadata={"sha256": _checksum(tensors)}))
     return features

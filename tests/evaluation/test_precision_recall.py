@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentdiff.evaluation import precision_recall as manifold
-from latentdiff.evaluation.precision_recall import Manifold, memorisation, nearest, precision_recall
+from latentdiff.evaluation.precision_recall import Manifold, memorisation, nearest_distances, precision_recall
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
@@ -53,7 +53,7 @@ def test_repeated_training_images_are_seen():
     assert honest["share_closer"] < 0.05
     assert 0.5 <= copying["share_closer"] < 0.55
     assert honest["median"] == pytest.approx(honest["test_median"], rel=0.1)
-    distances, which = nearest(train[10:20], train)
+    distances, which = nearest_distances(train[10:20], train)
     assert which.tolist() == list(range(10, 20))
     assert float(distances.max()) < 1e-2
 
@@ -73,8 +73,8 @@ def test_plain_copies_are_told_from_new_images_pixel_by_pixel():
     difference, which = nearest_by_pixels(train[[4999, 7]] // 2 * 2, train)  # the last bit apart, in the last piece
     assert difference.max() < 1.0
     assert which.tolist() == [4999, 7]
-    found, differences, nearest = pixel_memorisation(new, train, test)
-    expected = (new[0].float() - train[nearest[0]].float()).square().mean().sqrt()
+    found, differences, nearest_distances = pixel_memorisation(new, train, test)
+    expected = (new[0].float() - train[nearest_distances[0]].float()).square().mean().sqrt()
     assert differences[0] == pytest.approx(float(expected), rel=1e-4)
     assert (found["copied"], found["train_images"]) == (0.0, 5000)
     assert found["median"] == pytest.approx(found["test_median"], rel=0.05)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latentdiff.comparison import kept_runs
-from latentdiff.comparison import kept_runs as kept
+from latentdiff.comparison import cached_runs
 from latentdiff.comparison.sweep import check_sweep, run_sweep
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.errors import FolderError
@@ -63,13 +62,13 @@ def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
     autoencoder.main([*DATA, *CODEC])
     runs = {"base": [], "wide": ["--network.channels=[16]"]}
     sweep.main(arguments(runs))
-    read = kept_runs.check_settings
+    read = cached_runs.parse_settings
 
     def watched(*args):
         assert threading.current_thread() is threading.main_thread()
         return read(*args)
 
-    monkeypatch.setattr(kept, "check_settings", watched)
+    monkeypatch.setattr(cached_runs, "parse_settings", watched)
     sweep.main([*arguments(runs), "--jobs=2"])
     assert len(trainings) == 2
 
@@ -114,7 +113,7 @@ def test_an_unknown_flag_of_a_run_ends_the_sweep_before_any_work(trainings, caps
 
 def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
     with pytest.raises(ValueError, match=r"run\.log"):
-        kept_runs.trained(
+        cached_runs.train_once(
             "diffusion", ["--data.root=nowhere", "--data.name=cifar-10"], tmp_path / "run", tmp_path / "run.log"
         )
     assert "error" in (tmp_path / "run.log").read_text()

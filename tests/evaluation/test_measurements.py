@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.evaluation.assessment import Against, assess
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import Features
 from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.image_sources import ImageSource
+from latentdiff.evaluation.measurements import RealImages, measure_images
 
 
 class Blocks:
@@ -26,15 +26,15 @@ class Blocks:
 def assessed(make_images, tmp_path):
     def of(split):
         sets = {"test": make_images(60, 2), "train": make_images(60, 1, "train")}
-        against = Against(train=sets["train"], test=sets["test"], real_images=60, features_folder=tmp_path, seed=0)
+        against = RealImages(train=sets["train"], test=sets["test"], real_images=60, features_folder=tmp_path, seed=0)
         real = sets[split]
         images = (real.images.int() + 1).clamp(max=255).to(torch.uint8)
         source = ImageSource(
             "reconstruction", iter([images]), real.labels, originals=real.images, originals_split=split
         )
-        found = assess(images, source, against, {"inception": Blocks()}, lpips=None, infinity=False)
+        found = measure_images(images, source, against, {"inception": Blocks()}, lpips=None, infinity=False)
         distance = frechet_distance(
-            *(moments(extract(Blocks(), x, progress=False).pooled) for x in (images, real.images))
+            *(moments(extract_features(Blocks(), x, progress=False).pooled) for x in (images, real.images))
         )
         return found, distance
 

@@ -5,7 +5,13 @@ import pytest
 import scipy.linalg
 import torch
 
-from latentdiff.evaluation.fid import Moments, distance_between, frechet_distance, moments, standard_error
+from latentdiff.evaluation.fid import (
+    Moments,
+    frechet_distance,
+    frechet_distance_between,
+    frechet_standard_error,
+    moments,
+)
 
 
 def features(count: int, dim: int, seed: int) -> torch.Tensor:
@@ -54,7 +60,7 @@ def test_a_set_is_at_no_distance_from_itself_nor_a_singular_covariance_a_problem
 @pytest.mark.parametrize(("n", "m"), [(10, 12), (40, 63), (12, 200), (200, 300)])
 def test_distance_between_few_vectors_is_that_of_their_moments(n, m):
     x, y = features(n, 64, 5), features(m, 64, 6)
-    assert distance_between(x, y) == pytest.approx(frechet_distance(moments(x), moments(y)), rel=1e-6)
+    assert frechet_distance_between(x, y) == pytest.approx(frechet_distance(moments(x), moments(y)), rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "shift", "ratio"), [(800, 0.0, 1.0), (800, 1.0, 1.0), (40, 1.0, 1.2)])
@@ -68,14 +74,14 @@ def test_the_standard_error_is_the_scatter_over_draws(n, shift, ratio):
         x = (1.2 * torch.randn(n, 8, generator=generator)) @ mixing + shift
         own = moments(x)
         distances.append(frechet_distance(own, reference))
-        errors.append(standard_error(x, own, reference))
+        errors.append(frechet_standard_error(x, own, reference))
     # A scatter of 200 is known to 5 %.
     assert np.mean(errors) / np.std(distances) == pytest.approx(ratio, rel=0.15)
 
 
 def test_the_standard_error_of_fewer_samples_than_features_is_finite():
     x = features(20, 64, 8)
-    error = standard_error(x, moments(x), moments(features(300, 64, 9)))
+    error = frechet_standard_error(x, moments(x), moments(features(300, 64, 9)))
     assert 0 < error < frechet_distance(moments(x), moments(features(300, 64, 9)))
 
 

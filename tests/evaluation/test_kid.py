@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from latentdiff.evaluation.kid import kernel_distance, kernel_error
+from latentdiff.evaluation.kid import kernel_distance, kernel_standard_error
 
 
 def test_distance_is_torch_fidelitys():
@@ -49,7 +49,7 @@ def test_the_standard_error_is_the_scatter_over_draws(shift, most):
     draws = [torch.randn(200, 8, generator=generator) * 1.3 + shift for _ in range(60)]
     scatter = torch.tensor([kernel_distance(x, reference, 1, 200).mean for x in draws]).std()
     full = torch.tensor([mmd2_of_all(x, reference) for x in draws]).std()
-    expected = torch.tensor([kernel_error(x, reference) for x in draws]).mean()
+    expected = torch.tensor([kernel_standard_error(x, reference) for x in draws]).mean()
     assert 0.8 < float(expected / full) < most
     assert scatter > full  # one small subset of the reference adds to it
 
@@ -62,4 +62,4 @@ def mmd2_of_all(x, y):
 
 def test_the_standard_error_wants_what_the_distance_wants():
     with pytest.raises(ValueError, match="at least 2 features of one size"):
-        kernel_error(torch.randn(1, 4), torch.randn(9, 4))
+        kernel_standard_error(torch.randn(1, 4), torch.randn(9, 4))

@@ -6,24 +6,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from latentdiff.evaluation.extract import extract
+from latentdiff.evaluation.feature_extraction import extract_features
+from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics, reliability_warnings
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, Features, InceptionFeatures
 from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.kid import Subsets, kernel_distance
-from latentdiff.evaluation.measure import Reference, measure, warnings
 
 
 @pytest.fixture
 def classifier_reference(classifier_file, make_images):
     net = ClassifierFeatures(classifier_file)
-    return net, Reference.build(net, make_images(90, 1, "train"), make_images(60, 2), progress=False)
+    return net, ReferenceFeatures.build(net, make_images(90, 1, "train"), make_images(60, 2), progress=False)
 
 
 def test_classifier_metrics(classifier_reference, make_images):
     net, reference = classifier_reference
     samples = make_images(45, 3)
-    features = extract(net, samples.images, progress=False)
-    result = measure(features, samples.labels, reference)
+    features = extract_features(net, samples.images, progress=False)
+    result = feature_metrics(features, samples.labels, reference)
     assert json.loads(json.dumps(result)) == result
     assert not any("fid" in key or "kid" in key for key in (*result, *reference.floor(45)))
     for split in ("test", "train"):
@@ -40,10 +40,10 @@ def test_classifier_metrics(classifier_reference, make_images):
 def test_images_in_a_wrong_class_show_in_the_accuracy_and_the_classes_distances(classifier_reference, make_images):
     net, reference = classifier_reference
     samples = make_images(60, 3)
-    features = extract(net, samples.images, progress=False)
+    features = extract_features(net, samples.images, progress=False)
     features = replace(features, logits=torch.eye(3)[samples.labels])
-    right = measure(features, samples.labels, reference)
-    wrong = measure(features, (samples.labels + 1) % 3, reference)
+    right = feature_metrics(features, samples.labels, reference)
+    wrong = feature_metrics(features, (samples.labels + 1) % 3, reference)
     assert (right["class_accuracy"], wrong["class_accuracy"]) == (1.0, 0.0)
     assert wrong["per_class_mean"] > 5 * right["per_class_mean"]
     assert wrong["distance_test"] == right["distance_test"]
@@ -54,8 +54,10 @@ def test_inception_has_a_distance_for_each_class_with_enough_images():
     labels = torch.arange(330) % 2
     labels[:20] = 2  # too few
     real, test, ours = (Features(torch.randn(330, 8) + labels[:, None], None) for _ in range(3))
-    reference = Reference(net, ("one", "two", "three"), False, real, labels, torch.arange(330), test, labels, {})
-    result = measure(ours, labels, reference)
+    reference = ReferenceFeatures(
+        net, ("one", "two", "three"), False, real, labels, torch.arange(330), test, labels, {}
+    )
+    result = feature_metrics(ours, labels, reference)
     assert result["per_class_distance"].keys() == {"one", "two"}
     expected = frechet_distance(*(moments(features.pooled[labels == 1]) for features in (ours, test)))
     assert result["per_class_distance"]["two"] == pytest.approx(expected, rel=1e-6)
@@ -64,14 +66,14 @@ def test_inception_has_a_distance_for_each_class_with_enough_images():
     assert "class_accuracy" not in result
     few = labels.clone()
     few[labels == 2] = 0
-    reference = Reference(net, ("one", "two"), False, real, few, torch.arange(330), test, few, {})
-    result = measure(ours, few, reference, paired=True)
+    reference = ReferenceFeatures(net, ("one", "two"), False, real, few, torch.arange(330), test, few, {})
+    result = feature_metrics(ours, few, reference, paired=True)
     assert result["per_class_mean"] == pytest.approx(sum(result["per_class_distance"].values()) / 2)
     assert "fid_test_error" not in result
 
 
 def test_few_real_images_are_drawn_evenly_from_the_classes(classifier_file, make_images):
-    reference = Reference.build(
+    reference = ReferenceFeatures.build(
         ClassifierFeatures(classifier_file),
         make_images(90, 1, "train"),
         make_images(60, 2),
@@ -81,7 +83,7 @@ def test_few_real_images_are_drawn_evenly_from_the_classes(classifier_file, make
     assert torch.bincount(reference.test_labels).tolist() == [4, 4, 4]
     assert reference.floor(6)["per_class_distance"].keys() == {"one", "two", "three"}
     drawn = [
-        Reference.build(
+        ReferenceFeatures.build(
             ClassifierFeatures(classifier_file),
             make_images(30, 1, "train"),
             make_images(60, 2),
@@ -97,7 +99,7 @@ def test_few_real_images_are_drawn_evenly_from_the_classes(classifier_file, make
 
 def test_unconditional_samples_have_no_class_metrics(classifier_reference, make_images):
     net, reference = classifier_reference
-    result = measure(extract(net, make_images(20, 3).images, progress=False), None, reference)
+    result = feature_metrics(extract_features(net, make_images(20, 3).images, progress=False), None, reference)
     assert "class_accuracy" not in result
     assert "per_class_distance" not in result
 
@@ -116,12 +118,12 @@ def test_the_floor_is_that_of_as_many_training_images(classifier_reference):
 
 def test_inception_metrics_and_warning(inception_file, make_images):
     net = InceptionFeatures(inception_file, layer="64")
-    reference = Reference.build(
+    reference = ReferenceFeatures.build(
         net, make_images(32, 1, "train"), make_images(24, 2), max_real_images=24, progress=False
     )
     samples = make_images(20, 3)
-    features = extract(net, samples.images, progress=False)
-    result = measure(features, samples.labels, reference)
+    features = extract_features(net, samples.images, progress=False)
+    result = feature_metrics(features, samples.labels, reference)
     assert json.loads(json.dumps(result)) == result
     shared = {"fid_test", "fid_test_error", "kid_test", "kid_test_error", "precision", "recall", "density", "coverage"}
     assert result.keys() == {*shared, "fid_train", "memorisation"}
@@ -130,9 +132,9 @@ def test_inception_metrics_and_warning(inception_file, make_images):
     assert result["kid_test"]["subset_size"] == 20
     few = Subsets(7, 10)
     own = kernel_distance(features.pooled, reference.test.pooled, 7, 10, seed=3)
-    assert measure(features, None, reference, seed=3, subsets=few)["kid_test"] == own._asdict()
+    assert feature_metrics(features, None, reference, seed=3, subsets=few)["kid_test"] == own._asdict()
     assert reference.floor(20, subsets=few)["kid_test"]["subset_size"] == 10
-    found = warnings(features, samples.labels, reference, result)
+    found = reliability_warnings(features, samples.labels, reference, result)
     assert found[0].startswith("20 images are fewer than the 64 features of inception-v3 layer 64")
     assert found[1].startswith("24 real training images")
     assert found[2].startswith("24 real test images")
@@ -142,7 +144,9 @@ def test_inception_metrics_and_warning(inception_file, make_images):
 def test_a_reference_from_the_cache_is_the_same(tmp_path, classifier_file, make_images):
     net = ClassifierFeatures(classifier_file)
     sets = (make_images(30, 1, "train"), make_images(30, 2))
-    first, second = (Reference.build(net, *sets, folder=tmp_path, max_real_images=20, progress=False) for _ in range(2))
+    first, second = (
+        ReferenceFeatures.build(net, *sets, folder=tmp_path, max_real_images=20, progress=False) for _ in range(2)
+    )
     assert torch.equal(first.train.pooled, second.train.pooled)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -150,12 +154,12 @@ def test_a_reference_from_the_cache_is_the_same(tmp_path, classifier_file, make_
 def test_few_images_of_a_class_are_warned_of(classifier_reference, make_images):
     net, reference = classifier_reference
     samples = make_images(45, 3)
-    features = extract(net, samples.images, progress=False)
-    result = measure(features, samples.labels, reference)
-    (found,) = warnings(features, samples.labels, reference, result)
+    features = extract_features(net, samples.images, progress=False)
+    result = feature_metrics(features, samples.labels, reference)
+    (found,) = reliability_warnings(features, samples.labels, reference, result)
     assert found.startswith("15 images of a class (one) are fewer than the 16 features of stripes classifier")
-    assert warnings(features, None, reference, result) == []
-    result = measure(features, torch.zeros(45, dtype=torch.long), reference)
+    assert reliability_warnings(features, None, reference, result) == []
+    result = feature_metrics(features, torch.zeros(45, dtype=torch.long), reference)
     assert result["per_class_distance"].keys() == {"one"}
 
 
@@ -163,17 +167,20 @@ def test_wrong_classes_nan_and_wrong_numbers_of_labels_are_refused(classifier_fi
     net, reference = classifier_reference
     foreign = replace(make_images(9, 1), class_names=("a", "b", "c"))
     with pytest.raises(ValueError, match="knows other classes"):
-        Reference.build(net, foreign, foreign, progress=False)
-    features = extract(net, make_images(9, 1).images, progress=False)
+        ReferenceFeatures.build(net, foreign, foreign, progress=False)
+    features = extract_features(net, make_images(9, 1).images, progress=False)
     with pytest.raises(ValueError, match="4 labels were given for 9 images"):
-        measure(features, torch.zeros(4, dtype=torch.long), reference)
+        feature_metrics(features, torch.zeros(4, dtype=torch.long), reference)
     with pytest.raises(ValueError, match="NaN"):
-        measure(Features(features.pooled * float("nan"), features.logits), None, reference)
+        feature_metrics(Features(features.pooled * float("nan"), features.logits), None, reference)
 
 
 def test_repeated_training_images_are_warned_of(inception_file, make_images):
     net = InceptionFeatures(inception_file, layer="64")
-    reference = Reference.build(net, make_images(60, 1, "train"), make_images(60, 2), progress=False)
-    result = measure(reference.train, None, reference)
+    reference = ReferenceFeatures.build(net, make_images(60, 1, "train"), make_images(60, 2), progress=False)
+    result = feature_metrics(reference.train, None, reference)
     assert result["memorisation"]["share_closer"] > 0.9
-    assert any("repeating its training images" in line for line in warnings(reference.train, None, reference, result))
+    assert any(
+        "repeating its training images" in line
+        for line in reliability_warnings(reference.train, None, reference, result)
+    )

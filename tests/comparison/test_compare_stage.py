@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 
 from latentdiff import resources as shelf
-from latentdiff.comparison import equal_budget, kept_runs, source_projects
+from latentdiff.comparison import cached_runs, equal_budget, source_projects
 from latentdiff.comparison import source_projects as sources
-from latentdiff.comparison.compare import evaluated, sampler_records
-from latentdiff.comparison.kept_runs import Conditions
+from latentdiff.comparison.cached_runs import EvaluationConditions
+from latentdiff.comparison.compare import find_evaluations, sampler_records
 from latentdiff.config import DataConfig
 from latentdiff.data.load import check_settings
 from latentdiff.errors import FolderError, ReportError
@@ -117,7 +117,7 @@ def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch
         if source.name in kept
     )
     monkeypatch.setattr(sources, "RUNS", runs)
-    monkeypatch.setattr(sources, "_is_here", lambda data, otherwise: False)
+    monkeypatch.setattr(sources, "_is_available", lambda data, otherwise: False)
     flags = ["--trainer.images_per_epoch=16", "--trainer.batch_size=16", "--trainer.accelerator=cpu"]
     arguments = ["--preset=sources", "--budget.seconds=0.8", "--data.source=embedded", "--num_images=40"]
     arguments.append(f"--budget.flags={json.dumps(flags)}")
@@ -146,10 +146,10 @@ def test_every_source_can_be_trained_with_the_data_settings_that_are_given(sourc
         own = source_projects._arguments(
             run, DataConfig(source=source), tmp_path, "5", ("--trainer.num_threads=1",), True
         )
-        config = kept_runs.check_settings(run.stage, own)
+        config = cached_runs.parse_settings(run.stage, own)
         check_settings(config.data)
         assert config.trainer.max_seconds == 5.0
-        assert config.data.name == ("mnist" if run.name == sources.START else "fashion-mnist")
+        assert config.data.name == ("mnist" if run.name == sources.FINE_TUNING_START else "fashion-mnist")
 
 
 def test_a_setting_that_one_of_the_sources_does_not_have_is_refused_before_the_first_is_trained(trainings, capsys):
@@ -160,47 +160,47 @@ def test_a_setting_that_one_of_the_sources_does_not_have_is_refused_before_the_f
 
 
 def test_the_thirds_vae_is_trained_where_none_is_released(trainings, monkeypatch, tmp_path):
-    made = []
-    monkeypatch.setattr(sources, "THIRDS", ("fashion-mnist",))
-    monkeypatch.setattr(sources, "_is_here", lambda *_: True)
-    monkeypatch.setattr(sources.Conditions, "here", lambda *_: Conditions([], 40, ("a", "b"), {}))
+    made, conditions = [], EvaluationConditions([], 40, ("a", "b"), {})
+    monkeypatch.setattr(sources, "THIRD_PROJECT_DATA_SETS", ("fashion-mnist",))
+    monkeypatch.setattr(sources, "_is_available", lambda *_: True)
+    monkeypatch.setattr(sources.EvaluationConditions, "on_this_machine", lambda *_: conditions)
     monkeypatch.setattr(sources, "evaluate_released", lambda *_: [tmp_path / "released"])
-    monkeypatch.setattr(sources, "trained", lambda *arguments: made.append(arguments) or tmp_path / "vae" / "model")
-    monkeypatch.setattr(sources, "measured", lambda asked, folder, *_: folder)
+    monkeypatch.setattr(sources, "train_once", lambda *arguments: made.append(arguments) or tmp_path / "vae" / "model")
+    monkeypatch.setattr(sources, "evaluate_once", lambda asked, folder, *_: folder)
     monkeypatch.setattr(shelf, "find_checkpoint", lambda name: None if "vae" in name else tmp_path)
-    found = source_projects.run_third(DataConfig(), 7.0)
+    found = source_projects.run_third_project(DataConfig(), 7.0)
     assert [path.name for path in found["fashion-mnist"]] == ["released", "vae"]
     ((stage, settings, folder),) = made
     assert (stage, folder.name) == ("autoencoder", "vae_baseline-7-seconds")
-    assert kept_runs.check_settings(stage, settings).trainer.max_seconds == 7.0
+    assert cached_runs.parse_settings(stage, settings).trainer.max_seconds == 7.0
 
 
 def test_budgets_that_the_same_runs_answer_are_one():
     found = {"64 images": [Path("a"), Path("b")], "4 steps": [Path("a"), Path("b")], "9 s": [Path("c"), Path("d")]}
     merged = {"64 images, which are 4 steps": [Path("a"), Path("b")], "9 s": [Path("c"), Path("d")]}
-    assert equal_budget._merged(found) == merged
+    assert equal_budget._merge_equal_budgets(found) == merged
 
 
 def test_evaluations_by_fewer_nets_lie_elsewhere():
-    both = Conditions([], 40, ("a", "b"), {"classifier": "c", "inception": "i"})
+    both = EvaluationConditions([], 40, ("a", "b"), {"classifier": "c", "inception": "i"})
     assert both.folder == "40-images"
-    assert Conditions([], 40, ("a", "b"), {"classifier": "c"}).folder != both.folder
+    assert EvaluationConditions([], 40, ("a", "b"), {"classifier": "c"}).folder != both.folder
 
 
 def test_what_was_measured_on_other_images_is_left_out_and_named_ones_take_no_data_settings(capsys):
     usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
     evaluate.main([*usual, "--model=noise"])
-    assert [path.name for path in evaluated(DataConfig())] == ["noise"]
-    assert not evaluated(DataConfig(source="full"))
+    assert [path.name for path in find_evaluations(DataConfig())] == ["noise"]
+    assert not find_evaluations(DataConfig(source="full"))
     for name, text in (("other", '{"data": {"name": "mnist"}}'), ("unknown", "no JSON")):
         Path(f"stages/evaluate/{name}").mkdir()
         Path(f"stages/evaluate/{name}/evaluation.json").write_text(text)
     capsys.readouterr()
-    assert [path.name for path in evaluated(DataConfig())] == ["noise"]
+    assert [path.name for path in find_evaluations(DataConfig())] == ["noise"]
     assert capsys.readouterr().out.count("left out: ") == 2
     Path("stages/evaluate/other/evaluation.json").write_text('{"data": {"name": "fashion-mnist"}}')
     with pytest.raises(ReportError, match="has schema None"):
-        evaluated(DataConfig())
+        find_evaluations(DataConfig())
     with pytest.raises(ValueError, match="leave out --data"):
         compare.main(["stages/evaluate/noise", "--data.source=full"])
 
@@ -241,7 +241,7 @@ def test_samplers_of_two_models_of_one_name_are_both_found():
 
 def test_amounts_are_whole_numbers_where_they_are():
     amounts = (64, 1_234_567, 10_000_000, 600.0, 0.2)
-    assert [equal_budget.Spending("images", amount).text for amount in amounts] == [
+    assert [equal_budget.TrainingLength("images", amount).text for amount in amounts] == [
         "64",
         "1234567",
         "10000000",

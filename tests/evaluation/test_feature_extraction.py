@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentdiff.evaluation.extract import cached, extract
+from latentdiff.evaluation.feature_extraction import cached_features, extract_features
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 
 
@@ -20,7 +20,7 @@ class Counting:
 
 
 def take(net, images, folder):
-    return cached(net, images.images, folder, images.fingerprint, progress=False)
+    return cached_features(net, images.images, folder, images.fingerprint, progress=False)
 
 
 def test_the_second_time_features_come_from_the_cache(tmp_path, classifier_file, make_images):
@@ -57,4 +57,4 @@ def test_a_damaged_entry_is_rebuilt(tmp_path, classifier_file, damage, capsys, m
 
 def test_no_images_are_refused(classifier_file):
     with pytest.raises(ValueError, match="no images"):
-        extract(ClassifierFeatures(classifier_file), torch.zeros(0, 1, 12, 12, dtype=torch.uint8))
+        extract_features(ClassifierFeatures(classifier_file), torch.zeros(0, 1, 12, 12, dtype=torch.uint8))
