@@ -79,7 +79,7 @@ def test_the_check_of_the_features_passes_and_can_fail(inception_file, monkeypat
     assert "images/s against" in speed.note
     monkeypatch.setattr(
         metrics_against_torch_fidelity,
-        "extract",
+        "extract_features",
         lambda *args, **options: Features(1.001 * extract_features(*args, **options).pooled, None),
     )
     assert not metrics_against_torch_fidelity.check_features(inception_file, images, layer="64")[0].passed
