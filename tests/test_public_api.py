@@ -218,7 +218,7 @@ def test_the_console_command_lists_the_stages_and_runs_them():
     listing = subprocess.run([sys.executable, "-m", "latentdiff"], capture_output=True, text=True, check=True).stdout
     order = [line.split()[0] for line in listing.splitlines() if line.startswith("  ")]
     assert order[:5] == ["demo", "analyse", "autoencoder", "latents", "diffusion"]
-    wrong = subprocess.run([sys.executable, "-m", "latentdiff", "difusion"], capture_output=True, text=True)
+    wrong = subprocess.run([sys.executable, "-m", "latentdiff", "diffuse"], capture_output=True, text=True)
     assert wrong.returncode == 1
     assert "Did you mean diffusion?" in wrong.stderr
     bad = subprocess.run(

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from latentdiff.benchmark.context import BenchmarkContext, no_competitors
+from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.machine_limits import MachineLimits, Work
 from latentdiff.benchmark.networks import count_parameters, untrained_model
 from latentdiff.benchmark.results import OURS, Measurement, Value
@@ -90,8 +90,13 @@ def _extrapolated(few: Timing, many: Timing, few_steps: tuple[int, int], steps: 
     return Timing(tuple(extrapolate(a, b, few_steps, steps) for a, b in pairs))
 
 
+def no_other_samplers(*_: object) -> Mapping[str, SamplerFactory]:
+    """The competitors of a measurement of our own code: there are none."""
+    return {}
+
+
 def measure_sampling(
-    context: BenchmarkContext, competitors: SamplingCompetitors = no_competitors
+    context: BenchmarkContext, competitors: SamplingCompetitors = no_other_samplers
 ) -> Iterator[Measurement]:
     """Measure images/s of sampling.
 

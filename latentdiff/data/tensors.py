@@ -27,7 +27,7 @@ from latentdiff.data.load import (
 from latentdiff.data.splits import SPLITS, split_indices
 from latentdiff.errors import ConfigError, DataError
 
-Images = Tensor | np.ndarray | Dataset
+Images = Tensor | np.ndarray | Dataset[Any]
 Labels = Sequence[int] | Sequence[str] | Tensor | np.ndarray
 # More classes than this are more likely something else, such as identifiers, unless they are named.
 MOST_UNNAMED_CLASSES = 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def _from_text(part: str, class_names: Sequence[str]) -> int | str:
     return part
 
 
-def _index(label: int | str, class_names: Sequence[str], num_classes: int) -> int:
+def _index(label: Any, class_names: Sequence[str], num_classes: int) -> int:
     if isinstance(label, str):
         exact = [index for index, name in enumerate(class_names) if name == label]
         found = exact or [index for index, name in enumerate(class_names) if name.lower() == label.lower()]
