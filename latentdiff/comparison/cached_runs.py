@@ -1,4 +1,4 @@
-"""Training runs and evaluations that a larger command needs: made once, kept, and not made again."""
+"""Training runs and evaluations that a larger command needs: made once, and used again by the next call."""
 
 from __future__ import annotations
 

@@ -176,8 +176,8 @@ def compare_with_settings(settings: CompareStage) -> Path:
     folder = run_folder.prepare(settings.run, "compare", name, inputs=list(read))
     page = replace(report, groups=judged).save(folder)
     print(f"\n{build_table(report.evaluations).text()}\n")
-    for lack in missing_baselines(report.evaluations):
-        print(lack)
+    for missing in missing_baselines(report.evaluations):
+        print(missing)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if settings.preset:

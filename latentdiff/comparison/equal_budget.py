@@ -49,31 +49,31 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
     runs answer as one; under ``baselines`` those of the rest.
 
     Raises:
-        ValueError: see :meth:`BudgetConfig.check`.
+        ConfigError: see :meth:`BudgetConfig.check`.
         StageError: A training run ended with an error, which it has printed.
     """
     budget.check()
     _check_settings(budget, data)
     here = EvaluationConditions.on_this_machine(data, num_images)
 
-    def result(path: str, spending: TrainingLength) -> Path:
-        model = _train_path(path, spending, training_flags(budget, path, data), data)
+    def result(path: str, length: TrainingLength) -> Path:
+        model = _train_path(path, length, training_flags(budget, path, data), data)
         name = model.parent.name
         folder = _budget_folder(data) / "evaluate" / here.folder / name
         return evaluate_once(["--model", str(model), "--name", name], folder, model, here)
 
     found: dict[str, list[Path]] = {}
     if budget.images is not None:
-        same = TrainingLength("images", budget.images)
-        found[f"{budget.images:,} images seen by each"] = [result(path, same) for path in PATHS]
+        both = TrainingLength("images", budget.images)
+        found[f"{budget.images:,} images seen by each"] = [result(path, both) for path in PATHS]
     if budget.steps is not None:
         images = {path: budget.steps * _batch_size(training_flags(budget, path, data)) for path in PATHS}
         found[f"{budget.steps:,} optimiser steps of each"] = [
             result(path, TrainingLength("images", images[path])) for path in PATHS
         ]
     if budget.seconds is not None:
-        same = TrainingLength("seconds", budget.seconds)
-        latent, pixel = (result(path, same) for path in PATHS)
+        both = TrainingLength("seconds", budget.seconds)
+        latent, pixel = (result(path, both) for path in PATHS)
         found[f"{budget.seconds:g} seconds of training for each"] = [latent, pixel]
         if budget.stage_one_too:
             whole = TrainingLength("seconds", round(budget.seconds + _stage_one_and_encoding_seconds(latent), 1))
@@ -93,8 +93,7 @@ def _merge_equal_budgets(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
 
 
 def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
-    """End the program, or raise ValueError, for settings of either path that cannot be meant: before the other's
-    training, not after it."""
+    """Raise ConfigError for settings of either path that contradict the comparison, before anything is trained."""
     for path in PATHS:
         own = parse(DiffusionStage, training_flags(budget, path, data))
         if (own.autoencoder == "none") != (path == "pixel"):
@@ -109,16 +108,16 @@ def _budget_folder(data: DataConfig) -> Path:
     return default_folder("budget", data.name)
 
 
-def _train_path(path: str, spending: TrainingLength, flags: list[str], data: DataConfig) -> Path:
-    lengths = {"max_images": "null", "max_seconds": "null", f"max_{spending.unit}": spending.text}
-    length = [f"--trainer.{name}={value}" for name, value in lengths.items()]
-    images = max(1, int(spending.amount) // QUALITY_FIGURES) if spending.unit == "images" else IMAGES_PER_FIGURE[path]
-    looks = [f"--trainer.images_per_epoch={images}", f"--quality_images={SAMPLES}"]
+def _train_path(path: str, length: TrainingLength, flags: list[str], data: DataConfig) -> Path:
+    lengths = {"max_images": "null", "max_seconds": "null", f"max_{length.unit}": length.text}
+    length_flags = [f"--trainer.{name}={value}" for name, value in lengths.items()]
+    images = max(1, int(length.amount) // QUALITY_FIGURES) if length.unit == "images" else IMAGES_PER_FIGURE[path]
+    figures = [f"--trainer.images_per_epoch={images}", f"--quality_images={SAMPLES}"]
     config, others = flags[:2], flags[2:]  # After the config, before what was asked for.
     return train_once(
         "diffusion",
-        [*config, *looks, *others, *length],
-        _budget_folder(data) / f"{path}-{spending.text}-{spending.unit}",
+        [*config, *figures, *others, *length_flags],
+        _budget_folder(data) / f"{path}-{length.text}-{length.unit}",
     )
 
 
@@ -135,7 +134,7 @@ def _batch_size(flags: list[str]) -> int:
 def _stage_one_and_encoding_seconds(evaluation: Path) -> float:
     """Seconds that the autoencoder and the encoding of an evaluated latent model took.
 
-    Raises ValueError where one is not known: a comparison that says it counts them must.
+    Raises ConfigError where one is not known: a comparison that says it counts them must.
     """
     training = read_evaluation(evaluation).values["training"]
     spent = {key: training.get(key) for key in ("stage_one_seconds", "encode_seconds")}

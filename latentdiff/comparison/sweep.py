@@ -34,10 +34,9 @@ def run_sweep(config: SweepStage) -> Path:
     """Make and measure the runs that are not there yet; return the sweep's folder.
 
     Raises:
-        ValueError: The settings cannot be meant; nothing has been run.
+        ConfigError: The settings cannot be meant; nothing has been run.
         FolderError: A finished run of that name had other settings.
-        StageError: A training run ended with an error; with several jobs a ValueError that names its
-            log.
+        StageError: A training run ended with an error; with several jobs the message names its log.
     """
     check_sweep(config)
     folder = default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
@@ -63,7 +62,7 @@ def run_sweep(config: SweepStage) -> Path:
 
 
 def check_sweep(config: SweepStage) -> None:
-    """Raise ValueError for a sweep that cannot be meant, before any work."""
+    """Raise ConfigError for a sweep that cannot be meant, before any work."""
     if len(config.runs) < 2:
         raise ConfigError("a sweep compares runs: give two at least, as runs: {name: [flags]} in a --config file")
     for what, least in (("seconds", 0), ("jobs", 0), ("finalists", -1)):

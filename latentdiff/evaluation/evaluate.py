@@ -429,8 +429,8 @@ def draw_pictures(
 
 def _draw_neighbours(folder: Path, images: Tensor, train: ImageDataset, found: Measurements) -> dict[str, Any]:
     """neighbours.png: the samples that most resemble a training image, over the training images nearest to them."""
-    features, reference = found.last
-    differences, nearest = found.pixels
+    features, reference = found.last_features
+    differences, nearest = found.nearest_by_pixels
     by_pixels = differences.argsort()[:CLOSEST]
     by_features, distances = closest_to_training(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
     shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])

@@ -18,7 +18,7 @@ from latentdiff.files import write_atomically
 
 
 def extract_features(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
-    """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ValueError for no images."""
+    """Features of uint8 images [n, c, h, w], on the CPU, in their order. Raises ConfigError for no images."""
     if not len(images):
         raise ConfigError("there are no images to take features of")
     with tqdm(total=len(images), desc=net.name, unit="img", disable=None if progress else True, leave=False) as bar:

@@ -40,7 +40,7 @@ class ReferenceFeatures:
     Attributes:
         net: Name, metric, dim, weights_sha256 and resize of the net, which each result states.
         class_names: The data set's classes.
-        judges: Whether the net tells these classes apart, so that accuracy can be measured.
+        knows_classes: Whether the net tells these classes apart, so that accuracy can be measured.
         train: Features of the training images, or of as many as were asked for.
         train_labels: int64 [n].
         train_index: int64 [n], which of the training images they are.
@@ -51,7 +51,7 @@ class ReferenceFeatures:
 
     net: dict[str, Any]
     class_names: tuple[str, ...]
-    judges: bool
+    knows_classes: bool
     train: Features
     train_labels: Tensor
     train_index: Tensor
@@ -103,20 +103,23 @@ class ReferenceFeatures:
         }
         if net.class_names and net.class_names != test.class_names:
             raise ConfigError(f"the {net.name} knows other classes than {test.name}: {', '.join(net.class_names)}")
-        judges = bool(net.class_names)
+        knows_classes = bool(net.class_names)
         sides = (features(train), train.labels, index, features(test), test.labels)
-        return cls(stated, test.class_names, judges, *sides, data)
+        return cls(stated, test.class_names, knows_classes, *sides, data)
 
     @cached_property
     def train_moments(self) -> Moments:
+        """Mean and covariance of the training images\' features."""
         return moments(self.train.pooled)
 
     @cached_property
     def test_moments(self) -> Moments:
+        """Mean and covariance of the test images\' features."""
         return moments(self.test.pooled)
 
     @cached_property
     def test_manifold(self) -> Manifold:
+        """The test images\' features with the distances to their neighbours."""
         return Manifold(self.test.pooled)
 
     def floor(self, count: int, seed: int = 0, subsets: Subsets = SUBSETS) -> dict[str, Any]:
@@ -130,7 +133,7 @@ class ReferenceFeatures:
         result = _metrics_against_test(
             features, moments(features.pooled), self.train_labels[index], self, seed, subsets
         )
-        if self.judges:
+        if self.knows_classes:
             result["class_accuracy"] = _accuracy(self.test, self.test_labels)
         return result | {"images": len(index)}
 
@@ -169,7 +172,7 @@ def feature_metrics(
         there is no mean.
 
     Raises:
-        ValueError: Fewer than two images, NaN among the features, or labels of another number.
+        ConfigError: Fewer than two images, NaN among the features, or labels of another number.
     """
     if labels is not None and len(labels) != len(features):
         raise ConfigError(f"{len(labels)} labels were given for {len(features)} images")
@@ -236,7 +239,7 @@ def _metrics_against_test(
         result["kid_test_error"] = kernel_standard_error(features.pooled, reference.test.pooled)
         if min(len(features), len(reference.test)) > COVERAGE_NEIGHBOUR:
             result |= precision_recall(Manifold(features.pooled), reference.test_manifold)
-    if labels is not None and reference.judges:
+    if labels is not None and reference.knows_classes:
         result["class_accuracy"] = _accuracy(features, labels)
     if labels is not None and (distances := _class_distances(features, labels, reference)):
         result["per_class_distance"] = distances

@@ -33,7 +33,7 @@ class Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """Mean and unbiased covariance, in fp64, of features [n, d]. Raises ValueError for n < 2, NaN or infinity."""
+    """Mean and unbiased covariance, in fp64, of features [n, d]. Raises ConfigError for n < 2, NaN or infinity."""
     mean, centred = _centred(features)
     return Moments(mean, centred.T @ centred, len(features))
 

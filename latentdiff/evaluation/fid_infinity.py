@@ -25,7 +25,7 @@ def extrapolate_fid(features: Tensor, reference: Moments, points: int = POINTS, 
     The distance is, to first order, linear in 1/n: a line through its values for ``points`` subsets of n/2 to n samples
     meets the axis at the value sought. The reference keeps its own bias, which is the same for every model.
 
-    Returns: ``value``, and ``residual``: the root mean square distance of the points from the line. Raises ValueError
+    Returns: ``value``, and ``residual``: the root mean square distance of the points from the line. Raises ConfigError
     for fewer than 2 points or 100 samples.
     """
     n = len(features)

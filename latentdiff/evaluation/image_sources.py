@@ -134,7 +134,7 @@ def given_images(
 
 
 def _check_classes(named: str, labels: Tensor, test: ImageDataset) -> None:
-    """Raise ValueError for a label that is no class of ``test``, or a class without a label."""
+    """Raise ConfigError for a label that is no class of ``test``, or a class without a label."""
     if not test.num_classes or labels.min() < 0 or labels.max() >= test.num_classes:
         raise ConfigError(f"{named} has labels beyond the {test.num_classes} classes of {test.name}")
     if missing := sorted(set(range(test.num_classes)) - set(labels.tolist())):
@@ -160,7 +160,7 @@ def autoencoder_images(
     Of fewer than all images, it takes those that
     :class:`~latentdiff.evaluation.feature_metrics.ReferenceFeatures` takes.
 
-    Raises :class:`~latentdiff.errors.CheckpointError`, and ValueError for images of another shape or too many.
+    Raises :class:`~latentdiff.errors.CheckpointError`, and ConfigError for images of another shape or too many.
     """
     device, named = codec.mean.device, name_of(codec)
     _check_shape(named, codec, real)

@@ -19,7 +19,7 @@ def inception_score(logits: Tensor | None, splits: int = SPLITS, seed: int = 202
         splits: Parts that the images are shared out to; the score is taken in each.
         seed: Seed of their order, drawn as torch-fidelity draws it.
 
-    Returns: ``mean`` and ``std`` over the splits. Raises ValueError without logits, with logits that say nothing (a
+    Returns: ``mean`` and ``std`` over the splits. Raises ConfigError without logits, with logits that say nothing (a
     head of zeros would give exactly 1 for any images), or with fewer images than splits.
     """
     if logits is None or len(logits) == 0 or bool((logits == logits[:, :1]).all()):

@@ -48,7 +48,7 @@ def kernel_distance(
         seed: Seed of the subsets, drawn as torch-fidelity draws them so that equal seeds give equal numbers.
 
     Raises:
-        ValueError: Fewer than two vectors, or sets of different dimension.
+        ConfigError: Fewer than two vectors, or sets of different dimension.
     """
     size = min(subset_size, len(x), len(y))
     if size < 2 or x.shape[1] != y.shape[1]:
@@ -72,7 +72,7 @@ def kernel_standard_error(x: Tensor, y: Tensor) -> float:
     that with the reference, so that the variance is about 4 Var(h) / n (Serfling 1980, section 5.3.2). The reference is
     taken as given, since it is the same for every model. Small beside it is what :func:`kernel_distance` adds by taking
     subsets. An upper estimate for few samples close to the reference: measured 1.3 times too large for 200 of them in 8
-    dimensions. Raises ValueError as that does.
+    dimensions. Raises ConfigError as that does.
     """
     if min(len(x), len(y)) < 2 or x.shape[1] != y.shape[1]:
         raise ConfigError(

@@ -70,8 +70,10 @@ class Measurements:
         floors: The same of real training images.
         features: What each net is.
         notes: What a reader must know before comparing.
-        last: The images' features by the last net, which is Inception where it is there, and the real images'.
-        pixels: How far each image is from the training image that is nearest by pixels, of all, and which that is.
+        last_features: The features of the images and of the real images, by Inception where it is there, else by the
+            classifier.
+        nearest_by_pixels: The difference of each image from its nearest training image by pixels, fp32 [n] in grey
+            levels, and the index of that training image, int64 [n].
     """
 
     metrics: dict[str, Any] = field(
@@ -80,8 +82,8 @@ class Measurements:
     floors: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=lambda: {"inception": None, "classifier": None})
     notes: list[str] = field(default_factory=list)
-    last: tuple[Features, ReferenceFeatures] | None = None
-    pixels: tuple[Tensor, Tensor] | None = None
+    last_features: tuple[Features, ReferenceFeatures] | None = None
+    nearest_by_pixels: tuple[Tensor, Tensor] | None = None
 
 
 def measure_images(
@@ -122,7 +124,7 @@ def measure_images(
         print("nearest training images, by pixels")
         few = choose_subset(against.test.labels, len(against.test), max(len(images), 2), against.seed)
         real = against.test.images[few]
-        found.metrics["pixels"], *found.pixels = pixel_memorisation(
+        found.metrics["pixels"], *found.nearest_by_pixels = pixel_memorisation(
             images, against.train.images, real, source.reconstruct
         )
         if (copied := found.metrics["pixels"]["copied"]) > MAX_SHARE_COPIED:
@@ -174,7 +176,7 @@ def _add_feature_metrics(
     }
     found.floors[key] = floor
     found.notes += reliability_warnings(ours, source.labels, reference, own)
-    found.last = ours, reference
+    found.last_features = ours, reference
 
 
 def _measure_tap(net: InceptionFeatures, images: Tensor, against: RealImages) -> dict[str, float]:

@@ -18,7 +18,7 @@ ROWS = 1000  # of a matrix of distances at a time: 40 MB against 10,000 images
 class Manifold:
     """Features [n, d] and the distance from each to its k-th nearest neighbour among the others.
 
-    Raises ValueError for five features or fewer.
+    Raises ConfigError for five features or fewer.
     """
 
     def __init__(self, features: Tensor):

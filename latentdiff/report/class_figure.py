@@ -21,9 +21,10 @@ def class_distances_figure(
     drawn.
     """
     found = [
-        (item.name, hue, item.get("metrics", net, "per_class_distance")) for item, hue in with_colours(evaluations)
+        (item.name, colour, item.get("metrics", net, "per_class_distance"))
+        for item, colour in with_colours(evaluations)
     ]
-    models = [(name, hue, distances) for name, hue, distances in found if distances]
+    models = [(name, colour, distances) for name, colour, distances in found if distances]
     if not models:
         return None
     worst: dict[str, float] = {}
@@ -36,10 +37,10 @@ def class_distances_figure(
     with matplotlib.rc_context(style(theme)):
         columns = legend_columns(name for name, *_ in models)
         figure, axes = new_figure(0.4 + 0.2 * -(-len(models) // columns) + len(shown) * (0.1 + 0.17 * len(models)))
-        for index, (name, hue, distances) in enumerate(models):
+        for index, (name, colour, distances) in enumerate(models):
             rows = [row + (index - (len(models) - 1) / 2) * thickness for row in range(len(shown))]
             lengths = [distances.get(label) for label in shown]
-            axes.barh(rows, [length or 0 for length in lengths], height=0.85 * thickness, color=hue, label=name)
+            axes.barh(rows, [length or 0 for length in lengths], height=0.85 * thickness, color=colour, label=name)
             for row, length in zip(rows, lengths, strict=True):
                 text = "unknown" if length is None else distance(length)
                 axes.annotate(text, (length or 0, row), (3, 0), textcoords="offset points", va="center", size=SMALL)

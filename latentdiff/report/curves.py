@@ -22,7 +22,7 @@ class Line:
     """A model's curve: points (x, y) with x rising, and what it had cost before its first."""
 
     name: str
-    hue: str
+    colour: str
     points: list[tuple[float, float]]
     start: float = 0.0
     dashed: bool = False
@@ -36,11 +36,11 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
     """
     key, found = _quality(evaluations)
     lines = []
-    for evaluation, hue in found:
+    for evaluation, colour in found:
         before = (evaluation.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
         start = sum(before)
         points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
-        lines.append(Line(evaluation.name, hue, points, start))
+        lines.append(Line(evaluation.name, colour, points, start))
     if not lines:
         return None
     last = max(line.points[-1][0] for line in lines)
@@ -55,7 +55,7 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
 def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
     """The same against the images seen, which leaves speed and the autoencoder out. None without a history."""
     key, found = _quality(evaluations)
-    lines = [Line(evaluation.name, hue, _points(evaluation, "images_seen", key)) for evaluation, hue in found]
+    lines = [Line(evaluation.name, colour, _points(evaluation, "images_seen", key)) for evaluation, colour in found]
     return _draw_lines(lines, *_images(lines), QUALITIES[key], theme, format) if lines else None
 
 
@@ -66,11 +66,11 @@ def losses(evaluations: list[Evaluation], theme: Theme = "light", format: Format
     without a history.
     """
     lines = []
-    for evaluation, hue in with_colours(evaluations):
+    for evaluation, colour in with_colours(evaluations):
         name = evaluation.name
         for key, dashed in (("loss", False), ("val_loss", True)):
             if points := _points(evaluation, "images_seen", key):
-                lines.append(Line(name, hue, points, dashed=dashed))
+                lines.append(Line(name, colour, points, dashed=dashed))
                 name = ""  # The two end close to one another: one of them names both.
     what = "loss (dashed: held out)" if any(line.dashed for line in lines) else "loss"
     return _draw_lines(lines, *_images(lines), what, theme, format) if lines else None
@@ -80,15 +80,15 @@ def reconstruction(evaluations: list[Evaluation], theme: Theme = "light", format
     """Held-out PSNR of each autoencoder against the images it has seen. None without a history."""
     lines = []
     for index, evaluation in enumerate(item for item in in_order(evaluations) if _points(item, "images_seen", "psnr")):
-        hues = COLOURS["latent"]
-        lines.append(Line(evaluation.name, hues[index % len(hues)], _points(evaluation, "images_seen", "psnr")))
+        colours = COLOURS["latent"]
+        lines.append(Line(evaluation.name, colours[index % len(colours)], _points(evaluation, "images_seen", "psnr")))
     return _draw_lines(lines, *_images(lines), "PSNR, dB", theme, format) if lines else None
 
 
 def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation, str]]]:
     """The quality that most of the models' histories hold, and the models whose do."""
     having = {
-        key: [(item, hue) for item, hue in with_colours(evaluations) if _points(item, "seconds", key)]
+        key: [(item, colour) for item, colour in with_colours(evaluations) if _points(item, "seconds", key)]
         for key in QUALITIES
     }
     key = max(QUALITIES, key=lambda key: len(having[key]))
@@ -124,7 +124,7 @@ def _draw_lines(lines: list[Line], x_label: str, size: float, what: str, theme: 
         axes.grid(axis="y")
         axes.set_xlabel(x_label)
         axes.set_title(f"{what}, {scale} scale", loc="left")
-        ends = [(line.name, line.hue, line.points[-1][0] / size, line.points[-1][1]) for line in lines if line.name]
+        ends = [(line.name, line.colour, line.points[-1][0] / size, line.points[-1][1]) for line in lines if line.name]
         label_ends(axes, ends)
         return render(figure, format)
 
@@ -132,9 +132,9 @@ def _draw_lines(lines: list[Line], x_label: str, size: float, what: str, theme: 
 def _draw_line(axes: Axes, line: Line, size: float) -> None:
     x, y = [place / size for place, _ in line.points], [value for _, value in line.points]
     dashes = {"linestyle": (0, (4, 2)), "linewidth": 1.5} if line.dashed else {"linewidth": 2}
-    axes.plot(x, y, color=line.hue, solid_capstyle="round", **dashes)
-    axes.plot(x[-1], y[-1], "o", color=line.hue, markersize=5)
+    axes.plot(x, y, color=line.colour, solid_capstyle="round", **dashes)
+    axes.plot(x[-1], y[-1], "o", color=line.colour, markersize=5)
     if line.start:
-        axes.plot([0, line.start / size], [y[0], y[0]], color=line.hue, linewidth=1.4, linestyle=(0, (1, 2)))
+        axes.plot([0, line.start / size], [y[0], y[0]], color=line.colour, linewidth=1.4, linestyle=(0, (1, 2)))
         middle = (line.start / size / 2, y[0])
-        axes.annotate("autoencoder", middle, (0, 4), textcoords="offset points", color=line.hue, ha="center")
+        axes.annotate("autoencoder", middle, (0, 4), textcoords="offset points", color=line.colour, ha="center")

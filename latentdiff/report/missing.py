@@ -1,16 +1,19 @@
-"""What a report lacks, each with the command that makes it; the page and the console say the same."""
+"""What is missing from a report, each with the command that makes it. The page and the console say the same."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
+from latentdiff.config import DataConfig
 from latentdiff.report.evaluation import Evaluation
 
 SAMPLERS = ("python", "-m", "latentdiff.stages.samplers", "--model")
 EVALUATE = ("python", "-m", "latentdiff.stages.evaluate", "--model")
+# Data sets that a command finds by their name alone.
+NAMED_DATA_SETS = set(get_args(get_type_hints(DataConfig)["name"])) - {"folder", "mixed", "tensors"}
 # What stands for a file that is not known here.
 FILE = "FILE"
 BASELINES = {
@@ -44,6 +47,8 @@ def missing_baselines(evaluations: list[Evaluation]) -> list[Missing]:
     roles = {item.role for item in evaluations}
     needed = [role for role in BASELINES if role != "reconstruction" or "latent" in roles]
     first = evaluations[0]
+    if not _has_command(first):
+        return []
     count, data = first.values["num_images"], first.values["data"]
     same = ["--num_images", str(count), *_real_images(first, "real_images")]
     flags = {role: [*BASELINES[role][1], *same] for role in needed}
@@ -77,6 +82,8 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
     ]
     if not left:
         return None
+    if not _has_command(left[0]):
+        return None
     files = [_file(item) for item in left]
     same = _real_images(left[0])
     if len(left) == 1:
@@ -85,13 +92,25 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
     return Missing(f"Not measured for {', '.join(named)}, each as FILE:", shlex.join([*SAMPLERS, FILE, *same]))
 
 
+def _has_command(evaluation: Evaluation) -> bool:
+    """Whether a command can measure against the same images; none can where a Python program held them."""
+    return bool(evaluation.get("command")) or evaluation.values["data"]["name"] in NAMED_DATA_SETS
+
+
 def _file(evaluation: Evaluation) -> str:
     """The model's file as it was typed, else by its bare name, else what stands for it."""
     return _options(evaluation).get("model") or evaluation.get("model", "path") or FILE
 
 
 def _real_images(evaluation: Evaluation, *more: str) -> list[str]:
-    """The flags that chose the real images it was measured against, and those named ``more``."""
+    """The flags that chose the real images it was measured against, and those named ``more``.
+
+    Of an evaluation that was made from Python, the flags that choose the data set by its name.
+    """
+    if not evaluation.get("command"):
+        data = evaluation.values["data"]
+        named = [] if data["name"] == DataConfig.name else ["--data.name", data["name"]]
+        return [*named, *(["--data.source", "embedded"] if data["source"] == "embedded" else [])]
     chosen = ((name, value) for name, value in _options(evaluation).items() if name.startswith("data.") or name in more)
     return [word for name, value in chosen for word in (f"--{name}", value)]
 

@@ -127,13 +127,13 @@ def write_report(
     content = {
         "title": title,
         "verdicts": verdicts,
-        "lacking": missing_baselines(evaluations),
+        "missing": missing_baselines(evaluations),
         "data": data_line(evaluations[0]),
         "tables": table.parts(),
         "notes": how_to_read(evaluations, table),
         "plots": plots,
         "sampling_steps": SAMPLING_STEPS,
-        "unmeasured": missing_samplers(
+        "missing_samplers": missing_samplers(
             evaluations, [record["model"]["sha256"] for record in (samplers or {}).values()]
         ),
         "galleries": shown,

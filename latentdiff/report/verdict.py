@@ -53,9 +53,11 @@ class RankingMetric:
     error: tuple[str, ...]
 
     def with_value(self, evaluations: list[Evaluation]) -> list[Evaluation]:
+        """The evaluations that hold this metric."""
         return [item for item in evaluations if item.get(*self.path) is not None]
 
     def text(self, evaluation: Evaluation) -> str:
+        """The value with its standard error, as text."""
         return with_error(evaluation.get(*self.path), evaluation.get(*self.error))
 
 
@@ -97,8 +99,8 @@ def _significant_difference(first: Evaluation, second: Evaluation, ranking: Rank
 def _compare(candidates: list[list[Evaluation]], ranking: RankingMetric) -> list[str]:
     """The sentences for the best latent and the best pixel model, of which there is at least one each."""
     path = ranking.path
-    bests = [min(models, key=lambda item: item.get(*path)) for models in candidates]
-    first, second = sorted(bests, key=lambda item: item.get(*path))
+    best = [min(models, key=lambda item: item.get(*path)) for models in candidates]
+    first, second = sorted(best, key=lambda item: item.get(*path))
     low, high = first.get(*path), second.get(*path)
     significant = _significant_difference(first, second, ranking) > 0
     level = high <= low * MIN_LEAD_RATIO or not significant
@@ -115,9 +117,11 @@ def _compare(candidates: list[list[Evaluation]], ranking: RankingMetric) -> list
             if not significant
             else f"A lead below {MIN_LEAD_RATIO - 1:.0%} is taken for none: another training run may well undo it."
         )
-    unsure = [item.name for item in (first, second) if item.get(*ranking.error) is None]
-    if unsure and len(unsure) < 2:
-        sentences.append(f"The standard error of {unsure[0]} is not known, and counted as none: evaluate it again.")
+    without_error = [item.name for item in (first, second) if item.get(*ranking.error) is None]
+    if without_error and len(without_error) < 2:
+        sentences.append(
+            f"The standard error of {without_error[0]} is not known, and counted as none: evaluate it again."
+        )
     sentences += _budget_reservations(first, second, level)
     for models in candidates:
         if len(models) > 1:

@@ -33,7 +33,7 @@ def of_file(sha, command=""):
 def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
     pixel = write("pixel", "diffusion", 14.0, 2700.0)
     evaluate = "python -m latentdiff.stages.evaluate --model"
-    commands = [lack.command for lack in missing_baselines(read(pixel))]
+    commands = [missing.command for missing in missing_baselines(read(pixel))]
     assert commands == [
         f"{evaluate} noise --num_images 10000",
         f"{evaluate} gaussian --num_images 10000",
@@ -41,7 +41,7 @@ def test_baselines_that_are_not_there_are_said_with_what_makes_them(write):
     ]
     # Reconstructions bound latent models: without one they are not missed.
     latent = write("latent", "diffusion", 9.0, 1200.0, 1500.0)
-    assert [lack.command for lack in missing_baselines(read(pixel, latent))] == [
+    assert [missing.command for missing in missing_baselines(read(pixel, latent))] == [
         *commands,
         f"{evaluate} FILE --num_images 10000",
     ]
@@ -58,7 +58,7 @@ def test_more_reconstructions_than_there_are_test_images_are_of_the_training_spl
 
     def asked(count):
         latent = write(f"latent{count}", "diffusion", 9.0, 1200.0, 1500.0, change=more(count))
-        return [lack.command for lack in missing_baselines(read(latent)) if "FILE --mode" not in lack.command]
+        return [missing.command for missing in missing_baselines(read(latent)) if "FILE --mode" not in missing.command]
 
     evaluate = "python -m latentdiff.stages.evaluate --model"
     (*_, command) = asked(20_000)
@@ -67,7 +67,20 @@ def test_more_reconstructions_than_there_are_test_images_are_of_the_training_spl
     assert not any("FILE" in command for command in asked(70_000))
 
 
-def test_nothing_is_lacking_where_every_role_is_there(full):
+def test_of_evaluations_from_python_the_commands_name_the_data_set(write):
+    def from_python(**data):
+        return lambda values: (values.update(command=""), values["data"].update(data))
+
+    slice_ = read(write("pixel", "diffusion", 9.0, change=from_python(source="embedded")))
+    assert missing_baselines(slice_)[0].command.endswith("--num_images 10000 --data.source embedded")
+    flowers = read(write("flowers", "diffusion", 9.0, change=from_python(name="flowers-102")))
+    assert missing_baselines(flowers)[0].command.endswith("--data.name flowers-102")
+    own = read(write("own", "diffusion", 9.0, change=from_python(name="shapes")))
+    assert missing_baselines(own) == []
+    assert missing_samplers(own, []) is None
+
+
+def test_nothing_is_missing_where_every_role_is_there(full):
     assert missing_baselines(read(*full)) == []
 
 
@@ -82,15 +95,15 @@ def test_the_commands_take_the_same_real_images(write):
     assert missing_baselines(read(folder))[0].command.endswith("--num_images 10000")
 
 
-def test_page_and_markdown_say_what_is_lacking_once_and_the_json_is_as_it_was(write, tmp_path):
+def test_page_and_markdown_say_what_is_missing_once_and_the_json_is_as_it_was(write, tmp_path):
     folders = [write("pixel", "diffusion", 14.0, 2700.0), write("latent", "diffusion", 9.0, 1200.0, 1500.0)]
     pair = read(*folders)
     page = write_report(pair, tmp_path, groups={"one budget": pair, "another": pair}).read_text()
     page = html.unescape(re.sub("</?(span|code)>", "", page))
     markdown = (tmp_path / "report.md").read_text()
-    for lack in missing_baselines(pair):
-        assert page.count(f"<li>{lack}</li>") == 1
-        assert markdown.count(f"{lack.text} `{lack.command}`") == 1
+    for missing in missing_baselines(pair):
+        assert page.count(f"<li>{missing}</li>") == 1
+        assert markdown.count(f"{missing.text} `{missing.command}`") == 1
     assert "is not in this report" not in json.loads((tmp_path / "report.json").read_text())["verdict"]
 
 
@@ -129,10 +142,10 @@ def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_pat
     record["rows"] = [{"sampler": "ddim", "passes": n, "distance_test": 1 + 1 / n} for n in (5, 10, 20)]
     page = re.sub("</?(span|code)>", "", write_report(rows, tmp_path, samplers={"latent": record}).read_text())
     markdown = (tmp_path / "report.md").read_text()
-    lack = missing_samplers(rows, ["a"])
-    assert lack.text == "Not measured for pixel:"
-    assert page.index("Quality against sampling steps, latent") < page.index(str(lack)) < page.index("<h2>Images")
-    assert f"## Quality against sampling steps\n\n{lack.text} `{lack.command}`\n" in markdown
+    missing = missing_samplers(rows, ["a"])
+    assert missing.text == "Not measured for pixel:"
+    assert page.index("Quality against sampling steps, latent") < page.index(str(missing)) < page.index("<h2>Images")
+    assert f"## Quality against sampling steps\n\n{missing.text} `{missing.command}`\n" in markdown
     record["model"]["sha256"] = "b"
     page = write_report(rows[:1], tmp_path, samplers={"pixel": record}).read_text()
     assert "Not measured for" not in page
