@@ -50,7 +50,10 @@ def find_feature_nets(
         else:
             print("no FID or KID: the FID Inception's weights are not here and could not be downloaded")
     if not nets:
-        raise CheckpointError(f"there is nothing to measure {test.name} with: no classifier and no FID Inception")
+        raise CheckpointError(
+            f"there is nothing to measure {test.name} with: no classifier and no FID Inception. Name Inception's "
+            "weights file by inception_weights or the environment variable LATENTDIFF_INCEPTION"
+        )
     return nets
 
 
