@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from latentdiff import resources
+from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once
 from latentdiff.comparison.equal_budget import BASELINES, run_budgets
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.comparison.source_projects import results_markdown, run_sources, run_third_project
@@ -200,11 +201,9 @@ def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
         raise ConfigError(f"the preset {settings.preset} takes budget.seconds and budget.flags alone")
     if settings.budget.is_set:
         settings.budget.check(amount_needed=not settings.preset)
-    if named and settings.data != DataConfig(name=settings.data.name):
-        raise ConfigError(
-            "the evaluations that are named say which images they were measured against: leave out --data"
-        )
-    found = named or find_evaluations(settings.data)
+    if named:
+        return {"": _evaluations_of_named(named, settings)}
+    found = find_evaluations(settings.data)
     if found and not settings.preset and not settings.budget.is_set:
         if settings.num_images is not None:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
@@ -216,6 +215,30 @@ def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
     if settings.budget.is_set:
         return run_budgets(settings.budget, settings.data, settings.num_images)
     return {"": evaluate_released(settings.data, settings.num_images)}
+
+
+def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Path]:
+    """The folders of evaluations for what the command names: such folders, and models, which are evaluated now, alike.
+
+    An evaluation of the same file under the same conditions is not made again.
+    """
+    models = {path: resolve_checkpoint(path) for path in named if not (path / FILE).is_file()}
+    models = {path: file for path, file in models.items() if file.is_file()}
+    if not models:
+        if settings.data != DataConfig(name=settings.data.name):
+            raise ConfigError(
+                "the evaluations that are named say which images they were measured against: leave out --data"
+            )
+        if settings.num_images is not None:
+            raise ConfigError("num_images is of what is evaluated now, and all that is named is evaluated already")
+        return named
+    conditions = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
+    root = default_folder("evaluations", settings.data.name) / conditions.folder
+    for path, file in models.items():
+        name = run_folder.model_name(file)
+        flags = ["--model", str(file), "--name", name]
+        models[path] = evaluate_once(flags, root / name, file, conditions)
+    return [models.get(path, path) for path in named]
 
 
 def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:

@@ -59,11 +59,12 @@ class CompareStage(Settings):
     """Write index.html, report.json and report.md from evaluated models.
 
     Args:
-        evaluations: Folders that hold an evaluation.json. Default: every one of the data set under stages/evaluate;
-            where there is none yet, its released models are evaluated first, under stages/released.
+        evaluations: Folders that hold an evaluation.json, and models (a run's folder or a model file), which are
+            evaluated first on the images of ``data``. They may stand before the first flag. Default: every evaluation
+            of the data set under stages/evaluate, or where there is none its released models.
         title: Title of the page.
-        num_images: Images of each released model. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and 2,000
-            with the classifier alone.
+        num_images: Images of each model that is evaluated now. Default: 10,000 on a GPU, 1,000 on a CPU with Inception
+            and 2,000 with the classifier alone.
         budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
             goes on. ``--budget`` alone compares them at 20,480 images seen, at 160 optimiser steps and at 300 seconds.
         preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each

@@ -122,8 +122,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         if channels % head_channels:
             raise ConfigError(
-                f"{channels} channels cannot be divided into attention heads of {head_channels}: set head_channels to "
-                "a divisor, or leave attention out at this level"
+                f"{channels} channels cannot be divided into attention heads of {head_channels}: take a multiple of "
+                "that, or leave attention out at this level"
             )
         self.heads = channels // head_channels
         self.norm = group_norm(channels)
