@@ -1,4 +1,4 @@
-"""The autoencoder's network and what it is trained for."""
+"""Settings of the autoencoder's network and of its losses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class AutoencoderConfig(Settings):
 
     Args:
         latent_channels: Channels of the latent.
-        patch: Side of the squares of pixels that are folded into channels before the first resolution and unfolded
-            after the last (space-to-depth, Shi et al. 2016): layers at full resolution are the costliest.
+        patch: Side of the patches in pixels. The encoder first folds each patch into channels, and the decoder unfolds
+            it last (space-to-depth, Shi et al. 2016). Larger patches save the costly layers at full resolution.
         channels: Width at each resolution, finest first; each further entry halves the side (rounded up).
         encoder_blocks: Residual blocks at each resolution of the encoder.
         decoder_blocks: Residual blocks at each resolution of the decoder.
-        attention: Self-attention at the coarsest resolution, in the encoder and the decoder.
-        refine_channels: Width of a residual network on the decoded pixels, after the patches are unfolded; 0 is none.
-            Layers on patches alone leave the patches' grid in the finest detail.
-        smooth_colours: Decode RGB with the finest detail in its luma alone, about as JPEG stores photographs (4:2:0).
-            It has no weights: a trained decoder can be given it.
+        attention: Whether encoder and decoder have self-attention at the coarsest resolution.
+        refine_channels: Width of a small residual network on the decoded pixels; 0 leaves the network out. It removes
+            the grid of the patches from the finest detail.
+        smooth_colours: Whether to blur the colour of decoded RGB images and keep the brightness sharp, about as JPEG
+            does (4:2:0 chroma subsampling). The blur has no weights, so it can be switched on after training.
     """
 
     latent_channels: int = 2
@@ -38,40 +38,43 @@ class AutoencoderConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderLossConfig(Settings):
-    """What the autoencoder is trained for: reconstruction + KL + perceptual + adversarial.
+    """The autoencoder's loss: reconstruction + KL + perceptual + adversarial.
 
     Args:
-        reconstruction: ``l1``, or ``gaussian``: a negative log-likelihood whose one variance is learned (sigma-VAE).
-        kl_weight: Weight of the KL divergence to N(0, I) *per latent dimension*; the reconstruction is per pixel.
-        perceptual_weight: Weight of LPIPS; 0 turns it off.
-        perceptual_net: LPIPS trunk. AlexNet costs about a twentieth of VGG-16's time.
+        reconstruction: Reconstruction loss, per pixel. ``l1`` is the absolute error. ``gaussian`` is a negative
+            log-likelihood with one learned variance (sigma-VAE).
+        kl_weight: Weight of the KL divergence to N(0, I), per latent dimension.
+        perceptual_weight: Weight of LPIPS; 0 turns LPIPS off.
+        perceptual_net: Network behind LPIPS (its trunk). AlexNet takes about a twentieth of VGG-16's time.
         perceptual_weights: File with the trunk's convolutions in torchvision's names (``.pth`` or ``.safetensors``).
             Default: the environment variable LATENTDIFF_LPIPS (a folder holding ``vgg16_features.safetensors`` or
-            ``alexnet_features.safetensors``), else torchvision's download; with neither the term is off.
-        perceptual_share: Share of each batch that the perceptual loss is taken on; its gradient stays unbiased.
-        perceptual_min_side: Images with a smaller side are enlarged by a whole factor to at least this first: the
-            trunks were trained on 224 pixels and see little in 28.
-        adversarial_weight: Weight of the patch discriminator's hinge loss; 0 turns it off.
-        adversarial_start: Images seen before the discriminator's loss enters.
-        discriminator_warmup: Images before that on which the discriminator alone learns: the gradient of an untrained
-            one is noise.
-        adversarial_adaptive: Scale the adversarial gradient at the reconstruction to the norm of the other terms', so
-            that ``adversarial_weight`` is their ratio (VQGAN, equation 7, measured one layer further out).
+            ``alexnet_features.safetensors``), else torchvision's download. With neither, LPIPS is off.
+        perceptual_share: Fraction of each batch that LPIPS is computed on, to save time. The gradient stays unbiased.
+        perceptual_min_side: Smallest side for LPIPS in pixels. Smaller images are enlarged by a whole factor first,
+            since the trunks were trained on 224 pixels.
+        adversarial_weight: Weight of the patch discriminator's hinge loss; 0 turns the discriminator off.
+        adversarial_start: Number of training images before the adversarial loss begins.
+        discriminator_warmup: Number of training images before ``adversarial_start`` on which the discriminator trains
+            alone. The gradient of an untrained discriminator would be noise.
+        adversarial_adaptive: Whether to scale the adversarial gradient to the norm of the other losses' gradient. Then
+            ``adversarial_weight`` is the ratio of the two (VQGAN, equation 7, measured at the reconstruction).
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
-        discriminator_bands: Show it the two finest bands of the luma's detail beside the image, at unit scale: there
-            photographs and their reconstructions differ most. For small batches.
-        discriminator_gain: What its logits are multiplied by: more lets similar images reach the hinge's margins, and
-            makes ``adversarial_weight`` count as much more.
-        feature_adversarial_weight: Weight of a second discriminator, which judges by the LPIPS trunk's features: the
-            ratio of its gradient's norm to that of LPIPS, at the features of each layer. It enters when the first one
-            does; 0 turns it off. It costs little beside LPIPS, which finds the features, and needs perceptual_weight;
-            without a trunk both are off. The features of a whole batch are kept, also where that is accumulated.
-        feature_discriminator_channels: Width of its heads.
-        frozen_encoder: Train the decoder alone, from ``init``: latents, and the models trained on them, stay valid.
-        degradation: What is done to the images before they are encoded, while the losses ask for them whole (a
-            denoising autoencoder): Gaussian ``noise``, a ``blur``, a ``mask`` of square holes, or ``none``.
-        degradation_strength: The noise's standard deviation in [-1, 1], the blur's in pixels, or the share masked.
+        discriminator_bands: Whether the discriminator also sees the two finest bands of brightness detail, at unit
+            scale. Photographs and reconstructions differ most there. Meant for small batches.
+        discriminator_gain: Factor on the discriminator's logits. A larger factor lets similar images reach the margins
+            of the hinge loss. It also multiplies the effect of ``adversarial_weight``.
+        feature_adversarial_weight: Weight of a second discriminator, which sees the LPIPS trunk's features; 0 turns it
+            off. The weight is the ratio of its gradient's norm to that of LPIPS, at the features of each layer. It
+            begins with the first discriminator and needs ``perceptual_weight``. It costs little time, since LPIPS
+            computes the features, but keeps the features of the whole batch in memory.
+        feature_discriminator_channels: Width of the second discriminator's heads.
+        frozen_encoder: Whether to train the decoder alone, from the weights of ``init``. Latents, and models that were
+            trained on them, stay valid.
+        degradation: Degradation of the images before encoding; the losses compare with the intact images (a denoising
+            autoencoder). ``noise`` is Gaussian, ``mask`` cuts square holes.
+        degradation_strength: Standard deviation of the noise in [-1, 1], or of the blur in pixels, or the masked
+            fraction.
     """
 
     reconstruction: Literal["l1", "gaussian"] = "l1"

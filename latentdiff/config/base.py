@@ -1,4 +1,4 @@
-"""What every settings dataclass shares: a choice between names is checked wherever it is made."""
+"""The base of all settings dataclasses, which checks names, and their conversion to plain dicts and back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from latentdiff.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the settings dataclasses: raises ValueError for a value that a Literal field does not name.
+    """Base of the settings dataclasses: a field with a ``Literal`` type accepts only the names of that type.
 
-    A command line is checked by its parser; from Python a misspelt name would be taken for whatever comes last where
-    it is looked up. Fields that may be None, and tuples of names, are checked as well.
+    Fields that may be None and tuples of names are checked too. The command line's parser makes the same check.
+
+    Raises:
+        ConfigError: A field has a value that its type does not name.
     """
 
     def to_kwargs(self, *without: str) -> dict[str, Any]:
-        """The fields as keyword arguments, but for those named."""
+        """Return the fields as a dict of keyword arguments, without the fields named in ``without``."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
 
     def __post_init__(self) -> None:
@@ -28,7 +30,7 @@ class Settings:
 
 
 def check_choice(name: str, value: Any, hint: Any) -> None:
-    """Raise ValueError, with what there is to choose from, unless the annotation ``hint`` allows ``value``."""
+    """Raise ConfigError, with the names to choose from, unless the annotation ``hint`` allows ``value``."""
     if not _allows(hint, value):
         *others, last = map(str, _named(hint))
         many = "a tuple of " if any(get_origin(arm) is tuple for arm in (hint, *get_args(hint))) else ""
@@ -37,13 +39,13 @@ def check_choice(name: str, value: Any, hint: Any) -> None:
 
 @cache
 def _choices(cls: type) -> dict[str, Any]:
-    """Annotations of the fields that name their values; resolving them takes longer than checking them."""
+    """Return the annotations of the fields with named values. They are cached, since resolving them is slow."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls) if _named(hints[field.name])}
 
 
 def _named(hint: Any) -> list[Any]:
-    """The values that an annotation names, None last; empty where it names none."""
+    """Return the values that an annotation names, None last; empty where it names none."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     named = [value for arm in get_args(hint) if arm is not Ellipsis for value in _named(arm)]
@@ -51,7 +53,7 @@ def _named(hint: Any) -> list[Any]:
 
 
 def _allows(hint: Any, value: Any) -> bool:
-    """Whether ``value`` is among the names of ``hint``; annotations without names allow everything."""
+    """Return whether ``value`` is among the names of ``hint``; annotations without names allow every value."""
     arms = get_args(hint)
     if get_origin(hint) is Literal:
         return value in arms
@@ -64,7 +66,7 @@ def _allows(hint: Any, value: Any) -> bool:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config as the nested plain dict that YAML, JSON and checkpoints hold (tuples as lists)."""
+    """Return a settings dataclass as a nested dict for YAML, JSON and checkpoints; tuples become lists."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, dict):
@@ -75,5 +77,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The flat dataclass ``cls`` from a dict that :func:`to_dict` made; unknown keys raise TypeError."""
+    """Return the settings dataclass ``cls`` (without nested ones) of a dict from :func:`to_dict`.
+
+    Raises:
+        TypeError: The dict has a key that ``cls`` does not have.
+    """
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in values.items()})

@@ -17,17 +17,17 @@ EQUAL_BUDGETS = ("--budget.images=20480", "--budget.steps=160", "--budget.second
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig(Settings):
-    """What both paths may spend; a comparison for each that is given.
+    """Equal budgets for the latent and the pixel model; each budget that is given makes one comparison.
 
     Args:
-        images: Images seen in training by each.
-        steps: Optimiser steps of each, with its own batch size.
-        seconds: Seconds of training of each, on this device.
-        stage_one_too: With ``seconds``, a comparison more: the pixel model also gets the seconds that the autoencoder
-            and the encoding took.
-        latent: Settings of the latent model, a YAML file. Default: latent.yaml of the data set.
-        pixel: Settings of the pixel model. Default: pixel.yaml of the data set.
-        flags: More settings for both, such as --trainer.num_threads=1.
+        images: Number of training images that each model sees.
+        steps: Number of optimiser steps of each model, with its own batch size.
+        seconds: Training time of each model in seconds, on this device.
+        stage_one_too: Whether to add a comparison to ``seconds``, in which the pixel model also gets the time that the
+            autoencoder's training and the encoding took.
+        latent: YAML file with the latent model's settings. Default: latent.yaml of the data set.
+        pixel: YAML file with the pixel model's settings. Default: pixel.yaml of the data set.
+        flags: Further settings of both models, such as --trainer.num_threads=1.
     """
 
     images: int | None = None
@@ -43,7 +43,7 @@ class BudgetConfig(Settings):
         return self != BudgetConfig()
 
     def check(self, amount_needed: bool = True) -> None:
-        """Raise ValueError for an amount that is not above 0, or for settings that need one that is not given."""
+        """Raise ConfigError for a budget that is not above 0, or for settings whose budget is missing."""
         for name in ("images", "steps", "seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -72,7 +72,7 @@ class CompareStage(Settings):
             to results.md beside the page; what was interrupted goes on.
         data: The data set whose models are compared, and the real images that released models and budgets are measured
             against.
-        run: Where the files go.
+        run: The folder that the run writes to.
     """
 
     evaluations: tuple[str, ...] = ()
@@ -94,17 +94,17 @@ class SamplersStage(Settings):
 
     Args:
         model: A diffusion model's file.
-        samplers: Names of the samplers, as stages.sample knows them.
-        steps: Numbers of steps that each sampler is measured with.
-        num_images: Images for each pair.
+        samplers: Samplers to measure.
+        steps: Numbers of steps to measure each sampler with.
+        num_images: Number of images for each pair of sampler and steps.
         guidance_scale: Classifier-free guidance; 1 is off.
         seed: Image i depends on (seed, i) alone: all rows start from the same noise.
-        batch_size: Images at a time; changes memory, not images.
+        batch_size: Number of images sampled at a time. It changes the memory needed, not the images.
         data: The real images.
-        device: ``auto`` takes a GPU where there is one.
-        threads: CPU threads; none leaves torch's choice.
-        features_folder: Where the features of real images are cached.
-        run: Where the files go.
+        device: ``auto`` uses a GPU where there is one.
+        threads: Number of CPU threads. Default: torch's choice.
+        features_folder: Folder where the features of real images are cached.
+        run: The folder that the run writes to.
     """
 
     model: str = "checkpoints/fashion-mnist/latent.safetensors"
@@ -131,15 +131,16 @@ class SweepStage(Settings):
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.
-        settings: What all runs share, a YAML file of the diffusion stage. Default: latent.yaml of the data set.
+        settings: YAML file of the diffusion stage, for all runs. Default: latent.yaml of the data set.
         flags: Further settings of all runs, such as --trainer.num_threads=1.
-        runs: What is tried: a run's name, and the flags that it has beyond the others.
-        seconds: Training seconds of each run.
-        jobs: Runs at a time. More than one compare fairly where each has its own cores: give --trainer.num_threads.
-        num_images: Samples of each run that the runs are ranked by.
-        finalists: So many of the best are measured again, with Inception where its weights are.
-        finalist_images: Samples of each finalist. Default: 10,000 on a GPU, 1,000 on a CPU with Inception, 2,000
-            without.
+        runs: The runs by name, each with its own settings.
+        seconds: Training time of each run in seconds.
+        jobs: Number of runs at a time. For a fair comparison each run needs cores of its own, so set
+            --trainer.num_threads.
+        num_images: Number of samples of each run, which rank the runs.
+        finalists: Number of best runs that are measured again, with Inception where its weights are present.
+        finalist_images: Number of samples of each finalist. Default: 10,000 on a GPU, 1,000 on a CPU with Inception,
+            2,000 without.
         data: The data set.
     """
 
@@ -164,7 +165,7 @@ class DemoStage(Settings):
         vae_seconds: Training time of the VAE baseline. Default: 40 on a CPU, 8 on a GPU.
         diffusion_seconds: Training time of either diffusion model. Default: 80 on a CPU, 12 on a GPU.
         num_images: Images that each model is measured on.
-        run: Where the files go.
+        run: The folder that the run writes to.
     """
 
     autoencoder_seconds: float | None = None

@@ -1,4 +1,4 @@
-"""The noising process and what the network learns of it."""
+"""Settings of the noising process and of the diffusion loss."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from latentdiff.config.base import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Settings):
-    """The noising process and what the network learns of it.
+    """The noising process, and the target and loss of the network.
 
     Args:
-        schedule: The process. Keeping the variance: ``linear`` (DDPM), ``scaled_linear`` (Stable Diffusion),
-            ``cosine`` (Improved DDPM), ``sigmoid`` (Jabri et al.). Exploding, x = x0 + sigma eps: ``edm`` (Karras et
-            al., log-normal training sigmas), ``ve`` (Song et al., uniform in log sigma).
-        num_train_steps: Steps T of a discrete process; none is continuous time, which ``edm`` and ``ve`` always have.
-        beta_range: First and last beta of a discrete ``linear`` or ``scaled_linear`` process, whatever its number of
-            steps. Default: the papers', of 1,000 steps, scaled to another number so that it ends with as much noise.
-        zero_terminal_snr: Rescale the schedule so that its last step is pure noise (Lin et al.).
-        sigma_min: Least noise of ``edm`` and ``ve``.
-        sigma_max: Most noise of ``edm`` and ``ve``.
-        log_sigma_normal: Mean and standard deviation of log sigma in ``edm`` training.
-        sigma_data: Standard deviation of the data: 1 for latents, which are standardised; about 0.5 for photographs in
-            [-1, 1]. It scales the network's input and the ``edm`` target and weight.
-        target: What the network predicts.
-        learn_variance: Let the network predict the reverse process's variance too (Improved DDPM): twice the output
-            channels, and the variational bound beside the loss.
-        variance_weight: Weight of that bound, in nats per dimension summed over the steps.
-        loss_weight: ``simple``, ``min_snr``, ``truncated_snr`` or ``edm``; all but the first are given on the error of
-            x0 and converted to the target's.
-        min_snr_gamma: Cap of the signal-to-noise ratio in ``min_snr``.
-        class_dropout: Share of training images whose class is hidden, which classifier-free guidance needs.
+        schedule: The noise schedule. Four are variance-preserving: ``linear`` (DDPM), ``scaled_linear`` (Stable
+            Diffusion), ``cosine`` (Improved DDPM) and ``sigmoid`` (Jabri et al.). Two are variance-exploding, x = x0 +
+            sigma eps: ``edm`` (Karras et al., sigma log-normal in training) and ``ve`` (Song et al., log sigma uniform
+            in training).
+        num_train_steps: Number of steps T of a discrete process. None means continuous time, which ``edm`` and ``ve``
+            always have.
+        beta_range: First and last beta of a discrete ``linear`` or ``scaled_linear`` schedule. Default: the paper's
+            values for 1,000 steps, scaled for other numbers of steps so that the process ends with as much noise.
+        zero_terminal_snr: Whether to rescale the schedule so that its last step is pure noise (Lin et al.).
+        sigma_min: Smallest sigma of ``edm`` and ``ve``.
+        sigma_max: Largest sigma of ``edm`` and ``ve``.
+        log_sigma_normal: Mean and standard deviation of log sigma in training with ``edm``.
+        sigma_data: Standard deviation of the data: 1 for latents, which are standardised, and about 0.5 for photographs
+            in [-1, 1]. It sets the scale of the network's input, and of the ``edm`` target and weight.
+        target: What the network predicts: the noise ``eps``, the clean image ``x0``, ``v`` = alpha eps - sigma x0, the
+            preconditioned output of ``edm``, or the ``score`` times sigma.
+        learn_variance: Whether the network also predicts the variance of the reverse process (Improved DDPM). The
+            output then has twice the channels, and the variational bound joins the loss.
+        variance_weight: Weight of the variational bound, in nats per dimension, summed over the steps.
+        loss_weight: Weight of the loss by noise level. ``simple`` weighs the error of the output equally at all levels.
+            The others weigh the error of x0: ``min_snr`` by min(SNR, gamma), ``truncated_snr`` by max(SNR, 1), ``edm``
+            by SNR + 1 / sigma_data^2.
+        min_snr_gamma: The gamma of ``min_snr``.
+        class_dropout: Fraction of training images whose class is hidden. Classifier-free guidance needs it.
     """
 
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"

@@ -29,7 +29,7 @@ class SampleStage(SamplingConfig):
         num_images: Number of images to sample.
         labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
             classes in turn.
-        device: ``auto`` takes a GPU where there is one.
+        device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
@@ -37,13 +37,13 @@ class SampleStage(SamplingConfig):
         strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
             out. For the task noise it is the other way round, from image to noise.
         gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.
-        strengths: How much noise the tasks noise and reconstruct add, from 0 (none) to 1 (the schedule's last level).
+        strengths: Noise levels of the tasks noise and reconstruct, from 0 (none) to 1 (the schedule's last level).
         frames: Images in a row of interpolate, with both ends.
-        mask: What inpaint fills: a half, the centre, or a PNG whose white pixels are to be filled.
-        resamples: Times that inpaint repeats each step so that both parts agree.
-        method: The likelihood: the variational bound, or the flow ODE's.
-        data: Where the other tasks take their images from.
-        run: Where the files go.
+        mask: Part that inpaint fills: a half, the centre, or a PNG file whose white pixels are filled.
+        resamples: How often inpaint repeats each step, which makes the two parts fit together.
+        method: How likelihood is computed: by the variational ``bound``, or by the probability-flow ``ode``.
+        data: Data set of the images for the other tasks.
+        run: The folder that the run writes to.
     """
 
     task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
@@ -94,14 +94,14 @@ class EvaluateStage(SamplingConfig):
             result is off by several.
         inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
             less, are far smaller numbers, and compare only with others of the same layer.
-        kid_subsets: KID is the mean over so many pairs of random subsets, drawn with ``seed``.
-        kid_subset_size: Images in each; none takes 1,000, or as many as there are of either side where that is less.
+        kid_subsets: Number of pairs of random subsets that KID is averaged over. ``seed`` draws the subsets.
+        kid_subset_size: Number of images in a subset. Default: 1,000, or all images where there are fewer.
         lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
             AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
-        device: ``auto`` takes a GPU where there is one.
+        device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images to be sampled and measured.
-        features_folder: Where the features of real images are cached.
-        run: Where the files go.
+        features_folder: Folder where the features of real images are cached.
+        run: The folder that the run writes to.
     """
 
     model: str = "checkpoints/fashion-mnist/latent.safetensors"

@@ -1,4 +1,4 @@
-"""The denoising network."""
+"""Settings of the denoising network."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ class NetworkConfig(Settings):
     """The denoising network.
 
     Args:
-        architecture: ``unet``, or ``resnet``: residual blocks at one resolution.
+        architecture: ``unet`` is a U-Net. ``resnet`` has residual blocks at a single resolution.
         channels: Width at each resolution, finest first; each further entry halves the side (rounded up).
         num_res_blocks: Residual blocks at each resolution.
-        attention_levels: Resolutions that have self-attention, counted from the finest, 0.
-        middle_attention: Self-attention between the way down and the way up.
+        attention_levels: Resolutions with self-attention. 0 is the finest.
+        middle_attention: Whether the middle of the U-Net has self-attention.
         head_channels: Channels of one attention head.
-        dropout: Dropout inside the residual blocks.
-        time_embedding: ``sinusoidal`` (DDPM), or ``fourier``: fixed random frequencies, for ``edm`` and ``ve``.
-        fourier_scale: Standard deviation of those frequencies, in turns per unit of time.
-        conditioning: How blocks are told time and class: ``scale_shift`` of the second group norm, ``additive`` before
-            it (DDPM), conditional ``batch_norm``, or ``none``: not at all.
-        embedding_channels: Width of the embedding of time and class; none takes four times the first width.
-        class_conditional: Give the network the class; false trains an unconditional model.
+        dropout: Dropout rate in the residual blocks.
+        time_embedding: Embedding of the time. ``sinusoidal`` is DDPM's. ``fourier`` has fixed random frequencies and
+            suits ``edm`` and ``ve``.
+        fourier_scale: Standard deviation of the random frequencies, in turns per unit of time.
+        conditioning: How the embedding of time and class enters a residual block. ``scale_shift`` scales and shifts the
+            second group norm. ``additive`` adds it before that norm (DDPM). ``batch_norm`` replaces both norms by
+            conditional batch norms. ``none`` leaves time and class out.
+        embedding_channels: Width of the embedding of time and class. Default: four times the first width.
+        class_conditional: Whether the network gets the class; false trains an unconditional model.
     """
 
     architecture: Literal["unet", "resnet"] = "unet"

@@ -1,4 +1,4 @@
-"""Where a run's files go."""
+"""Settings of the folder that a run writes to."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ WORKBENCH = Path("stages")
 
 
 def default_folder(stage: str, name: str) -> Path:
-    """Where a run goes, and where a later stage looks for it, unless told otherwise."""
+    """Return the folder of a run where none is named. Later stages look for the run there."""
     return WORKBENCH / stage / name
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """Where a run's files go.
+    """The folder that a run writes to.
 
     Args:
         folder: The run's folder. Default: ``stages/<stage>/<name>``, named after the data set and the model.
-        resume: Go on with the run in that folder from its last checkpoint.
-        overwrite: Start anew over whatever is in that folder.
+        resume: Whether to continue the run in the folder from its last checkpoint.
+        overwrite: Whether to replace an earlier run in the folder.
     """
 
     folder: str | None = None
@@ -30,5 +30,5 @@ class RunConfig(Settings):
     overwrite: bool = False
 
     def path(self, stage: str, name: str) -> Path:
-        """The run's folder, untouched."""
+        """Return the run's folder, without creating it."""
         return Path(self.folder) if self.folder else default_folder(stage, name)

@@ -1,4 +1,4 @@
-"""How to go from noise to images."""
+"""Settings of sampling."""
 
 from __future__ import annotations
 
@@ -24,33 +24,35 @@ Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig(Settings):
-    """How to go from noise to images.
+    """How images are sampled from noise.
 
     Args:
         steps: Sampling steps, each one network pass; heun and predictor_corrector take two.
-        sampler: The solver that walks from noise to image.
-        spacing: Where the steps are; default: trailing, for exploding processes karras.
-        rho: Exponent of the karras spacing (Karras et al. 2022, equation 5), default 7: larger puts more steps near the
-            image.
-        guidance_scale: Classifier-free guidance: 1 is off, 0 ignores the class, larger exaggerates it; with a guide,
-            autoguidance.
-        guidance_interval: Guide only where noise over signal, sigma / alpha, lies between these two.
-        guide: Model file of a weaker model of the same kind, to be guided away from (autoguidance).
-        thresholding: How x0 is kept within the bounds of pixels: static clamps, dynamic scales it first (Imagen). In a
-            latent space nothing is ever clamped.
-        variance: What ddpm adds: small (beta-tilde), large (beta) or learned; default: learned where the model has it,
-            else small.
-        eta: Noise of ddim (default 0; 1 is as much as ddpm), euler_ancestral and dpmpp_2m_sde (default 1).
-        churn: Karras's S_churn for heun: noise added and taken away again on the way.
-        churn_min: Least sigma / alpha that churn acts at.
-        churn_max: Most sigma / alpha that churn acts at.
-        churn_noise: Standard deviation of churn's noise.
-        corrector_steps: Langevin steps of predictor_corrector after each step.
-        corrector_snr: Size of those Langevin steps (the paper's r, 0.16).
-        precision: Of the denoising network; the decoder's is always fp32. ``bf16`` is autocast, faster for more than
-            a few images where the GPU or CPU multiplies in it, and moves the images a little.
-        seed: Image i depends on (seed, i) alone.
-        batch_size: Images at a time; changes memory, not images.
+        sampler: The sampler, that is the solver of the reverse process.
+        spacing: Where the sampling steps are. Default: trailing, and karras for the schedules edm and ve.
+        rho: Exponent of the karras spacing (Karras et al. 2022, equation 5). Default: 7. A larger exponent puts more
+            steps near the image.
+        guidance_scale: Scale of classifier-free guidance. 1 turns it off, 0 ignores the class, and more than 1
+            exaggerates the class. With ``guide`` it is the scale of autoguidance.
+        guidance_interval: Range of sigma / alpha (noise over signal) in which guidance acts. Default: everywhere.
+        guide: File of a weaker model for autoguidance, which steers the images away from that model. Both
+            models must be of one kind.
+        thresholding: How predicted pixels are kept in [-1, 1]. ``static`` clamps them. ``dynamic`` scales them first
+            (Imagen). Latents are never clamped.
+        variance: Variance of the noise that ddpm adds: small (beta-tilde), large (beta) or learned. Default: learned
+            where the model learned it, else small.
+        eta: Amount of noise that ddim, euler_ancestral and dpmpp_2m_sde add. Default: 0 for ddim, where 1 adds as much
+            as ddpm, and 1 for the others.
+        churn: Amount of noise that heun adds and removes again on the way (S_churn of Karras et al. 2022).
+        churn_min: Smallest sigma / alpha at which churn acts.
+        churn_max: Largest sigma / alpha at which churn acts.
+        churn_noise: Standard deviation of the noise that churn adds.
+        corrector_steps: Langevin steps of predictor_corrector after each sampling step.
+        corrector_snr: Signal-to-noise ratio of a Langevin step (r in Song et al. 2021). Default: 0.16.
+        precision: Precision of the denoising network; the decoder always uses fp32. ``bf16`` is autocast. It is faster
+            for more than a few images on hardware with bf16, and changes the images a little.
+        seed: Seed of the noise. Image i depends on (seed, i) alone.
+        batch_size: Number of images sampled at a time. It changes the memory needed, not the images.
     """
 
     steps: int = 20

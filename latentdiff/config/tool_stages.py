@@ -23,8 +23,8 @@ class AnalyseStage(Settings):
         near: Largest distance of two images that are called nearly the same; 0 does not look for them. It is the root
             mean squared difference of small greyscale thumbnails of mean 0 and standard deviation 1.
         listed: Pairs of duplicates of each kind that are named; all are counted.
-        threads: CPU threads; none leaves torch's choice.
-        run: Where the files go.
+        threads: Number of CPU threads. Default: torch's choice.
+        run: The folder that the run writes to.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -69,8 +69,8 @@ class BenchmarkSettings(Settings):
         quick: Smaller batches, fewer repetitions and sides: a few minutes, and noisier.
         parts: Which parts to measure, in any order; default: all.
         folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
-        device: ``auto`` takes a GPU where there is one.
-        threads: CPU threads; none leaves torch's choice.
+        device: ``auto`` uses a GPU where there is one.
+        threads: Number of CPU threads. Default: torch's choice.
         inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
             download; without it, the speed of the Inception network is left out.
     """

@@ -1,4 +1,4 @@
-"""How long, how fast and on what a run trains."""
+"""Settings of training: budget, optimiser, precision and devices."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(Settings):
-    """How long, how fast and on what; the same for both stages.
+    """Budget, optimiser, precision and devices of a training, for both stages.
 
     Args:
-        max_images: Stop after this many training images; none leaves it to ``max_seconds``.
+        max_images: Stop after this many training images. None means no limit but ``max_seconds``.
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
-        images_per_epoch: Images between two validations and checkpoints; none takes the training set's size.
+        images_per_epoch: Number of images between two validations and checkpoints. Default: size of the training set.
         batch_size: Number of images in a step.
-        gradient_accumulation_steps: Parts that a batch is computed in, one after the other. The gradient is that of
-            the whole batch, the memory that of a part.
+        gradient_accumulation_steps: Number of micro-batches that a batch is split into. The gradient is that of the
+            whole batch, and the memory that of one micro-batch.
         lr: Peak learning rate of AdamW.
-        lr_warmup_images: Images over which the learning rate rises from zero.
-        lr_schedule: The learning rate after its warm-up: ``cosine`` over the whole budget, ``constant``,
-            ``cosine_then_constant``, ``step`` (times ``lr_step_factor`` every ``lr_step_images``), or ``plateau``
-            (times that factor whenever ``monitor`` has not improved for ``lr_patience`` epochs).
-        lr_final: Share of the peak that a cosine decay ends at.
-        lr_decay_share: Share of the budget over which cosine_then_constant decays.
-        lr_step_images: Images between two steps.
-        lr_step_factor: What a step or a plateau multiplies the rate by.
-        lr_patience: Epochs without a new best that make a plateau.
-        monitor: A column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
-            model is kept as best.safetensors, beside the last one, whenever it has a new best. ``auto``, there the
-            default, watches the quality figure where the held-out images are a validation split's, and else nothing:
-            a model that was chosen by the test images could not be judged by them.
-        monitor_mode: Whether less of it is better (``min``) or more (``max``).
-        stop_patience: End the run after this many epochs without a new best; none never does.
-        weight_decay: Decoupled weight decay.
-        betas: AdamW's two momenta.
-        grad_clip: Largest gradient norm; larger ones are scaled down to it.
-        ema_half_life: Images after which a weight's share in the moving average has halved.
-        ema_warmup: Largest half-life as a share of the images seen so far, so that the start is forgotten.
-        precision: ``bf16`` is autocast; ``auto`` is bf16 where the GPU or CPU multiplies in it, else fp32.
+        lr_warmup_images: Number of images over which the learning rate rises from 0.
+        lr_schedule: Learning rate after the warm-up. ``cosine`` decays over the whole budget. ``constant`` stays.
+            ``cosine_then_constant`` decays first. ``step`` multiplies the rate by ``lr_step_factor`` every
+            ``lr_step_images``. ``plateau`` does so when ``monitor`` has not improved for ``lr_patience`` epochs.
+        lr_final: Final learning rate of a cosine decay, as a fraction of ``lr``.
+        lr_decay_share: Fraction of the budget over which cosine_then_constant decays.
+        lr_step_images: Number of images between two steps of the ``step`` schedule.
+        lr_step_factor: Factor on the learning rate at a step or a plateau.
+        lr_patience: Number of epochs without a new best value that make a plateau.
+        monitor: Column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
+            model with a new best value is saved as best.safetensors, beside the last model. ``auto`` (the diffusion
+            stage's default) watches the quality metric where the data set has a validation split, and nothing else: a
+            model chosen by the test images could not be evaluated on them.
+        monitor_mode: ``min`` where a smaller value of ``monitor`` is better, ``max`` where a larger one is.
+        stop_patience: Stop after this many epochs without a new best value. None never stops early.
+        weight_decay: Decoupled weight decay of AdamW.
+        betas: The two betas of AdamW.
+        grad_clip: Largest gradient norm. A larger gradient is scaled down to it.
+        ema_half_life: Half-life of the moving average of the weights (EMA), in training images.
+        ema_warmup: Largest half-life as a fraction of the images seen so far. It makes the EMA forget the start sooner.
+        precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
         seed: Seed of the weights, the batches and the noise.
-        accelerator: ``auto`` takes a GPU where there is one.
-        devices: GPUs to train on at once, or processes on a CPU, which share ``batch_size``. More than one are begun by
-            torchrun; under torchrun or srun their number is that of the processes that were begun.
-        num_nodes: Machines, each of ``devices``; on each of them torchrun or srun must begin the command.
-        strategy: What several processes share. ``ddp``: the images, each with the whole network. ``fsdp``: the weights,
-            gradients and optimiser's state of it too, which leaves its average alone whole; slower for a small one.
-        num_threads: CPU threads; none leaves torch's choice.
+        accelerator: Kind of device. ``auto`` uses a GPU where there is one.
+        devices: Number of GPUs, or of processes on a CPU, that share ``batch_size``. With more than one, the command
+            starts torchrun. Under torchrun or srun the number must be that of the processes on a node.
+        num_nodes: Number of machines, each with ``devices``. Start the command on each of them with torchrun or srun.
+        strategy: How several processes share the work. ``ddp`` shares the images; each process has the whole network.
+            ``fsdp`` also shares weights, gradients and optimiser state, which saves memory and is slower for a small
+            network. The EMA is whole in each process.
+        num_threads: Number of CPU threads. Default: torch's choice.
     """
 
     max_images: int | None = 600_000

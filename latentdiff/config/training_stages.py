@@ -20,14 +20,14 @@ class AutoencoderStage(Settings):
 
     Args:
         name: Name of the run: its folder under stages/autoencoder/, after the data set.
-        data: Which images.
-        network: The encoder and the decoder.
-        loss: What it is trained for.
-        trainer: How long and on what.
-        validation_images: Held-out images whose reconstructions are measured each epoch: the validation split's, or the
-            test split's where there is none.
-        init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
-        run: Where the files go.
+        data: The training images.
+        network: Size of the encoder and the decoder.
+        loss: The loss terms and their weights.
+        trainer: Budget, optimiser and devices.
+        validation_images: Number of held-out images whose reconstructions are measured each epoch. They come from the
+            validation split, or from the test split where there is no validation split.
+        init: Start from trained weights: a model file, a run's folder or its last.ckpt.
+        run: The folder that the run writes to.
     """
 
     name: str = "autoencoder"
@@ -45,9 +45,9 @@ class LatentsStage(Settings):
     """Encode the training images to the moments of their latents, once, for stage two.
 
     Args:
-        autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released one.
-        data: Which images.
-        folder: Where caches are kept.
+        autoencoder: Stage one's model file; ``auto`` is the data set's own run under stages/, else the released one.
+        data: The training images.
+        folder: Folder of the caches.
     """
 
     autoencoder: str = "auto"
@@ -63,20 +63,22 @@ class DiffusionStage(Settings):
         name: Name of the run: its folder under stages/diffusion/, after the data set.
         autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released
             one; ``none`` trains on pixels.
-        data: Which images.
+        data: The training images.
         network: The denoising network.
-        diffusion: The noising process and its target.
-        trainer: How long and on what.
-        sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
-        quality_images: Samples for each in-training quality figure; 0 leaves it out.
-        quality_net: Whose features it is measured in: the ``classifier``'s (a Fréchet ``distance``), ``inception``'s
-            (``kid``), or ``auto``: the classifier's where the data set has one, else Inception's where its weights are.
-        validation_images: Held-out images that the loss is measured on each epoch (``val_loss``); 0 leaves it out.
-            Held out are the validation split's, or the test split's where there is none.
-        features_folder: Where Inception's features of the held-out images are cached.
-        latents_folder: Where latent caches are kept.
-        init: Fine-tune: start from the weights of this run (its folder or last.ckpt) or model file.
-        run: Where the files go.
+        diffusion: The noising process, and the target and loss of the network.
+        trainer: Budget, optimiser and devices.
+        sample_every: Number of epochs between two sample grids, with the same seeds and classes each time, and between
+            two quality metrics.
+        quality_images: Number of samples for each quality metric in training; 0 leaves the metric out.
+        quality_net: Network whose features the quality metric uses. ``classifier`` gives a Fréchet ``distance``,
+            ``inception`` gives ``kid``. ``auto`` is the classifier where the data set has one, else Inception where its
+            weights are present.
+        validation_images: Number of held-out images for ``val_loss``, measured each epoch; 0 leaves it out. They come
+            from the validation split, or from the test split where there is no validation split.
+        features_folder: Folder where Inception's features of the held-out images are cached.
+        latents_folder: Folder of the latent caches.
+        init: Start from trained weights: a model file, a run's folder or its last.ckpt.
+        run: The folder that the run writes to.
     """
 
     name: str = "latent"
@@ -97,19 +99,19 @@ class DiffusionStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierStage(Settings):
-    """A small residual classifier, the feature net of the quick evaluation.
+    """Train a small residual classifier, the feature network of the quick evaluation.
 
     Args:
         data: Which images. ``data.hflip`` mirrors them at random.
         channels: Width at each resolution, finest first; the last one is the number of features.
         epochs: Passes over the training images.
-        batch_size: Images a step.
+        batch_size: Number of images in a step.
         lr: Peak learning rate.
         seed: Seed of the weights, the batches and the shifts.
-        precision: ``bf16`` is autocast; ``auto`` is bf16 where the GPU or CPU multiplies in it.
-        accelerator: ``auto`` takes a GPU where there is one.
-        num_threads: CPU threads; none leaves torch's choice.
-        run: Where the files go.
+        precision: ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
+        accelerator: Kind of device. ``auto`` uses a GPU where there is one.
+        num_threads: Number of CPU threads. Default: torch's choice.
+        run: The folder that the run writes to.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
