@@ -34,7 +34,7 @@ def parse(settings: type[StageSettings], argv: list[str] | None = None) -> Stage
     """
     stage = settings.__name__.removesuffix("Stage").lower()
     set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE)
-    parser = ArgumentParser(prog=f"python -m {PACKAGE}.{stage}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"python -m {PACKAGE}.{stage}", exit_on_error=False, allow_abbrev=False)
     parser.add_argument(
         "--config",
         action="config",

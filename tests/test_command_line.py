@@ -64,7 +64,10 @@ def test_dashes_and_released_config_names_are_understood():
     assert (config.autoencoder, config.trainer.max_images) == ("none", 5)
 
 
-@pytest.mark.parametrize("arguments", [["--trainer.speed", "3"], ["--trainer.lr", "fast"], ["--config", "absent.yaml"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--trainer.speed", "3"], ["--trainer.max_image", "3"], ["--trainer.lr", "fast"], ["--config", "absent.yaml"]],
+)
 def test_unknown_keys_and_bad_values_are_refused_by_name(arguments):
     with pytest.raises(ConfigError) as refused:
         cli.parse(DiffusionStage, arguments)

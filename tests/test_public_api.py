@@ -242,3 +242,9 @@ def test_a_run_does_not_go_on_with_other_images(data):
     train_autoencoder(load_dataset(images), **{**CODEC, "trainer": half}, folder="run")
     with pytest.raises(LatentdiffError, match="other images"):
         train_autoencoder(load_dataset(images.flip(-1)), **CODEC, folder="run", resume=True)
+
+
+def test_no_validation_images_are_none(data, tmp_path):
+    codec = train_autoencoder(data, **{**CODEC, "validation_images": 0}, folder=tmp_path / "run")
+    assert "psnr" not in codec.metrics[-1]
+    assert codec.metrics[-1]["reconstruction"] > 0

@@ -13,6 +13,7 @@ import yaml
 from latentdiff import distributed
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.errors import FolderError
+from latentdiff.files import write_atomically
 from latentdiff.runs import lock
 
 # Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
@@ -57,10 +58,14 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
         raise FolderError(f"{folder} is a file, not a folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         if run.resume:
-            raise FolderError(f"there is no run to resume in {folder}")
+            raise FolderError(f"there is no run to resume in {folder}: leave out --run.resume to start one")
+    elif (run.overwrite or run.resume) and not (folder / MARKER).is_file():
+        what = "overwritten" if run.overwrite else "resumed"
+        raise FolderError(
+            f"{folder} holds other things than a run of latentdiff: it is not {what}. Name another --run.folder."
+        )
     elif run.overwrite:
-        if not (folder / MARKER).is_file():
-            raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not overwritten")
+        pass
     elif not run.resume:
         advice = "go on with it with --run.resume, " if resumable else ""
         raise FolderError(
@@ -99,11 +104,14 @@ def record_config(config: Any, folder: Path) -> None:
         # A setting that the run's version did not have yet was at its default.
         before = flatten(to_dict(type(config)())) | flatten(yaml.safe_load(path.read_text()))
         now = flatten(values)
+        unknown = [key for key in before if key not in now]
+        if unknown:
+            raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
         changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE_ON_RESUME]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
             raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    write_atomically(path, lambda file: file.write_text(yaml.safe_dump(values, sort_keys=False)))
 
 
 @contextmanager

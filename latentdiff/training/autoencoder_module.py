@@ -17,6 +17,7 @@ from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_poster
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.models.feature_discriminator import FeatureDiscriminator
 from latentdiff.models.lpips import LPIPS
+from latentdiff.precision import disable_tf32
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
@@ -198,7 +199,8 @@ class AutoencoderModule(StageModule):
     def _perceptual_weights(self) -> Tensor:
         """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
 
-        The images that count are spread evenly over the batch, so that every process and every part has its share.
+        The images that count are spread evenly over the batch, so that each process has some, and so has each
+        part that is large enough.
         """
         ends = torch.arange(self.settings.batch_size + 1) * self.loss.perceptual_share
         counts = (ends.floor().diff() > 0).float()
@@ -224,6 +226,7 @@ class AutoencoderModule(StageModule):
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
         losses["kl_per_dim"] = kl_per_dim(moments)
+        # Its gradient is that of the weighted losses; its value means nothing.
         loss = (reconstruction * gradient).sum() + self.loss.kl_weight * losses["kl_per_dim"]
         if self.log_variance.requires_grad:
             loss = loss + self.reconstruction_loss(x, image.detach())
@@ -264,6 +267,8 @@ class AutoencoderModule(StageModule):
     @torch.inference_mode()
     def validate(self, images: Tensor) -> dict[str, float]:
         """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
+        if not len(images):
+            return {}
         codec = self.codec(images)
         moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
         means = codec.standardise(moments.chunk(2, dim=1)[0])
@@ -274,6 +279,7 @@ class AutoencoderModule(StageModule):
         return values
 
     @torch.inference_mode()
+    @disable_tf32()
     def latent_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Per-channel mean and std of posterior draws over ``images``: Var = Var[mean] + E[variance]."""
         total = square = variance = 0.0

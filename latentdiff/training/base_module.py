@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from latentdiff import distributed
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
-from latentdiff.errors import CheckpointError
+from latentdiff.errors import CheckpointError, DivergenceError
 from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
@@ -28,7 +28,7 @@ class MicroBatch(NamedTuple):
     """What a loss function finds for some images of a batch.
 
     Attributes:
-        loss: Their mean loss, to go backward from; None once that is done.
+        loss: What to go backward from: a mean over these images whose gradient is their loss's; None once that is done.
         logs: Losses to log, each the mean over these images.
         outputs: What a later part of the step needs of them.
     """
@@ -39,7 +39,7 @@ class MicroBatch(NamedTuple):
 
 
 class StageModule(lightning.LightningModule):
-    """Base of the two trainers. Optimisation is manual, progress is ``images_seen``, nothing else is kept.
+    """Base of the two trainers. Optimisation is manual, progress is ``images_seen``.
 
     Everything random in a step follows from (seed, images seen, rank), so a resumed run needs no generator's state,
     and Lightning's own loop counters are dropped from its checkpoints: the batches do not depend on them.
@@ -61,7 +61,7 @@ class StageModule(lightning.LightningModule):
         self.settings = trainer_config
         self.images_seen = 0
         self.history: list[dict[str, float]] = []
-        # What the run that this one's weights come from had cost, where there is one (see warm_start).
+        # What the run that this one's weights come from had cost, where there is one (training/fine_tune.py).
         self.started_from: dict[str, Any] | None = None
         # Of the training images: a run goes on with the images that it began with.
         self.data_fingerprint: str | None = None
@@ -195,14 +195,14 @@ class StageModule(lightning.LightningModule):
         return logs, results
 
     def clip_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Scale the gradient down to the norm ``grad_clip``. Raises FloatingPointError where it is not finite."""
+        """Scale the gradient down to the norm ``grad_clip``. Raises DivergenceError where it is not finite."""
         if self.sharded:
             sharding.average_gradients(parameters)
             norm = sharding.clip_gradients(parameters, self.settings.grad_clip)
         else:
             norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
         if not math.isfinite(norm):
-            raise FloatingPointError(
+            raise DivergenceError(
                 f"the gradient is {float(norm)} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
                 "--trainer.precision fp32; the last checkpoint is from before this step."
             )

@@ -20,7 +20,7 @@ from latentdiff.training.learning_rate import is_best
 
 
 class EpochEnd(lightning.Callback):
-    """Stops the training clock, measures, logs, draws samples, and saves ``last.ckpt``, in that order.
+    """Stops the training clock, measures, draws samples, saves the best model, logs, and saves ``last.ckpt``.
 
     Args:
         folder: The run's folder, or None: then nothing is written.

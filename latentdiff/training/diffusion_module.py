@@ -63,7 +63,8 @@ class DiffusionModule(StageModule):
         moments, labels = batch
         draw, shape = self.batch_random(), self.codec.latent_shape
 
-        # Draw a noise level and the noise for each image. The levels cover the process evenly.
+        # Draw a noise level and the noise for each image. The levels cover the process evenly. The draws share one
+        # random stream: their order decides which numbers each of them gets.
         levels = self.schedule.training_levels(self.stratified_times())
         noise = draw(torch.randn, *shape)
 
@@ -101,7 +102,12 @@ class DiffusionModule(StageModule):
 
     @torch.no_grad()
     def validation_loss(self, moments: Tensor, labels: Tensor, batch_size: int = 256) -> float:
-        """The loss of the averaged network on held-out images, of moments [n, ...] and labels [n].
+        """The loss of the averaged network on held-out images, without the bound of a learned variance.
+
+        Args:
+            moments: Of the images, [n, ...].
+            labels: int64 [n].
+            batch_size: Images at a time.
 
         The noise and the levels, which cover the process evenly, are always the same, so that epochs compare.
         """

@@ -66,7 +66,7 @@ def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> boo
 
 
 def check(settings: TrainerConfig) -> None:
-    """Raise ValueError for a learning rate or a stop that cannot be followed."""
+    """Raise ConfigError for a learning rate or a stop that cannot be followed."""
     for wanted, what in (
         (settings.lr_schedule == "plateau", "lr_schedule plateau"),
         (settings.stop_patience, "stop_patience"),

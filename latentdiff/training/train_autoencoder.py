@@ -54,7 +54,7 @@ def train_autoencoder(
         trainer: How long and on what. Default: ``TrainerConfig()``.
         name: Name of the run in its records.
         init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file.
-        validation_images: Held-out images whose reconstructions are measured at the end of each epoch.
+        validation_images: Held-out images whose reconstructions are measured at the end of each epoch; 0 for none.
         folder: The run's folder, which makes the run resumable. Default: nothing is written.
         resume: Go on from ``folder/last.ckpt``.
         overwrite: Start anew over an earlier run in ``folder``.
@@ -67,6 +67,8 @@ def train_autoencoder(
     Raises:
         ConfigError: Settings that contradict each other.
         DataError: A data set that is missing or damaged.
+        CheckpointError: A file that is missing or damaged, or a run that was trained on other images.
+        DivergenceError: A gradient that is NaN or infinite.
         FolderError: A folder that holds an earlier run or other files.
 
     Example:
@@ -110,7 +112,7 @@ def train_autoencoder(
     module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual)
     module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
     print(module.describe())
-    # A run that was killed before its first checkpoint begins anew, from where it had begun.
+    # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
     if init and not will_resume(settings.run):
         load_initial_weights(module, init, "autoencoder")
 
@@ -119,13 +121,15 @@ def train_autoencoder(
     validation = held_out.images[:validation_images]
 
     def sample(path: Path) -> None:
-        save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16)
+        if len(validation):
+            save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16)
 
     with num_threads(settings.trainer.num_threads), training_folder(settings, "autoencoder", name) as run_folder:
         epoch_end = EpochEnd(run_folder, validate=lambda: module.validate(validation), sample=sample)
         fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, loggers)
 
-        # Measure the latents' statistics over the training set, and save the averaged network with them.
+        # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged
+        # network with them.
         codec = module.codec(images)
         codec.provenance = provenance(module, train, to_dict(settings), perceptual=perceptual is not None)
         codec.folder = run_folder

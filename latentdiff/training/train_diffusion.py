@@ -90,6 +90,8 @@ def train_diffusion(
     Raises:
         ConfigError: Settings that contradict each other, or an autoencoder for images of another shape.
         DataError: A data set that is missing or damaged.
+        CheckpointError: A file that is missing or damaged, or a run that was trained on other images or latents.
+        DivergenceError: A gradient that is NaN or infinite.
         FolderError: A folder that holds an earlier run or other files.
 
     Example:
@@ -146,7 +148,7 @@ def train_diffusion(
     print(module.describe())
     class_names = train.class_names if settings.network.class_conditional else ()
     model = DiffusionModel(module.ema.network, settings.network, settings.diffusion, codec, class_names)
-    # A run that was killed before its first checkpoint begins anew, from where it had begun.
+    # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
     if init and not will_resume(settings.run):
         load_initial_weights(module, init, "diffusion")
 
@@ -207,7 +209,11 @@ def _setting_of(codec: Codec, autoencoder: Any) -> str:
         return "none"
     if isinstance(autoencoder, str | Path):
         return str(autoencoder)
-    return str(codec.path or codec.folder or "given from Python") if isinstance(codec, TrainedModel) else "given"
+    return (
+        str(codec.path or codec.folder or "given from Python")
+        if isinstance(codec, TrainedModel)
+        else "given from Python"
+    )
 
 
 def _describe_codec(codec: Codec) -> str:

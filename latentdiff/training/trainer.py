@@ -29,7 +29,7 @@ from latentdiff.training.sharded_strategy import ShardedStrategy
 
 
 def check_settings(settings: TrainerConfig) -> torch.device:
-    """The training device. Raises ValueError for settings that no run can have, before anything is touched."""
+    """The training device. Raises ConfigError for settings that no run can have, before anything is touched."""
     if not settings.max_images and not settings.max_seconds:
         raise ConfigError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
     if settings.batch_size < 1:
@@ -109,6 +109,7 @@ def fit(
             with disable_tf32():
                 trainer.fit(
                     module,
+                    # The steps of an epoch. The batches themselves follow from the images seen (base_module.py).
                     range(-(-per_epoch // settings.batch_size)),
                     ckpt_path=os.fspath(checkpoint) if checkpoint else None,
                     weights_only=True,

@@ -61,3 +61,17 @@ def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):
     with pytest.raises(FolderError, match="other things"):
         run_folder.prepare(RunConfig(folder=str(tmp_path), overwrite=True), "stage", "name")
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_folder_of_other_work_is_not_resumed_and_not_marked(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for run in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(FolderError, match="other things"):
+            run_folder.prepare(RunConfig(folder=str(tmp_path), **run), "stage", "name", resumable=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_with_a_setting_that_is_gone_is_not_resumed_in_silence(tmp_path):
+    (tmp_path / "config.yaml").write_text("trainer:\n  accumulate: 4\n")
+    with pytest.raises(FolderError, match=r"trainer\.accumulate"):
+        run_folder.record_config(cli.parse(DiffusionStage, ["--run.resume"]), tmp_path)
