@@ -64,9 +64,7 @@ def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Pat
         raise FolderError(
             f"{folder} holds other things than a run of latentdiff: it is not {what}. Name another --run.folder."
         )
-    elif run.overwrite:
-        pass
-    elif not run.resume:
+    elif not (run.overwrite or run.resume):
         advice = "go on with it with --run.resume, " if resumable else ""
         raise FolderError(
             f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
@@ -102,9 +100,9 @@ def record_config(config: Any, folder: Path) -> None:
     path = folder / "config.yaml"
     if config.run.resume and path.is_file():
         # A setting that the run's version did not have yet was at its default.
-        before = flatten(to_dict(type(config)())) | flatten(yaml.safe_load(path.read_text()))
-        now = flatten(values)
-        unknown = [key for key in before if key not in now]
+        recorded, now = flatten(yaml.safe_load(path.read_text())), flatten(values)
+        before = flatten(to_dict(type(config)())) | recorded
+        unknown = [key for key in recorded if key not in now]
         if unknown:
             raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
         changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE_ON_RESUME]
