@@ -1,6 +1,6 @@
-"""Several processes at one job: who this one is, its share, and what they tell each other.
+"""Several processes at one job: their ranks, the share of each, and collectives.
 
-One process needs nothing of this: every function then does the plain thing, and torch.distributed is never touched.
+A single process never touches torch.distributed. Every function then returns what one process needs.
 """
 
 from __future__ import annotations
@@ -18,41 +18,43 @@ from torch import Tensor
 from latentdiff.errors import ConfigError
 
 Value = TypeVar("Value")
-# The first process may decode a data set or measure a model while the others wait for it.
+# The main process may decode a data set or measure a model while the others wait.
 TIMEOUT = timedelta(hours=6)
 
 
 def init_process_group() -> None:
-    """Meet the other processes of a job that torchrun or srun began; a process by itself is left alone.
+    """Join the process group of a job that torchrun or srun started; do nothing for a single process.
 
-    On GPUs each process takes the one of its place on its node, which must let it see all of them.
+    On GPUs, each process uses the GPU of its local rank. Every process must see all GPUs of its node.
     """
     _set_torchrun_variables_from_slurm()
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or dist.is_initialized():
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        place = int(os.environ["LOCAL_RANK"])
-        if place < torch.cuda.device_count():  # of fewer GPUs than processes none is taken: the job may want none
-            torch.cuda.set_device(place)
+        local_rank = int(os.environ["LOCAL_RANK"])
+        if local_rank < torch.cuda.device_count():  # with fewer GPUs than processes the job may want none
+            torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=TIMEOUT)
 
 
 def destroy_process_group() -> None:
-    """Part from the others, when all are done: a process that ends with its connections open may be aborted in its very
-    last moment, and the whole job would have failed with its work done."""
+    """Leave the process group when all processes are done.
+
+    A process that exits with open connections may be aborted at its exit, which would fail a finished job.
+    """
     if dist.is_initialized():
         barrier()
         dist.destroy_process_group()
 
 
 def _set_torchrun_variables_from_slurm() -> None:
-    """Say in torchrun's variables what srun says in its own."""
+    """Set the environment variables of torchrun from those of srun."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks < 2 or "WORLD_SIZE" in os.environ:
         return
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
     os.environ |= {
@@ -62,40 +64,40 @@ def _set_torchrun_variables_from_slurm() -> None:
         "LOCAL_WORLD_SIZE": str(tasks // nodes),
         "GROUP_RANK": os.environ.get("SLURM_NODEID", "0"),
         "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"]),
-        # Jobs that share a node must not meet at one door.
+        # Jobs that share a node must not share a port.
         "MASTER_PORT": str(15000 + int(os.environ["SLURM_JOB_ID"]) % 10000),
     }
 
 
 def world_size() -> int:
-    """How many processes do this job."""
+    """Return the number of processes of the job."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main_process() -> bool:
-    """Whether it is the one that writes files and talks to the user."""
+    """Return whether this process has rank 0, which writes files and messages."""
     return rank() == 0
 
 
 def local_world_size() -> int:
-    """How many of them a node has, which must be as many on all."""
+    """Return the number of processes on a node, which must be the same on every node."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1
 
 
 def barrier() -> None:
-    """Until all are here."""
+    """Wait until all processes have called this function."""
     if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """What stands under this is done by the first process, then by the others: they find its files."""
+    """Run the block in the main process first, then in the others, which then find its files."""
     if not is_main_process():
         barrier()
     yield
@@ -104,7 +106,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def broadcast(value: Value) -> Value:
-    """The first process's ``value``, on all."""
+    """Return the main process's ``value`` in every process."""
     if world_size() == 1:
         return value
     box = [value]
@@ -113,9 +115,9 @@ def broadcast(value: Value) -> Value:
 
 
 def check_same(what: str, value: Any) -> None:
-    """Raise ValueError, in all processes, where they do not all have the same ``value`` for ``what``.
+    """Raise ConfigError in every process where the processes differ in ``value``, which the message calls ``what``.
 
-    What decides about a collective must not be each process's own finding: the others would wait for ever.
+    Check a value that decides whether a process takes part in a collective: if only some did, they would wait for ever.
     """
     if world_size() == 1:
         return
@@ -128,7 +130,7 @@ def check_same(what: str, value: Any) -> None:
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """Of all processes' ``values`` of one shape, on all."""
+    """Return the mean over the processes of ``values``, a tensor of one shape, in every process."""
     if world_size() == 1:
         return values
     values = values.clone()
@@ -137,15 +139,21 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def shard_range(total: int) -> range:
-    """This process's part of ``total`` things in a row; they differ by one at most, and the first has most."""
+    """Return this process's contiguous range of ``total`` indices.
+
+    The ranges of the processes cover all indices. Their lengths differ by at most 1.
+    """
     start, stop = (-(-number * total // world_size()) for number in (rank(), rank() + 1))
     return range(start, stop)
 
 
 def gather(own: Tensor) -> Tensor:
-    """All processes' tensors [n_i, ...] in the order of the processes: [sum n_i, ...], on all, on the CPU.
+    """Return the tensors of all processes, in the order of their ranks, in every process and on the CPU.
 
-    They may be of unequal length, even empty, but are of one type and shape otherwise.
+    Args:
+        own: This process's tensor [n_i, ...]. Lengths may differ and be 0; type and further sizes must agree.
+
+    Returns: [sum of n_i, ...].
     """
     own = own.cpu().contiguous()
     if world_size() == 1:

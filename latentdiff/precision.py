@@ -1,4 +1,4 @@
-"""Devices, and the arithmetic that is used on them."""
+"""Devices, precisions and threads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from latentdiff.errors import ConfigError
 
-# A CPU's kernels for a handful of rows add in another order than those for many; from sixteen rows on they agree
-# (convolutions at eight still do not, on images of 4x4).
+# A CPU's kernels for a small batch add in another order than those for a large one. From 16 images on they agree;
+# convolutions of 8 images of 4x4 pixels still differ.
 MIN_BATCH_SIZE = 16
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``auto`` (a GPU where there is one), ``cpu``, ``gpu`` or ``cuda`` means here.
+    """Return the device for ``auto`` (a GPU where there is one), ``cpu``, ``gpu`` or ``cuda``.
 
-    Raises ValueError where a GPU is asked for and there is none.
+    Raises:
+        ConfigError: ``name`` is a GPU, and torch sees none.
     """
     if name in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError(f"the device {name!r} was asked for, but torch sees no GPU here")
@@ -27,14 +28,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 def supports_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies in bf16; an emulation would be slower than fp32."""
+    """Return whether the hardware multiplies in bf16. An emulation would be slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """``fp32``, ``bf16``, or for ``auto`` bf16 where the hardware has it.
+    """Return the type for ``fp32``, ``bf16`` or ``auto``, which is bf16 where the hardware supports it.
 
     Measured on two AVX-512 cores, training in bf16 is 1.6 (autoencoder), 1.3 (latent U-Net) and 1.5 (pixel U-Net) times
     as fast as in fp32.
@@ -46,7 +47,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def num_threads(count: int | None) -> Iterator[None]:
-    """torch with so many CPU threads; None leaves the number as it is."""
+    """Run the block with ``count`` CPU threads of torch; None keeps the present number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -57,7 +58,10 @@ def num_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def disable_tf32() -> Iterator[None]:
-    """Convolutions and products in true fp32: on recent GPUs torch's default for convolutions is TF32, ten bits."""
+    """Run the block with convolutions and matrix products in full fp32.
+
+    On recent GPUs, torch's default for convolutions is TF32, which has a mantissa of ten bits.
+    """
     matmul = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -68,9 +72,16 @@ def disable_tf32() -> Iterator[None]:
 
 
 def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-    """``function`` of tensors [b, ...], computed on at least sixteen rows (the last one repeated) and cut back to b.
+    """Call ``function`` with at least ``MIN_BATCH_SIZE`` images, and return the results of the given ones.
 
-    Without this, one pixel in ten thousand of a sample would differ by a grey level between small and large batches.
+    A smaller batch is filled up with copies of its last image. Otherwise, one pixel in ten thousand of a sample would
+    differ by one grey level between small and large batches.
+
+    Args:
+        function: Maps tensors [b, ...] to a tensor [b, ...], image by image.
+        inputs: Tensors [b, ...], or None.
+
+    Returns: [b, ...].
     """
     rows = next(len(tensor) for tensor in inputs if tensor is not None)
     if rows >= MIN_BATCH_SIZE:
@@ -80,10 +91,10 @@ def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None)
 
 
 def cast_weights(network: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]:
-    """``network`` as autocast to ``dtype`` computes it, to the same bits: the weights are cast once and not in every
-    pass, which takes a tenth of one of 16 latents.
+    """Return a function that computes what ``network`` computes under autocast to ``dtype``, bit for bit.
 
-    It is a copy of the weights as they are now; those of norms and embeddings stay as they are, as under autocast.
+    The weights are cast once instead of in every pass, which saves a tenth of a pass of 16 latents. The function has a
+    copy of the present weights. Weights of norms and embeddings keep their type, as under autocast.
     """
     network = copy.deepcopy(network)
     for module in network.modules():

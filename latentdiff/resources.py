@@ -1,4 +1,4 @@
-"""Where the files that come with latentdiff are: released checkpoints and configs, in a checkout or in the wheel."""
+"""Files that come with latentdiff, released checkpoints and configs, in a checkout or in an installed wheel."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def find_checkpoint(name: str) -> Path | None:
-    """The released file ``checkpoints/<name>``, such as ``fashion-mnist/latent.safetensors``, or None."""
+    """Return the path of the released file ``checkpoints/<name>``, or None.
+
+    Args:
+        name: Name within the folder, such as ``fashion-mnist/latent.safetensors``.
+    """
     return _find("checkpoints", name)
 
 
 def find_config(name: str) -> Path | None:
-    """The config ``configs/<name>``, such as ``fashion-mnist/pixel.yaml``, or None."""
+    """Return the path of the config ``configs/<name>``, such as ``fashion-mnist/pixel.yaml``, or None."""
     return _find("configs", name)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from latentdiff.errors import ConfigError
+
+Config = TypeVar("Config", bound="Settings")
+# The origins of ``int | None`` and of ``int | Literal[...]`` differ before Python 3.14.
+UNIONS = (UnionType, get_origin(int | Literal["name"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +61,11 @@ def _allows(hint: Any, value: Any) -> bool:
     arms = get_args(hint)
     if get_origin(hint) is Literal:
         return value in arms
-    if get_origin(hint) in (Union, UnionType):
+    if get_origin(hint) in UNIONS:
         return any(_allows(arm, value) for arm in arms)
     if get_origin(hint) is tuple and _named(hint):
         # A tuple of names is of any length.
-        return isinstance(value, tuple | list) and all(_allows(arms[0], item) for item in value)
+        return isinstance(value, tuple | list) and all(_allows(arms[0], item) for item in cast(list[Any], value))
     return value is None if hint is NoneType else True
 
 
@@ -70,16 +74,18 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     def convert(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        return [convert(item) for item in value] if isinstance(value, tuple | list) else value
+            return {key: convert(item) for key, item in cast(dict[str, Any], value).items()}
+        return [convert(item) for item in cast(list[Any], value)] if isinstance(value, tuple | list) else value
 
     return convert(asdict(config))
 
 
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
+def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     """Return the settings dataclass ``cls`` (without nested ones) of a dict from :func:`to_dict`.
 
     Raises:
         TypeError: The dict has a key that ``cls`` does not have.
     """
-    return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in values.items()})
+    return cls(
+        **{key: tuple(cast(list[Any], item)) if isinstance(item, list) else item for key, item in values.items()}
+    )

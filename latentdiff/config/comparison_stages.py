@@ -147,7 +147,7 @@ class SweepStage(Settings):
     name: str = "sweep"
     settings: str | None = None
     flags: tuple[str, ...] = ()
-    runs: dict[str, list[str]] = field(default_factory=dict)
+    runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     seconds: float = 300.0
     jobs: int = 1
     num_images: int = 2000

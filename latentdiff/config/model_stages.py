@@ -48,7 +48,7 @@ class SampleStage(SamplingConfig):
 
     task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
     model: str = "checkpoints/fashion-mnist/latent.safetensors"
-    steps: int | None = None
+    steps: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     num_images: int = 64
     labels: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -128,7 +128,8 @@ class DiscreteSchedule(Schedule):
         if torch.equal(below, positions):
             return exact
         above = self.alpha_bar[positions.ceil().long()]
-        log_ratio = torch.lerp(*(0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above)), positions - below)
+        log_below, log_above = (0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above))
+        log_ratio = torch.lerp(log_below, log_above, positions - below)
         between = self.levels_at_sigma(log_ratio.exp())
         # Next to pure noise, where the logarithm is infinite, alpha is interpolated.
         alpha = torch.where(above > 0, between.alpha, torch.lerp(alpha_bar.sqrt(), above.sqrt(), positions - below))
@@ -146,7 +147,8 @@ class DiscreteSchedule(Schedule):
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
         """Return the levels of whole training steps for ``uniform`` draws from U[0, 1)."""
-        steps = (uniform.cpu() * self.num_train_steps).long().clamp(max=self.num_train_steps - 1)
+        count = len(self.alpha_bar)
+        steps = (uniform.cpu() * count).long().clamp(max=count - 1)
         return self.levels(steps)
 
 
@@ -269,8 +271,8 @@ def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float
     if name in BETAS:
         *usual, power = BETAS[name]
         first_and_last = beta_range or [1000 / num_steps * beta for beta in usual]
-        ends = (beta ** (1 / power) for beta in first_and_last)
-        betas = torch.linspace(*ends, num_steps, dtype=torch.float64) ** power
+        first, last = (beta ** (1 / power) for beta in first_and_last)
+        betas = torch.linspace(first, last, num_steps, dtype=torch.float64) ** power
     else:
         alpha_bar = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
         betas = 1.0 - alpha_bar[1:] / alpha_bar[:-1]

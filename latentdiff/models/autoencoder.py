@@ -28,7 +28,12 @@ LOGVAR_RANGE = (-30.0, 10.0)
 
 
 class Encoder(nn.Module):
-    """[b, c, h, w] in [-1, 1] -> moments [b, 2 * latent_channels, h', w']: mean, then log-variance."""
+    """The encoder: images to the moments of the posterior.
+
+    Args:
+        image_channels: Number of channels of the images.
+        config: Widths and depths.
+    """
 
     def __init__(self, image_channels: int, config: AutoencoderConfig):
         super().__init__()
@@ -48,6 +53,7 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the moments [b, 2 * latent_channels, h', w'], mean then log-variance, of images [b, c, h, w]."""
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
@@ -56,9 +62,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [b, latent_channels, h', w'] -> [b, c, h, w], about [-1, 1].
+    """The decoder: latents to images.
 
-    ``sizes`` are the sides at each resolution, finest first, in patches; ``image_size`` is (h, w).
+    Args:
+        image_channels: Number of channels of the images.
+        image_size: Height and width of the images.
+        sizes: Height and width at each resolution, finest first, in patches.
+        config: Widths and depths.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Decoder(nn.Module):
             self.refine = Refiner(image_channels, widths[0], config.patch, config.refine_channels)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return images [b, c, h, w], about in [-1, 1], of latents [b, latent_channels, h', w']."""
         x = self.blocks[-1](self.middle(to_convolution_layout(self.stem(to_convolution_layout(z)))))
         for level in reversed(range(len(self.ups))):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
@@ -97,9 +108,15 @@ class Decoder(nn.Module):
 
 
 class Refiner(nn.Module):
-    """What is added to the decoded image [b, c, h, w], from it and the last features [b, f, h / patch, w / patch].
+    """A residual network on the decoded pixels, which also sees the decoder's last features.
 
-    Zero at first: a decoder that gains it stays the function that it was.
+    Its output starts at zero: a trained decoder that gains the network still gives the same images.
+
+    Args:
+        image_channels: Number of channels of the images.
+        features: Number of channels of the decoder's last features.
+        patch: Side of a patch in pixels.
+        channels: Width of the network.
     """
 
     def __init__(self, image_channels: int, features: int, patch: int, channels: int):
@@ -115,17 +132,21 @@ class Refiner(nn.Module):
         )
 
     def forward(self, image: Tensor, x: Tensor) -> Tensor:
+        """Return the residual of ``image`` [b, c, h, w], given features ``x`` [b, f, h / patch, w / patch]."""
         height, width = image.shape[-2:]
-        own = F.pixel_shuffle(self.unfold(x), self.patch)[..., :height, :width]
-        return self.layers(torch.cat([image, own], dim=1))
+        unfolded = F.pixel_shuffle(self.unfold(x), self.patch)[..., :height, :width]
+        return self.layers(torch.cat([image, unfolded], dim=1))
 
 
 class Autoencoder(nn.Module):
     """A VAE with residual blocks (Kingma and Welling 2014; the shape of Rombach et al. 2022, small).
 
     Args:
-        image_shape: (channels, height, width); any sides, divisible or not.
+        image_shape: Channels, height and width of the images; sides need not be divisible by anything.
         config: Widths and depths.
+
+    Raises:
+        ConfigError: The settings cannot be built, or do not fit the images.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], config: AutoencoderConfig):
@@ -138,36 +159,51 @@ class Autoencoder(nn.Module):
             )
         if config.patch < 1:
             raise ConfigError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
-        self.image_shape = tuple(image_shape)
-        sizes = [tuple(-(-side // config.patch) for side in self.image_shape[1:])]
+        channels, height, width = image_shape
+        self.image_shape = (channels, height, width)
+        sizes = [(-(-height // config.patch), -(-width // config.patch))]
         for _ in config.channels[1:]:
             sizes.append((halved_side(sizes[-1][0]), halved_side(sizes[-1][1])))
         self.latent_shape = (config.latent_channels, *sizes[-1])
         self.encoder = Encoder(image_shape[0], config)
-        self.decoder = Decoder(image_shape[0], self.image_shape[1:], sizes, config)
+        self.decoder = Decoder(image_shape[0], (height, width), sizes, config)
 
     @property
     def compression(self) -> float:
-        """Numbers in an image over numbers in its latent."""
+        """Ratio of the number of values in an image to that in its latent."""
         return math.prod(self.image_shape) / math.prod(self.latent_shape)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] -> moments [b, 2 * latent_channels, h', w'], log-variance bounded, in fp32."""
+        """Return the moments, fp32 [b, 2 * latent_channels, h', w'], of images ``x`` [b, c, h, w] in [-1, 1].
+
+        The first half of the channels is the mean, the second the log-variance, clamped to ``LOGVAR_RANGE``.
+        """
         mean, logvar = self.encoder(x).float().chunk(2, dim=1)
         return torch.cat([mean, logvar.clamp(*LOGVAR_RANGE)], dim=1)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Raw (not standardised) latents -> images, about [-1, 1], in fp32."""
+        """Return images, fp32 [b, c, h, w] about in [-1, 1], of raw (not standardised) latents ``z``."""
         return self.decoder(z).float()
 
 
 def sample_posterior(moments: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the posterior: mean + std * noise, by the reparameterisation of Kingma and Welling 2014."""
+    """Sample latents from the posterior as mean + std * noise (Kingma and Welling 2014).
+
+    Args:
+        moments: Mean and log-variance, [b, 2 * latent_channels, h', w'].
+        noise: Standard normal noise, [b, latent_channels, h', w'].
+
+    Returns: latents of ``noise``'s shape.
+    """
     mean, logvar = moments.chunk(2, dim=1)
     return mean + torch.exp(0.5 * logvar) * noise
 
 
 def kl_per_dim(moments: Tensor) -> Tensor:
-    """KL(posterior || N(0, I)) in nats, averaged over the latent's dimensions and the batch."""
+    """Return KL(posterior || N(0, I)) in nats, averaged over the latent's dimensions and the batch.
+
+    Args:
+        moments: Mean and log-variance, [b, 2 * latent_channels, h', w'].
+    """
     mean, logvar = moments.chunk(2, dim=1)
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()

@@ -1,4 +1,4 @@
-"""A small residual classifier: the feature net where the FID Inception is too slow, and the judge of classes."""
+"""A small residual classifier: a feature network for where Inception is too slow, and a test of samples' classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from torch import Tensor, nn
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm around a skip (He et al. 2016).
 
-    Batch norm rather than the group norm of the generators: it is cheap, and the classifier is only ever used with
-    its statistics frozen.
-    ``forward``: [b, in_channels, h, w] -> [b, out_channels, h / stride, w / stride], rounded up.
+    Batch norm is cheaper than the group norm of the generators, and the classifier is used with frozen statistics.
+
+    Args:
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the output.
+        stride: Factor by which the block divides the sides.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -25,6 +28,7 @@ class BasicBlock(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [b, in_channels, h, w] to [b, out_channels, h / stride, w / stride], sides rounded up."""
         h = F.relu(self.norm1(self.conv1(x)))
         # Positions are strided here, not by the convolution: oneDNN's strided 1x1 writes outside its memory,
         # going back through 4 channels with channels last on a CPU of AVX2 (seen with torch 2.14).
@@ -32,13 +36,13 @@ class BasicBlock(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Residual blocks, one at each resolution, the mean over positions, and a linear layer.
+    """A classifier of one residual block at each resolution, mean pooling and a linear layer.
 
     Args:
         image_shape: Channels, height and width of the images.
         num_classes: Number of classes.
-        channels: Width at each resolution, finest first; each further entry halves the side. The last one is
-            ``feature_dim``, the number of pooled features.
+        channels: Width at each resolution, finest first; each further entry halves the side. The last width
+            is ``feature_dim``, the number of pooled features.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, channels: tuple[int, ...] = (32, 64, 128)):
@@ -56,10 +60,10 @@ class Classifier(nn.Module):
         self.head = nn.Linear(channels[-1], num_classes)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [b, c, h, w] in [-1, 1] -> pooled features [b, feature_dim] and logits [b, num_classes]."""
+        """Return pooled features [b, feature_dim] and logits [b, num_classes] of images [b, c, h, w] in [-1, 1]."""
         pooled = self.blocks(F.relu(self.norm(self.stem(x)))).mean(dim=(2, 3))
         return pooled, self.head(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [b, c, h, w] in [-1, 1] -> logits [b, num_classes]."""
+        """Return logits [b, num_classes] of images [b, c, h, w] in [-1, 1]."""
         return self.features(x)[1]

@@ -1,4 +1,4 @@
-"""How a network is told the time and the class."""
+"""Embeddings of time and class for the denoising networks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,36 @@ from latentdiff.errors import ConfigError
 
 
 def sinusoidal_embedding(time: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
-    """Sines and cosines of ``time`` [b] at geometric frequencies -> [b, channels] (DDPM, after Vaswani et al. 2017)."""
+    """Return cosines and sines [b, channels] of ``time`` at geometric frequencies (DDPM, Vaswani et al. 2017).
+
+    Args:
+        time: Time of each image, [b].
+        channels: Width of the embedding, an even number.
+        max_period: Longest period.
+    """
     frequencies = torch.exp(-math.log(max_period) * torch.arange(channels // 2, device=time.device) / (channels // 2))
     angles = time.float()[:, None] * frequencies[None]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class FourierEmbedding(nn.Module):
-    """Sines and cosines of ``time`` [b] at fixed random frequencies -> [b, channels] (Tancik et al. 2020, Song et al.
-    2021). For times of about unit size, such as the log(sigma) / 4 of the exploding processes."""
+    """Embed times at fixed random frequencies (Tancik et al. 2020, Song et al. 2021).
+
+    The embedding suits times of about unit size, such as log(sigma) / 4 of the variance-exploding processes.
+
+    Args:
+        channels: Width of the embedding, an even number.
+        scale: Standard deviation of the frequencies, in turns per unit of time.
+    """
+
+    frequencies: Tensor
 
     def __init__(self, channels: int, scale: float):
         super().__init__()
         self.register_buffer("frequencies", 2.0 * math.pi * scale * torch.randn(channels // 2))
 
     def forward(self, time: Tensor) -> Tensor:
+        """Return cosines and sines [b, channels] of ``time`` [b]."""
         angles = time.float()[:, None] * self.frequencies[None]
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -37,17 +52,17 @@ class ConditionedNetwork(nn.Module):
 
     Args:
         num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
-        config: Its settings. With ``conditioning`` none the network is told neither the time nor the class.
+        config: Settings of the network. With ``conditioning`` none it gets neither time nor class.
 
     Attributes:
-        null_label: The class that stands for none; None for an unconditional network.
-        embedding_channels: Width of the embedding; 0 without any.
+        null_label: The label that means "no class"; None for an unconditional network.
+        embedding_channels: Width of the embedding; 0 without an embedding.
     """
 
     def __init__(self, num_classes: int, config: NetworkConfig):
         super().__init__()
         if config.conditioning == "none" and num_classes:
-            raise ConfigError("conditioning none tells the network nothing: it needs class_conditional false")
+            raise ConfigError("conditioning none gives the network no class: set class_conditional false")
         width = config.channels[0]
         self.conditioning = config.conditioning
         self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or 4 * width
@@ -60,7 +75,15 @@ class ConditionedNetwork(nn.Module):
             self.time = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
     def embed(self, time: Tensor, labels: Tensor | None) -> Tensor | None:
-        """time [b], labels int64 [b] (``null_label`` for none) or None -> [b, embedding_channels], or None."""
+        """Return the embedding [b, embedding_channels] of time and class, or None for a network without an embedding.
+
+        Args:
+            time: Time of each image, [b].
+            labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
+
+        Raises:
+            ConfigError: Labels are missing, or given to an unconditional network.
+        """
         if (labels is None) != (self.classes is None):
             raise ConfigError("a class-conditional network needs labels, an unconditional one takes none")
         if not self.embedding_channels:

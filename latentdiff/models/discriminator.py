@@ -1,4 +1,4 @@
-"""The patch discriminator that judges the autoencoder's reconstructions."""
+"""The patch discriminator of the autoencoder's adversarial loss."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ BAND_SCALE = 0.05
 
 
 class PatchDiscriminator(nn.Module):
-    """[b, c, h, w] in [-1, 1] -> [b, 1, h/4, w/4]: one logit for each overlapping patch (Isola et al. 2017).
+    """A discriminator with one logit for each overlapping patch of an image (Isola et al. 2017).
 
-    Spectral normalisation (Miyato et al. 2018) and no feature normalisation: group or instance norm would divide out
-    the energy of the texture, which is just what a blurred reconstruction lacks.
+    The layers have spectral normalisation (Miyato et al. 2018) and no feature normalisation. Group or instance norm
+    would remove the energy of the texture, and that is what a blurred reconstruction lacks.
 
     Args:
-        image_channels: Of the images.
+        image_channels: Number of channels of the images.
         channels: Width of the first layer.
-        gain: What the logits are multiplied by. The norms of one bound how far two similar images' logits can be apart:
-            where that is far within the hinge's margins, the loss stays at 1 and no patch is ever done with.
-        bands: Show it the two finest bands of the Laplacian pyramid (Burt and Adelson 1983, not decimated) of the
-            image's luma beside the image, at unit scale: reconstructions are wrong there, in a thousandth of the
-            image's power. Not of its colours: JPEG keeps little of their fine detail, and one that was shown it told
-            photographs of faces from reconstructions by that alone.
+        gain: Factor on the logits. Spectral norms of 1 bound the difference between the logits of two similar images.
+            Where the bound is far below the margins of the hinge loss, the loss stays near 1 for all patches.
+        bands: Whether the network also sees the two finest bands of the Laplacian pyramid (Burt and Adelson 1983, not
+            decimated) of the luma, at unit scale. Reconstructions are wrong there, in a thousandth of the image's
+            power. Bands of the chroma would mislead: JPEG keeps little fine chroma, which alone gives photographs away.
     """
 
     def __init__(self, image_channels: int, channels: int, gain: float = 1.0, bands: bool = False):
@@ -50,8 +49,13 @@ class PatchDiscriminator(nn.Module):
         self.gain, self.bands = gain, bands
 
     def forward(self, x: Tensor, offset: tuple[int, int] | None = None) -> Tensor:
-        """Logits of images, whose first row and column lie where ``offset`` (each of 0 to 3) says on the grid of four
-        pixels that the strides make; three rows and three columns of zeros then surround them."""
+        """Return the logits [b, 1, h / 4, w / 4] of images ``x`` [b, c, h, w] in [-1, 1].
+
+        Args:
+            x: The images.
+            offset: Row and column, each from 0 to 3, at which the images start on the grid of 4x4 pixels of the
+                strides. Three rows and three columns of zeros are then added around the images.
+        """
         x = append_detail_bands(x) if self.bands else x
         if offset is not None:
             top, left = offset
@@ -60,9 +64,10 @@ class PatchDiscriminator(nn.Module):
 
 
 def append_detail_bands(x: Tensor) -> Tensor:
-    """Images [b, c, h, w] -> [b, c + 2, h, w]: the image, what a blur takes from its luma, and a second, both enlarged.
+    """Append the two finest bands of luma detail, at unit scale, to images [b, c, h, w]: [b, c + 2, h, w].
 
-    In the images' own precision also under autocast: in bf16 the bands would be rounding errors.
+    A band is what a blur removes. Under autocast too, the images' own precision is used: bf16 would round the bands
+    away.
     """
     with torch.autocast(x.device.type, enabled=False):
         grey = luma(x)
@@ -71,10 +76,10 @@ def append_detail_bands(x: Tensor) -> Tensor:
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of the discriminator's logits (Lim and Ye 2017)."""
+    """Return the discriminator's hinge loss of its logits of real and fake images (Lim and Ye 2017), a scalar."""
     return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
 
 
 def hinge_generator_loss(fake: Tensor) -> Tensor:
-    """What the decoder adds to its loss: raise the logits of its own images."""
+    """Return the generator's hinge loss of the logits of its images, a scalar: the negative mean."""
     return -fake.mean()

@@ -1,4 +1,4 @@
-"""The discriminator that judges reconstructions by what the LPIPS trunk finds in them."""
+"""A discriminator on the features of the LPIPS trunk."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-# Share of the old in the running power of each feature, per step.
+# Decay of the running mean square of each feature, per step.
 MEAN_SQUARE_DECAY = 0.99
 
 
 class FeatureDiscriminator(nn.Module):
-    """Feature maps [b, c_l, h_l, w_l] of each layer l -> their logits [b, 1, h_l, w_l].
+    """A small head on each layer of a frozen, pretrained network (Projected GAN, Sauer et al. 2021, without mixing).
 
-    A small head on each layer of a frozen, pretrained network (Projected GAN, Sauer et al. 2021, without its random
-    mixing of layers). LPIPS asks a reconstruction for the features of its own photograph, and where they cannot be
-    known is content with their mean; this asks for features such as photographs have.
+    LPIPS compares a reconstruction's features with those of its own photograph. Where those cannot be known, their mean
+    is optimal. The discriminator asks instead for features that photographs have.
 
     Args:
-        widths: Channels of each layer.
+        widths: Number of channels of each layer.
         channels: Width of the heads.
     """
 
@@ -38,34 +37,34 @@ class FeatureDiscriminator(nn.Module):
             )
 
         self.heads = nn.ModuleList(head(width) for width in widths)
-        # Running mean square of each feature over photographs, by which it comes to unit scale. Not the norm at each
-        # position, as in LPIPS: that would divide out how much texture there is.
+        # Running mean square of each feature over photographs, which scales the feature to unit size. The norm at each
+        # position, as in LPIPS, would remove the amount of texture.
         for layer, width in enumerate(widths):
             self.register_buffer(f"power_{layer}", torch.zeros(width))
 
     @property
     def mean_squares(self) -> list[Tensor]:
-        """The running mean square [c_l] of each layer's features over photographs; 0 before the first."""
+        """Running mean square [c_l] of each layer's features over photographs; 0 before the first update."""
         return [getattr(self, f"power_{layer}") for layer in range(len(self.heads))]
 
     @torch.no_grad()
     def update_mean_squares(self, squares: Sequence[Tensor]) -> None:
-        """Take in the mean square [c_l] of each layer's features over some photographs."""
+        """Update the running mean squares with those of some photographs, [c_l] for each layer."""
         for power, found in zip(self.mean_squares, squares, strict=True):
             power.copy_(torch.where(power.any(), MEAN_SQUARE_DECAY * power + (1.0 - MEAN_SQUARE_DECAY) * found, found))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The logits of each layer's features."""
+        """Return the logits [b, 1, h_l, w_l] of each layer's features [b, c_l, h_l, w_l]."""
         logits = []
         for head, power, x in zip(self.heads, self.mean_squares, features, strict=True):
-            # A feature that photographs hardly ever have is not magnified without bound.
+            # The added share of the mean bounds the factor of features that photographs hardly ever have.
             scale = torch.where(power.any(), (power + 0.01 * power.mean()).clamp_min(1e-12).rsqrt(), 1.0)
             logits.append(head(x * scale[:, None, None]))
         return logits
 
 
 def feature_hinge_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Hinge loss [b] of the discriminator for each image, the mean over its layers of the mean over positions."""
+    """Return the discriminator's hinge loss of each image, [b]: the mean over positions, then over layers."""
     pairs = zip(real, fake, strict=True)
     return torch.stack(
         [0.5 * (_mean_per_image(F.relu(1.0 - r)) + _mean_per_image(F.relu(1.0 + f))) for r, f in pairs]
@@ -73,7 +72,7 @@ def feature_hinge_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tens
 
 
 def feature_hinge_generator_loss(fake: Sequence[Tensor]) -> Tensor:
-    """What the decoder adds to its loss for each image [b]: raise the logits at every layer."""
+    """Return the generator's hinge loss of each image, [b]: the negative mean over positions, then over layers."""
     return -torch.stack([_mean_per_image(logits) for logits in fake]).mean(dim=0)
 
 

@@ -1,4 +1,4 @@
-"""The blocks that the autoencoder and the U-Net share."""
+"""Layers that the autoencoder and the denoising networks share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from latentdiff.errors import ConfigError
 from latentdiff.models.memory_layout import is_channels_last, to_contiguous_layout, to_layout_of
 
-# Positions up to which a CPU is faster without torch's fused kernel: 2 to 3 times in bf16 training, 1.5 in sampling.
+# Up to so many positions a CPU is faster with matrix products than with torch's fused attention: 2 to 3 times in bf16
+# training, 1.5 times in sampling.
 MAX_MATMUL_POSITIONS_TRAINING, MAX_MATMUL_POSITIONS = 256, 64
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation over groups of at least four channels, at most 32 groups."""
+    """Return a group normalisation of at most 32 groups, each of at least four channels where possible."""
     groups = math.gcd(32, channels)
     while channels // groups < 4 and groups > 1:
         groups //= 2
@@ -25,15 +26,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """``silu(norm(x))`` in the layout of x [b, c, h, w], computed in the contiguous one."""
+    """Return ``silu(norm(x))`` of x [b, c, h, w] in x's memory layout, computed in the contiguous layout."""
     return to_layout_of(F.silu(norm(to_contiguous_layout(x))), x)
 
 
 def scaled_group_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """``norm(x) * (1 + scale) + shift`` of x [b, c, h, w] with scale and shift [b, c], by one kernel.
+    """Return ``norm(x) * (1 + scale) + shift`` of x [b, c, h, w], with scale and shift [b, c], by one kernel.
 
-    The images' groups are normalised as the groups of a single image, whose channels have weights of their own: the
-    scale costs nothing more, forward or backward.
+    The batch is normalised as one image of b * c channels, each with its own weight, so scale and shift cost no kernel.
     """
     b, c, height, width = x.shape
     weight = norm.weight * (1 + scale)
@@ -43,19 +43,20 @@ def scaled_group_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tenso
 
 
 def zero_init(module: nn.Conv2d) -> nn.Conv2d:
-    """Start a residual branch's last layer at zero, so that the block starts as the identity (Goyal et al. 2017)."""
+    """Set a residual branch's last layer to zero, so that the block starts as the identity (Goyal et al. 2017)."""
     nn.init.zeros_(module.weight)
-    nn.init.zeros_(module.bias)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
     return module
 
 
 def halved_side(side: int) -> int:
-    """Side after one :class:`Downsample`: halved, rounded up, so that odd sides such as 7 are allowed."""
+    """Return the side after one :class:`Downsample`: half, rounded up, so that odd sides such as 7 are allowed."""
     return (side + 1) // 2
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation whose scale and shift come from an embedding (de Vries et al. 2017)."""
+    """Batch normalisation with scale and shift from an embedding (de Vries et al. 2017)."""
 
     def __init__(self, channels: int, embedding_channels: int):
         super().__init__()
@@ -63,21 +64,22 @@ class ConditionalBatchNorm(nn.Module):
         self.embed = nn.Linear(embedding_channels, 2 * channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map x [b, c, h, w] and the embedding [b, embedding_channels] to [b, c, h, w]."""
         scale, shift = self.embed(embedding)[:, :, None, None].chunk(2, dim=1)
         return self.norm(x) * (1 + scale) + shift
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions around a skip, told of time and class by an embedding, if there is one.
-
-    ``forward``: x [b, in_channels, h, w], embedding [b, embedding_channels] -> [b, out_channels, h, w].
+    """Two 3x3 convolutions with a skip connection, conditioned on an embedding of time and class.
 
     Args:
-        in_channels, out_channels: Widths.
-        embedding_channels: Width of the embedding; 0 for none.
-        dropout: Dropout before the second convolution.
-        conditioning: ``scale_shift`` of the second group norm (Dhariwal and Nichol 2021, section 3), ``additive``
-            before it (Ho et al. 2020), or both norms conditional ``batch_norm``.
+        in_channels: Number of channels of the input.
+        out_channels: Number of channels of the output.
+        embedding_channels: Width of the embedding; 0 builds an unconditioned block.
+        dropout: Dropout rate before the second convolution.
+        conditioning: ``scale_shift`` scales and shifts the second group norm (Dhariwal and Nichol 2021, section 3).
+            ``additive`` adds the embedding before that norm (Ho et al. 2020). ``batch_norm`` replaces both norms by
+            conditional batch norms.
     """
 
     def __init__(
@@ -90,25 +92,32 @@ class ResBlock(nn.Module):
     ):
         super().__init__()
         self.conditioning = conditioning if embedding_channels else "none"
-        in_norms = self.conditioning == "batch_norm"
-        self.norm1 = ConditionalBatchNorm(in_channels, embedding_channels) if in_norms else group_norm(in_channels)
+        conditional_norms = self.conditioning == "batch_norm"
+        self.norm1 = (
+            ConditionalBatchNorm(in_channels, embedding_channels) if conditional_norms else group_norm(in_channels)
+        )
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         widths = {"scale_shift": 2 * out_channels, "additive": out_channels}.get(self.conditioning)
         self.embed = nn.Linear(embedding_channels, widths) if widths else None
-        self.norm2 = ConditionalBatchNorm(out_channels, embedding_channels) if in_norms else group_norm(out_channels)
+        self.norm2 = (
+            ConditionalBatchNorm(out_channels, embedding_channels) if conditional_norms else group_norm(out_channels)
+        )
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """Map x [b, in_channels, h, w] and the embedding [b, embedding_channels] to [b, out_channels, h, w]."""
         if self.conditioning == "batch_norm":
             h = self.norm2(self.conv1(F.silu(self.norm1(x, embedding))), embedding)
             return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+        assert isinstance(self.norm1, nn.GroupNorm)
+        assert isinstance(self.norm2, nn.GroupNorm)
         h = self.conv1(norm_silu(self.norm1, x))
-        if self.conditioning == "additive":
+        if self.conditioning == "additive" and self.embed is not None:
             h = h + self.embed(embedding)[:, :, None, None]
         h = to_contiguous_layout(h)
-        if self.conditioning == "scale_shift":
+        if self.conditioning == "scale_shift" and self.embed is not None:
             h = scaled_group_norm(self.norm2, h, *self.embed(embedding).chunk(2, dim=1))
         else:
             h = self.norm2(h)
@@ -116,7 +125,12 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the positions of a feature map. [b, c, h, w] -> [b, c, h, w]."""
+    """Multi-head self-attention over the positions of a feature map, with a skip connection.
+
+    Args:
+        channels: Number of channels.
+        head_channels: Number of channels of one head; must divide ``channels``.
+    """
 
     def __init__(self, channels: int, head_channels: int = 32):
         super().__init__()
@@ -131,6 +145,7 @@ class SelfAttention(nn.Module):
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [b, c, h, w] to [b, c, h, w]."""
         qkv = self.qkv(to_layout_of(self.norm(to_contiguous_layout(x)), x))
         small = x.device.type == "cpu" and x[0, 0].numel() <= (
             MAX_MATMUL_POSITIONS_TRAINING if qkv.requires_grad else MAX_MATMUL_POSITIONS
@@ -139,7 +154,7 @@ class SelfAttention(nn.Module):
 
 
 def matmul_attention(qkv: Tensor, heads: int) -> Tensor:
-    """Attention from [b, 3 * heads * c, h, w] to [b, heads * c, h, w], by products of the feature maps as they lie."""
+    """Return attention [b, heads * c, h, w] of qkv [b, 3 * heads * c, h, w] by matrix products in qkv's own layout."""
     if is_channels_last(qkv):
         q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads (h w) c", n=3, heads=heads)
         weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)
@@ -150,35 +165,40 @@ def matmul_attention(qkv: Tensor, heads: int) -> Tensor:
 
 
 def fused_attention(qkv: Tensor, heads: int) -> Tensor:
-    """The same by torch's kernels, which never hold the matrix of weights, and want a head's channels side by side."""
+    """Return attention [b, heads * c, h, w] of qkv [b, 3 * heads * c, h, w] by torch's fused kernels.
+
+    The kernels never store the attention weights. They need the channels of a head side by side in memory.
+    """
     q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads (h w) c", n=3, heads=heads)
     return _positions_to_maps(F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous()), qkv)
 
 
 def _positions_to_maps(x: Tensor, qkv: Tensor) -> Tensor:
-    """[b, heads, h * w, c] -> [b, heads * c, h, w] in the layout of ``qkv``."""
+    """Reshape [b, heads, h * w, c] to [b, heads * c, h, w] in the memory layout of ``qkv``."""
     if is_channels_last(qkv):
         return rearrange(x, "b heads (h w) c -> b h w (heads c)", h=qkv.shape[2]).movedim(-1, 1)
     return rearrange(x, "b heads (h w) c -> b (heads c) h w", h=qkv.shape[2])
 
 
 class Downsample(nn.Module):
-    """Halve the side, rounded up, by a strided convolution."""
+    """Halve the sides, rounded up, by a strided convolution."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [b, in_channels, h, w] to [b, out_channels, ceil(h / 2), ceil(w / 2)]."""
         return self.conv(x)
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour enlargement to ``size`` = (h, w), then a convolution."""
+    """Enlarge by nearest neighbours, then convolve."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map [b, in_channels, h, w] to [b, out_channels, *size]."""
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

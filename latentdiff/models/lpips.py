@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018), to train for and to measure by, with a trunk from a file or from torchvision."""
+"""LPIPS (Zhang et al. 2018) as a loss and as a metric, with a trunk from a file or from torchvision."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class LPIPS(nn.Module):
     Args:
         trunk: The convolutions of the trunk in torchvision's names (``features.N.weight``).
         net: ``vgg16`` or ``alexnet``.
-        min_side: Smaller images are enlarged by a whole factor to at least this side.
+        min_side: Smallest side in pixels. Smaller images are enlarged by a whole factor to at least this side.
 
     Attributes:
-        name: The net and the resize rule, which a result must state.
+        name: The network and the rule for resizing; a published value must state both.
         weights_sha256: SHA-256 over the trunk's names and fp32 weights.
     """
 
@@ -56,38 +56,40 @@ class LPIPS(nn.Module):
         digest = hashlib.sha256()
         for name in sorted(weights):
             digest.update(name.encode())
-            digest.update(weights[name].contiguous().numpy())
+            digest.update(weights[name].contiguous().numpy().data)
         self.weights_sha256 = digest.hexdigest()
         # Channels last: a sixth faster on a CPU.
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> LPIPS:
+        """Stay in evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean LPIPS over a batch [b, 1 or 3, h, w] in [-1, 1]; gradients flow into ``x``."""
+        """Return the mean LPIPS of pairs of images [b, 1 or 3, h, w] in [-1, 1]."""
         return self.per_image(x, y).mean()
 
     def per_image(self, x: Tensor, y: Tensor) -> Tensor:
-        """LPIPS of each pair of images [b, 1 or 3, h, w] in [-1, 1]: fp32 [b]."""
+        """Return the LPIPS of each pair of images [b, 1 or 3, h, w] in [-1, 1]: fp32 [b]."""
         return self.distance_of_features(self.features(x), self.features(y))
 
     @property
     def widths(self) -> list[int]:
-        """Channels of each layer of :meth:`features`."""
+        """Number of channels of each layer of :meth:`features`."""
         return list(self.distance.chns)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The trunk's activations [b, c_l, h_l, w_l], layer by layer, for images [b, 1 or 3, h, w] in [-1, 1]."""
+        """Return the trunk's activations [b, c_l, h_l, w_l] by layer, of images [b, 1 or 3, h, w] in [-1, 1]."""
         return list(self.distance.net(self.distance.scaling_layer(self._preprocess(x))))
 
     def distance_of_features(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
-        """LPIPS of each pair of images, from their :meth:`features`: fp32 [b]."""
-        total: Tensor | float = 0.0
-        for x, y, weigh in zip(ours, theirs, self.distance.lins, strict=True):
-            squares = (_unit(x) - _unit(y)).square()
-            total = total + weigh(squares).mean(dim=(2, 3))
-        return total.float().flatten()
+        """Return the LPIPS of each pair of images, from their :meth:`features`: fp32 [b]."""
+        layers: list[Tensor] = []
+        for x, y, weighted_sum in zip(ours, theirs, self.distance.lins, strict=True):
+            # Features are divided by their norm over the channels.
+            squares = (normalize_tensor(x) - normalize_tensor(y)).square()
+            layers.append(weighted_sum(squares).mean(dim=(2, 3)))
+        return sum(layers[1:], layers[0]).float().flatten()
 
     def _preprocess(self, x: Tensor) -> Tensor:
         factor = -(-self.min_side // min(x.shape[-2:]))
@@ -95,15 +97,16 @@ class LPIPS(nn.Module):
         return x.expand(-1, 3, -1, -1)
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Features at each position divided by their norm over the channels, as the lpips package does it."""
-    return normalize_tensor(x)
-
-
 def load_trunk_weights(net: str, weights: str | None) -> dict[str, Tensor] | None:
-    """The trunk's convolutions: from a file, from the folder LATENTDIFF_LPIPS, or from torchvision; None without any.
+    """Return the trunk's convolutions in torchvision's names, or None where they are nowhere.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` where a file was named and cannot serve.
+    Args:
+        net: ``vgg16`` or ``alexnet``.
+        weights: File of the weights. Default: the file in the folder LATENTDIFF_LPIPS (an environment variable), else
+            torchvision's download.
+
+    Raises:
+        CheckpointError: A named file is missing, damaged or of another network.
     """
     folder = os.environ.get("LATENTDIFF_LPIPS")
     path = Path(weights) if weights else Path(folder) / f"{net}_features.safetensors" if folder else None
@@ -142,7 +145,7 @@ def _read_trunk_weights(path: Path, net: str) -> dict[str, Tensor]:
 
 
 def _first_mismatch(state: dict[str, Tensor], net: str) -> str:
-    """The first tensor that differs from those of torchvision's ``net`` in name or shape, in words; empty if none."""
+    """Describe the first tensor whose name or shape differs from torchvision's ``net``; empty if there is none."""
     with torch.device("meta"):  # shapes alone: VGG's own random weights would take seconds
         own = getattr(torchvision.models, net)(weights=None).features.state_dict(prefix="features.")
     for name in [*own, *state]:

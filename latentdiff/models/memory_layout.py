@@ -1,4 +1,7 @@
-"""How feature maps lie in memory: a CPU convolves in bf16 twice as fast with channels last, and norms only without."""
+"""Memory layouts of feature maps.
+
+In bf16 on a CPU, convolutions are fast with channels last, and group norms are fast with the contiguous layout.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 
 def to_convolution_layout(x: Tensor) -> Tensor:
-    """``x`` [b, c, h, w] in the layout that a CPU's convolutions are quickest in, and hand on to each other.
+    """Return ``x`` [b, c, h, w] in the memory layout in which a CPU's convolutions are fastest, and which they keep.
 
     Measured on two AVX-512 cores with AMX, in bf16: a 3x3 convolution of 64 channels on 16x16 maps takes 9.5 ms forward
     and backward in the contiguous layout and 3.6 with channels last; torch's group norm of the same takes 1.2 and 14.
-    In fp32 neither gains. Maps of a single channel lie both ways, and torch takes them for contiguous: what a first
-    convolution makes of them must be laid out once more.
+    In fp32 neither gains. Maps of a single channel have both layouts, and torch treats them as contiguous. The output
+    of a first convolution of such maps must therefore be converted once more.
     """
     if x.device.type != "cpu":
         return x
@@ -31,25 +34,28 @@ def to_convolution_layout(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` [b, c, h, w] lies with channels last, and is not contiguous (maps of one channel are both)."""
+    """Return whether ``x`` [b, c, h, w] has channels last and is not contiguous (maps of one channel are both)."""
     return x.is_contiguous(memory_format=CHANNELS_LAST) and not x.is_contiguous()
 
 
 def to_contiguous_layout(x: Tensor) -> Tensor:
-    """``x`` in the contiguous layout, on a CPU; its gradient goes back in ``x``'s own."""
+    """Return ``x`` in the contiguous layout, on a CPU. The gradient comes back in ``x``'s own layout."""
     return _ConvertLayout.apply(x, CONTIGUOUS, CHANNELS_LAST) if x.device.type == "cpu" and is_channels_last(x) else x
 
 
 def to_layout_of(x: Tensor, other: Tensor) -> Tensor:
-    """Contiguous ``x`` in the layout of ``other``, on a CPU; its gradient comes back contiguous."""
+    """Return contiguous ``x`` in the layout of ``other``, on a CPU. The gradient comes back contiguous."""
     return (
         _ConvertLayout.apply(x, CHANNELS_LAST, CONTIGUOUS) if x.device.type == "cpu" and is_channels_last(other) else x
     )
 
 
 class _ConvertLayout(torch.autograd.Function):
-    """A copy in another layout. A plain copy's gradient would keep the layout of what comes after it, and kernels that
-    are given two layouts at once are ten times slower."""
+    """A copy in another layout, whose gradient is converted back.
+
+    The gradient of a plain copy would keep the layout of the next layer. Kernels with inputs of two layouts are ten
+    times slower.
+    """
 
     @staticmethod
     def forward(x: Tensor, to: torch.memory_format, back: torch.memory_format) -> Tensor:
@@ -60,17 +66,17 @@ class _ConvertLayout(torch.autograd.Function):
         ctx.back = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return convert_layout(gradient, ctx.back), None, None
 
 
 def convert_layout(x: Tensor, to: torch.memory_format) -> Tensor:
-    """``x`` [b, c, h, w] in the layout ``to``, of equal values where all are finite (a negative zero loses its sign).
+    """Return ``x`` [b, c, h, w] in the layout ``to``. Finite values stay equal; a negative zero loses its sign.
 
-    torch copies element by element, and where the maps' size in bytes is a multiple of 2 KiB, as 32x32 and 64x64 are in
-    bf16, the channels of one position contend for the same lines of the cache. A product with the identity, which is
-    exact, moves the same in blocks: on two AVX-512 cores 2 to 5 times as fast towards channels last, 1.2 to 1.8 times
-    back, which takes a tenth off a training step in pixels of 64x64.
+    torch copies element by element. Where a map's size in bytes is a multiple of 2 KiB, as for 32x32 and 64x64 in bf16,
+    the channels of one position compete for the same cache lines. A product with the identity is exact and copies in
+    blocks. Measured on two AVX-512 cores, it is 2 to 5 times as fast towards channels last and 1.2 to 1.8 times back,
+    which saves a tenth of a training step on 64x64 pixels.
     """
     b, c, h, w = x.shape
     products = x.dtype == torch.bfloat16 and x.device.type == "cpu" and _product_is_faster(c, h * w, to)

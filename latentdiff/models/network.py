@@ -1,4 +1,4 @@
-"""The denoising network that a config names."""
+"""Build the denoising network that a config describes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from latentdiff.models.unet import UNet
 
 
 def build_network(
-    channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None
+    in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None
 ) -> ConditionedNetwork:
-    """A network for [b, channels, h, w] of any size.
+    """Return a new denoising network for images or latents of any size.
 
     Args:
-        channels: Channels of what is denoised.
-        num_classes: Classes of the data set, of which an unconditional network takes none.
-        config: What to build.
-        outputs: Channels of what comes out; default: as many as go in.
+        in_channels: Number of channels of the noisy images or latents.
+        num_classes: Number of classes of the data set. An unconditional network ignores them.
+        config: Architecture, widths and depths.
+        out_channels: Number of channels of the output. Default: ``in_channels``.
+
+    >>> import torch
+    >>> network = build_network(2, 10, NetworkConfig(channels=(32,), attention_levels=()))
+    >>> x, time, labels = torch.randn(4, 2, 7, 7), torch.zeros(4), torch.tensor([0, 1, 2, 3])
+    >>> network(x, time, labels).shape
+    torch.Size([4, 2, 7, 7])
     """
     kind = {"unet": UNet, "resnet": ResNet}[config.architecture]
-    return kind(channels, num_classes if config.class_conditional else 0, config, out_channels)
+    return kind(in_channels, num_classes if config.class_conditional else 0, config, out_channels)

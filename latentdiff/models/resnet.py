@@ -12,30 +12,36 @@ from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution
 
 
 class ResNet(ConditionedNetwork):
-    """``num_res_blocks`` residual blocks of ``channels[0]`` between two convolutions.
+    """A denoising network of ``num_res_blocks`` residual blocks, ``channels[0]`` wide, at one resolution.
 
     Args:
-        channels: Channels of what is denoised.
-        num_classes: As in :class:`~latentdiff.models.unet.UNet`.
-        config: Its settings; one width, no attention.
-        outputs: Channels of what comes out; default: as many as go in.
+        in_channels: Number of channels of the noisy images or latents.
+        num_classes: Number of classes, see :class:`~latentdiff.models.unet.UNet`.
+        config: Settings of the network: one width and no attention.
+        out_channels: Number of channels of the output. Default: ``in_channels``.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
+    def __init__(self, in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
         if len(config.channels) != 1 or config.attention_levels:
             raise ConfigError("architecture resnet takes one width in channels, and no attention_levels")
         width = config.channels[0]
-        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             ResBlock(width, width, self.embedding_channels, config.dropout, config.conditioning)
             for _ in range(config.num_res_blocks)
         )
         self.norm = group_norm(width)
-        self.head = zero_init(nn.Conv2d(width, out_channels or channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
+        """Return the network's output [b, out_channels, h, w].
+
+        Args:
+            x: Noisy images or latents, [b, in_channels, h, w].
+            time: Time of each image, [b].
+            labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
+        """
         embedding = self.embed(time, labels)
         x = to_convolution_layout(self.stem(to_convolution_layout(x)))
         for block in self.blocks:

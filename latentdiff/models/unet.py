@@ -13,7 +13,7 @@ from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution
 
 
 class UNetBlock(nn.Module):
-    """A residual block, with self-attention after it where asked for."""
+    """A residual block, followed by self-attention where ``attention`` is true."""
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: NetworkConfig):
         super().__init__()
@@ -21,22 +21,23 @@ class UNetBlock(nn.Module):
         self.attention = SelfAttention(out_channels, config.head_channels) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Map x [b, in_channels, h, w] and the embedding [b, embedding_channels] to [b, out_channels, h, w]."""
         return self.attention(self.residual(x, embedding))
 
 
 class UNet(ConditionedNetwork):
     """A U-Net with time and class conditioning (Ho et al. 2020; scale-shift norm of Dhariwal and Nichol 2021).
 
-    Sides that cannot be halved (7 -> 4 -> 7) are rounded up on the way down, and taken from the skip on the way up.
+    An odd side is rounded up on the way down (7 to 4), and restored to the skip's side on the way up (4 to 7).
 
     Args:
-        channels: Channels of what is denoised.
+        in_channels: Number of channels of the noisy images or latents.
         num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
         config: Widths and depths.
-        outputs: Channels of what comes out; default: as many as go in.
+        out_channels: Number of channels of the output. Default: ``in_channels``.
     """
 
-    def __init__(self, channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
+    def __init__(self, in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
@@ -46,7 +47,7 @@ class UNet(ConditionedNetwork):
         def block(level: int, in_channels: int) -> UNetBlock:
             return UNetBlock(in_channels, widths[level], embedding, level in config.attention_levels, config)
 
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
         skips = [widths[0]]
         for level, width in enumerate(widths):
@@ -68,15 +69,21 @@ class UNet(ConditionedNetwork):
             if level:
                 self.upsamples.append(Upsample(widths[level], widths[level - 1]))
         self.norm = group_norm(widths[0])
-        self.head = zero_init(nn.Conv2d(widths[0], out_channels or channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(widths[0], out_channels or in_channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [b, c, h, w], time [b], labels int64 [b] (``null_label`` for none) -> [b, outputs, h, w]."""
+        """Return the network's output [b, out_channels, h, w].
+
+        Args:
+            x: Noisy images or latents, [b, in_channels, h, w].
+            time: Time of each image, [b].
+            labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
+        """
         embedding = self.embed(time, labels)
         x = to_convolution_layout(self.stem(to_convolution_layout(x)))
         skips = [x]
         for level, blocks in enumerate(self.down):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, embedding)
                 skips.append(x)
             if level < len(self.downsamples):
@@ -85,7 +92,7 @@ class UNet(ConditionedNetwork):
         for block in self.middle:
             x = block(x, embedding)
         for level, blocks in enumerate(self.up):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(torch.cat([x, skips.pop()], dim=1), embedding)
             if level < len(self.upsamples):
                 x = self.upsamples[level](x, skips[-1].shape[2:])
