@@ -40,6 +40,7 @@ class BudgetConfig(Settings):
 
     @property
     def is_set(self) -> bool:
+        """Whether any budget or setting of it is given."""
         return self != BudgetConfig()
 
     def check(self, amount_needed: bool = True) -> None:
