@@ -7,6 +7,10 @@ from typing import Literal
 
 from latentdiff.config.base import Settings
 
+DatasetName = Literal[
+    "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed", "tensors"
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Settings):
@@ -45,9 +49,7 @@ class DataConfig(Settings):
         cache_folder: Where decoded images are kept.
     """
 
-    name: Literal[
-        "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed", "tensors"
-    ] = "fashion-mnist"
+    name: DatasetName = "fashion-mnist"
     root: str | None = None
     path: str | None = None
     source: Literal["auto", "full", "embedded"] = "auto"
@@ -65,3 +67,8 @@ class DataConfig(Settings):
     mix_share: Literal["balanced", "proportional"] = "balanced"
     on_bad_image: Literal["error", "skip"] = "error"
     cache_folder: str = "stages/data"
+
+    @property
+    def classes_column(self) -> str | None:
+        """The attribute or the table's column that ``classes`` names; None where it is ``labels`` or ``none``."""
+        return None if self.classes in ("labels", "none") else self.classes

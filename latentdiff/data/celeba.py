@@ -8,11 +8,14 @@ from pathlib import Path, PurePosixPath
 import torch
 from torchvision.datasets import CelebA
 
+from latentdiff.config import DataConfig
+from latentdiff.data.dataset import Split
 from latentdiff.data.download import download
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import open_files
 from latentdiff.errors import DataError
 
+TAKES_PATH = True
 FOLDER = Path("celeba")
 IMAGES = "img_align_celeba"
 # The authors' own text files, or the same as CSVs, as some mirrors have them.
@@ -21,7 +24,7 @@ SUFFIXES = (".txt", ".csv")
 SPLITS = ("train", "val", "test")
 
 
-def list_images(root: Path, path: Path | None, attribute: str | None) -> FileList:
+def load(root: Path, config: DataConfig, split: Split) -> FileList:
     """List the faces.
 
     The attribute and partition files are looked for beside the images and in their zip. Without the partition file
@@ -29,12 +32,14 @@ def list_images(root: Path, path: Path | None, attribute: str | None) -> FileLis
 
     Args:
         root: The folder of all data sets.
-        path: A directory or zip of the images. Default: torchvision's place under ``root``, or a download.
-        attribute: The attribute, such as ``Smiling``, that makes two classes. Default: no classes.
+        config: Its ``path`` is a directory or zip of the images. Default: torchvision's place under ``root``, or a
+            download. Its ``classes`` may name an attribute, such as ``Smiling``, that makes two classes.
+        split: Not used: the list holds the images of all splits.
 
     Raises :class:`DataError`.
     """
-    place = path or _locate_images(root)
+    place = Path(config.path).expanduser() if config.path else _locate_images(root)
+    attribute = config.classes_column
     source = open_files(place)
     partition = _read_table(place, PARTITION)
     base = FileList.without_labels("celeba", source)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets import FashionMNIST
 
+from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxDataset
@@ -23,7 +24,7 @@ EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_COUNTS = {"train": 10_000, "test": 2_000}
 
 
-def load(root: Path, source: str, split: Split) -> ImageDataset:
+def load(root: Path, config: DataConfig, split: Split) -> ImageDataset:
     """Load a split.
 
     Files that are present and damaged are an error: training on the slice instead would hide the damage. No file that
@@ -31,16 +32,16 @@ def load(root: Path, source: str, split: Split) -> ImageDataset:
 
     Args:
         root: The folder of all data sets.
-        source: ``full`` reads the split from ``root``, ``embedded`` from the package, and ``auto`` from ``root`` where
-            it is there or can be downloaded, else from the package.
+        config: Its ``source`` says where the split comes from. ``full`` reads it from ``root``, ``embedded`` from the
+            package, and ``auto`` from ``root`` where it is there or can be downloaded, else from the package.
         split: ``train`` or ``test``.
 
     Raises :class:`DataError`.
     """
-    is_full = source != "embedded" and (FASHION_MNIST.is_present(root) or fetch(root))
+    is_full = config.source != "embedded" and (FASHION_MNIST.is_present(root) or fetch(root))
     if is_full:
         return FASHION_MNIST.read(root, split)
-    if source == "full":
+    if config.source == "full":
         raise DataError(
             f"Fashion-MNIST is not under {root / FASHION_MNIST.folder} and could not be downloaded. Put its four files "
             "there, name another folder with --data.root or LATENTDIFF_DATA, or use --data.source embedded."

@@ -6,13 +6,26 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from latentdiff.config import DataConfig
+from latentdiff.data.dataset import Split
 from latentdiff.data.file_list import FileList, encode_classes, outermost_folders, read_table
 from latentdiff.data.files import open_files
 from latentdiff.data.messages import print_once, printable
-from latentdiff.errors import DataError
+from latentdiff.errors import ConfigError, DataError
 
 # Sub-folders with these names are splits, not classes.
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+TAKES_PATH = True
+
+
+def load(root: Path, config: DataConfig, split: Split) -> FileList:
+    """List the images of ``config.path`` for any split, as :func:`list_images` does; ``root`` is not used."""
+    if config.path is None:
+        raise ConfigError("data.name folder needs --data.path, a directory or a zip of images")
+    table = Path(config.table).expanduser() if config.table else None
+    return list_images(Path(config.path).expanduser(), table, config.classes_column)
 
 
 def list_images(path: Path, table: Path | None = None, column: str | None = None) -> FileList:

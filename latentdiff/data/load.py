@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from latentdiff.config import DataConfig
-from latentdiff.data import celeba, cifar, fashion_mnist, flowers, folder, mnist, pets
+from latentdiff.config.data import DatasetName
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize
 from latentdiff.data.file_list import FileList
@@ -21,19 +24,36 @@ from latentdiff.data.image_cache import cached_images
 from latentdiff.data.splits import split_indices
 from latentdiff.errors import ConfigError, DataError
 
-# Side in pixels of images from files, where no size is set. Images that come as arrays keep their own.
-DEFAULT_SIZES = {"cifar-10": 32}
+# Side in pixels of images from files, where neither the settings nor the data set's module has one.
 DEFAULT_SIZE = 64
-# Data sets that are split by fractions unless the official split is asked for: 1,020 training flowers are too few.
-SPLIT_BY_FRACTIONS = ("flowers-102",)
-# Values of `classes` that every data set knows. Others are an attribute or a column of a table.
-COMMON_CLASSES = ("labels", "none")
-# Data sets that `path` can name. In a mix of several of them, the path is the folder's.
-WITH_PATH = ("celeba", "oxford-iiit-pet", "folder")
 
 
 class NoSplitError(DataError):
     """A data set has no split of that name."""
+
+
+@cache
+def dataset_module(name: str) -> ModuleType:
+    """The module of a data set: ``flowers-102`` is in :mod:`latentdiff.data.flowers_102`.
+
+    A module has one function:
+
+    - ``load(root, config, split)`` takes the folder of all data sets, the settings and ``train``, ``val`` or ``test``.
+      It returns the split as an :class:`ImageDataset` where the images come in arrays. Where they are files, it returns
+      a :class:`FileList` of all of them, with the official splits inside.
+
+    It may have constants:
+
+    - ``TAKES_PATH``: ``data.path`` can name the data set's folder.
+    - ``DEFAULT_SIZE``: side in pixels of the images where ``data.size`` is not set. Default: 64 for files.
+    - ``SPLIT_BY_FRACTIONS``: the default split is by fractions, though there is an official one.
+    """
+    return import_module(f"latentdiff.data.{name.replace('-', '_')}")
+
+
+def has(name: str, constant: str) -> bool:
+    """Whether a data set's module sets one of the constants of :func:`dataset_module`; a mix sets none."""
+    return name not in ("mixed", "tensors") and bool(getattr(dataset_module(name), constant, False))
 
 
 def data_root(root: str | None) -> Path:
@@ -67,7 +87,7 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     if isinstance(found, ImageDataset):
         found = _pool_and_split(config, split) if config.split == "fractions" else found
         return _apply_classes_setting(_resize_and_colour(found, config), config)
-    size = config.size or DEFAULT_SIZES.get(config.name, DEFAULT_SIZE)
+    size = config.size or getattr(dataset_module(config.name), "DEFAULT_SIZE", DEFAULT_SIZE)
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
     cache_folder = Path(config.cache_folder).expanduser()
     images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip")
@@ -103,7 +123,10 @@ def _read_sources(config: DataConfig) -> dict[str, ImageDataset | FileList]:
 
 def _member_config(config: DataConfig, name: str) -> DataConfig:
     """The settings of one data set of a mix, without those that are for another."""
-    path_owner = next((owner for owner in reversed(WITH_PATH) if owner in config.mix), None)
+    # In a mix of several that take a path, the path is the folder's: check_settings refuses it otherwise.
+    path_owner = next(
+        (owner for owner in ("folder", *config.mix) if owner in config.mix and has(owner, "TAKES_PATH")), ""
+    )
     owns_classes = name == ("celeba" if "celeba" in config.mix else "folder")
     return replace(
         config,
@@ -111,28 +134,19 @@ def _member_config(config: DataConfig, name: str) -> DataConfig:
         mix=(),
         path=config.path if name == path_owner else None,
         table=config.table if name == "folder" else None,
-        classes=config.classes if owns_classes or config.classes in COMMON_CLASSES else "labels",
+        classes=config.classes if owns_classes or config.classes_column is None else "labels",
     )
 
 
 def _read_source(config: DataConfig, split: Split) -> ImageDataset | FileList:
     """A data set as it comes: decoded where it comes in arrays, else the list of its files."""
-    root, path = data_root(config.root), Path(config.path).expanduser() if config.path else None
-    column = config.classes if config.classes not in COMMON_CLASSES else None
-    loaders: dict[str, Callable[[], ImageDataset | FileList]] = {
-        "fashion-mnist": lambda: fashion_mnist.load(root, config.source, split),
-        "mnist": lambda: mnist.load(root, split),
-        "cifar-10": lambda: cifar.load(root, split),
-        "flowers-102": lambda: flowers.list_images(root),
-        "celeba": lambda: celeba.list_images(root, path, column),
-        "oxford-iiit-pet": lambda: pets.list_images(root, path),
-        "folder": lambda: folder.list_images(path, Path(config.table).expanduser() if config.table else None, column),
-    }
-    if config.name in ("fashion-mnist", "mnist", "cifar-10") and split == "val":
-        if config.split != "fractions":
-            raise NoSplitError(f"{config.name} has no official validation split; use --data.split fractions for one")
-        split = "train"
-    return loaders[config.name]()
+    # Arrays have no validation split of their own. Where the official splits are pooled, it is cut from them.
+    found: ImageDataset | FileList = dataset_module(config.name).load(
+        data_root(config.root), config, "train" if split == "val" else split
+    )
+    if isinstance(found, ImageDataset) and split == "val" and config.split != "fractions":
+        raise NoSplitError(f"{config.name} has no official validation split; use --data.split fractions for one")
+    return found
 
 
 def check_settings(config: DataConfig) -> None:
@@ -140,9 +154,10 @@ def check_settings(config: DataConfig) -> None:
     members = config.mix or (config.name,)
     if "tensors" in members:
         raise ConfigError("data.name tensors is for images in memory: give them to load_dataset, from Python alone")
-    with_path = [name for name in WITH_PATH if name in members]
+    with_path = [name for name in members if has(name, "TAKES_PATH")]
     if config.path and not with_path:
-        raise ConfigError(f"data.path is for {', '.join(WITH_PATH)}; {config.name} is looked for under data.root")
+        takers = ", ".join(name for name in get_args(DatasetName) if has(name, "TAKES_PATH"))
+        raise ConfigError(f"data.path is for {takers}; {config.name} is looked for under data.root")
     if config.path and len(with_path) > 1 and "folder" not in with_path:
         raise ConfigError(f"data.path could be {' or '.join(with_path)}: put both under data.root")
     if "folder" in members and not config.path:
@@ -153,7 +168,7 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
-    if config.classes not in COMMON_CLASSES and "celeba" not in members and not config.table:
+    if config.classes_column is not None and "celeba" not in members and not config.table:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
@@ -207,7 +222,7 @@ def _choose_split(files: FileList, usable: Tensor, config: DataConfig, split: Sp
     """
     rule = config.split
     if rule == "default":
-        rule = "official" if files.official and config.name not in SPLIT_BY_FRACTIONS else "fractions"
+        rule = "official" if files.official and not has(config.name, "SPLIT_BY_FRACTIONS") else "fractions"
     if rule == "official":
         if not files.official:
             raise DataError(f"{files.name} has no official split here; use --data.split fractions")

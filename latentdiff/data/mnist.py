@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
+from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.idx import FILES, IdxDataset
@@ -16,7 +17,7 @@ MNIST = IdxDataset(
 )
 
 
-def load(root: Path, split: Split) -> ImageDataset:
+def load(root: Path, config: DataConfig, split: Split) -> ImageDataset:
     """Load a split from ``root``, after a download where it is not there. Raises :class:`DataError`."""
     if not MNIST.is_present(root) and not fetch(root):
         raise DataError(

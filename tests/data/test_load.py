@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from latentdiff.config import DataConfig
-from latentdiff.data import DatasetSplits, NoSplitError, cifar, load_split, open_files
+from latentdiff.data import DatasetSplits, NoSplitError, cifar_10, load_split, open_files
 from latentdiff.errors import DataError
 
 
 def test_mixed_offsets_classes_and_balances(tmp_path, draw, config):
     for index in range(6):
-        draw(tmp_path / "cifar-10" / "train" / cifar.CLASS_NAMES[index] / "0.png", index, (32, 32))
+        draw(tmp_path / "cifar-10" / "train" / cifar_10.CLASS_NAMES[index] / "0.png", index, (32, 32))
     mix = {"mix": ("fashion-mnist", "cifar-10"), "size": 32, "colour": "rgb", "source": "embedded"}
     balanced = load_split(config(tmp_path, "mixed", **mix), "train")
     assert (len(balanced), balanced.image_shape, balanced.num_classes) == (12, (3, 32, 32), 20)

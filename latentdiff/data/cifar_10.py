@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets import CIFAR10
 
+from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
 from latentdiff.data.file_list import FileList
@@ -15,10 +16,11 @@ from latentdiff.errors import DataError
 
 BATCHES = Path("cifar-10-batches-py")
 FOLDER = Path("cifar-10")
+DEFAULT_SIZE = 32
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(root: Path, split: Split) -> ImageDataset | FileList:
+def load(root: Path, config: DataConfig, split: Split) -> ImageDataset | FileList:
     """Load the split from torchvision's batches under ``root``, or list the files of a folder of images there.
 
     Where there is neither, the set is downloaded. Raises :class:`DataError`.

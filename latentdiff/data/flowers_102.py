@@ -9,16 +9,20 @@ import torch
 from scipy.io import loadmat
 from torchvision.datasets import Flowers102
 
+from latentdiff.config import DataConfig
+from latentdiff.data.dataset import Split
 from latentdiff.data.download import download
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import DirectoryFiles
 from latentdiff.errors import DataError
 
 FOLDER = Path("flowers-102")
+# The official training split, of 1,020 images, is too small to train on.
+SPLIT_BY_FRACTIONS = True
 SPLITS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
-def list_images(root: Path) -> FileList:
+def load(root: Path, config: DataConfig, split: Split) -> FileList:
     """List the 8,189 images with their 102 classes and the official splits (1,020, 1,020 and 6,149 images).
 
     Raises :class:`DataError` where files are missing, or the tables do not fit the images.

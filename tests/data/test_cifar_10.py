@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from latentdiff.data import cifar, load_split
+from latentdiff.data import cifar_10, load_split
 from latentdiff.errors import DataError
 
 
 def test_cifar_in_torchvisions_layout_and_as_folders(tmp_path, monkeypatch, draw, config):
-    folder = tmp_path / "t" / cifar.BATCHES
+    folder = tmp_path / "t" / cifar_10.BATCHES
     folder.mkdir(parents=True)
     rows = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
     for name, _ in CIFAR10.train_list + CIFAR10.test_list:
         (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": [0, 1, 2, 3, 4, 9]}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(cifar.CLASS_NAMES)}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(cifar_10.CLASS_NAMES)}))
     with pytest.raises(DataError, match="is damaged"):  # by its checksums, this is not CIFAR-10
         load_split(config(tmp_path / "t", "cifar-10"), "train")
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)

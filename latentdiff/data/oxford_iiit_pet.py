@@ -7,28 +7,33 @@ from pathlib import Path, PurePosixPath
 import torch
 from torchvision.datasets import OxfordIIITPet
 
+from latentdiff.config import DataConfig
+from latentdiff.data.dataset import Split
 from latentdiff.data.download import download
 from latentdiff.data.file_list import FileList, encode_classes
 from latentdiff.data.files import open_files
 from latentdiff.errors import DataError
 
 FOLDER = Path("oxford-iiit-pet")
+TAKES_PATH = True
 SPLITS = {"train": "trainval.txt", "test": "test.txt"}
 
 
-def list_images(root: Path, path: Path | None) -> FileList:
+def load(root: Path, config: DataConfig, split: Split) -> FileList:
     """List the images of the 37 breeds, which the files' names tell (``Abyssinian_12.jpg``).
 
     The official splits come from the annotations beside the images, where these are.
 
     Args:
         root: The folder of all data sets.
-        path: The folder of the data set, or its ``images``. Default: torchvision's place under ``root``, or a download.
+        config: Its ``path`` is the folder of the data set, or its ``images``. Default: torchvision's place under
+            ``root``, or a download.
+        split: Not used: the list holds the images of all splits.
 
     Raises :class:`DataError`.
     """
-    folder = path or root / FOLDER
-    if path is None and not folder.is_dir() and not _fetch(root):
+    folder = Path(config.path).expanduser() if config.path else root / FOLDER
+    if config.path is None and not folder.is_dir() and not _fetch(root):
         raise DataError(
             f"the pets are not under {folder} and could not be downloaded. Put images/ (and annotations/) there, or "
             "name a directory or zip of the images with --data.path."
