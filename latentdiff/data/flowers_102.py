@@ -42,11 +42,11 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
     if missing:
         raise DataError(f"{len(missing):,} of {len(names):,} images are missing, the first is {folder / missing[0]}")
     official = {}
-    for split, key in SPLITS.items():
+    for official_split, key in SPLITS.items():
         indices = torch.from_numpy(_read_table(folder / "setid.mat", key)).long() - 1
         if len(indices) and (indices.min() < 0 or indices.max() >= len(names)):
             raise DataError(f"{folder / 'setid.mat'} names an image beyond {len(names):,}")
-        official[split] = indices.sort().values
+        official[official_split] = indices.sort().values
     return FileList("flowers-102", DirectoryFiles(folder), names, numbers - 1, class_names, official)
 
 

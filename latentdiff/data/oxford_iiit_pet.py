@@ -49,14 +49,14 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
     labels, class_names = encode_classes(breeds)
     number = {stem: index for index, stem in enumerate(stems)}
     official = {}
-    for split, name in SPLITS.items():
+    for official_split, name in SPLITS.items():
         table = beside / "annotations" / name
         if table.is_file():
             wanted = [line.split()[0] for line in table.read_text().splitlines() if line.strip() and line[0] != "#"]
             missing = [stem for stem in wanted if stem not in number]
             if missing:
                 raise DataError(f"{table} names {missing[0]}, which is not in {images} ({len(missing):,} are not)")
-            official[split] = torch.tensor(sorted(number[stem] for stem in wanted), dtype=torch.int64)
+            official[official_split] = torch.tensor(sorted(number[stem] for stem in wanted), dtype=torch.int64)
     return FileList("oxford-iiit-pet", source, source.images, labels, class_names, official)
 
 
