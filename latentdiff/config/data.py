@@ -44,6 +44,12 @@ class DataConfig(Settings):
             Default: the sub-folders are the classes.
         mix: The data sets of ``mixed``.
         mix_share: ``balanced`` takes as many images of each data set as the smallest has, ``proportional`` takes all.
+        value_range: The values of images with more than 8 bits a channel, or of floats, that become black and white:
+            ``LOW,HIGH``, such as ``0,4095``, the same for all images. With a minus, write
+            ``--data.value_range=-1,1``. ``auto`` takes all that an integer can hold, and 0 to 1 of floats; it refuses
+            images that go beyond, or that use less than an eighth. 8-bit images stay as they are.
+        max_image_pixels: An image of more pixels cannot be used. This is known from its header, before it is decoded.
+        max_file_size: A file of more bytes, or an entry of a zip that is larger when unpacked, cannot be used.
         on_bad_image: What happens to files that cannot be used. ``error`` lists them and stops, ``skip`` lists them and
             leaves them out.
         cache_folder: Where decoded images are kept.
@@ -65,6 +71,9 @@ class DataConfig(Settings):
     table: str | None = None
     mix: tuple[str, ...] = ()
     mix_share: Literal["balanced", "proportional"] = "balanced"
+    value_range: str = "auto"
+    max_image_pixels: int = 120_000_000
+    max_file_size: int = 256 * 1024**2
     on_bad_image: Literal["error", "skip"] = "error"
     cache_folder: str = "stages/data"
 
