@@ -71,6 +71,15 @@ class Codec(ABC):
         """The codec, moved to ``device``."""
 
     @property
+    @abstractmethod
+    def setting(self) -> str:
+        """The codec as the setting ``autoencoder`` records it: ``none``, a path, or ``given from Python``."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The codec in a line, for the screen."""
+
+    @property
     def compression(self) -> float:
         """Numbers in an image over numbers in its latent."""
         return math.prod(self.image_shape) / math.prod(self.latent_shape)
@@ -106,6 +115,13 @@ class IdentityCodec(Codec):
 
     def to(self, device: torch.device | str) -> IdentityCodec:
         return self
+
+    @property
+    def setting(self) -> str:
+        return "none"
+
+    def describe(self) -> str:
+        return "codec: none, the model works on pixels"
 
 
 class AutoencoderCodec(TrainedModel, Codec):
@@ -189,6 +205,13 @@ class AutoencoderCodec(TrainedModel, Codec):
         self.model.to(device)
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self
+
+    @property
+    def setting(self) -> str:
+        return str(self.path or self.folder or "given from Python")
+
+    def describe(self) -> str:
+        return f"codec: {self.path or 'the given autoencoder'}, {self.compression:.1f}x fewer numbers"
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a file must hold: the weights and the latents' statistics."""

@@ -42,23 +42,23 @@ class AutoencoderModule(StageModule):
 
     Args:
         image_shape: (channels, height, width).
-        config, loss, trainer_config: The stage's settings.
+        network, loss, trainer: The stage's settings.
         perceptual: The LPIPS term, or None.
     """
 
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        config: AutoencoderConfig,
+        network: AutoencoderConfig,
         loss: AutoencoderLossConfig,
-        trainer_config: TrainerConfig,
+        trainer: TrainerConfig,
         perceptual: LPIPS | None,
     ):
-        super().__init__(trainer_config)
+        super().__init__(trainer)
         check_degradation(loss.degradation, loss.degradation_strength)
-        self.config, self.loss = config, loss
-        self.network = Autoencoder(image_shape, config)
-        self.ema = Ema(self.network, trainer_config.ema_half_life, trainer_config.ema_warmup)
+        self.config, self.loss = network, loss
+        self.network = Autoencoder(image_shape, network)
+        self.ema = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
         # One log-variance for all pixels: the optimal-sigma VAE of Rybkin et al. 2021.
         self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
@@ -144,7 +144,7 @@ class AutoencoderModule(StageModule):
             losses |= self._train_discriminators(discriminator_optimizers[0], x, dither, outputs)
 
         # The average of the weights, which is what is used afterwards, follows.
-        self.ema.update(self.network, self.total_images_seen, self.settings.batch_size)
+        self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
         return losses
 
     def _adversarial_phase(self) -> tuple[bool, bool]:
@@ -269,7 +269,7 @@ class AutoencoderModule(StageModule):
         """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
         if not len(images):
             return {}
-        codec = self.codec(images)
+        codec = self.build_codec(images)
         moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
         means = codec.standardise(moments.chunk(2, dim=1)[0])
         reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(ENCODE_BATCH)])
@@ -292,7 +292,7 @@ class AutoencoderModule(StageModule):
         mean = total / count
         return mean.float(), (square / count - mean.square() + variance / count).clamp_min(1e-12).sqrt().float()
 
-    def codec(self, images: Tensor) -> AutoencoderCodec:
+    def build_codec(self, images: Tensor) -> AutoencoderCodec:
         """The trained codec (averaged weights), its statistics taken over ``images`` unless they are to be kept."""
         statistics = self.kept_statistics or self.latent_statistics(images)
         return AutoencoderCodec(self.ema.network, self.config, *(value.to(self.device) for value in statistics))

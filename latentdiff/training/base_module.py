@@ -22,6 +22,7 @@ from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
+from latentdiff.training.random_streams import RandomStream
 
 
 class MicroBatch(NamedTuple):
@@ -55,10 +56,10 @@ class StageModule(lightning.LightningModule):
     network: nn.Module
     ema: Ema
 
-    def __init__(self, trainer_config: TrainerConfig):
+    def __init__(self, trainer: TrainerConfig):
         super().__init__()
         self.automatic_optimization = False
-        self.settings = trainer_config
+        self.settings = trainer
         self.images_seen = 0
         self.history: list[dict[str, float]] = []
         # What the run that this one's weights come from had cost, where there is one (training/fine_tune.py).
@@ -122,7 +123,7 @@ class StageModule(lightning.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> None:
         # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
-        torch.manual_seed(mix_seed(self.settings.seed, 1, self.images_seen, distributed.rank()))
+        torch.manual_seed(mix_seed(self.settings.seed, RandomStream.DROPOUT, self.images_seen, distributed.rank()))
         factor = lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
@@ -149,7 +150,7 @@ class StageModule(lightning.LightningModule):
         ``draw(torch.randn, c, h, w)`` is [b, c, h, w] on the training device. The same batch thus has the same noise,
         and the same loss, for any number of processes. Each call of this method starts the step's stream anew.
         """
-        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 2, self.images_seen))
+        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, RandomStream.BATCH, self.images_seen))
 
         def draw(distribution: Callable[..., Tensor], *shape: int) -> Tensor:
             whole = distribution(self.settings.batch_size, *shape, generator=generator)
@@ -212,7 +213,7 @@ class StageModule(lightning.LightningModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
     @property
-    def total_images_seen(self) -> int:
+    def images_seen_after_step(self) -> int:
         """Images behind the weights after this step, also those of the run that the weights come from."""
         return self.images_seen + self.settings.batch_size + (self.started_from or {}).get("images_seen", 0)
 

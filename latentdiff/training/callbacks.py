@@ -6,7 +6,6 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning
@@ -22,26 +21,29 @@ from latentdiff.training.learning_rate import is_best
 class EpochEnd(lightning.Callback):
     """Stops the training clock, measures, draws samples, saves the best model, logs, and saves ``last.ckpt``.
 
+    Each stage has its own subclass, which says what is measured, drawn and saved.
+
     Args:
         folder: The run's folder, or None: then nothing is written.
-        validate: Gives each epoch's validation numbers.
-        sample: Draws the run's sample grid into a file.
         sample_every: Epochs between two sample grids and evaluations. The last epoch always has them.
-        evaluate: Gives numbers that are too costly for every epoch.
-        save_best: Saves the model beside the last one. It is called when the monitored metric has a new best.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        validate: Callable[[], dict[str, float]],
-        sample: Callable[[Path], None],
-        sample_every: int = 1,
-        save_best: Callable[[], None] | None = None,
-        evaluate: Callable[[], dict[str, float]] = dict,
-    ):
-        self.folder, self.validate, self.sample, self.sample_every = folder, validate, sample, sample_every
-        self.save_best, self.evaluate = save_best, evaluate
+    def __init__(self, folder: Path | None, sample_every: int = 1):
+        self.folder, self.sample_every = folder, sample_every
+
+    def validate(self) -> dict[str, float]:
+        """Measure the validation numbers of each epoch."""
+        return {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure what is too costly for every epoch."""
+        return {}
+
+    def draw_samples(self, path: Path) -> None:
+        """Draw the run's sample grid into a file."""
+
+    def save_best(self) -> None:
+        """Save the model beside the last one. Called when the monitored metric has a new best."""
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
         row = {"images_seen": module.images_seen, **module.end_epoch(), "seconds": module.elapsed()}
@@ -53,11 +55,11 @@ class EpochEnd(lightning.Callback):
             if is_due:
                 row |= self.evaluate()
                 if self.folder:
-                    self.sample(self.folder / "samples" / f"{module.images_seen:09d}.png")
+                    self.draw_samples(self.folder / "samples" / f"{module.images_seen:09d}.png")
         # The learning rate and the end may follow from it: it must be the same in all processes.
         row = distributed.broadcast(row)
         module.history.append(row)
-        if trainer.is_global_zero and self.folder and self.save_best and is_best(module.settings, module.history):
+        if trainer.is_global_zero and self.folder and is_best(module.settings, module.history):
             self.save_best()
         if module.finished():
             trainer.should_stop = True

@@ -18,6 +18,7 @@ from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.network import build_network
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.ema import Ema
+from latentdiff.training.random_streams import RandomStream
 
 
 class DiffusionModule(StageModule):
@@ -84,14 +85,16 @@ class DiffusionModule(StageModule):
         losses, _ = self.optimise(self.optimizers(), self.network.parameters(), [loss], len(x0))
 
         # Let the average of the weights, which is what is sampled from, follow.
-        self.ema.update(self.network, self.total_images_seen, self.settings.batch_size)
+        self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
         return losses
 
     def stratified_times(self) -> Tensor:
         """Shares of the process, fp32 [b] in [0, 1): one random offset and equal strides, so that every batch covers
         the noise levels evenly (Kingma et al. 2021, VDM)."""
         size = self.settings.batch_size
-        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 4, self.images_seen))
+        generator = torch.Generator().manual_seed(
+            mix_seed(self.settings.seed, RandomStream.NOISE_LEVELS, self.images_seen)
+        )
         return (torch.rand((), generator=generator) + torch.arange(size) / size)[self.local_slice] % 1.0
 
     def _micro_batch(self, x0: Tensor, noise: Tensor, levels: Any, labels: Tensor | None) -> MicroBatch:
@@ -111,7 +114,7 @@ class DiffusionModule(StageModule):
 
         The noise and the levels, which cover the process evenly, are always the same, so that epochs compare.
         """
-        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, 3))
+        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, RandomStream.VALIDATION))
         n, shape = len(moments), self.codec.latent_shape
         levels = self.schedule.training_levels((torch.arange(n) + 0.5) / n)[torch.randperm(n, generator=generator)]
         noise, posterior_noise = (torch.randn(n, *shape, generator=generator) for _ in range(2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from latentdiff.config import TrainerConfig
 from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_extraction import cached_features, extract_features
@@ -125,3 +126,16 @@ class QualityProbe:
                 asked = torch.arange(self.num_images) % model.network.null_label
                 values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
         return values | {"quality_seconds": time.perf_counter() - start}
+
+
+def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out: ImageDataset) -> TrainerConfig:
+    """Replace the ``monitor`` auto by the name of the run's quality figure, or by None.
+
+    Only validation images may choose a model: one that test images chose could not be evaluated on them.
+    """
+    if settings.monitor != "auto":
+        return settings
+    quality = probe.metric if probe and held_out.split == "val" else None
+    if quality:
+        print(f"the best model by {quality} on the validation images will be kept as best.safetensors")
+    return replace(settings, monitor=quality)

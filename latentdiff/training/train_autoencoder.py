@@ -15,17 +15,16 @@ from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import AutoencoderStage
-from latentdiff.data import DatasetSplits, load_dataset
+from latentdiff.data import DatasetSplits
 from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
-from latentdiff.precision import num_threads
-from latentdiff.report.grids import save_grid
-from latentdiff.runs.run_folder import training_folder, will_resume
+from latentdiff.runs.run_folder import will_resume
+from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
-from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
-from latentdiff.training.trainer import check_settings, fit
+from latentdiff.training.trainer import check_settings, fit, training_run
+from latentdiff.training.training_data import load_training_data
 
 
 @isolate_rng()
@@ -85,27 +84,23 @@ def train_autoencoder(
         >>> autoencoder.latent_shape
         (2, 7, 7)
     """
-    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
+    _check(trainer, loss, init)
+
+    # Load the images, and the network whose features the perceptual loss compares.
+    splits = load_training_data(data)
+    train, held_out = splits.train, splits.held_out
     settings = AutoencoderStage(
         name=name,
         data=splits.config,
         network=network or AutoencoderConfig(),
-        loss=loss or AutoencoderLossConfig(),
-        trainer=trainer or TrainerConfig(),
+        loss=loss,
+        trainer=trainer,
         validation_images=validation_images,
         init=str(init) if init else None,
         run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
     )
-    _check(settings)
-
-    # Load the images, and the network whose features the perceptual loss compares.
-    with distributed.main_process_first():
-        train, held_out = splits.train, splits.held_out
-    print(train.describe())
-    perceptual = _perceptual(settings.loss)
-    distributed.check_same(
-        "the images or the LPIPS trunk", (train.fingerprint, held_out.fingerprint, perceptual is None)
-    )
+    perceptual = _perceptual(loss)
 
     # Build the networks and their training step.
     lightning.seed_everything(settings.trainer.seed, verbose=False)
@@ -116,21 +111,15 @@ def train_autoencoder(
     if init and not will_resume(settings.run):
         load_initial_weights(module, init, "autoencoder")
 
-    # Train on images, mirrored too where that was asked for.
-    images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
-    validation = held_out.images[:validation_images]
-
-    def sample(path: Path) -> None:
-        if len(validation):
-            save_grid(module.preview(validation[:16]).flatten(0, 1), path, columns=16)
-
-    with num_threads(settings.trainer.num_threads), training_folder(settings, "autoencoder", name) as run_folder:
-        epoch_end = EpochEnd(run_folder, validate=lambda: module.validate(validation), sample=sample)
+    with training_run(settings, "autoencoder") as run_folder:
+        # Train on images, mirrored too where that was asked for.
+        images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
+        epoch_end = AutoencoderEpochEnd(run_folder, module, held_out.images[:validation_images])
         fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, loggers)
 
         # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged
         # network with them.
-        codec = module.codec(images)
+        codec = module.build_codec(images)
         codec.provenance = provenance(module, train, to_dict(settings), perceptual=perceptual is not None)
         codec.folder = run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
@@ -140,10 +129,10 @@ def train_autoencoder(
     return codec
 
 
-def _check(settings: AutoencoderStage) -> None:
+def _check(trainer: TrainerConfig, loss: AutoencoderLossConfig, init: Path | str | None) -> None:
     """Raise ConfigError for settings that no run can have, before anything is read or written."""
-    check_settings(settings.trainer)
-    if settings.loss.frozen_encoder and not settings.init:
+    check_settings(trainer)
+    if loss.frozen_encoder and not init:
         raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
 
 
@@ -153,6 +142,7 @@ def _perceptual(loss: AutoencoderLossConfig) -> LPIPS | None:
         return None
     with distributed.main_process_first():
         trunk = load_trunk_weights(loss.perceptual_net, loss.perceptual_weights)
+    distributed.check_same("whether the LPIPS trunk is there", trunk is None)
     if trunk is None:
         more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
         print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from latentdiff import distributed
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import DiffusionStage
-from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
-from latentdiff.precision import num_threads
-from latentdiff.report.grids import save_grid
-from latentdiff.runs.run_folder import training_folder, will_resume
-from latentdiff.training.callbacks import EpochEnd
+from latentdiff.runs.run_folder import will_resume
+from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
-from latentdiff.training.quality_probe import QualityNet, QualityProbe
-from latentdiff.training.trainer import check_settings, fit
-
-# Rows, and columns, of a run's sample grid.
-GRID = 10
+from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
+from latentdiff.training.trainer import check_settings, fit, training_run
+from latentdiff.training.training_data import load_training_data
 
 
 @isolate_rng()
@@ -109,18 +105,14 @@ def train_diffusion(
         torch.Size([2, 1, 28, 28])
     """
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
-    splits = data.splits if isinstance(data, CachedLatents) else data
-    splits = splits if isinstance(splits, DatasetSplits) else load_dataset(splits)
-    with distributed.main_process_first():
-        train, held_out = splits.train, splits.held_out
-    distributed.check_same("the images", (train.fingerprint, held_out.fingerprint))
-    print(train.describe())
+    splits = load_training_data(data)
+    train, held_out = splits.train, splits.held_out
     codec = data.codec if isinstance(data, CachedLatents) else find_codec(autoencoder, splits)
-    print(_describe_codec(codec))
+    print(codec.describe())
 
     settings = DiffusionStage(
         name=name,
-        autoencoder=_setting_of(codec, autoencoder),
+        autoencoder=str(autoencoder) if isinstance(autoencoder, str | Path) else codec.setting,
         data=splits.config,
         network=_without_missing_classes(network or NetworkConfig(), train),
         diffusion=diffusion or DiffusionConfig(),
@@ -136,91 +128,45 @@ def train_diffusion(
     )
     device = check_settings(settings.trainer)
     codec.to(device)
-    with distributed.main_process_first():
-        probe = QualityProbe.build(held_out, quality_images, device, quality_net, features_folder)
-    monitored = _with_monitor(settings.trainer, probe.metric if probe and held_out.split == "val" else None)
-    check_settings(monitored)  # again, before a folder is touched: auto may have come to nothing
+    probe = QualityProbe.build(held_out, quality_images, device, quality_net, features_folder)
+    # The monitor is the run's own affair: config.yaml keeps what was asked for.
+    monitored = choose_monitor(settings.trainer, probe, held_out)
+    check_settings(monitored)
 
-    # Build the network and its training step. The model is what samples from the average of the network's weights.
+    # Build the network and its training step. The model samples from the average of the network's weights.
     lightning.seed_everything(monitored.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, monitored)
     module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
     print(module.describe())
-    class_names = train.class_names if settings.network.class_conditional else ()
-    model = DiffusionModel(module.ema.network, settings.network, settings.diffusion, codec, class_names)
+    model = DiffusionModel(
+        module.ema.network, settings.network, settings.diffusion, codec, _class_names(settings, train)
+    )
     # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
     if init and not will_resume(settings.run):
         load_initial_weights(module, init, "diffusion")
 
-    with num_threads(monitored.num_threads), training_folder(settings, "diffusion", name) as run_folder:
+    with training_run(settings, "diffusion") as run_folder:
         # Encode the images once, unless that was done.
         latents = data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=latents_folder)
-        validation = _Validation(module, held_out, validation_images)
-
-        def record() -> dict[str, Any]:
-            return provenance(module, train, to_dict(settings), **_stage_one(codec, latents.seconds))
-
-        def save(file_name: str) -> None:
-            model.provenance = record()
-            model.save(run_folder / file_name)
 
         # Train, with samples and their quality at the end of each epoch.
-        epoch_end = EpochEnd(
-            run_folder,
-            validate=validation.loss,
-            sample=lambda path: _save_samples(model, path),
-            sample_every=sample_every,
-            save_best=lambda: save("best.safetensors"),
-            evaluate=lambda: probe(model) if probe else {},
-        )
+        record = partial(provenance, module, train, to_dict(settings), **_stage_one(latents))
+        save = partial(_save, model, record)
+        epoch_end = DiffusionEpochEnd(run_folder, module, model, held_out, validation_images, probe, sample_every, save)
         fit(module, (latents.moments, latents.labels), run_folder, [epoch_end, *callbacks], resume, loggers)
 
         # Save the averaged network with its codec, in one file.
         model.provenance, model.folder = record(), run_folder
         if run_folder and distributed.is_main_process():
-            save("model.safetensors")
+            save(run_folder / "model.safetensors")
             print(run_folder / "model.safetensors")
     return model
 
 
-class _Validation:
-    """The loss on held-out images, which are encoded once.
-
-    Args:
-        module: The training step.
-        held_out: Images that are not trained on.
-        count: How many of them are used at most; 0 for none.
-    """
-
-    def __init__(self, module: DiffusionModule, held_out: ImageDataset, count: int):
-        few = held_out.take(torch.arange(min(count, len(held_out))))
-        self.module, self.labels = module, few.labels
-        chunks = [module.codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)] if len(few) else []
-        self.moments = torch.cat(chunks) if chunks else None
-
-    def loss(self) -> dict[str, float]:
-        """``val_loss``, or nothing where there are no images."""
-        return {} if self.moments is None else {"val_loss": self.module.validation_loss(self.moments, self.labels)}
-
-
-def _setting_of(codec: Codec, autoencoder: Any) -> str:
-    """The codec as the setting ``autoencoder`` records it: ``none``, a path, or ``auto``."""
-    if isinstance(codec, IdentityCodec):
-        return "none"
-    if isinstance(autoencoder, str | Path):
-        return str(autoencoder)
-    return (
-        str(codec.path or codec.folder or "given from Python")
-        if isinstance(codec, TrainedModel)
-        else "given from Python"
-    )
-
-
-def _describe_codec(codec: Codec) -> str:
-    if isinstance(codec, IdentityCodec):
-        return "codec: none, the model works on pixels"
-    named = codec.path if isinstance(codec, TrainedModel) and codec.path else "the given autoencoder"
-    return f"codec: {named}, {codec.compression:.1f}x fewer numbers"
+def _save(model: DiffusionModel, record: Callable[[], dict[str, Any]], path: Path) -> None:
+    """Write the model with the record of its training so far."""
+    model.provenance = record()
+    model.save(path)
 
 
 def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> NetworkConfig:
@@ -231,36 +177,19 @@ def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> Net
     return replace(network, class_conditional=False)
 
 
-def _with_monitor(settings: TrainerConfig, quality: str | None) -> TrainerConfig:
-    """The settings with what ``monitor`` auto stands for in this run: the name of its quality figure, or nothing."""
-    if settings.monitor != "auto":
-        return settings
-    if quality:
-        print(f"the best model by {quality} on the validation images will be kept as best.safetensors")
-    return replace(settings, monitor=quality)
+def _class_names(settings: DiffusionStage, train: ImageDataset) -> tuple[str, ...]:
+    """The names that the model knows; none where it is unconditional."""
+    return train.class_names if settings.network.class_conditional else ()
 
 
-def _stage_one(codec: Codec, encode_seconds: float | None) -> dict[str, Any]:
+def _stage_one(latents: CachedLatents) -> dict[str, Any]:
     """What the record says of stage one, whose time belongs to a latent model's; nothing for pixels."""
+    codec = latents.codec
     if not isinstance(codec, TrainedModel):
         return {}
     return {
         "stage_one_seconds": codec.provenance.get("seconds"),
         "stage_one_device": codec.provenance.get("device"),
         "stage_one_sha256": file_sha256(codec.path) if codec.path else None,
-        "encode_seconds": encode_seconds,
+        "encode_seconds": latents.seconds,
     }
-
-
-def _save_samples(model: DiffusionModel, path: Path) -> None:
-    """The run's sample grid: always the same seeds and classes."""
-    steps = min(20, model.diffusion.num_train_steps or 20)
-    labels = grid_labels(len(model.class_names))
-    save_grid(model.sample(GRID * GRID, labels=labels, batch_size=GRID * GRID, steps=steps), path, columns=GRID)
-
-
-def grid_labels(count: int) -> list[int] | None:
-    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
-    if not count:
-        return None
-    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.config import TrainerConfig
+from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
-from latentdiff.precision import disable_tf32, resolve_device, resolve_precision
+from latentdiff.precision import disable_tf32, num_threads, resolve_device, resolve_precision
+from latentdiff.runs.run_folder import training_folder
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
@@ -53,6 +55,21 @@ def check_settings(settings: TrainerConfig) -> torch.device:
             "begin as many as there are, let each see all of them, or take --trainer.accelerator cpu"
         )
     return device
+
+
+@contextmanager
+def training_run(settings: AutoencoderStage | DiffusionStage, stage: str) -> Iterator[Path | None]:
+    """A run's folder, made ready and held, and its number of threads, until the run ends.
+
+    Args:
+        settings: The stage's settings. Without ``run.folder`` the run leaves no files, and the folder is None.
+        stage: The name of the stage.
+
+    Raises:
+        FolderError: The folder holds an earlier run or other files, or another process writes into it.
+    """
+    with num_threads(settings.trainer.num_threads), training_folder(settings, stage, settings.name) as folder:
+        yield folder
 
 
 def fit(

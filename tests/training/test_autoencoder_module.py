@@ -30,7 +30,7 @@ def test_gaussian_loss_is_the_negative_log_likelihood():
 def test_latent_statistics_are_those_of_posterior_draws():
     net = module()
     images = torch.randint(0, 256, (300, 1, 8, 8), dtype=torch.uint8)
-    codec = net.codec(images)
+    codec = net.build_codec(images)
     moments = codec.encode(images)
     z = torch.cat([sample_posterior(moments, torch.randn(300, 2, 4, 4)) for _ in range(30)])
     torch.testing.assert_close(codec.mean, z.mean((0, 2, 3)), rtol=0, atol=0.02)

@@ -48,7 +48,7 @@ def given(monkeypatch, rank, world_size):
     part = 16 // world_size
     stub.network, stub.images_seen, stub.device = recorder, 32, torch.device("cpu")
     stub.local_slice = slice(rank * part, (rank + 1) * part)
-    stub.total_images_seen, stub.variance_loss = 48, None
+    stub.images_seen_after_step, stub.variance_loss = 48, None
     stub.optimizers = lambda: None
     stub.optimise = lambda optimizer, parameters, losses, count: (losses[0](slice(0, count)).logs, None)
     for name in ("_micro_batch", "batch_random", "stratified_times"):

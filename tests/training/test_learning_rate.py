@@ -112,7 +112,9 @@ def autoencoder(**settings):
 def train(module, folder, validate=dict):
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     tensors = (IMAGES, torch.arange(40) % 3) if isinstance(module, DiffusionModule) else (IMAGES,)
-    return fit(module, tensors, folder, [EpochEnd(folder, validate, lambda path: path.touch())], resume=False)
+    epoch_end = EpochEnd(folder)
+    epoch_end.validate = validate
+    return fit(module, tensors, folder, [epoch_end], resume=False)
 
 
 def test_a_run_ends_where_its_metric_stalls(tmp_path):

@@ -56,7 +56,7 @@ def train(module, folder, resume=False, kill=None):
     images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=generator)
     tensors = (images, torch.arange(20) % 3) if isinstance(module, DiffusionModule) else (images,)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    callbacks = [EpochEnd(folder, dict, lambda path: path.touch())]
+    callbacks = [EpochEnd(folder)]
     return fit(module, tensors, folder, callbacks + ([Kill(kill)] if kill else []), resume)
 
 

@@ -115,7 +115,7 @@ def test_a_latent_run_is_not_resumed_on_another_autoencoders_latents(workbench, 
 
 
 def test_a_grid_shows_every_class_or_ten_of_many():
-    from latentdiff.training.train_diffusion import grid_labels
+    from latentdiff.training.diffusion_epoch_end import grid_labels
 
     assert grid_labels(0) is None
     assert grid_labels(10) == list(range(10)) * 10

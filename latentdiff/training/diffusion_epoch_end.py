@@ -1,0 +1,81 @@
+"""What stage two measures, draws and saves at the end of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from latentdiff.codec import ENCODE_BATCH
+from latentdiff.data import ImageDataset
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.report.grids import save_grid
+from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.quality_probe import QualityProbe
+
+# Rows, and columns, of a run's sample grid.
+GRID = 10
+
+
+class DiffusionEpochEnd(EpochEnd):
+    """The end of an epoch of stage two: loss on held-out images, a grid of samples, their quality, the best model.
+
+    Args:
+        folder: The run's folder, or None: then nothing is written.
+        module: The training step, which computes the loss.
+        model: What samples. It shares the averaged network with the module.
+        held_out: Images that are not trained on.
+        validation_images: How many of them the loss is measured on at most; 0 for none.
+        probe: Measures the quality of samples, or None.
+        sample_every: Epochs between two grids and quality figures.
+        save: Writes the model to a file.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        module: DiffusionModule,
+        model: DiffusionModel,
+        held_out: ImageDataset,
+        validation_images: int,
+        probe: QualityProbe | None,
+        sample_every: int,
+        save: Callable[[Path], None],
+    ):
+        super().__init__(folder, sample_every)
+        self.module, self.model, self.probe, self.save = module, model, probe, save
+        # The held-out images are encoded once.
+        few = held_out.take(torch.arange(min(validation_images, len(held_out))))
+        self.labels = few.labels
+        self.moments = [module.codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)] if len(few) else []
+
+    def validate(self) -> dict[str, float]:
+        """``val_loss``, or nothing where there are no images."""
+        if not self.moments:
+            return {}
+        return {"val_loss": self.module.validation_loss(torch.cat(self.moments), self.labels)}
+
+    def evaluate(self) -> dict[str, float]:
+        """The quality of samples, or nothing without a probe."""
+        return self.probe(self.model) if self.probe else {}
+
+    def draw_samples(self, path: Path) -> None:
+        """Save the run's sample grid: always the same seeds and classes."""
+        steps = min(20, self.model.diffusion.num_train_steps or 20)
+        labels = grid_labels(len(self.model.class_names))
+        images = self.model.sample(GRID * GRID, labels=labels, batch_size=GRID * GRID, steps=steps)
+        save_grid(images, path, columns=GRID)
+
+    def save_best(self) -> None:
+        """Save the model beside the last one, as ``best.safetensors``."""
+        if self.folder:
+            self.save(self.folder / "best.safetensors")
+
+
+def grid_labels(count: int) -> list[int] | None:
+    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
+    if not count:
+        return None
+    return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID
