@@ -35,8 +35,9 @@ class DataConfig(Settings):
         split: ``official`` is the split of the data set's authors. ``fractions`` splits all images together.
             ``default`` is the official split where there is one, but ``fractions`` for Flowers-102, whose official
             training split has only 1,020 images.
-        fractions: Fractions of training, validation and test images, the same in every class. Refused where the
-            official split is taken.
+        fractions: Fractions of training, validation and test images. A named data set has them in every class. An image
+            of ``folder`` falls by its own content, so that a new one moves no other, and the fractions hold on
+            average. Refused where the official split is taken.
         split_seed: Seed of the split, of random crops and of ``max_train_images``.
         max_train_images: Train on no more than this many images.
         classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.

@@ -25,6 +25,7 @@ class ImageDataset:
         class_names: One name for each class; empty where there are none.
         split_description: How the split was made, in words; empty for an official split.
         files: The name of each image's file, empty for an image that came in an array; () where all did.
+        content: Of one's own images: int64 [n], a digest of each as it came, by which they are split; else None.
     """
 
     images: Tensor
@@ -35,6 +36,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     split_description: str = ""
     files: tuple[str, ...] = ()
+    content: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -64,7 +66,8 @@ class ImageDataset:
         consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
         where = slice(start, start + count) if consecutive else indices
         files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
-        return replace(self, images=self.images[where], labels=self.labels[where], files=files)
+        content = None if self.content is None else self.content[where]
+        return replace(self, images=self.images[where], labels=self.labels[where], files=files, content=content)
 
     def __repr__(self) -> str:
         return f"<ImageDataset {self.describe()}>"

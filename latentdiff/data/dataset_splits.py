@@ -18,6 +18,7 @@ from PIL import Image
 from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.load import NoSplitError, check_settings, load_split
+from latentdiff.data.messages import print_once
 from latentdiff.data.splits import SPLITS
 from latentdiff.data.tensors import Images, Labels, load_tensors
 from latentdiff.errors import ConfigError, DataError
@@ -75,11 +76,19 @@ class DatasetSplits:
 
     @property
     def held_out(self) -> ImageDataset:
-        """Images that training does not see: the validation split, or the test split where there is none."""
+        """Images that training does not see: the validation split, or the test split where there is none.
+
+        Where there is neither, a validation split without images, and a line that says so.
+        """
         try:
             return self.val
         except NoSplitError:
+            pass
+        try:
             return self.test
+        except NoSplitError:
+            print_once(f"{self.name} has neither validation nor test images: nothing is measured while training")
+            return replace(self.train.take(torch.empty(0, dtype=torch.int64)), split="val")
 
     @cached_property
     def test_or_val(self) -> ImageDataset:
@@ -168,8 +177,9 @@ def load_dataset(
             are squares of one size, stay as they are; others become 64 pixels wide.
         colour: ``rgb``, ``grey``, or ``auto``: as they are.
         hflip: Train on mirrored images too.
-        fractions: Split all images together into these fractions of train, val and test, the same in every class.
-            Default: the official split where there is one, else 0.8, 0.1 and 0.1.
+        fractions: Split all images together into these fractions of train, val and test. A named data set has them in
+            every class. Of one's own images each falls by its content, so that a new one moves no other, and the
+            fractions hold on average. Default: the official split where there is one, else 0.8, 0.1 and 0.1.
         split_seed: Seed of the split and of ``max_train_images``. Default: 0.
         max_train_images: Train on no more than this many images.
         name: What records call the data set. Default: its name, ``folder``, or ``tensors``.
@@ -185,7 +195,8 @@ def load_dataset(
     Example:
         >>> import torch
         >>> from latentdiff import load_dataset
-        >>> images = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> images = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8, generator=generator)
         >>> data = load_dataset(images, labels=["circle", "square"] * 50, name="shapes")
         >>> data
         <DatasetSplits shapes; train: 80 images; val: 10 images; test: 10 images; of 3x16x16; 2 classes: circle, square>

@@ -41,9 +41,14 @@ class FileList:
 
 
 def encode_classes(names: Iterable[str]) -> tuple[Tensor, tuple[str, ...]]:
-    """Encode the class name of each image as labels int64 [n], which index the sorted class names."""
+    """Encode the class name of each image as labels int64 [n], which index the sorted class names.
+
+    Names that are all numbers are sorted as numbers: 9 comes before 10.
+    """
     names = list(names)
-    class_names = tuple(sorted(set(names)))
+    distinct = set(names)
+    numbers = all(name.isascii() and name.isdigit() for name in distinct)
+    class_names = tuple(sorted(distinct, key=lambda name: (int(name), name) if numbers else (0, name)))
     number = {name: index for index, name in enumerate(class_names)}
     return torch.tensor([number[name] for name in names], dtype=torch.int64), class_names
 

@@ -15,9 +15,8 @@ from latentdiff.errors import ConfigError, DataError
 
 # Sub-folders with these names are splits, not classes.
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
 TAKES_PATH = True
+GROWS = True
 
 
 def load(root: Path, config: DataConfig, split: Split) -> FileList:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,12 +16,20 @@ from torchvision.transforms.v2 import functional as transforms
 
 from latentdiff.config import DataConfig
 from latentdiff.config.data import DatasetName
+from latentdiff.data.content import content_digests
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
-from latentdiff.data.splits import split_indices
+from latentdiff.data.messages import print_once
+from latentdiff.data.splits import (
+    SPLITS,
+    draw_by_content,
+    seed_without_empty_split,
+    split_by_content,
+    split_indices,
+)
 from latentdiff.errors import ConfigError, DataError
 
 # Side in pixels of images from files, where neither the settings nor the data set's module has one.
@@ -47,6 +55,7 @@ def dataset_module(name: str) -> ModuleType:
     - ``TAKES_PATH``: ``data.path`` can name the data set's folder.
     - ``DEFAULT_SIZE``: side in pixels of the images where ``data.size`` is not set. Default: 64 for files.
     - ``SPLIT_BY_FRACTIONS``: the default split is by fractions, though there is an official one.
+    - ``GROWS``: images may be added to it, so a split by fractions goes by each image's own content.
     """
     return import_module(f"latentdiff.data.{name.replace('-', '_')}")
 
@@ -91,9 +100,23 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
     cache_folder = Path(config.cache_folder).expanduser()
     images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip")
-    indices, description = _choose_split(found, usable, config, split)
-    names = tuple(found.names[index] for index in usable.tolist())
-    whole = ImageDataset(images, found.labels[usable], found.name, split, "full", found.class_names, description, names)
+    names, labels = tuple(found.names[index] for index in usable.tolist()), found.labels[usable]
+    rule = _split_rule(found, config)
+    content = None
+    if has(config.name, "GROWS") and (rule == "fractions" or config.max_train_images is not None):
+        content = content_digests(found.source, names, cache_folder)
+    if rule == "official":
+        indices, description = _official_split(found, usable, split), ""
+    else:
+        description = describe_fractions(config)
+        if content is None:
+            indices = _balanced_split(found, usable, config, split)
+        else:
+            indices = choose_by_content(content, config, found.name, split)
+            warn_of_empty_classes(labels[indices], labels, found.class_names, config, found.name, split)
+    whole = ImageDataset(
+        images, labels, found.name, split, "full", found.class_names, description, names, content=content
+    )
     return _apply_classes_setting(whole.take(indices), config)
 
 
@@ -208,37 +231,33 @@ def describe_fractions(config: DataConfig) -> str:
     return f"of all images split {format_fractions(config)} by seed {config.split_seed}"
 
 
-def _choose_split(files: FileList, usable: Tensor, config: DataConfig, split: Split) -> tuple[Tensor, str]:
-    """Choose the images of a split.
+def _split_rule(files: FileList, config: DataConfig) -> Literal["official", "fractions"]:
+    """How files are split. Raises DataError where an official split is asked for and there is none."""
+    if config.split == "default":
+        return "official" if files.official and not has(config.name, "SPLIT_BY_FRACTIONS") else "fractions"
+    if config.split == "official" and not files.official:
+        raise DataError(f"{files.name} has no official split here; use --data.split fractions")
+    return config.split
 
-    Args:
-        files: All files of the data set.
-        usable: int64 [n]: the places in ``files`` of those that could be decoded.
-        config: How to split.
-        split: Which split.
 
-    Returns:
-        Indices into ``usable``, and a description of the split, empty for an official one.
-    """
-    rule = config.split
-    if rule == "default":
-        rule = "official" if files.official and not has(config.name, "SPLIT_BY_FRACTIONS") else "fractions"
-    if rule == "official":
-        if not files.official:
-            raise DataError(f"{files.name} has no official split here; use --data.split fractions")
-        if split not in files.official:
-            raise NoSplitError(f"{files.name} has no official {split} split; use --data.split fractions")
-        # From a place among all files to the place among the usable ones.
-        place = torch.full((len(files.names),), -1, dtype=torch.int64)
-        place[usable] = torch.arange(len(usable))
-        indices = place[files.official[split]]
-        indices = indices[indices >= 0]
-        if not len(indices):  # as of the first ten thousand faces, which are all for training
-            raise NoSplitError(
-                f"none of the usable images of {files.name} is in its official {split} split; use --data.split "
-                "fractions"
-            )
-        return indices, ""
+def _official_split(files: FileList, usable: Tensor, split: Split) -> Tensor:
+    """Indices into ``usable``, the places in ``files`` of those that could be decoded, of an official split."""
+    if split not in files.official:
+        raise NoSplitError(f"{files.name} has no official {split} split; use --data.split fractions")
+    # From a place among all files to the place among the usable ones.
+    place = torch.full((len(files.names),), -1, dtype=torch.int64)
+    place[usable] = torch.arange(len(usable))
+    indices = place[files.official[split]]
+    indices = indices[indices >= 0]
+    if not len(indices):  # as of the first ten thousand faces, which are all for training
+        raise NoSplitError(
+            f"none of the usable images of {files.name} is in its official {split} split; use --data.split fractions"
+        )
+    return indices
+
+
+def _balanced_split(files: FileList, usable: Tensor, config: DataConfig, split: Split) -> Tensor:
+    """Indices into ``usable`` of a split by fractions that is balanced over the classes."""
     # All files are split, so that one that cannot be used moves no other to another split.
     of_all = split_indices(files.labels, tuple(config.fractions), config.split_seed)[split]
     chosen = torch.zeros(len(files.names), dtype=torch.bool)
@@ -246,7 +265,62 @@ def _choose_split(files: FileList, usable: Tensor, config: DataConfig, split: Sp
     indices = torch.nonzero(chosen[usable])[:, 0]
     if not len(indices):
         raise NoSplitError(f"{files.name} has no {split} split with the fractions {format_fractions(config)}")
-    return indices, describe_fractions(config)
+    return indices
+
+
+def choose_by_content(content: Tensor, config: DataConfig, name: str, split: Split) -> Tensor:
+    """Indices of the images of a split that goes by their content, int64 [n]. Raises NoSplitError where it is empty."""
+    indices = split_by_content(content, tuple(config.fractions), config.split_seed)[split]
+    if not len(indices):
+        raise NoSplitError(why_empty(content, config, name, split))
+    return indices
+
+
+def why_empty(content: Tensor, config: DataConfig, name: str, split: Split) -> str:
+    """Say why no image is in a split, and which settings put one there."""
+    share, shell = config.fractions[SPLITS.index(split)], config.name != "tensors"
+    message = f"{name} has no {split} split"
+    if not share:
+        return f"{message} with the fractions {format_fractions(config)}"
+    count = f"its {len(content):,} images" if len(content) > 1 else "one image"
+    message += f": none of {count} falls into its {100 * share:g} % by seed {config.split_seed}"
+    for fractions in (config.fractions, (0.5, 0.25, 0.25), (0.5, 0.0, 0.5), (1.0, 0.0, 0.0)):
+        seed = seed_without_empty_split(content, fractions)
+        if seed is not None:
+            break
+    else:  # pragma: no cover: one image is enough for the last fractions
+        return message
+    if shell:
+        others = f" --data.fractions [{','.join(f'{one:g}' for one in fractions)}]"
+        advice = f"--data.split_seed {seed}" + others * (fractions != config.fractions)
+    else:
+        advice = f"split_seed={seed}" + f", fractions={fractions}" * (fractions != config.fractions)
+    return f"{message}. Set {advice}, or add images"
+
+
+def warn_of_empty_classes(
+    own: Tensor, labels: Tensor, class_names: tuple[str, ...], config: DataConfig, name: str, split: Split
+) -> None:
+    """Print a line where a class has images, and none of them is for training.
+
+    Args:
+        own: int64 [m]: the class of each image in the split.
+        labels: int64 [n]: the class of each image.
+        class_names: The name of each class.
+        config: How the images were split.
+        name: What the data set is called.
+        split: Which split.
+    """
+    if split != "train" or not class_names:
+        return
+    counts = (torch.bincount(part, minlength=len(class_names)) for part in (own, labels))
+    empty = [class_names[k] for k, (mine, all_of_it) in enumerate(zip(*counts, strict=True)) if all_of_it and not mine]
+    if empty:
+        listed = ", ".join([*empty[:5], *(["…"] if len(empty) > 5 else [])])
+        print_once(
+            f"{name}: no image of {listed} is among the training images by seed {config.split_seed}. A model will not "
+            "know these classes: add images of them, or set another split_seed."
+        )
 
 
 def _apply_classes_setting(data: ImageDataset, config: DataConfig) -> ImageDataset:
@@ -260,8 +334,12 @@ def limit_training_images(data: ImageDataset, config: DataConfig) -> ImageDatase
     """Keep at most ``max_train_images`` training images, drawn by ``split_seed``. Other splits stay as they are."""
     if config.max_train_images is None or data.split != "train" or config.max_train_images >= len(data):
         return data
-    generator = torch.Generator().manual_seed(config.split_seed)
-    data = data.take(torch.randperm(len(data), generator=generator)[: config.max_train_images].sort().values)
+    if data.content is not None:
+        chosen = draw_by_content(data.content, config.max_train_images, config.split_seed)
+    else:
+        generator = torch.Generator().manual_seed(config.split_seed)
+        chosen = torch.randperm(len(data), generator=generator)[: config.max_train_images].sort().values
+    data = data.take(chosen)
     drawn = f"{config.max_train_images:,} of its images, drawn by seed {config.split_seed}"
     return replace(data, split_description="; ".join(part for part in (data.split_description, drawn) if part))
 

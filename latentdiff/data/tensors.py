@@ -21,10 +21,11 @@ from latentdiff.data.load import (
     DEFAULT_SIZE,
     check_numbers,
     describe_fractions,
-    format_fractions,
     limit_training_images,
+    warn_of_empty_classes,
+    why_empty,
 )
-from latentdiff.data.splits import SPLITS, split_indices
+from latentdiff.data.splits import SPLITS, digest_pixels, split_by_content
 from latentdiff.errors import ConfigError, DataError
 
 Images = Tensor | np.ndarray | Dataset[Any]
@@ -35,10 +36,11 @@ MOST_UNNAMED_CLASSES = 10_000
 
 @dataclass
 class _Part:
-    """The images of one source before they have one shape: each uint8 [1 or 3, h, w], with raw labels."""
+    """The images of one source before they have one shape: each uint8 [1 or 3, h, w], with raw labels and digests."""
 
     images: list[np.ndarray]
     labels: list[int] | list[str] | None
+    content: Tensor
     class_names: tuple[str, ...] | None = None
 
 
@@ -74,13 +76,22 @@ def load_tensors(
     names = _class_names(parts.values(), class_names)
     stacks = dict(zip(parts, _one_shape([part.images for part in parts.values()], config), strict=True))
     sets = {
-        split: ImageDataset(stacks[split], _encode_labels(part, names), name, split or "train", "memory", names)
+        split: ImageDataset(
+            stacks[split], _encode_labels(part, names), name, split or "train", "memory", names, content=part.content
+        )
         for split, part in parts.items()
     }
-    given = isinstance(source, Mapping)
-    splits = sets if given else _split_by_fractions(sets[None], config)
-    count = sum(map(len, sets.values()))
-    absent = {split: _why_absent(count, given, config, name, split) for split in SPLITS if split not in splits}
+    if isinstance(source, Mapping):
+        splits = sets
+        absent = {
+            split: f"{name} was given without a {split} split: add it to the mapping"
+            for split in SPLITS
+            if split not in splits
+        }
+    else:
+        splits = _split_by_fractions(sets[None], config)
+        content = parts[None].content
+        absent = {split: why_empty(content, config, name, split) for split in SPLITS if split not in splits}
     if "train" in splits:
         splits["train"] = limit_training_images(splits["train"], config)
     return splits, absent
@@ -103,7 +114,9 @@ def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
     """Read the images and labels of a tensor, an array or a Dataset."""
     if isinstance(source, Tensor | np.ndarray):
         images = _channels_first(source)
-        return _Part(list(images), None if labels is None else _check_labels(labels, len(images)))
+        return _Part(
+            list(images), None if labels is None else _check_labels(labels, len(images)), digest_pixels(images)
+        )
     if not hasattr(source, "__getitem__") or isinstance(source, str | bytes):
         raise DataError(
             "a data set is a name, a folder, a zip, a uint8 tensor, an array or a torch Dataset of (image, label), not "
@@ -147,18 +160,19 @@ def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
     if not count:
         raise DataError("the Dataset is empty")
     images: list[np.ndarray] = []
-    labels, size = [], config.size
+    labels, content, size = [], [], config.size
     for index in tqdm(range(count), desc=f"reading {title}", unit="images", disable=None):
         item = dataset[index]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"item {index} of the Dataset is not a pair of image and label")
         image = _item_image(item[0], f"item {index} of the Dataset")
         labels.append(item[1])
+        content.append(digest_pixels([image]))
         if size is None and image.shape[1:] != (images[0].shape[1:] if images else (image.shape[2],) * 2):
             size = DEFAULT_SIZE
             images = [_crop_and_colour(earlier, size, config.colour) for earlier in images]
         images.append(image if size is None else _crop_and_colour(image, size, config.colour))
-    return _Part(images, _check_labels(labels, count), _dataset_class_names(dataset))
+    return _Part(images, _check_labels(labels, count), torch.cat(content), _dataset_class_names(dataset))
 
 
 def _item_image(image: Any, where: str) -> np.ndarray:
@@ -296,23 +310,12 @@ def _encode_labels(part: _Part, class_names: tuple[str, ...]) -> Tensor:
 
 
 def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, ImageDataset]:
-    """Split the images as those of a folder are split. A split without images is left out. Raises DataError."""
-    indices = split_indices(data.labels, tuple(config.fractions), config.split_seed)
-    if len(data) == 1 and config.fractions[0] < 1:
-        raise DataError("one image cannot be split. Give at least two, or a mapping: {'train': images, 'test': images}")
+    """Split the images by their content. A split without images is left out."""
+    assert data.content is not None
+    indices = split_by_content(data.content, tuple(config.fractions), config.split_seed)
+    warn_of_empty_classes(data.labels[indices["train"]], data.labels, data.class_names, config, data.name, "train")
     whole = replace(data, split_description=describe_fractions(config))
-    return {split: replace(whole.take(chosen), split=split) for split, chosen in indices.items() if len(chosen)}
-
-
-def _why_absent(count: int, given: bool, config: DataConfig, name: str, split: Split) -> str:
-    """Say why a data set of ``count`` images does not have a split, and what to do."""
-    if given:
-        return f"{name} was given without a {split} split: add it to the mapping"
-    message = f"{name} has no {split} split with the fractions {format_fractions(config)}"
-    if not config.fractions[SPLITS.index(split)]:
-        return message
-    enough = (0.5, 0.25, 0.25) if count > 2 else (0.5, 0.0, 0.5)
-    return f"{message}: {count} images are too few. Set fractions={enough}"
+    return {split: replace(whole.take(indices[split]), split=split) for split in SPLITS if len(indices[split])}
 
 
 def _listed(names: Iterable[Any], most: int = 10) -> str:

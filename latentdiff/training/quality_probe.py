@@ -70,6 +70,9 @@ class QualityProbe:
         """
         if not num_images:
             return None
+        if len(held_out) < 2:
+            print(f"no quality figures while training: held-out images: {len(held_out)}, and at least 2 are needed")
+            return None
         classifier = find_checkpoint(f"{held_out.name}/classifier.safetensors")
         if net == "classifier" or (net == "auto" and classifier is not None):
             try:

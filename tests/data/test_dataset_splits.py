@@ -64,12 +64,11 @@ def pixels(splits):
 # tensors and arrays
 
 
-def test_a_tensor_is_split_by_class_and_seed_and_keeps_its_pixels():
+def test_a_tensor_is_split_by_content_and_seed_and_keeps_its_pixels():
     images, labels = random_images(200, 1, 8, 8), torch.arange(200) % 4
     data = load_dataset(images, labels=labels)
-    assert [len(split) for split in (data.train, data.val, data.test)] == [160, 20, 20]
-    assert torch.bincount(data.train.labels).tolist() == [40] * 4
-    assert torch.bincount(data.test.labels).tolist() == [5] * 4
+    assert [len(split) for split in (data.train, data.val, data.test)] == [162, 16, 22]
+    assert torch.bincount(data.train.labels).min() >= 30
     assert pixels(data) == sorted(map(bytes, images.flatten(1).numpy()))  # disjoint, and none is lost
     assert data.train.class_names == ("0", "1", "2", "3")
     place = {bytes(image): int(label) for image, label in zip(images.flatten(1).numpy(), labels, strict=True)}
@@ -80,8 +79,11 @@ def test_a_tensor_is_split_by_class_and_seed_and_keeps_its_pixels():
     assert "split 80/10/10 by seed 0" in data.train.describe()
 
 
-def test_splits_are_those_of_a_folder_of_the_same_images(tmp_path):
-    """Cropped, resized and split alike; 13x20 pixels are neither square nor of the size that is asked for."""
+def test_images_are_those_of_a_folder_of_the_same_images(tmp_path):
+    """Cropped and resized alike; 13x20 pixels are neither square nor of the size that is asked for.
+
+    A tensor and pairs are split alike, by their pixels; a folder by its files.
+    """
     images = random_images(40, 3, 13, 20)
     labels = [("cat", "dog")[index % 2] for index in range(40)]
     order = sorted(range(40), key=lambda index: (labels[index], index))
@@ -89,12 +91,17 @@ def test_splits_are_those_of_a_folder_of_the_same_images(tmp_path):
         (tmp_path / "own" / labels[index]).mkdir(parents=True, exist_ok=True)
         pil(images[index]).save(tmp_path / "own" / labels[index] / f"{index:02d}.png")
     for settings in ({"size": 8}, {"size": 16, "colour": "grey", "split_seed": 3}, {}):
-        folder = load_dataset(tmp_path / "own", **settings)
-        tensor = load_dataset(images[order], labels=[labels[index] for index in order], **settings)
-        pairs = load_dataset(Pairs([pil(images[i]) for i in order], [labels[i] for i in order]), **settings)
-        for split in ("train", "val", "test"):
-            expected = getattr(folder, split)
-            for found in (getattr(tensor, split), getattr(pairs, split)):
+        for fractions in ((1.0, 0.0, 0.0), (0.5, 0.25, 0.25)):
+            settings["fractions"] = fractions
+            folder = load_dataset(tmp_path / "own", **settings)
+            tensor = load_dataset(images[order], labels=[labels[index] for index in order], **settings)
+            pairs = load_dataset(Pairs([pil(images[i]) for i in order], [labels[i] for i in order]), **settings)
+            for split in ("train", "val", "test") if fractions[0] < 1 else ("train",):
+                found, again = getattr(tensor, split), getattr(pairs, split)
+                assert again.fingerprint == found.fingerprint
+                if fractions[0] < 1:
+                    continue
+                expected = getattr(folder, split)
                 assert torch.equal(found.images, expected.images)
                 assert torch.equal(found.labels, expected.labels)
                 assert found.class_names == expected.class_names
@@ -200,7 +207,7 @@ def test_class_names_come_from_the_dataset_or_the_one_it_is_a_subset_of():
     assert load_dataset(pairs).train.class_names == ("shirt", "shoe")
     assert load_dataset(Subset(pairs, range(10))).train.class_names == ("shirt", "shoe")
     assert load_dataset(pairs, class_names=["a", "b"]).train.class_names == ("a", "b")
-    assert len(load_dataset(FakeData(20, (3, 8, 8), 4)).train) == 16
+    assert load_dataset(FakeData(20, (3, 8, 8), 4)).train.class_names == ("0", "1", "2", "3")
 
 
 def test_photographs_of_many_sizes_become_squares():
@@ -223,7 +230,6 @@ IMAGES = random_images(20, 1, 8, 8)
     [
         (IMAGES.float(), {}, r"must be uint8, not float32.* \(images \* 255\)"),
         (IMAGES[:0], {}, r"no image in an array of shape \[0, 1, 8, 8\]"),
-        (IMAGES[:1], {}, "one image cannot be split"),
         (IMAGES[..., :2], {}, "2x8 pixels; at least 4"),
         (IMAGES, {"labels": [0] * 19}, "19 labels for 20 images"),
         (IMAGES, {"labels": [0.5] * 20}, "labels must all be whole numbers, or all strings; one is 0.5"),
@@ -276,15 +282,29 @@ def test_an_iterable_dataset_is_refused():
         load_dataset(Stream())
 
 
-def test_too_few_images_for_a_test_split_say_which_fractions_to_set():
-    for count, fractions in ((2, (0.5, 0.0, 0.5)), (3, (0.5, 0.25, 0.25)), (4, (0.5, 0.25, 0.25))):
-        advice = re.escape(f"{count} images are too few. Set fractions={fractions}")
-        with pytest.raises(NoSplitError, match=advice):
-            _ = load_dataset(IMAGES[:count]).test
-        assert len(load_dataset(IMAGES[:count], fractions=fractions).test) == 1
+def test_too_few_images_for_a_test_split_say_what_to_set():
+    for count, advice in ((2, "split_seed={}, fractions=(0.5, 0.0, 0.5)"), (4, "split_seed={}")):
+        data = load_dataset(IMAGES[:count])
+        with pytest.raises(NoSplitError, match=f"none of its {count} images falls into its 10 % by seed 0") as refused:
+            _ = data.test if count == 2 else data.val
+        seed = int(re.search(r"split_seed=(\d+)", str(refused.value))[1])
+        assert advice.format(seed) + ", or add images" in str(refused.value)
+        settings = {"fractions": (0.5, 0.0, 0.5)} if count == 2 else {}
+        assert len(load_dataset(IMAGES[:count], split_seed=seed, **settings).test)
     with pytest.raises(NoSplitError, match=r"no test split with the fractions 80/20/0$"):
         _ = load_dataset(IMAGES, fractions=(0.8, 0.2, 0.0)).test
     assert len(load_dataset(IMAGES[:1], fractions=(1.0, 0.0, 0.0)).train) == 1
+
+
+def test_where_no_image_is_held_out_a_line_says_so(capsys):
+    data = load_dataset(IMAGES[:3], fractions=(1.0, 0.0, 0.0), name="three")
+    assert (len(data.held_out), data.held_out.split) == (0, "val")
+    assert "three has neither validation nor test images: nothing is measured" in capsys.readouterr().out
+
+
+def test_a_class_without_a_training_image_is_named(capsys):
+    load_dataset(IMAGES, labels=["many"] * 19 + ["rare"], name="r", split_seed=4, fractions=(0.1, 0.4, 0.5))
+    assert "r: no image of rare is among the training images by seed 4" in capsys.readouterr().out
 
 
 def test_a_command_line_cannot_name_images_in_memory():
@@ -348,13 +368,14 @@ def test_ten_steps_of_both_stages_from_a_tensor(tmp_path):
         validation_images=4,
     )
     latents = cache_latents(autoencoder, data, folder=tmp_path)
-    assert len(latents) == 96  # 48 training images, and each mirrored
+    count = len(data.train)
+    assert len(latents) == 2 * count  # each mirrored
     assert cache_latents(autoencoder, data, folder=tmp_path).moments.equal(latents.moments)
     assert len(list(tmp_path.glob("noise-train-*.safetensors"))) == 1
     model = train_diffusion(latents, network=SMALL, trainer=SHORT, validation_images=4, quality_images=0)
     assert model.provenance["images_seen"] == 80
     about = model.provenance["data"]
-    assert (about["name"], about["fingerprint"], about["images"]) == ("noise", data.train.fingerprint, 48)
+    assert (about["name"], about["fingerprint"], about["images"]) == ("noise", data.train.fingerprint, count)
     assert about["class_names"] == ["a", "b"]
     assert model.settings["data"]["name"] == "tensors"
     model.save(tmp_path / "noise.safetensors")

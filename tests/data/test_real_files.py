@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -59,6 +60,10 @@ def test_real_flowers_pooled_and_official(real_cache):
         settings = DataConfig(name="flowers-102", root=str(REAL), split=rule, cache_folder=real_cache)
         splits[rule] = [load_split(settings, split) for split in ("train", "val", "test")]
         assert tuple(len(data) for data in splits[rule]) == sizes
+    # Released models rely on these very splits.
+    names = ["\n".join(data.files).encode() for data in splits["default"]]
+    digests = [hashlib.sha256(text).hexdigest()[:16] for text in names]
+    assert digests == ["f0192c96fad07799", "7fbc7259e515f08c", "9d41c0af07844469"]
     train = splits["default"][0]
     assert (train.image_shape, train.num_classes, train.class_names[0]) == ((3, 64, 64), 102, "pink primrose")
     assert torch.bincount(splits["official"][0].labels).tolist() == [10] * 102
