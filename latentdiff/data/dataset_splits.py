@@ -78,7 +78,8 @@ class DatasetSplits:
     def held_out(self) -> ImageDataset:
         """Images that training does not see: the validation split, or the test split where there is none.
 
-        Where there is neither, a validation split without images, and a line that says so.
+        Where one's own images, split by content, have neither: a validation split without images, and a line that says
+        so. Raises :class:`~latentdiff.data.NoSplitError` for other data sets.
         """
         try:
             return self.val
@@ -87,6 +88,8 @@ class DatasetSplits:
         try:
             return self.test
         except NoSplitError:
+            if self.train.content is None:
+                raise
             print_once(f"{self.name} has neither validation nor test images: nothing is measured while training")
             return replace(self.train.take(torch.empty(0, dtype=torch.int64)), split="val")
 
@@ -199,9 +202,9 @@ def load_dataset(
         >>> images = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8, generator=generator)
         >>> data = load_dataset(images, labels=["circle", "square"] * 50, name="shapes")
         >>> data
-        <DatasetSplits shapes; train: 80 images; val: 10 images; test: 10 images; of 3x16x16; 2 classes: circle, square>
+        <DatasetSplits shapes; train: 82 images; val: 7 images; test: 11 images; of 3x16x16; 2 classes: circle, square>
         >>> data.train.images.shape, data.train.labels.shape
-        (torch.Size([80, 3, 16, 16]), torch.Size([80]))
+        (torch.Size([82, 3, 16, 16]), torch.Size([82]))
 
         Grey images that come with their splits, made smaller:
 
@@ -214,7 +217,7 @@ def load_dataset(
         >>> from torchvision.datasets import FakeData
         >>> photos = load_dataset(FakeData(size=50, image_size=(3, 40, 30), num_classes=2), size=32)
         >>> photos.train.images.shape, photos.train.class_names
-        (torch.Size([40, 3, 32, 32]), ('0', '1'))
+        (torch.Size([38, 3, 32, 32]), ('0', '1'))
     """
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"name may have letters, digits, dots, dashes and underscores, not {name!r}")
