@@ -24,8 +24,9 @@ from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
-from latentdiff.resources import find_checkpoint, resolve_checkpoint
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
+from latentdiff.runs.find import find_classifier
 
 
 def network_passes(sampler: str, steps: int, guided: bool = False) -> int:
@@ -40,9 +41,11 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     device, path = resolve_device(config.device), resolve_checkpoint(config.model)
     model = load_diffusion(path).to(device)
     train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
-    classifier = find_checkpoint(f"{test.name}/classifier.safetensors")
+    classifier = find_classifier(test.name)
     if classifier is None:
-        raise CheckpointError(f"{test.name} has no classifier to measure with")
+        raise CheckpointError(
+            f"{test.name} has no classifier to measure with: train one with python -m latentdiff.stages.classifier"
+        )
     base = SamplingRequest(
         num_images=config.num_images,
         guidance_scale=config.guidance_scale,

@@ -11,7 +11,7 @@ from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
 from latentdiff.evaluation.lpips_scores import find_lpips
 from latentdiff.models.lpips import LPIPS
-from latentdiff.resources import find_checkpoint
+from latentdiff.runs.find import find_classifier
 
 
 def find_feature_nets(
@@ -29,7 +29,7 @@ def find_feature_nets(
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or not the one that is required.
     """
     nets: dict[str, Any] = {}
-    classifier = find_checkpoint(f"{test.name}/classifier.safetensors")
+    classifier = find_classifier(test.name)
     if classifier is not None:
         net = ClassifierFeatures(classifier, device)
         if net.fits(test):
@@ -51,8 +51,9 @@ def find_feature_nets(
             print("no FID or KID: the FID Inception's weights are not here and could not be downloaded")
     if not nets:
         raise CheckpointError(
-            f"there is nothing to measure {test.name} with: no classifier and no FID Inception. Name Inception's "
-            "weights file by inception_weights or the environment variable LATENTDIFF_INCEPTION"
+            f"there is nothing to measure {test.name} with: no classifier and no FID Inception. Train a classifier on "
+            f"these images with python -m latentdiff.stages.classifier --data.name {test.name} (and the other --data "
+            "options), or name Inception's weights by inception_weights or the environment variable LATENTDIFF_INCEPTION"
         )
     return nets
 

@@ -78,7 +78,7 @@ def train(
         epoch, last = divmod((step + 1) * batch_size, len(train_set))
         if progress and (last < batch_size or step + 1 == steps):
             rate = (step + 1) * batch_size / (time.perf_counter() - started)
-            print(f"epoch {epoch}/{epochs}: loss {total / count:.4f}, {rate:,.0f} images/s", flush=True)
+            print(f"epoch {min(epoch, epochs)}/{epochs}: loss {total / count:.4f}, {rate:,.0f} images/s", flush=True)
             total, count = torch.zeros_like(total), 0
     model.load_state_dict({name: _rounded(tensor) for name, tensor in model.state_dict().items()})
     return model.eval(), accuracy(model, test_set)

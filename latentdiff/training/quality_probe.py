@@ -25,7 +25,7 @@ from latentdiff.evaluation.fid import Moments, frechet_distance, moments
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.resources import find_checkpoint
+from latentdiff.runs.find import find_classifier
 
 QualityNet = Literal["auto", "classifier", "inception"]
 STEPS = 20
@@ -73,7 +73,7 @@ class QualityProbe:
         if len(held_out) < 2:
             print(f"no quality figures while training: held-out images: {len(held_out)}, and at least 2 are needed")
             return None
-        classifier = find_checkpoint(f"{held_out.name}/classifier.safetensors")
+        classifier = find_classifier(held_out.name)
         if net == "classifier" or (net == "auto" and classifier is not None):
             try:
                 if classifier is None:
