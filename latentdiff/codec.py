@@ -210,6 +210,10 @@ class AutoencoderCodec(TrainedModel, Codec):
     def setting(self) -> str:
         return str(self.path or self.folder or "given from Python")
 
+    def __repr__(self) -> str:
+        image, latent = ("x".join(map(str, shape)) for shape in (self.image_shape, self.latent_shape))
+        return f"AutoencoderCodec({image} images to {latent} latents, {self.compression:.1f}x fewer numbers)"
+
     def describe(self) -> str:
         return f"codec: {self.path or 'the given autoencoder'}, {self.compression:.1f}x fewer numbers"
 

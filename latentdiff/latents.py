@@ -41,7 +41,7 @@ class Moments(NamedTuple):
     seconds: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CachedLatents:
     """A data set's training images as the moments of their latents, with the codec that made them.
 
@@ -62,6 +62,10 @@ class CachedLatents:
 
     def __len__(self) -> int:
         return len(self.moments)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.codec.latent_shape))
+        return f"CachedLatents({len(self):,} of {shape}, {self.codec.compression:.1f}x fewer numbers than the images)"
 
     def sample(self, indices: Tensor | slice = slice(None), seed: int = 0) -> Tensor:
         """One draw of the latents of some images: fp32 [b, *latent_shape], zero mean and unit std per channel."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from latentdiff import resources
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once
@@ -37,6 +37,9 @@ def compare(
     data: DatasetSplits | str | Path | None = None,
     *,
     num_images: int | None = None,
+    real_images: int | None = None,
+    inception: Literal["auto", "require", "off"] = "auto",
+    lpips: Literal["auto", "off"] = "auto",
     title: str = TITLE,
     sampling: SamplingConfig | None = None,
     folder: Path | str | None = None,
@@ -51,6 +54,8 @@ def compare(
             takes. It is not needed where all are evaluated.
         num_images: How many images of each model. Default: as many as an evaluation among ``models`` has, or what
             :func:`~latentdiff.evaluate` takes.
+        real_images, inception, lpips: What :func:`~latentdiff.evaluate` takes. Default: as an evaluation among
+            ``models`` had them.
         title: The report's heading.
         sampling: How the diffusion models sample. Default: that of :func:`~latentdiff.evaluate`.
         folder: Where the report is written, as by :meth:`Report.save`. Default: it stays in memory.
@@ -96,7 +101,10 @@ def compare(
     run = RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite)
     if folder is not None:
         run_folder.check(run, "compare", "")  # before the work, not after
-    evaluations = _evaluate_rest(models, known, data, num_images, sampling) if unknown else known
+    evaluations = known
+    if unknown:
+        own = {"num_images": num_images, "real_images": real_images, "inception": inception, "lpips": lpips}
+        evaluations = _evaluate_rest(models, known, data, own | {"sampling": sampling})
     report = Report(evaluations, title, samplers=sampler_records(evaluations))
     if folder is None:
         return report
@@ -124,15 +132,17 @@ def _evaluate_rest(
     models: Sequence[Evaluation | Evaluable],
     known: Sequence[Evaluation | None],
     data: DatasetSplits | str | Path,
-    num_images: int | None,
-    sampling: SamplingConfig | None,
+    settings: dict[str, Any],
 ) -> list[Evaluation]:
-    """All evaluations, in the order of ``models``. The features of the real images are taken once for all of them."""
+    """All evaluations, in the order of ``models``. The features of the real images are taken once for all of them.
+
+    ``settings`` are keywords of :func:`~latentdiff.evaluate`.
+    """
     splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
     example = next((evaluation for evaluation in known if evaluation is not None), None)
-    settings: dict[str, Any] = {"num_images": num_images, "sampling": sampling}
     if example is not None:
-        settings |= _settings_like(example, num_images)
+        # What was not asked for is as in the evaluation that is there.
+        settings = settings | {k: v for k, v in _settings_like(example).items() if settings[k] in (None, "auto")}
     with TemporaryDirectory() as features:
         return [
             evaluation or evaluate(model, splits, features_folder=features, **settings)
@@ -140,12 +150,12 @@ def _evaluate_rest(
         ]
 
 
-def _settings_like(evaluation: Evaluation, num_images: int | None) -> dict[str, Any]:
+def _settings_like(evaluation: Evaluation) -> dict[str, Any]:
     """The settings that make further evaluations comparable with one that is there."""
     nets = {net for net in ("inception", "classifier", "lpips") if evaluation.get("features", net)}
     real = max((evaluation.get("features", net, "test_images") or 0 for net in nets), default=0)
     return {
-        "num_images": num_images or evaluation.values["num_images"],
+        "num_images": evaluation.values["num_images"],
         "real_images": real or None,
         "inception": "auto" if "inception" in nets else "off",
         "lpips": "auto" if "lpips" in nets else "off",

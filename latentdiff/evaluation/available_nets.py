@@ -53,7 +53,7 @@ def find_feature_nets(
         raise CheckpointError(
             f"there is nothing to measure {test.name} with: no classifier and no FID Inception. Train a classifier on "
             f"these images with python -m latentdiff.stages.classifier --data.name {test.name} (and the other --data "
-            "options), or name Inception's weights by inception_weights or the environment variable LATENTDIFF_INCEPTION"
+            "options), or name Inception's weights by inception_weights or the variable LATENTDIFF_INCEPTION"
         )
     return nets
 

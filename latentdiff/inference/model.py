@@ -63,6 +63,13 @@ class DiffusionModel(TrainedModel):
         """Whether the model takes classes."""
         return self.network.null_label is not None
 
+    def __repr__(self) -> str:
+        image, latent = ("x".join(map(str, shape)) for shape in (self.codec.image_shape, self.codec.latent_shape))
+        space = "pixels" if image == latent else f"{latent} latents"
+        classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        return f"DiffusionModel({image} images from {space}, {classes}, {parameters:,} parameters)"
+
     @property
     def device(self) -> torch.device:
         """Where the network works."""
