@@ -104,6 +104,7 @@ def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
         compare.main([*asked, f"--budget.flags={changed}", "--run.overwrite"])
 
 
+@pytest.mark.slow
 def test_the_sources_are_trained_and_their_tables_written(trainings, monkeypatch, capsys):
     kept = ("ddpm_unet", "karras_class", "denoising_autoencoder", "score_ve_latent")
     tiny = {

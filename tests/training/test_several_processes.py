@@ -78,6 +78,7 @@ def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     assert [path.name for path in one] == [path.name for path in two]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_sharded_and_whole_again_as_if_it_had_never_been_cut(stage, tmp_path):
     """Weights, their average and Adam's state pass through ``last.ckpt`` from one process to two and back."""
     arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--trainer.lr_schedule", "constant"]
