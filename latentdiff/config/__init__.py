@@ -4,7 +4,7 @@ Nothing here imports torch, so that a command line can be parsed, and its help p
 The defaults are the Fashion-MNIST setting; a file under ``configs/`` holds only what differs from them.
 """
 
-from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig
+from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig
 from latentdiff.config.base import Settings, check_choice, from_dict, to_dict
 from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
@@ -19,6 +19,7 @@ __all__ = [
     "DataConfig",
     "DiffusionConfig",
     "NetworkConfig",
+    "PhaseConfig",
     "Precision",
     "RunConfig",
     "SamplerName",

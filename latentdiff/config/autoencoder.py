@@ -97,3 +97,32 @@ class AutoencoderLossConfig(Settings):
     frozen_encoder: bool = False
     degradation: Literal["none", "noise", "blur", "mask"] = "none"
     degradation_strength: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig(Settings):
+    """A later part of a stage-one run, with other losses, a frozen encoder or another learning rate.
+
+    What a phase leaves at None stays as in the phase before.
+
+    Args:
+        start: Fraction of the budget after which the phase begins.
+        kl_weight: Weight of the KL divergence from here on.
+        perceptual_weight: Weight of LPIPS from here on.
+        perceptual_share: Fraction of each batch that LPIPS is computed on from here on.
+        adversarial_weight: Weight of the patch discriminator from here on. A discriminator that begins here first
+            trains alone on ``discriminator_warmup`` images.
+        feature_adversarial_weight: Weight of the discriminator of LPIPS features from here on.
+        frozen_encoder: Whether the decoder alone is trained from here on. The encoder becomes its own average, and the
+            latents' statistics are measured and kept. A frozen encoder cannot be released again.
+        lr_factor: Factor on the learning rate that the schedule gives.
+    """
+
+    start: float
+    kl_weight: float | None = None
+    perceptual_weight: float | None = None
+    perceptual_share: float | None = None
+    adversarial_weight: float | None = None
+    feature_adversarial_weight: float | None = None
+    frozen_encoder: bool | None = None
+    lr_factor: float | None = None

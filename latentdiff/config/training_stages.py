@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig
+from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
@@ -23,6 +23,7 @@ class AutoencoderStage(Settings):
         data: The training images.
         network: Size of the encoder and the decoder.
         loss: The loss terms and their weights.
+        phases: Later parts of the run with other losses, in the order of their ``start``.
         trainer: Budget, optimiser and devices.
         validation_images: Number of held-out images whose reconstructions are measured each epoch. They come from the
             validation split, or from the test split where there is no validation split.
@@ -34,6 +35,7 @@ class AutoencoderStage(Settings):
     data: DataConfig = field(default_factory=DataConfig)
     network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
+    phases: tuple[PhaseConfig, ...] = ()
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation_images: int = 1000
     init: str | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
-from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.psnr_ssim import psnr_and_ssim
 from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_posterior
@@ -28,6 +28,7 @@ from latentdiff.training.perceptual_loss import (
     observe_scale,
     perceptual_gradient,
 )
+from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, phase_index
 
 
 class GeneratorOutput(NamedTuple):
@@ -42,8 +43,14 @@ class AutoencoderModule(StageModule):
 
     Args:
         image_shape: (channels, height, width).
-        network, loss, trainer: The stage's settings.
+        network, loss, trainer, phases: The stage's settings.
         perceptual: The LPIPS term, or None.
+
+    Attributes:
+        loss: The losses of the phase that the run is in.
+
+    Raises:
+        ConfigError: Settings that contradict each other.
     """
 
     def __init__(
@@ -53,8 +60,13 @@ class AutoencoderModule(StageModule):
         loss: AutoencoderLossConfig,
         trainer: TrainerConfig,
         perceptual: LPIPS | None,
+        phases: Sequence[PhaseConfig] = (),
     ):
         super().__init__(trainer)
+        check_phases(loss, phases)
+        self.phases, self.phase, self._losses = tuple(phases), 0, losses_of_phases(loss, phases)
+        # Images seen when the discriminators of a phase began to learn; None where they are not a phase's.
+        self.discriminators_since: int | None = None
         check_degradation(loss.degradation, loss.degradation_strength)
         self.config, self.loss = network, loss
         self.network = Autoencoder(image_shape, network)
@@ -64,13 +76,13 @@ class AutoencoderModule(StageModule):
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
         self.kept_statistics: tuple[Tensor, Tensor] | None = None
         self.discriminator: PatchDiscriminator | None = None
-        if loss.adversarial_weight:
+        if any(losses.adversarial_weight for losses in self._losses):
             width, gain, bands = loss.discriminator_channels, loss.discriminator_gain, loss.discriminator_bands
             self.discriminator = PatchDiscriminator(image_shape[0], width, gain, bands)
         self.feature_discriminator: FeatureDiscriminator | None = None
-        if loss.feature_adversarial_weight and not loss.perceptual_weight:
+        if any(losses.feature_adversarial_weight and not losses.perceptual_weight for losses in self._losses):
             raise ConfigError("feature_adversarial_weight is for features that LPIPS finds: set perceptual_weight too")
-        if loss.feature_adversarial_weight and perceptual is not None:
+        if any(losses.feature_adversarial_weight for losses in self._losses) and perceptual is not None:
             self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
         self.has_unused_parameters = True  # the generator's and the discriminator's backward passes
         # In a list, so that the trunk's weights stay out of every checkpoint.
@@ -96,10 +108,15 @@ class AutoencoderModule(StageModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["latentdiff"]["perceptual"] = self._perceptual[0] is not None
         checkpoint["latentdiff"]["kept_statistics"] = self.kept_statistics
+        checkpoint["latentdiff"]["phase"] = self.phase
+        checkpoint["latentdiff"]["discriminators_since"] = self.discriminators_since
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.kept_statistics = checkpoint["latentdiff"].get("kept_statistics")
+        self.phase = checkpoint["latentdiff"].get("phase", 0)
+        self.discriminators_since = checkpoint["latentdiff"].get("discriminators_since")
+        self.loss = self._losses[self.phase]
         if checkpoint["latentdiff"]["perceptual"] != (self._perceptual[0] is not None):
             raise ConfigError(
                 "this run began with the LPIPS trunk present and it is absent now, or the other way round: resuming "
@@ -118,6 +135,29 @@ class AutoencoderModule(StageModule):
     def _discriminator_parameters(self) -> list[nn.Parameter]:
         discriminators = [net for net in (self.discriminator, self.feature_discriminator) if net is not None]
         return [parameter for net in discriminators for parameter in net.parameters()]
+
+    def _has_discriminators(self) -> bool:
+        """Whether a discriminator has a weight in this phase, and is there."""
+        return bool(self._discriminator_parameters()) and _has_discriminators(self.loss)
+
+    def begin_step(self) -> None:
+        """Enter the phases that begin here. A resumed run knows those that it has entered."""
+        while self.phase < phase_index(self.phases, self.progress()):
+            before, self.phase = self.loss, self.phase + 1
+            self.loss = self._losses[self.phase]
+            if self._has_discriminators() and not _has_discriminators(before):
+                self.discriminators_since = self.images_seen
+            if self.loss.frozen_encoder and not before.frozen_encoder:
+                self._freeze_encoder()
+
+    @property
+    def lr_factor(self) -> float:
+        return lr_factor(self.phases, self.phase)
+
+    def _freeze_encoder(self) -> None:
+        """Let the averaged encoder, the one that a run hands on, be the one that runs, and keep its statistics."""
+        self.network.encoder.load_state_dict(self.ema.network.encoder.state_dict())
+        self.kept_statistics = self.latent_statistics(self.data[0])
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """One step on uint8 images: first the autoencoder, then the discriminators that judged it."""
@@ -149,11 +189,12 @@ class AutoencoderModule(StageModule):
 
     def _adversarial_phase(self) -> tuple[bool, bool]:
         """Whether the discriminators' judgement counts for the autoencoder in this step, and whether they learn."""
-        start, present = self.loss.adversarial_start, bool(self._discriminator_parameters())
-        return (
-            present and self.images_seen >= start,
-            present and self.images_seen >= start - self.loss.discriminator_warmup,
-        )
+        if not self._has_discriminators():
+            return False, False
+        if self.discriminators_since is not None:
+            return self.images_seen >= self.discriminators_since + self.loss.discriminator_warmup, True
+        start = self.loss.adversarial_start
+        return self.images_seen >= start, self.images_seen >= start - self.loss.discriminator_warmup
 
     def _generator_parameters(self) -> list[nn.Parameter]:
         trained = self.network.decoder if self.loss.frozen_encoder else self.network
@@ -242,13 +283,13 @@ class AutoencoderModule(StageModule):
         losses = {"reconstruction": self.reconstruction_loss(x, image)}
         (gradient,) = torch.autograd.grad(losses["reconstruction"], image)
         features = None
-        if self._perceptual[0] is not None:
-            judge = None if dither is None else self.feature_discriminator
+        if self._perceptual[0] is not None and self.loss.perceptual_weight:
+            judge = None if dither is None or not self.loss.feature_adversarial_weight else self.feature_discriminator
             more, features, found = perceptual_gradient(
                 self._perceptual[0], judge, self.loss, x, image, perceptual_weights
             )
             gradient, losses = gradient + more, losses | found
-        if dither is not None and self.discriminator is not None:
+        if dither is not None and self.discriminator is not None and self.loss.adversarial_weight:
             losses["adversarial"] = hinge_generator_loss(self._logits(image + dither))
             (more,) = torch.autograd.grad(losses["adversarial"], image)
             weight = self.loss.adversarial_weight
@@ -306,3 +347,8 @@ class AutoencoderModule(StageModule):
         mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
         ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
         return torch.stack([images.cpu(), ours, prior])
+
+
+def _has_discriminators(loss: AutoencoderLossConfig) -> bool:
+    """Whether a loss gives any discriminator a weight."""
+    return bool(loss.adversarial_weight or loss.feature_adversarial_weight)

@@ -117,6 +117,14 @@ class StageModule(lightning.LightningModule):
         # A resumed run may have been killed after its last step, before its model was written.
         self.trainer.should_stop = self.finished()
 
+    def begin_step(self) -> None:
+        """Bring about what changes at this point of the budget. Called before each step."""
+
+    @property
+    def lr_factor(self) -> float:
+        """Factor on the learning rate that the schedule gives."""
+        return 1.0
+
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Do one optimiser step on this process's share of a batch; return the losses to log."""
         raise NotImplementedError
@@ -124,7 +132,8 @@ class StageModule(lightning.LightningModule):
     def training_step(self, _: Any, batch_idx: int) -> None:
         # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
         torch.manual_seed(mix_seed(self.settings.seed, RandomStream.DROPOUT, self.images_seen, distributed.rank()))
-        factor = lr_factor(self.settings, self.images_seen, self.progress(), self.history)
+        self.begin_step()
+        factor = self.lr_factor * lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor

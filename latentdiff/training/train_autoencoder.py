@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, RunConfig, TrainerConfig, to_dict
+from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import AutoencoderStage
 from latentdiff.data import DatasetSplits
 from latentdiff.errors import ConfigError
@@ -22,6 +22,7 @@ from latentdiff.runs.run_folder import will_resume
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
 from latentdiff.training.trainer import check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
@@ -33,6 +34,7 @@ def train_autoencoder(
     *,
     network: AutoencoderConfig | None = None,
     loss: AutoencoderLossConfig | None = None,
+    phases: Sequence[PhaseConfig] = (),
     trainer: TrainerConfig | None = None,
     name: str = "autoencoder",
     init: Path | str | None = None,
@@ -50,6 +52,7 @@ def train_autoencoder(
         data: A data set, or what :func:`~latentdiff.load_dataset` takes.
         network: The encoder and the decoder. Default: ``AutoencoderConfig()``.
         loss: What it is trained for. Default: ``AutoencoderLossConfig()``.
+        phases: Later parts of the run with other losses, a frozen encoder or another learning rate.
         trainer: How long and on what. Default: ``TrainerConfig()``.
         name: Name of the run in its records.
         init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file.
@@ -85,7 +88,7 @@ def train_autoencoder(
         (2, 7, 7)
     """
     trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
-    _check(trainer, loss, init)
+    _check(trainer, loss, phases, init)
 
     # Load the images, and the network whose features the perceptual loss compares.
     splits = load_training_data(data)
@@ -95,16 +98,17 @@ def train_autoencoder(
         data=splits.config,
         network=network or AutoencoderConfig(),
         loss=loss,
+        phases=tuple(phases),
         trainer=trainer,
         validation_images=validation_images,
         init=str(init) if init else None,
         run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
     )
-    perceptual = _perceptual(loss)
+    perceptual = _perceptual(loss, phases)
 
     # Build the networks and their training step.
     lightning.seed_everything(settings.trainer.seed, verbose=False)
-    module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual)
+    module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual, phases)
     module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
     print(module.describe())
     # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
@@ -129,16 +133,19 @@ def train_autoencoder(
     return codec
 
 
-def _check(trainer: TrainerConfig, loss: AutoencoderLossConfig, init: Path | str | None) -> None:
+def _check(
+    trainer: TrainerConfig, loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig], init: Path | str | None
+) -> None:
     """Raise ConfigError for settings that no run can have, before anything is read or written."""
     check_settings(trainer)
+    check_phases(loss, phases)
     if loss.frozen_encoder and not init:
         raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
 
 
-def _perceptual(loss: AutoencoderLossConfig) -> LPIPS | None:
+def _perceptual(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> LPIPS | None:
     """The LPIPS loss; None where it is off, or where its trunk cannot be had, which a line then says."""
-    if not loss.perceptual_weight:
+    if not any(losses.perceptual_weight for losses in losses_of_phases(loss, phases)):
         return None
     with distributed.main_process_first():
         trunk = load_trunk_weights(loss.perceptual_net, loss.perceptual_weights)

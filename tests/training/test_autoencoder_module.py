@@ -196,7 +196,7 @@ def test_a_discriminator_of_fine_detail_has_its_grid_at_every_place_in_turn(monk
 
 @pytest.mark.parametrize(("share", "counted"), [(0.25, [4, 8, 12, 16]), (1.0, range(1, 17)), (0.01, [1])])
 def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(share, counted, monkeypatch):
-    net = module(perceptual_share=share)
+    net = module(perceptual_weight=1.0, perceptual_share=share)
     net.settings = TrainerConfig(batch_size=16)
     weights = net._perceptual_weights()
     assert (weights.nonzero().flatten() + 1).tolist() == list(counted)

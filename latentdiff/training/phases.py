@@ -1,0 +1,46 @@
+"""Phases of a stage-one run: which losses hold at which part of the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+
+from latentdiff.config import AutoencoderLossConfig, PhaseConfig
+from latentdiff.errors import ConfigError
+
+LOSS_FIELDS = tuple(field.name for field in fields(PhaseConfig) if field.name not in ("start", "lr_factor"))
+
+
+def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> None:
+    """Raise ConfigError for phases out of order, and for a frozen encoder that a later phase would train again."""
+    starts = [0.0, *(phase.start for phase in phases)]
+    for before, after in pairwise(starts):
+        if not before < after < 1.0:
+            raise ConfigError(
+                f"phases must start one after the other, above 0 and below 1, as fractions of the budget, not at "
+                f"{', '.join(f'{start:g}' for start in starts[1:])}"
+            )
+    frozen = [losses.frozen_encoder for losses in losses_of_phases(loss, phases)]
+    if frozen != sorted(frozen):
+        raise ConfigError("a phase trains the encoder that an earlier one froze: its latents would no longer be valid")
+
+
+def losses_of_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> list[AutoencoderLossConfig]:
+    """The losses before the first phase and in each of them: one more than ``phases``."""
+    losses = [loss]
+    for phase in phases:
+        changes = {name: getattr(phase, name) for name in LOSS_FIELDS if getattr(phase, name) is not None}
+        losses.append(replace(losses[-1], **changes))
+    return losses
+
+
+def phase_index(phases: Sequence[PhaseConfig], progress: float) -> int:
+    """How many phases have begun where the share ``progress`` of the budget is spent."""
+    return sum(progress >= phase.start for phase in phases)
+
+
+def lr_factor(phases: Sequence[PhaseConfig], index: int) -> float:
+    """The factor on the learning rate once ``index`` phases have begun: that of the last which names one."""
+    factors = [phase.lr_factor for phase in phases[:index] if phase.lr_factor is not None]
+    return factors[-1] if factors else 1.0
