@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import struct
+from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentdiff import __version__, distributed
+from latentdiff import __version__, digest, distributed
 from latentdiff.errors import CheckpointError
-from latentdiff.files import file_sha256, write_atomically
+from latentdiff.files import write_atomically
+from latentdiff.model_header import check_header
 
 FORMAT = 1
 KEY = "latentdiff"
+# A header is text; a history of ten thousand epochs has five of them.
+MAX_HEADER_BYTES = 16 * 2**20
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, Any], dtype: torch.dtype | None = None):
@@ -32,6 +41,8 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
         header: Plain values that rebuild the model.
         dtype: Store matrices and kernels in this type (bf16 halves a released file); biases, norms and statistics,
             which are few, stay as they are.
+
+    Raises :class:`CheckpointError` for weights that are NaN or infinite: no file is written.
     """
 
     def stored(tensor: Tensor) -> Tensor:
@@ -39,43 +50,142 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
         narrow = dtype is not None and tensor.is_floating_point() and tensor.ndim > 1
         return (tensor.to(dtype) if narrow else tensor).contiguous().clone()
 
-    meta = {KEY: json.dumps({"format": FORMAT, "kind": kind, **header})}
+    header = {name: value for name, value in header.items() if name != "digest"}
     stored_tensors = {name: stored(tensor) for name, tensor in tensors.items()}
-    write_atomically(Path(path), lambda name: save_file(stored_tensors, name, metadata=meta))
+    if name := name_of_not_finite(stored_tensors):
+        raise CheckpointError(f"{path} is not written: the weights in {name} are NaN or infinite")
+    write_tensors(Path(path), stored_tensors, {"format": FORMAT, "kind": kind, **header})
 
 
-def read_header(path: Path | str, kind: str | None = None) -> dict[str, Any]:
-    """The header of a model file, checked to be of ``kind`` where one is given. Raises :class:`CheckpointError`."""
-    return _open(Path(path), kind, with_tensors=False)[0]
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a safetensors file whose header has ``header`` as JSON, and the digest of the whole file with it."""
+
+    def write(name: Path) -> None:
+        save_file(tensors, name, metadata={KEY: digest.header_with_digest(header)})
+        digest.sign_tensors(name)
+
+    write_atomically(path, write)
 
 
-def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and weights (floating-point ones as fp32) of a model file. Raises :class:`CheckpointError`."""
-    return _open(Path(path), kind, with_tensors=True)
+class TensorsFile(NamedTuple):
+    """A safetensors file of latentdiff.
+
+    Attributes:
+        header: Its JSON, without the digest.
+        tensors: Its tensors as they are stored; none where the header alone was asked for.
+        digest: That of its content, where it has one, which then fits; None for a file without one.
+        num_tensors, num_values: How many tensors there are, and numbers in them.
+    """
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+    digest: str | None
+    num_tensors: int
+    num_values: int
 
 
-def _open(path: Path, kind: str | None, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"there is no model file {path}")
-    tensors = {}
+def read_tensors(path: Path, with_tensors: bool = True) -> TensorsFile:
+    """Read a file from :func:`write_tensors`, or one from before files had digests.
+
+    Raises :class:`CheckpointError` for a file that is damaged, or that latentdiff did not write.
+    """
+    damaged = f"{path} is damaged or not a safetensors file"
     try:
+        _check_length(path)
+        stored = digest.check_tensors(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys() if with_tensors else ():
-                tensor = file.get_tensor(name)
-                tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+            metadata, names = file.metadata() or {}, list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names} if with_tensors else {}
+            num_values = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    # Whatever the file's bytes, and the library's names for what is wrong with them.
+    except Exception as error:
+        raise CheckpointError(f"{damaged}: {_first_line(error)}") from error
     if KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file, but not one that latentdiff wrote: its header has no model"
         )
-    header = json.loads(metadata[KEY])
-    if header["format"] != FORMAT:
-        raise CheckpointError(f"{path} is of format {header['format']}; this version of latentdiff reads {FORMAT}")
-    if kind and header["kind"] != kind:
-        raise CheckpointError(f"{path} holds a model of kind {header['kind']!r} where {kind!r} is needed")
-    return header, tensors
+    try:
+        header = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its header is no JSON ({_first_line(error)})") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is damaged: its header is no JSON object")
+    header.pop("digest", None)
+    return TensorsFile(header, tensors, stored, len(names), num_values)
+
+
+def read_header(path: Path | str, kind: str | None = None) -> dict[str, Any]:
+    """The header of a model file, checked to be of ``kind`` where one is given. Raises :class:`CheckpointError`."""
+    return _open(Path(path), kind, with_tensors=False).header
+
+
+def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and weights (floating-point ones as fp32) of a model file. Raises :class:`CheckpointError`."""
+    file = _open(Path(path), kind, with_tensors=True)
+    return file.header, file.tensors
+
+
+def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
+    """A model file, checked from its digest to its weights."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no model file {path}")
+    file = read_tensors(path, with_tensors)
+    header = file.header
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is of format {header.get('format')}; this version of latentdiff reads {FORMAT}")
+    if kind and header.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a model of kind {header.get('kind')!r} where {kind!r} is needed")
+    check_header(header, path, file.num_tensors, file.num_values)
+    if file.digest is None:
+        note_missing_digest(path)
+    # A copy: a tensor as it comes is a view of the file, which may be replaced while the model is in use.
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float32 else tensor.clone()
+        for name, tensor in file.tensors.items()
+    }
+    if name := name_of_not_finite(tensors):
+        raise CheckpointError(
+            f"the weights in {path} are NaN or infinite ({name}): its training diverged. Take an earlier model of the "
+            "run, such as its best.safetensors."
+        )
+    return file._replace(tensors=tensors)
+
+
+def _check_length(path: Path) -> None:
+    """Raise ValueError for a header that is longer than any, or than the file."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if not 0 < length <= min(MAX_HEADER_BYTES, os.path.getsize(path) - 8):
+        raise ValueError(f"its header would have {length:,} bytes")
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception says, in one line that is not too long."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+@cache
+def _note(text: str) -> None:
+    print(text, flush=True)
+
+
+def note_missing_digest(path: Path | str) -> None:
+    """Say of a file, once, that it has no digest: it is of an earlier version, or others made it."""
+    _note(f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed")
+
+
+def name_of_not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None where all numbers are finite.
+
+    It takes 0.5 ms for 2 million numbers: their norm is finite if all of them are, and only where it is not does each
+    tensor need a look of its own.
+    """
+    floating = {name: tensor.detach() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating or bool(nn.utils.get_total_norm(list(floating.values())).isfinite()):
+        return None
+    return next((name for name, tensor in floating.items() if not bool(tensor.isfinite().all())), None)
 
 
 def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
@@ -83,11 +193,12 @@ def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tens
     beside = path.parent / named["name"]
     if not beside.is_file():
         raise CheckpointError(f"{path} decodes with {named['name']}, which is not beside it: copy both")
-    if file_sha256(beside) != named["sha256"]:
+    file = _open(beside, "autoencoder", with_tensors=True)
+    if (file.digest or digest.file_digest(beside)) != named["sha256"]:
         raise CheckpointError(
             f"{beside} is not the autoencoder that {path} was released with (SHA-256 {named['sha256'][:12]})"
         )
-    return read(beside, kind="autoencoder")[1]
+    return file.tensors
 
 
 class TrainedModel:
@@ -121,6 +232,42 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {what} do not fit the network: {str(error).splitlines()[-1]}") from error
+
+
+def build_with_weights(build: Callable[[], Network], state: dict[str, Tensor], what: str) -> Network:
+    """Build a network around weights that were read.
+
+    It is built without memory first (torch's device ``meta``) and compared with the weights, name by name and shape by
+    shape. It then takes the tensors of ``state`` as they are: no weights are drawn in vain.
+
+    Args:
+        build: Makes the network.
+        state: Its weights, all of them.
+        what: The file, for messages.
+
+    Raises :class:`CheckpointError` where there is no such network, or where the weights are not its own.
+    """
+    try:
+        with torch.device("meta"):
+            network = build()
+    # What a header asks for may be wrong in every way that code can fail.
+    except Exception as error:
+        raise CheckpointError(f"{what} describes a network that cannot be built: {_first_line(error)}") from error
+    wanted = network.state_dict()
+    for name in [*wanted, *state]:
+        sides = [_described(tensors.get(name)) for tensors in (state, wanted)]
+        if sides[0] != sides[1]:
+            raise CheckpointError(
+                f"the weights in {what} do not fit the network: {name[:80]} is {sides[0]}, not {sides[1]}"
+            )
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+def _described(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "absent"
+    return f"{'' if tensor.is_floating_point() else 'whole numbers '}{list(tensor.shape)}"
 
 
 def device_name(device: torch.device | str) -> str:

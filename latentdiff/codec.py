@@ -14,7 +14,7 @@ from torch import Tensor
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.config import AutoencoderConfig, from_dict, to_dict
-from latentdiff.errors import ConfigError
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.autoencoder import Autoencoder, sample_posterior
 from latentdiff.precision import call_with_min_batch, disable_tf32
 
@@ -236,21 +236,39 @@ class AutoencoderCodec(TrainedModel, Codec):
         checkpoint.save(Path(path), "autoencoder", self.state(), header, dtype)
 
 
-def build_codec(header: dict[str, Any] | None, image_shape: tuple[int, ...], state: dict[str, Tensor]) -> Codec:
-    """The codec of a model file: the identity where ``header`` is None, else an autoencoder with ``state``."""
+def build_codec(
+    header: dict[str, Any] | None, image_shape: tuple[int, ...], state: dict[str, Tensor], what: str
+) -> Codec:
+    """The codec of a model file.
+
+    Args:
+        header: That of the codec; None for the identity.
+        image_shape: [c, h, w] of the identity's images.
+        state: The autoencoder's weights and the latents' statistics.
+        what: The file, for messages.
+
+    Raises :class:`~latentdiff.errors.CheckpointError` where the weights are not those of the autoencoder.
+    """
     if header is None:
         return IdentityCodec(tuple(image_shape))
-    config = from_dict(AutoencoderConfig, header["autoencoder"])
-    model = Autoencoder(tuple(header["image_shape"]), config)
-    state = dict(state)
-    mean, std = state.pop("latent_mean"), state.pop("latent_std")
-    checkpoint.load_weights(model, state, "the autoencoder's file")
+    config, state = from_dict(AutoencoderConfig, header["autoencoder"]), dict(state)
+    mean, std = (state.pop(name, torch.empty(0)) for name in ("latent_mean", "latent_std"))
+    model = checkpoint.build_with_weights(lambda: Autoencoder(tuple(header["image_shape"]), config), state, what)
+    for statistic in (mean, std):
+        if tuple(statistic.shape) != (config.latent_channels,) or not statistic.is_floating_point():
+            raise CheckpointError(f"{what} lacks latent_mean and latent_std, of {config.latent_channels} numbers each")
+    if not bool((std > 0).all()):
+        raise CheckpointError(f"{what} has a latent_std that is not above 0")
     return AutoencoderCodec(model, config, mean, std)
 
 
 def load_codec(path: Path | str) -> AutoencoderCodec:
     """The codec in an autoencoder's file. Raises :class:`~latentdiff.errors.CheckpointError`."""
-    header, tensors = checkpoint.read(path, kind="autoencoder")
-    codec = build_codec(header["codec"], header["codec"]["image_shape"], tensors)
-    codec.provenance, codec.path = header.get("provenance", {}), Path(path)
+    return codec_of_file(Path(path), *checkpoint.read(path, kind="autoencoder"))
+
+
+def codec_of_file(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> AutoencoderCodec:
+    """The codec in an autoencoder's file whose header and tensors were read."""
+    codec = build_codec(header["codec"], header["codec"]["image_shape"], tensors, str(path))
+    codec.provenance, codec.path = header.get("provenance") or {}, path
     return codec

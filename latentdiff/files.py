@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from latentdiff.digest import file_digest
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -23,6 +24,5 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def file_sha256(path: Path | str) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content, in hex, by which a model is known. A digest in its header is no content."""
+    return file_digest(path)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from latentdiff import distributed
+from latentdiff import checkpoint, distributed
 from latentdiff.codec import ENCODE_BATCH, Codec, IdentityCodec, load_codec
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
-from latentdiff.errors import ConfigError
-from latentdiff.files import write_atomically
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
@@ -123,7 +119,7 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
     Without a folder they are encoded and kept in memory alone. With ``hflip`` the mirrored images are a second half of
     the entries. The identity codec's moments are the images: they are returned as they are, and no file is written.
 
-    A cache of other weights or images has another name. A damaged cache is noticed by its checksum and built again. Of
+    A cache of other weights or images has another name. A damaged cache is noticed by its digest and built again. Of
     several processes each encodes a share, and all then read the one file.
 
     Returns: the :class:`Moments`, of n or 2n entries; their seconds are those of the run that encoded them, 0 for the
@@ -145,8 +141,7 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
         moments = torch.cat([moments, _encode(codec, data.images.flip(-1), "encoding mirrored")])
     seconds = distributed.broadcast(time.perf_counter() - start)
     if path and distributed.is_main_process():
-        header = {"key": key, "sha256": _checksum(moments), "seconds": seconds}
-        write_atomically(path, lambda name: save_file({"moments": moments}, name, {"latentdiff": json.dumps(header)}))
+        checkpoint.write_tensors(path, {"moments": moments}, {"key": key, "seconds": seconds})
         print(f"cached {len(moments):,} latents in {path}")
     return Moments(moments, labels, seconds)
 
@@ -169,16 +164,17 @@ def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("latentdiff", "{}"))
-            moments = file.get_tensor("moments")
-    except (SafetensorError, OSError, ValueError) as error:
-        print(f"{path} is damaged ({error}): encoding again")
+        file = checkpoint.read_tensors(path)
+    except CheckpointError as error:
+        print(f"{error}: encoding again")
         return None
-    if header.get("key") != key or header.get("sha256") != _checksum(moments):
+    moments, seconds = file.tensors.get("moments"), file.header.get("seconds")
+    # Before caches had digests of all their bytes, they had one of the moments.
+    whole = file.digest is not None or (moments is not None and file.header.get("sha256") == _checksum(moments))
+    if not whole or moments is None or file.header.get("key") != key:
         print(f"{path} does not hold what its header says: encoding again")
         return None
-    return moments, header.get("seconds")
+    return moments, seconds
 
 
 def _checksum(tensor: Tensor) -> str:

@@ -23,9 +23,11 @@ FLOORS = (
     ("codec", "runs"),
     ("models", "report"),
     ("data", "diffusion"),
-    ("checkpoint", "progress"),
+    ("progress", "run_checkpoint"),
+    ("checkpoint",),
+    ("model_header",),
     ("config", "distributed", "files", "precision", "resources"),
-    ("errors",),
+    ("digest", "errors"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}
 # Packages that a user may not have, or that are too slow to be imported by whoever does not use them.

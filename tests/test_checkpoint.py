@@ -1,22 +1,31 @@
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentdiff import checkpoint
+from latentdiff import checkpoint, digest
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
+
+CLASSIFIER = {
+    "network": {"image_shape": [1, 8, 8], "num_classes": 2, "channels": [3]},
+    "class_names": ["a", "b"],
+    "data": {"name": "é"},
+    "test_accuracy": 0.5,
+}
 
 
 def test_round_trip_keeps_values_and_casts_only_floats(tmp_path):
     path = tmp_path / "deep" / "model.safetensors"
     tensors = {"w": torch.randn(3, 4), "steps": torch.tensor([7])}
-    checkpoint.save(path, "classifier", tensors, {"name": "é"}, torch.bfloat16)
+    checkpoint.save(path, "classifier", tensors, CLASSIFIER, torch.bfloat16)
     header, back = checkpoint.read(path, "classifier")
-    assert header["name"] == "é"
+    assert header == {"format": 1, "kind": "classifier", **CLASSIFIER}
     assert back["w"].dtype == torch.float32
     torch.testing.assert_close(back["w"], tensors["w"], rtol=8e-3, atol=0)
     assert torch.equal(back["steps"], tensors["steps"])
@@ -53,3 +62,40 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(value, tmp_path, monkeypatch):
+    path, tensors = tmp_path / "model.safetensors", {"w": torch.tensor([1.0, value]), "steps": torch.tensor([7])}
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors is not written: the weights in w are NaN or infinite"
+    ):
+        checkpoint.save(path, "classifier", tensors, CLASSIFIER)
+    assert not list(tmp_path.iterdir())
+    checkpoint.write_tensors(path, tensors, {"format": 1, "kind": "classifier", **CLASSIFIER})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors are NaN or infinite \(w\): its training diverged"):
+        checkpoint.read(path)
+
+
+def test_large_weights_are_finite():
+    assert checkpoint.name_of_not_finite({"w": torch.full((4,), 3e38), "n": torch.tensor([1])}) is None
+    assert checkpoint.name_of_not_finite({}) is None
+
+
+def test_a_file_without_a_digest_is_read_with_a_note_once(tmp_path, capsys):
+    path = tmp_path / "older.safetensors"
+    header = {"format": 1, "kind": "classifier", **CLASSIFIER}
+    save_file({"w": torch.zeros(2)}, path, {"latentdiff": json.dumps(header)})
+    for _ in range(2):
+        assert checkpoint.read(path)[0] == header
+    assert (
+        capsys.readouterr().out
+        == f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed\n"
+    )
+
+
+def test_every_released_file_has_a_digest_that_fits():
+    files = sorted(Path(checkpoint.__file__).parents[1].glob("checkpoints/*/*.safetensors"))
+    assert len(files) >= 10
+    for file in files:
+        assert digest.check_tensors(file), file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import mmap
 import os
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from latentdiff.data.decode import BadImageError, CropAndResize, decode
 from latentdiff.data.file_list import FileList
 from latentdiff.data.messages import print_once, printable
+from latentdiff.digest import json_with_digest, read_json
 from latentdiff.errors import DataError
 
 FORMAT = 1
@@ -115,7 +115,7 @@ def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize
         np.save(Path(name) / "kept.npy", np.asarray(usable, dtype=np.int64))
         checksums = {"images.bin": checksum, "kept.npy": _crc32(Path(name) / "kept.npy")}
         meta = {"key": key, "shape": [len(usable), *transform.shape], "crc32": checksums, "bad": bad}
-        (Path(name) / "meta.json").write_text(json.dumps(meta, indent=1))
+        (Path(name) / "meta.json").write_bytes(json_with_digest(meta))
         os.chmod(name, 0o755)
         try:
             os.rename(name, path)
@@ -161,7 +161,7 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None
     if not path.is_dir():
         return None
     try:
-        meta = json.loads((path / "meta.json").read_text())
+        meta, _ = read_json(path / "meta.json")
         shape, file = tuple(meta["shape"]), path / "images.bin"
         whole = meta["key"] == key and file.stat().st_size == math.prod(shape)
         whole = whole and all(_crc32(path / name) == checksum for name, checksum in meta["crc32"].items())

@@ -6,15 +6,12 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff import distributed
-from latentdiff.errors import ConfigError
+from latentdiff import checkpoint, distributed
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.feature_nets import FeatureNet, Features
-from latentdiff.files import write_atomically
 
 
 def extract_features(net: FeatureNet, images: Tensor, progress: bool = True) -> Features:
@@ -54,32 +51,24 @@ def cached_features(
     key = hashlib.sha256(f"{fingerprint} {net.name} {net.weights_sha256} {len(images)}".encode()).hexdigest()[:24]
     path = Path(folder) / f"features-{key}.safetensors"
     if path.is_file():
-        features = _read(path)
-        if features is not None and len(features) == len(images):
+        features = _read(path, len(images))
+        if features is not None:
             return features
-        print(f"{path} is damaged; taking the features anew", flush=True)
     features = extract_features(net, images, progress=progress)
     tensors = {"pooled": features.pooled} | ({} if features.logits is None else {"logits": features.logits})
-    write_atomically(path, lambda name: save_file(tensors, name, metadata={"sha256": _checksum(tensors)}))
+    checkpoint.write_tensors(path, tensors, {"key": key})
     return features
 
 
-def _read(path: Path) -> Features | None:
-    """The features in a file, or none where it is damaged."""
+def _read(path: Path, count: int) -> Features | None:
+    """The features of ``count`` images in a file; None, with a line, where it is damaged or of an earlier version."""
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            checksum = (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError):
+        file = checkpoint.read_tensors(path)
+    except CheckpointError as error:
+        print(f"{error}: taking the features anew", flush=True)
         return None
-    if checksum != _checksum(tensors) or "pooled" not in tensors:
+    features = Features(file.tensors.get("pooled", torch.empty(0)), file.tensors.get("logits"))
+    if file.digest is None or len(features) != count:
+        print(f"{path} does not hold what its name says: taking the features anew", flush=True)
         return None
-    return Features(tensors["pooled"], tensors.get("logits"))
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().numpy())
-    return digest.hexdigest()
+    return features

@@ -144,8 +144,7 @@ class ClassifierFeatures:
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu"):
         header, tensors = checkpoint.read(path, "classifier")
-        net = Classifier(**header["network"])
-        checkpoint.load_weights(net, tensors, str(path))
+        net = checkpoint.build_with_weights(lambda: Classifier(**header["network"]), tensors, str(path))
         self.image_shape, self.class_names = net.image_shape, tuple(header["class_names"])
         shape = "x".join(map(str, self.image_shape))
         self.wants = f"the classifier is for images of {shape} and the classes {', '.join(self.class_names)}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.codec import AutoencoderCodec, Codec, build_codec, load_codec
+from latentdiff.codec import AutoencoderCodec, Codec, build_codec, codec_of_file
 from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
@@ -54,7 +54,7 @@ class DiffusionModel(TrainedModel):
         self.network = network.eval().requires_grad_(False)
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
-        self.provenance = self.header.get("provenance", {})
+        self.provenance = self.header.get("provenance") or {}
         self._guides: dict[str, ConditionedNetwork] = {}
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
 
@@ -361,10 +361,11 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel
         (2, 7, 7)
     """
     path = resolve_checkpoint(path)
-    kind = checkpoint.read_header(path)["kind"]
-    if kind not in ("diffusion", "autoencoder"):
-        raise CheckpointError(f"{path} holds a {kind}; load takes a diffusion model or an autoencoder")
-    return (load_diffusion if kind == "diffusion" else load_codec)(path).to(device)
+    header, tensors = checkpoint.read(path)
+    if header["kind"] == "classifier":
+        raise CheckpointError(f"{path} holds a classifier; load takes a diffusion model or an autoencoder")
+    build = _build_diffusion if header["kind"] == "diffusion" else codec_of_file
+    return build(path, header, tensors).to(device)
 
 
 def load_diffusion(path: Path | str) -> DiffusionModel:
@@ -372,20 +373,30 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
 
     Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
     """
-    header, tensors = checkpoint.read(path, kind="diffusion")
+    return _build_diffusion(Path(path), *checkpoint.read(path, kind="diffusion"))
+
+
+def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> DiffusionModel:
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "codec": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
+        if part not in parts:
+            raise CheckpointError(f"{path} holds weights that a diffusion model has not: {name[:80]}")
         parts[part][rest] = tensor
+    decoder = path
     if named := header.get("codec_file"):
-        parts["codec"] = checkpoint.read_shared_autoencoder(Path(path), named)
-    codec = build_codec(header["codec"], header["image_shape"], parts["codec"])
+        parts["codec"], decoder = checkpoint.read_shared_autoencoder(path, named), path.parent / named["name"]
+    codec = build_codec(header["codec"], header["image_shape"], parts["codec"], str(decoder))
     config = from_dict(NetworkConfig, header["network"])
     diffusion = from_dict(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]
     outputs = channels * (2 if diffusion.learn_variance else 1)
-    network = build_network(channels, len(header["class_names"]), config, outputs)
-    checkpoint.load_weights(network, parts["network"], str(path))
-    model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
-    model.path = Path(path)
+    network = checkpoint.build_with_weights(
+        lambda: build_network(channels, len(header["class_names"]), config, outputs), parts["network"], str(path)
+    )
+    try:
+        model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"{path} has a header that no model can have: diffusion: {error}") from error
+    model.path = path
     return model

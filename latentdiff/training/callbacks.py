@@ -14,6 +14,7 @@ from tqdm import tqdm
 from latentdiff import distributed
 from latentdiff.errors import ConfigError
 from latentdiff.progress import progress_bar
+from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
 
@@ -82,10 +83,7 @@ class EpochEnd(lightning.Callback):
         tqdm.write("  ".join(f"{name} {_short(value)}" for name, value in shown.items()))
 
     def _save_checkpoint(self, trainer: lightning.Trainer, folder: Path) -> None:
-        temporary = folder / ".last.ckpt"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, folder / "last.ckpt")
+        trainer.save_checkpoint(folder / LAST)  # by training/checkpoint_files.py
         distributed.barrier()
 
 

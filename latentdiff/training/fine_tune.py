@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from latentdiff import run_checkpoint
 from latentdiff.checkpoint import load_weights, read
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
@@ -27,7 +27,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or where it does not fit the network.
     """
     path = Path(source)
-    path = path / "last.ckpt" if path.is_dir() else resolve_checkpoint(path)
+    path = path / run_checkpoint.LAST if path.is_dir() else resolve_checkpoint(path)
     if path.suffix == ".ckpt":
         spent = _from_run(module, path)
         if kind == "autoencoder" and module.loss.frozen_encoder:
@@ -45,11 +45,11 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> 
             load_weights(target, _with_refinement(target, network), str(path))
         if kind == "autoencoder" and module.loss.frozen_encoder:
             module.kept_statistics = (state["latent_mean"], state["latent_std"])
-        spent = header["provenance"]
+        spent = header.get("provenance") or {}
     module.started_from = {
         "sha256": file_sha256(path),
-        "images_seen": spent["images_seen"],
-        "seconds": spent["seconds"],
+        "images_seen": spent.get("images_seen", 0),
+        "seconds": spent.get("seconds", 0.0),
         "command": spent.get("command"),
     }
 
@@ -87,11 +87,8 @@ def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, T
 def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no {path} to start from")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as a run's checkpoint: {error}") from error
+    checkpoint = run_checkpoint.read(path)
+    state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
     load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}

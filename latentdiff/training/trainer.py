@@ -22,10 +22,12 @@ from latentdiff.config import TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.precision import disable_tf32, num_threads, resolve_device, resolve_precision
+from latentdiff.run_checkpoint import LAST
 from latentdiff.runs.run_folder import training_folder
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
+from latentdiff.training.checkpoint_files import CheckpointFiles
 from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.sharded_strategy import ShardedStrategy
 
@@ -119,8 +121,9 @@ def fit(
         )
         module.data = tensors
         per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
-        checkpoint = folder / "last.ckpt" if folder and resume and (folder / "last.ckpt").is_file() else None
-        distributed.check_same(f"whether {folder}/last.ckpt is there", checkpoint is not None)
+        last = folder / LAST if folder else None
+        checkpoint = last if last and resume and last.is_file() else None
+        distributed.check_same(f"whether {last} is there", checkpoint is not None)
         try:
             # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
             with disable_tf32():
@@ -155,11 +158,11 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def _strategy(module: StageModule) -> dict[str, Any]:
-    """What Lightning is told where several processes train ``module``: ``distributed`` joined them."""
+    """How Lightning writes checkpoints, and how several processes train ``module``: ``distributed`` joined them."""
     if distributed.world_size() == 1:
-        return {}
+        return {"plugins": [CheckpointFiles()]}
     if module.sharded:
         strategy = ShardedStrategy(distributed.world_size())
     else:
         strategy = DDPStrategy(find_unused_parameters=module.has_unused_parameters, gradient_as_bucket_view=False)
-    return {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}
+    return {"strategy": strategy, "plugins": [CheckpointFiles(), TorchElasticEnvironment()]}

@@ -119,7 +119,7 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="there is no"):
         load_initial_weights(module(), tmp_path / "absent", "diffusion")
     (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
         load_initial_weights(module(), tmp_path / "broken.ckpt", "diffusion")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import lightning
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
+from latentdiff.errors import CheckpointError
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -118,3 +120,20 @@ def test_seconds_end_a_run_too(tmp_path):
     assert module.finished()
     assert 0.2 <= module.seconds < 5
     assert module.images_seen > 0
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from_and_the_one_before_it_is_offered(tmp_path):
+    alone = train(diffusion_module(), tmp_path / "alone")
+    with pytest.raises(Killed):
+        train(diffusion_module(), tmp_path / "killed", kill=96)
+    path = tmp_path / "killed" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="of 32 images. To go on from there:\nmv ") as caught:
+        train(diffusion_module(), tmp_path / "killed", resume=True)
+    assert os.system(str(caught.value).splitlines()[-1]) == 0
+    resumed = train(diffusion_module(), tmp_path / "killed", resume=True)
+    assert resumed.images_seen == 104
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in alone.state_dict().items())
