@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from_and_the_one_before_it_is_offer
     content[len(content) // 2] ^= 1
     path.unlink()
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="of 32 images. To go on from there:\nmv ") as caught:
+    with pytest.raises(CheckpointError, match=r"of 32 images\. To go on from there:\nmv ") as caught:
         train(diffusion_module(), tmp_path / "killed", resume=True)
     assert os.system(str(caught.value).splitlines()[-1]) == 0
     resumed = train(diffusion_module(), tmp_path / "killed", resume=True)
