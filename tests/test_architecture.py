@@ -31,7 +31,7 @@ FLOORS = (
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}
 # Packages that a user may not have, or that are too slow to be imported by whoever does not use them.
-IMPORTED_IN_FUNCTIONS = {"diffusers", "denoising_diffusion_pytorch", "pynvml", "lightning"}
+IMPORTED_IN_FUNCTIONS = {"diffusers", "pillow_heif", "denoising_diffusion_pytorch", "pynvml", "lightning"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

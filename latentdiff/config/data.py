@@ -73,7 +73,7 @@ class DataConfig(Settings):
     mix: tuple[str, ...] = ()
     mix_share: Literal["balanced", "proportional"] = "balanced"
     value_range: str = "auto"
-    max_image_pixels: int = 120_000_000
+    max_image_pixels: int = 64 * 1024**2
     max_file_size: int = 256 * 1024**2
     on_bad_image: Literal["error", "skip"] = "error"
     cache_folder: str = "stages/data"

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff.data.files import Files, ZipFiles
+from latentdiff.data.files import CHUNK, Files, ZipFiles
 from latentdiff.errors import DataError
 from latentdiff.files import write_atomically
 
@@ -67,8 +67,11 @@ def _read_all(files: Files, names: tuple[str, ...]) -> list[tuple[int, int]]:
     """The size and the CRC-32 of each file. Reading and summing release Python's lock."""
 
     def digest(name: str) -> tuple[int, int]:
-        data = files.read(name)
-        return len(data), zlib.crc32(data)
+        size = checksum = 0
+        with files.open(name) as file:
+            while piece := file.read(CHUNK):
+                size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+        return size, checksum
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,

@@ -6,14 +6,21 @@ import io
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from latentdiff.data.image_formats import (
+    HEADER,
+    BadImageError,
+    count_by_suffix,
+    image_kind,
+    is_litter,
+    is_readable,
+)
 from latentdiff.errors import DataError
 
 MAX_LISTED = 20  # Files that cannot be used, in one message.
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+CHUNK = 1 << 20  # Bytes that are read, or unpacked, at a time.
 
 
 class Files(ABC):
@@ -21,25 +28,53 @@ class Files(ABC):
 
     Attributes:
         path: The directory or the zip.
-        images: Names of the files that are images by their suffix, in order.
+        images: Names of the files that are images, in order. A file with the suffix of an image is taken for one; of
+            any other file the first bytes tell.
         refused: Names of files that are not read, each with the reason.
+        left_out: Names of the other files, in order, each with its kind where it is an image that cannot be read here.
+            Hidden files and those that systems leave behind are in none of these.
+        empty_folders: Names of folders that hold nothing.
     """
 
     path: Path
     images: tuple[str, ...]
     refused: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str | None], ...] = ()
+    empty_folders: tuple[str, ...] = ()
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Read the content of a file. Raises OSError or zipfile.BadZipFile."""
-
     def open(self, name: str) -> BinaryIO:
         """Open a file as a stream, to read no more than its beginning. Raises what :meth:`read` raises."""
-        return io.BytesIO(self.read(name))
 
     @abstractmethod
     def stamp(self, name: str) -> tuple[int, int]:
         """Two numbers that change with a file's content: the size, and the time of change or the checksum."""
+
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """Read the content of a file.
+
+        Args:
+            name: The file's name.
+            limit: Most bytes that the file may have. More than that are not held in memory, whatever size the
+                directory of a zip states.
+
+        Raises OSError or zipfile.BadZipFile, and :class:`~latentdiff.data.image_formats.BadImageError` for a file that
+        is larger than ``limit``.
+        """
+        stated = self.stamp(name)[0]
+        if limit is not None and stated > limit:
+            raise BadImageError(f"it has {stated:,} bytes; at most {limit:,} are read (--data.max_file_size)")
+        with self.open(name) as file:
+            content = io.BytesIO()
+            while piece := file.read(CHUNK):
+                content.write(piece)
+                if content.tell() > (stated if limit is None else limit):
+                    raise BadImageError(f"it has more bytes than the {stated:,} that are stated")
+        return content.getvalue()
+
+    def describe_left_out(self) -> str:
+        """One line that counts the files that are no images by their suffixes; empty where there are none."""
+        return f"left out of {self.path}: {count_by_suffix(self.left_out)}" if self.left_out else ""
 
 
 class DirectoryFiles(Files):
@@ -47,12 +82,46 @@ class DirectoryFiles(Files):
 
     def __init__(self, path: Path):
         self.path = path
-        found = sorted(_walk(path, "", (os.path.realpath(path),)))
-        self.images = tuple(name for name, reason in found if not reason)
-        self.refused = tuple(pair for pair in found if pair[1])
-
-    def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        images: list[str] = []
+        refused: list[tuple[str, str]] = []
+        left_out: list[tuple[str, str | None]] = []
+        empty: list[str] = []
+        # A folder, what its names begin with, and the real paths of the folder and of those above it: a link to one of
+        # them would lead in a circle.
+        waiting: list[tuple[Path, str, tuple[str, ...]]] = [(path, "", (os.path.realpath(path),))]
+        while waiting:
+            folder, prefix, above = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    found = list(entries)
+            except OSError as error:
+                refused.append((prefix.rstrip("/") or ".", f"the folder cannot be read: {error.strerror}"))
+                continue
+            if prefix and not found:
+                empty.append(prefix.rstrip("/"))
+            for entry in found:
+                name = prefix + entry.name
+                if is_litter((entry.name,)):
+                    continue
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if real not in above:
+                        waiting.append((Path(entry.path), f"{name}/", (*above, real)))
+                    continue
+                is_file = entry.is_file()
+                kind = image_kind(
+                    entry.name, lambda path=entry.path, is_file=is_file: _header(path) if is_file else b""
+                )
+                if not is_readable(kind):
+                    left_out.append((name, kind))
+                elif is_file:
+                    images.append(name)
+                else:
+                    refused.append(
+                        (name, "it is a link to nowhere" if entry.is_symlink() else "it is no ordinary file")
+                    )
+        self.images, self.refused = tuple(sorted(images)), tuple(sorted(refused))
+        self.left_out, self.empty_folders = tuple(sorted(left_out)), tuple(sorted(empty))
 
     def open(self, name: str) -> BinaryIO:
         return open(self.path / name, "rb")
@@ -72,33 +141,43 @@ class ZipFiles(Files):
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read as a zip: {error}. Copy or download it again.") from error
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        refused = []
+        refused: list[tuple[str, str]] = []
+        left_out: list[tuple[str, str | None]] = []
         for entry in self._zip.infolist():
-            parts = PurePosixPath(entry.filename).parts
-            if entry.is_dir() or PurePosixPath(entry.filename).suffix.lower() not in IMAGE_SUFFIXES:
+            name, parts = entry.filename, PurePosixPath(entry.filename).parts
+            if entry.is_dir() or not parts:
                 continue
+            kind = image_kind(name, lambda entry=entry: self._header(entry))
             # Before hidden files: a path out of the archive with backslashes begins with a dot, as a hidden name does.
-            if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
-                refused.append((entry.filename, "its path points out of the archive"))
-            elif _is_hidden(parts):
+            if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+                if is_readable(kind):
+                    refused.append((name, "its path points out of the archive"))
+            elif is_litter(parts):
                 continue
-            elif entry.filename in self._entries:
-                refused.append((entry.filename, "the archive holds this name twice; the first is taken"))
+            elif not is_readable(kind):
+                left_out.append((name, kind))
+            elif name in self._entries:
+                refused.append((name, "the archive holds this name twice; the first is taken"))
             elif entry.flag_bits & 1:
-                refused.append((entry.filename, "it is encrypted"))
+                refused.append((name, "it is encrypted"))
             else:
-                self._entries[entry.filename] = entry
+                self._entries[name] = entry
         self.images, self.refused = tuple(sorted(self._entries)), tuple(refused)
-
-    def read(self, name: str) -> bytes:
-        return self._zip.read(self._entries[name])
+        self.left_out = tuple(sorted(left_out))
 
     def open(self, name: str) -> BinaryIO:
-        return self._zip.open(self._entries[name])
+        return self._zip.open(self._entries[name])  # type: ignore[return-value]
 
     def stamp(self, name: str) -> tuple[int, int]:
         entry = self._entries[name]
         return entry.file_size, entry.CRC
+
+    def _header(self, entry: zipfile.ZipInfo) -> bytes:
+        try:
+            with self._zip.open(entry) as file:
+                return file.read(HEADER)
+        except Exception:  # encrypted, damaged, or packed in a way that is not known
+            return b""
 
 
 class JoinedFiles(Files):
@@ -112,9 +191,9 @@ class JoinedFiles(Files):
         )
         self._members = members
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         files, name = self._locate(name)
-        return files.read(name)
+        return files.read(name, limit)
 
     def open(self, name: str) -> BinaryIO:
         files, name = self._locate(name)
@@ -138,38 +217,17 @@ def open_files(path: Path) -> Files:
     else:
         raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
     if not files.images:
-        refused = "".join(f"\n  {name}: {reason}" for name, reason in files.refused[:MAX_LISTED])
-        raise DataError(
-            f"{path} holds no image that can be used; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below"
-            + refused
-        )
+        lines = [f"  {name}: {reason}" for name, reason in files.refused[:MAX_LISTED]]
+        if files.left_out:
+            lines.append(f"  left out: {count_by_suffix(files.left_out)}")
+        raise DataError("\n".join([f"{path} holds no image that can be used, in it or below", *lines]))
     return files
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each image in ``folder`` and below, with the reason why it cannot be read, empty where it can; in no order.
-
-    Args:
-        folder: Where to look.
-        prefix: What the yielded names begin with.
-        above: The real paths of ``folder`` and of the folders above it. A link to one of them would lead in a circle.
-    """
+def _header(path: str) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not _is_hidden((entry.name,))]
-    except OSError as error:
-        yield prefix.rstrip("/") or ".", f"the folder cannot be read: {error.strerror}"
-        return
-    for entry in found:
-        if entry.is_dir():
-            real = os.path.realpath(entry.path)
-            if real not in above:
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            lost = "it is a link to nowhere" if entry.is_symlink() else "it is no ordinary file"
-            yield prefix + entry.name, "" if entry.is_file() else lost
-
-
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    """Whether a file is hidden, as those that systems leave behind: ``.DS_Store``, ``._name``, ``__MACOSX``."""
-    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
+        with open(path, "rb") as file:
+            return file.read(HEADER)
+    except OSError:
+        return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -9,7 +10,8 @@ import torch
 from latentdiff.config import DataConfig
 from latentdiff.data.dataset import Split
 from latentdiff.data.file_list import FileList, encode_classes, outermost_folders, read_table
-from latentdiff.data.files import open_files
+from latentdiff.data.files import Files, open_files
+from latentdiff.data.image_formats import DOCUMENT_SUFFIXES, count_by_suffix, suffix_of
 from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import ConfigError, DataError
 
@@ -40,55 +42,104 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
     Raises :class:`DataError`.
     """
     source = open_files(path)
-    names = _strip_common_folders(list(source.images))
-    official: dict[str, torch.Tensor] = {}
-    splits = [SPLIT_FOLDERS.get(top.lower()) for top in outermost_folders(names)]
-    if None not in splits and {"train"} < set(splits):
-        for split in ("train", "val", "test"):
-            chosen = [i for i, found in enumerate(splits) if found == split]
-            if chosen:
-                official[split] = torch.tensor(chosen)
-        names = _strip_outermost_folder(names)
+    if source.left_out:
+        print_once(printable(source.describe_left_out()))
+    common = _common_folders(source.images)
+    names = ["/".join(PurePosixPath(name).parts[common:]) for name in source.images]
+    official = _official_splits(path, names)
+    if official:
+        names = ["/".join(PurePosixPath(name).parts[1:]) for name in names]
     labels, class_names = torch.zeros(len(names), dtype=torch.int64), ()
     folders = outermost_folders(names)
     if table is not None:
-        labels, class_names = encode_classes(_read_classes(table, column, source.images))
-    elif all(folders) and len(set(folders)) > 1:
-        labels, class_names = encode_classes(map(printable, folders))
-    elif len(set(folders)) > 2:
-        beside = printable(source.images[folders.index("")])
-        print_once(
-            f"no classes: {folders.count(''):,} of {len(names):,} images in {path} lie beside its "
-            f"{len(set(folders)) - 1} folders, the first is {beside}"
-        )
+        labels, class_names = encode_classes(_read_classes(table, column, source))
+    else:
+        _check_lost_folders(source, common + bool(official))
+        if all(folders) and len(set(folders)) > 1:
+            labels, class_names = encode_classes(map(printable, folders))
+        elif any(folders) and not all(folders):
+            beside = printable(source.images[folders.index("")])
+            count = len(set(folders)) - 1
+            print_once(
+                f"no classes: {folders.count(''):,} of {len(names):,} images in {path} lie beside its "
+                f"{f'{count} folders' if count > 1 else 'folder'}, the first is {beside}"
+            )
     return FileList("folder", source, source.images, labels, class_names, official)
 
 
-def _strip_common_folders(names: list[str]) -> list[str]:
-    """Remove the folders that all files lie in: a zip of one folder is that folder."""
-    while len(outer := set(outermost_folders(names))) == 1 and "" not in outer:
-        inner = _strip_outermost_folder(names)
-        if not any(outermost_folders(inner)):
-            break
-        names = inner
-    return names
+def _common_folders(names: Sequence[str]) -> int:
+    """How many folders all files lie in before their folders differ: a zip of one folder is that folder.
+
+    The last folder of all is kept: it may be a class.
+    """
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    first, last = min(folders), max(folders)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return common if max(map(len, folders)) > common else max(common - 1, 0)
 
 
-def _strip_outermost_folder(names: list[str]) -> list[str]:
-    """Remove the outermost folder of each name."""
-    return ["/".join(PurePosixPath(name).parts[1:]) for name in names]
+def _official_splits(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
+    """The splits that the outermost folders name: int64 indices of each; empty where they are no splits.
+
+    Raises :class:`DataError` where some are splits and others are not.
+    """
+    folders = outermost_folders(names)
+    splits = [SPLIT_FOLDERS.get(folder.lower()) for folder in folders]
+    if not {"train"} < set(splits) - {None}:
+        return {}
+    if None in splits:
+        odd = folders[splits.index(None)]
+        lying = f"the folder {printable(odd)} is" if odd else f"{printable(names[splits.index(None)])} lies"
+        named = ", ".join(sorted({folder for folder in folders if SPLIT_FOLDERS.get(folder.lower())}))
+        raise DataError(
+            f"{path} has folders of splits ({named}), and {lying} beside them. Move it into one of them, or elsewhere."
+        )
+    return {
+        split: torch.tensor([i for i, found in enumerate(splits) if found == split])
+        for split in ("train", "val", "test")
+        if split in splits
+    }
 
 
-def _read_classes(path: Path, column: str | None, names: tuple[str, ...]) -> list[str]:
+def _check_lost_folders(source: Files, depth: int) -> None:
+    """Raise :class:`DataError` for a folder beside those of the images that could be a class, and holds no image.
+
+    Args:
+        source: The files.
+        depth: How many folders lie above those of the classes.
+    """
+    kept = {PurePosixPath(name).parts[: depth + 1] for name in source.images}
+    lost: dict[str, list[tuple[str, str | None]]] = {}
+    for name, kind in source.left_out:
+        parts = PurePosixPath(name).parts
+        if kind is not None or suffix_of(name) not in DOCUMENT_SUFFIXES:
+            folder = parts[: min(depth + 1, len(parts) - 1)]
+            if folder and not any(image[: len(folder)] == folder for image in kept):
+                lost.setdefault("/".join(folder), []).append((name, kind))
+    if lost:
+        folder, files = min(lost.items())
+        others = f" (and {len(lost) - 1} more such folders)" if len(lost) > 1 else ""
+        raise DataError(
+            f"the folder {printable(folder)} in {source.path} holds no image that can be used: "
+            f"{count_by_suffix(files)}{others}.\nMake its files readable, or move it elsewhere."
+        )
+    empty = [name for name in source.empty_folders if len(PurePosixPath(name).parts) == depth + 1]
+    if empty and all(len(PurePosixPath(name).parts) > depth + 1 for name in source.images):
+        raise DataError(
+            f"the folder {printable(empty[0])} in {source.path} is empty beside folders of images: fill or remove it"
+        )
+
+
+def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
     """Look up the class of each file in a table, by its full name, its last part, or the last part without suffix.
 
-    Raises :class:`DataError` for a file without a row or a class, and for a row that fits two files.
+    Raises :class:`DataError` for a file without a row or a class, for a row that fits two files, and for a class that
+    has only files that are no images.
     """
     table = read_table(path, None, column)
     classes, matched = [], {}
-    for name in names:
-        keys = (name, PurePosixPath(name).name, PurePosixPath(name).stem)
-        key = next((key for key in keys if key in table), None)
+    for name in source.images:
+        key = _row_of(name, table)
         if key is None:
             raise DataError(f"{path} has no row for {name}; its first column must name each file, below a header")
         if key != name and matched.setdefault(key, name) != name:
@@ -96,4 +147,17 @@ def _read_classes(path: Path, column: str | None, names: tuple[str, ...]) -> lis
         if not table[key]:
             raise DataError(f"{path} gives {key} no class")
         classes.append(table[key])
+    for name, _ in source.left_out:
+        key = _row_of(name, table)
+        if key is not None and table[key] not in classes:
+            raise DataError(
+                f"no file of the class {table[key]} in {path} is an image that can be used: see {printable(name)}.\n"
+                "Make its files readable, or take its rows out of the table."
+            )
     return classes
+
+
+def _row_of(name: str, table: dict[str, str]) -> str | None:
+    """What a table calls a file: its full name, its last part, or that without suffix; None where it has no row."""
+    keys = (name, PurePosixPath(name).name, PurePosixPath(name).stem)
+    return next((key for key in keys if key in table), None)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdiff.data.decode import BadImageError, CropAndResize, decode
+from latentdiff.data.decode import CropAndResize, DecodedImage, ReadingRules, decode
+from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.file_list import FileList
+from latentdiff.data.image_formats import BadImageError
+from latentdiff.data.memory_budget import MemoryBudget
 from latentdiff.data.messages import print_once, printable
 from latentdiff.digest import json_with_digest, read_json
 from latentdiff.errors import DataError
@@ -32,10 +35,19 @@ FORMAT = 1
 MAX_LISTED = 20
 CHUNK = 1 << 24
 UNREADABLE = "it cannot be read"
+# How odd images are decoded: deep ones, and those with colour profiles. The published data sets hold none.
+DECODER = 2
+WITHOUT_ODD_IMAGES = ("celeba", "cifar-10", "flowers-102")
+# What all threads together hold of files before they are decoded.
+READING = MemoryBudget(256 * 1024**2)
 
 
 def cached_images(
-    files: FileList, transform: CropAndResize, folder: Path, skip_bad: bool = False
+    files: FileList,
+    transform: CropAndResize,
+    folder: Path,
+    skip_bad: bool = False,
+    rules: ReadingRules | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Read the decoded images of ``files`` from the cache in ``folder``, or decode them now and cache them there.
 
@@ -49,20 +61,23 @@ def cached_images(
         folder: Where caches lie.
         skip_bad: Leave out files that cannot be used, and print one summary. Otherwise they are an error, raised after
             all files were tried.
+        rules: Which images are read, and what their values mean.
 
     Returns:
         uint8 [n, c, size, size], mapped from the cache: pages are read when they are used. And int64 [n]: the place
         of each image in ``files.names``.
 
     Raises:
-        DataError: Files that cannot be used, or a ``folder`` that cannot be written to.
+        DataError: Files that cannot be used, a class all of whose files cannot be used, deep images whose black and
+            white are not sure, or a ``folder`` that cannot be written to.
     """
-    key = _cache_key(files, transform)
+    rules = rules or ReadingRules()
+    key = _cache_key(files, transform, rules)
     path = folder / f"{files.name}-{transform.size}{'-grey' if transform.grey else ''}-{key}"
     found = _read_cache(path, key)
-    if found is None or _is_readable_again(files, found[2]):
+    if found is None or _is_readable_again(files, found[2]["bad"], rules):
         try:
-            _write_cache(path, key, files, transform)
+            _write_cache(path, key, files, transform, rules)
         except OSError as error:  # no permission, or a full disk; nothing half-written is left
             raise DataError(
                 f"decoded images cannot be kept in {folder}: {error}. Name another folder with --data.cache_folder."
@@ -70,9 +85,9 @@ def cached_images(
         found = _read_cache(path, key)
         if found is None:
             raise DataError(f"{path} was written and cannot be read back: is the disk full or failing?")
-    images, usable, bad = found
+    images, usable, meta = found
+    bad, where = meta["bad"], files.source.path
     if bad:
-        where = files.source.path
         lines = [f"  {printable(name)}: {reason}" for name, reason in bad[:MAX_LISTED]]
         lines += (
             [f"  and {len(bad) - MAX_LISTED:,} more, listed in {path / 'meta.json'}"] if len(bad) > MAX_LISTED else []
@@ -83,38 +98,79 @@ def cached_images(
             raise DataError(f"{summary}\nMend or remove them, or leave them out with --data.on_bad_image skip.")
         print_once(summary)
     if not len(images):
-        raise DataError(f"none of the {len(files.names):,} files in {files.source.path} can be used")
+        raise DataError(f"none of the {len(files.names):,} files in {where} can be used")
+    _check_classes(files, usable)
+    if rules.value_range is None:
+        check_values([DeepValues(*values) for values in meta.get("deep", ())], str(where))
+    if meta.get("frames"):
+        print_once(
+            f"{meta['frames']:,} of {len(files.names):,} files in {where} hold several frames or pages: the first "
+            "of each is taken"
+        )
+    if meta.get("enlarged"):
+        print_once(
+            f"{meta['enlarged']:,} of {len(images):,} images in {where} are smaller than {transform.size} pixels "
+            "and are enlarged: perhaps lower --data.size"
+        )
     return images, usable
 
 
-def _cache_key(files: FileList, transform: CropAndResize) -> str:
+def _check_classes(files: FileList, usable: Tensor) -> None:
+    """Raise :class:`~latentdiff.errors.DataError` where no image of a class that has files can be used."""
+    counts, left = (torch.bincount(labels, minlength=1) for labels in (files.labels, files.labels[usable]))
+    lost = [label for label, count in enumerate(counts.tolist()) if count and (label >= len(left) or not left[label])]
+    if lost and files.class_names:
+        names = ", ".join(files.class_names[label] for label in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        raise DataError(
+            f"no image of {len(lost)} of the {len(files.class_names)} classes in {files.source.path} can be used: "
+            f"{names}\nMend the files, or remove them."
+        )
+
+
+def _cache_key(files: FileList, transform: CropAndResize, rules: ReadingRules) -> str:
     """Sixteen hex digits over everything that the decoded images depend on."""
     digest = hashlib.sha256(repr((FORMAT, asdict(transform), len(files.names), files.source.refused)).encode())
     for name in files.names:
         digest.update(repr((name, files.source.stamp(name))).encode("utf-8", "surrogateescape"))
+    if files.name not in WITHOUT_ODD_IMAGES:
+        digest.update(repr(DECODER).encode())
+    if rules != ReadingRules():
+        digest.update(repr(rules).encode())
     return digest.hexdigest()[:16]
 
 
-def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize) -> None:
+def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize, rules: ReadingRules) -> None:
     """Decode all files into the cache ``path``, which is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(path, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
         usable: list[int] = []
         bad = [list(pair) for pair in files.source.refused]
-        checksum = 0
+        checksum = frames = enlarged = 0
+        deep: list[DeepValues] = []
         with open(Path(name) / "images.bin", "wb") as file:
-            for index, result in enumerate(_decode_all(files, transform)):
+            for index, result in enumerate(_decode_all(files, transform, rules)):
                 if isinstance(result, str):
                     bad.append([files.names[index], result])
                     continue
-                data = result.tobytes()
+                frames += result.frames
+                enlarged += result.enlarged
+                deep = join_values([*deep, result.deep]) if result.deep else deep
+                data = result.pixels.tobytes()
                 checksum = zlib.crc32(data, checksum)
                 file.write(data)
                 usable.append(index)
         np.save(Path(name) / "kept.npy", np.asarray(usable, dtype=np.int64))
         checksums = {"images.bin": checksum, "kept.npy": _crc32(Path(name) / "kept.npy")}
-        meta = {"key": key, "shape": [len(usable), *transform.shape], "crc32": checksums, "bad": bad}
+        meta = {
+            "key": key,
+            "shape": [len(usable), *transform.shape],
+            "crc32": checksums,
+            "bad": bad,
+            "deep": [astuple(values) for values in deep],
+            "frames": frames,
+            "enlarged": enlarged,
+        }
         (Path(name) / "meta.json").write_bytes(json_with_digest(meta))
         os.chmod(name, 0o755)
         try:
@@ -125,15 +181,16 @@ def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize
         Path(name).mkdir(exist_ok=True)  # for the context manager to remove
 
 
-def _decode_all(files: FileList, transform: CropAndResize) -> Iterator[np.ndarray | str]:
+def _decode_all(files: FileList, transform: CropAndResize, rules: ReadingRules) -> Iterator[DecodedImage | str]:
     """Decode the files in order; yield each image, or the reason why there is none.
 
     Threads decode a few files ahead: PIL releases Python's lock.
     """
 
-    def decode_one(name: str) -> np.ndarray | str:
+    def decode_one(name: str) -> DecodedImage | str:
         try:
-            return decode(files.source.read(name), transform, name)
+            with READING.reserve(min(files.source.stamp(name)[0], rules.max_bytes)):
+                return decode(files.source.read(name, rules.max_bytes), transform, name, rules)
         except BadImageError as error:
             return str(error)
         except Exception as error:
@@ -156,14 +213,18 @@ def _decode_all(files: FileList, transform: CropAndResize) -> Iterator[np.ndarra
             bar.update()
 
 
-def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None:
-    """Images, their places in the list of files, and the bad files; None where the cache is missing or damaged."""
+def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] | None:
+    """Images, their places in the list of files, and what is known of them; None where the cache is missing or damaged.
+
+    The dict has ``bad``, the files that cannot be used; ``deep``, the :class:`DeepValues`; ``frames`` and ``enlarged``,
+    how many files have more frames, and are smaller than the squares.
+    """
     if not path.is_dir():
         return None
     try:
         meta, _ = read_json(path / "meta.json")
         shape, file = tuple(meta["shape"]), path / "images.bin"
-        whole = meta["key"] == key and file.stat().st_size == math.prod(shape)
+        whole = meta["key"] == key and isinstance(meta["bad"], list) and file.stat().st_size == math.prod(shape)
         whole = whole and all(_crc32(path / name) == checksum for name, checksum in meta["crc32"].items())
         usable = np.load(path / "kept.npy") if whole else np.empty(0)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -173,10 +234,10 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, list[Any]] | None
         print(f"{path} does not hold what it says: decoding again", flush=True)
         return None
     images = _memory_map(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
-    return images, torch.from_numpy(usable), meta["bad"]
+    return images, torch.from_numpy(usable), meta
 
 
-def _is_readable_again(files: FileList, bad: list[Any]) -> bool:
+def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> bool:
     """Whether a file can be read now that could not be read when the cache was made.
 
     The cache's name does not tell: a change of rights leaves a file's size and times alone.
@@ -184,7 +245,7 @@ def _is_readable_again(files: FileList, bad: list[Any]) -> bool:
     for name, reason in bad:
         if reason.startswith(UNREADABLE):
             with suppress(Exception):
-                files.source.read(name)
+                files.source.read(name, rules.max_bytes)
                 return True
     return False
 

@@ -18,7 +18,7 @@ from latentdiff.config import DataConfig
 from latentdiff.config.data import DatasetName
 from latentdiff.data.content import content_digests
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize
+from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize, ReadingRules, parse_value_range
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
@@ -99,7 +99,8 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     size = config.size or getattr(dataset_module(config.name), "DEFAULT_SIZE", DEFAULT_SIZE)
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
     cache_folder = Path(config.cache_folder).expanduser()
-    images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip")
+    rules = ReadingRules.of(config)
+    images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip", rules)
     names, labels = tuple(found.names[index] for index in usable.tolist()), found.labels[usable]
     rule = _split_rule(found, config)
     content = None
@@ -204,6 +205,10 @@ def check_numbers(config: DataConfig) -> None:
     """Raise ConfigError for a size or a number of images that no data set can have."""
     if config.size is not None and config.size < SMALLEST_SIDE:
         raise ConfigError(f"data.size must be at least {SMALLEST_SIDE} pixels, not {config.size}")
+    parse_value_range(config.value_range)
+    for name in ("max_image_pixels", "max_file_size"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"data.{name} must be at least 1, not {getattr(config, name)}")
     if config.max_train_images is not None and config.max_train_images < 1:
         raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
 

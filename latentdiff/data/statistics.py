@@ -28,7 +28,7 @@ def read_sizes(files: Files, names: Iterable[str]) -> np.ndarray:
     def read_size(name: str) -> tuple[int, int]:
         try:
             with files.open(name) as file:
-                return displayed_size(file)
+                return displayed_size(file, name)
         except (OSError, BadImageError) as error:
             raise DataError(f"{name} in {files.path}: {error}") from error
 

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, to_eight_bits
+from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, parse_value_range, to_eight_bits
+from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.load import (
     DEFAULT_SIZE,
     check_numbers,
@@ -160,26 +161,37 @@ def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
     if not count:
         raise DataError("the Dataset is empty")
     images: list[np.ndarray] = []
-    labels, content, size = [], [], config.size
+    deep: list[DeepValues] = []
+    labels, content, size, value_range = [], [], config.size, parse_value_range(config.value_range)
     for index in tqdm(range(count), desc=f"reading {title}", unit="images", disable=None):
         item = dataset[index]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"item {index} of the Dataset is not a pair of image and label")
-        image = _item_image(item[0], f"item {index} of the Dataset")
+        image, values = _item_image(item[0], f"item {index} of the Dataset", value_range)
+        deep = join_values([*deep, values]) if values else deep
         labels.append(item[1])
         content.append(digest_pixels([image]))
         if size is None and image.shape[1:] != (images[0].shape[1:] if images else (image.shape[2],) * 2):
             size = DEFAULT_SIZE
             images = [_crop_and_colour(earlier, size, config.colour) for earlier in images]
         images.append(image if size is None else _crop_and_colour(image, size, config.colour))
+    if value_range is None:
+        check_values(deep, "the Dataset")
     return _Part(images, _check_labels(labels, count), torch.cat(content), _dataset_class_names(dataset))
 
 
-def _item_image(image: Any, where: str) -> np.ndarray:
-    """Convert a PIL image, or a tensor [c, h, w] or [h, w] of uint8 or floats in [0, 1], to uint8 [1 or 3, h, w]."""
+def _item_image(
+    image: Any, where: str, value_range: tuple[float, float] | None
+) -> tuple[np.ndarray, DeepValues | None]:
+    """Convert a PIL image, or a tensor [c, h, w] or [h, w] of uint8 or floats in [0, 1], to uint8 [1 or 3, h, w].
+
+    Of a PIL image of more than 8 bits a channel, it also tells the values.
+    """
+    deep = None
     if isinstance(image, Image.Image):
         try:
-            array = np.asarray(to_eight_bits(image))
+            eight_bits, deep = to_eight_bits(image, value_range)
+            array = np.asarray(eight_bits)
         except BadImageError as error:
             raise DataError(f"{where}: {error}") from error
         array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -201,7 +213,7 @@ def _item_image(image: Any, where: str) -> np.ndarray:
     else:
         raise DataError(f"{where}: an image must be a PIL image or a tensor, not a {type(image).__name__}")
     _check_side(array.shape[1:], where)
-    return array
+    return array, deep
 
 
 def _check_side(shape: Sequence[int], where: str) -> None:

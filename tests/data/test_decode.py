@@ -8,9 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from latentdiff.data.decode import BadImageError, CropAndResize, decode
+from latentdiff.data.decode import BadImageError, CropAndResize, ReadingRules, decode
 
 SQUARE = CropAndResize(16)
 
@@ -27,7 +27,7 @@ def plain(colour=(200, 100, 50), size=(20, 24), mode="RGB"):
 
 def pixel(data, square=SQUARE):
     """The colour in the middle of a decoded square."""
-    image = decode(data, square)
+    image = decode(data, square).pixels
     assert image.shape == square.shape
     assert image.dtype == np.uint8
     return image[:, square.size // 2, square.size // 2].tolist()
@@ -80,11 +80,21 @@ def png_of_sixteen_bits(rgb):
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def test_floats_are_of_one_or_of_as_many_levels_as_they_reach():
-    for value, level in ((0.5, 128), (128.0, 128), (32_768.0, 128)):
-        assert pixel(content(Image.fromarray(np.full((20, 20), value, np.float32)), "tiff")) == [level] * 3
+def float_tiff(*values):
+    pixels = np.resize(np.array(values, np.float32), (20, 20))
+    return content(Image.fromarray(pixels), "tiff")
+
+
+def test_floats_are_from_zero_to_one_or_in_the_range_that_is_given():
+    assert pixel(float_tiff(0.5)) == [128] * 3
+    for value, value_range in ((128.0, (0, 255)), (0.0, (-1, 1)), (32_768.0, (0, 65_535))):
+        found = decode(float_tiff(value), SQUARE, rules=ReadingRules(value_range))
+        assert found.pixels[:, 8, 8].tolist() == [128] * 3
+        assert (found.deep.kind, found.deep.low, found.deep.high) == ("float", value, value)
     with pytest.raises(BadImageError, match="no numbers"):
-        decode(content(Image.fromarray(np.full((20, 20), np.nan, np.float32)), "tiff"), SQUARE)
+        decode(float_tiff(np.nan), SQUARE)
+    with pytest.raises(BadImageError, match=r"from -2 to 3, beyond the value_range -1,1"):
+        decode(float_tiff(-2, 3), SQUARE, rules=ReadingRules((-1.0, 1.0)))
 
 
 def test_greyscale_becomes_three_channels_and_colour_one():
@@ -108,8 +118,8 @@ def test_exif_rotation_is_undone():
     image.paste((255, 255, 255), (0, 0, 20, 20))  # white on the left
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise: white on top
-    turned = decode(content(image, "jpeg", exif=exif, quality=95), CropAndResize(16))
-    as_it_is = decode(content(image, "jpeg", quality=95), CropAndResize(16))
+    turned = decode(content(image, "jpeg", exif=exif, quality=95), CropAndResize(16)).pixels
+    as_it_is = decode(content(image, "jpeg", quality=95), CropAndResize(16)).pixels
     assert turned[:, :4].min() > 240
     assert turned[:, -4:].max() < 15
     assert as_it_is[:, :, :4].min() > 240
@@ -137,6 +147,6 @@ def test_unusable_content_says_why(name):
 
 
 def test_an_image_that_claims_to_be_huge_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr("latentdiff.data.decode.MOST_PIXELS", 100)
-    with pytest.raises(BadImageError, match="claims 20x24 pixels"):
-        decode(content(plain()), SQUARE)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(BadImageError, match=r"claims 20x24 pixels, more than 100 \(--data.max_image_pixels\)"):
+        decode(content(plain()), SQUARE, rules=ReadingRules(max_pixels=100))

@@ -153,7 +153,7 @@ def test_a_file_that_can_be_read_again_is_no_longer_bad(tmp_path, monkeypatch):
         name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0), size=16, on_bad_image="skip"
     )
 
-    def read(self, name):
+    def read(self, name, limit=None):
         if name == "good3.png":
             raise PermissionError("Permission denied")
         return (self.path / name).read_bytes()

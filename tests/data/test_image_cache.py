@@ -108,25 +108,27 @@ SCRIPT = """
 import sys, numpy as np, torch
 from pathlib import Path
 from latentdiff.data import image_cache
-from latentdiff.data.decode import CropAndResize
+from latentdiff.data.decode import CropAndResize, DecodedImage
 from latentdiff.data.files import Files
 from latentdiff.data.file_list import FileList
 
 class Faces(Files):
     path, refused = Path("synthetic"), ()
     images = tuple(f"{i:06d}.jpg" for i in range(int(sys.argv[1])))
-    def read(self, name):
+    def read(self, name, limit=None):
         return name.encode()
+    def open(self, name):
+        raise NotImplementedError
     def stamp(self, name):
         return 1, 2
 
 def own_memory():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("RssAnon"))
 
-def one(content, square, name):
+def one(content, square, name, rules):
     if int(name[:6]) % 1000 == 0:
         peaks.append(own_memory())
-    return np.full(square.shape, int(name[:6]) % 251, np.uint8)
+    return DecodedImage(np.full(square.shape, int(name[:6]) % 251, np.uint8))
 
 image_cache.decode = one
 listing, peaks = FileList.without_labels("celeba", Faces()), [own_memory()]

@@ -54,7 +54,7 @@ def test_sizes_are_turned_as_the_pixels_are(tmp_path, orientation, size):
     exif[0x0112] = orientation
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     assert read_sizes(open_files(tmp_path), ["a.jpg"]).tolist() == [size]
-    assert list(open_image((tmp_path / "a.jpg").read_bytes()).size) == size
+    assert list(open_image((tmp_path / "a.jpg").read_bytes())[0].size) == size
 
 
 def test_sizes_of_joined_data_sets_are_found_by_their_names(tmp_path):

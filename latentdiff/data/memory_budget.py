@@ -1,0 +1,43 @@
+"""A share of the memory that several threads take from and give back to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MemoryBudget:
+    """Bytes that threads reserve before they use them. Who finds too few left waits.
+
+    Args:
+        total: Bytes in all. A reservation of more waits until it is the only one.
+    """
+
+    def __init__(self, total: int):
+        self.total = total
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Hold ``amount`` bytes of the budget while the block runs."""
+        amount = min(amount, self.total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + amount <= self.total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+def memory_share(divisor: int, least: int) -> int:
+    """This machine's memory divided by ``divisor``, in bytes, but no less than ``least``."""
+    try:
+        return max(least, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // divisor)
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return least
