@@ -74,8 +74,11 @@ class EvaluateStage(SamplingConfig):
     Args:
         model: A model file (diffusion model or autoencoder); ``noise`` for uniform random pixels or ``gaussian``
             for random pixels with the training images' mean and covariance; or images that any model made: a directory
-            or zip of files, an .npz (``images`` uint8 [n, h, w, c], perhaps ``labels``), or a .safetensors with
-            ``images`` uint8 [n, c, h, w].
+            or zip of files, a CSV of their paths, or an .npz, .npy or .safetensors of [n, h, w, c], [n, c, h, w] or
+            grey [n, h, w].
+        value_range: The values of such images that become black and white, where they have more than 8 bits or are
+            floats: ``LOW,HIGH``, as in ``--value_range=-1,1``. ``auto`` takes all that an integer can hold, and 0 to 1
+            of floats, and refuses images that go beyond or use less than an eighth.
         name: Name of the row in a comparison. Default: the file's own name.
         mode: What an autoencoder is asked for: ``reconstruction`` of real images, which bounds any model on its
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
@@ -105,6 +108,7 @@ class EvaluateStage(SamplingConfig):
     """
 
     model: str = "checkpoints/fashion-mnist/latent.safetensors"
+    value_range: str = "auto"
     name: str | None = None
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     reconstruct: Literal["test", "train"] = "test"

@@ -48,22 +48,22 @@ def join_values(values: Iterable[DeepValues]) -> list[DeepValues]:
     return list(joined.values())
 
 
-def check_values(values: Iterable[DeepValues], where: str) -> None:
+def check_values(values: Iterable[DeepValues], where: str, option: str = "--data.value_range") -> None:
     """Raise :class:`~latentdiff.errors.DataError` for images whose black and white cannot be told from their type.
 
     Args:
         values: Those of all images of a data set, so that all are treated alike.
         where: What the message calls the images.
+        option: The setting that says the range.
     """
     for each in values:
         if each.low >= 0 and each.top * LEAST_USED <= each.high <= each.top:
             continue
         found = f"{each.low:.6g} to {each.high:.6g}"
-        why = "less than an eighth" if 0 <= each.low <= each.high < each.top * LEAST_USED else "not within"
+        why = "less than an eighth of" if 0 <= each.low <= each.high < each.top * LEAST_USED else "not within"
         raise DataError(
-            f"the {each.kind} images of {where} hold values from {found}, {why} of 0 to {each.top:.6g}, so it is not "
-            f"sure which are black and white.\nSay it with --data.value_range=LOW,HIGH, such as "
-            f"{' or '.join(_suggestions(each))}."
+            f"{where}: {each.kind} values from {found}, {why} 0 to {each.top:.12g}, so it is not sure which are black "
+            f"and white.\nSay it with {option}=LOW,HIGH, such as {' or '.join(_suggestions(each))}."
         )
 
 
@@ -83,7 +83,7 @@ def narrow(image: Image.Image, value_range: tuple[float, float] | None) -> tuple
     low, high = float(min(strip.min() for strip in values)), float(max(strip.max() for strip in values))
     black, white = value_range or (0.0, top)
     if value_range:
-        _check_within(low, high, value_range)
+        within(low, high, value_range)
     scale = 255.0 / (white - black)
     rows = [np.clip(np.rint((strip.astype(np.float64) - black) * scale), 0, 255).astype(np.uint8) for strip in values]
     array = np.concatenate(rows)
@@ -128,7 +128,7 @@ def load_deep_colours(
             white_strip = Image.new("RGB", eight.size, "white")
             eight = Image.composite(eight, white_strip, upper_strip.getchannel("A"))
         result.paste(eight, (0, top * ROWS))
-    _check_within(low, high, value_range)
+    within(low, high, value_range)
     return result, DeepValues("16-bit", 65535.0, low, high)
 
 
@@ -151,7 +151,8 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + ROWS, image.height)))
 
 
-def _check_within(low: float, high: float, value_range: tuple[float, float]) -> None:
+def within(low: float, high: float, value_range: tuple[float, float]) -> None:
+    """Raise :class:`~latentdiff.data.image_formats.BadImageError` for values beyond the range that was asked for."""
     black, white = value_range
     slack = TOLERANCE * (white - black)
     if low < black - slack or high > white + slack:

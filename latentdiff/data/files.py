@@ -131,6 +131,14 @@ class DirectoryFiles(Files):
         return status.st_size, status.st_mtime_ns
 
 
+class ListedFiles(DirectoryFiles):
+    """The files that a list names, by their paths relative to ``path``, or by absolute ones."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]):
+        self.path = path
+        self.images = names
+
+
 class ZipFiles(Files):
     """The files of a zip, which is never unpacked: a name in it never becomes a path on this machine."""
 

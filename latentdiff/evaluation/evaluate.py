@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import RunConfig, SamplingConfig
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.data.decode import ReadingRules, parse_value_range
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
 from latentdiff.evaluation.evaluation_record import evaluation_record
@@ -68,6 +69,7 @@ def evaluate(
     *,
     num_images: int | None = None,
     name: str | None = None,
+    value_range: str = "auto",
     sampling: SamplingConfig | None = None,
     mode: Literal["reconstruction", "prior"] = "reconstruction",
     reconstruct: Literal["test", "train"] = "test",
@@ -91,10 +93,12 @@ def evaluate(
         model: A diffusion model, whose samples are measured; an autoencoder, whose reconstructions are; the file of
             either; ``noise`` for uniform random pixels, or ``gaussian`` for random pixels with the training images'
             mean and covariance; or images that any model made: uint8 [n, c, h, w], or the path of their directory, zip,
-            .npz or .safetensors file.
+            .npz, .npy, .safetensors file, or a CSV of paths.
         data: The real images: a data set, or what :func:`~latentdiff.load_dataset` takes.
         num_images: How many images. Default: 10,000, or as many as the test split (``reconstruct``'s) has.
         name: Name of the row in a comparison. Default: that of the model's file or run.
+        value_range: The values of images from files that become black and white, where they are not uint8:
+            ``"LOW,HIGH"``, such as ``"-1,1"``, or ``auto``.
         sampling: How a diffusion model samples. Its ``seed`` and ``batch_size`` hold for all images. Default:
             ``SamplingConfig(batch_size=100)``.
         mode: What an autoencoder is asked for: ``reconstruction`` of real images, or ``prior``, decoded N(0, I), which
@@ -151,6 +155,7 @@ def evaluate(
     settings = EvaluateStage(
         model=str(model) if isinstance(model, str | Path) else "given from Python",
         name=name,
+        value_range=value_range,
         mode=mode,
         reconstruct=reconstruct,
         data=splits.config,
@@ -272,6 +277,7 @@ def check_settings(settings: EvaluateStage) -> None:
         raise ConfigError(f"a kernel distance needs at least 2 images, not kid_subset_size {settings.kid_subset_size}")
     if settings.batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {settings.batch_size}")
+    parse_value_range(settings.value_range)
     if settings.name and not (settings.name.strip() and settings.name.isprintable()):
         # Every comparison would refuse such an evaluation.
         raise ConfigError(f"name {settings.name!r}: a row's name is one line of text")
@@ -342,8 +348,11 @@ def build_source(
             "reconstruct train measures against the originals of as many images as num_images says: leave "
             "real_images out"
         )
+    if settings.value_range != "auto" and not files:
+        raise ConfigError(f"value_range is for images from files, not for {named}")
     if files:
-        images, labels = read_images(model, test.image_shape, test.class_names)
+        rules = replace(ReadingRules.of(settings.data), value_range=parse_value_range(settings.value_range))
+        images, labels = read_images(model, test.image_shape, test.class_names, rules)
         return given_images(images, labels, str(model), test, settings.num_images, settings.batch_size)
     if isinstance(model, Tensor):
         return given_images(model, None, "the tensor", test, settings.num_images, settings.batch_size)

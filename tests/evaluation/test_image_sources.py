@@ -70,14 +70,23 @@ def test_the_same_images_from_every_kind_of_file(tmp_path, channels):
 
 def test_what_cannot_be_measured_is_named(tmp_path):
     cases: dict[str, tuple[object, str]] = {
-        "other.npz": ({"pictures": some().numpy()}, "no array named images"),
-        "float.npz": ({"images": some().permute(0, 2, 3, 1).float().numpy()}, "holds images float32"),
+        "other.npz": (
+            {"pictures": some().numpy(), "more": some().numpy()},
+            r"holds pictures uint8 \[6, 3, 12, 12\], more .*not sure which",
+        ),
+        "float.npz": (
+            {"images": some().permute(0, 2, 3, 1).float().numpy()},
+            r"float32 \[6, 12, 12, 3\]: float values from 0 to 255, not within 0 to 1(.|\n)*--value_range=LOW,HIGH",
+        ),
         "labels.npz": ({"images": some().permute(0, 2, 3, 1).numpy(), "labels": np.arange(5)}, "5 labels for 6 images"),
         "pickle.npz": ({"images": np.array([{}], dtype=object)}, "cannot be read"),
-        "words.npz": ({"images": np.array(["a", "b"])}, "cannot be read"),
-        "flat.npz": ({"images": np.zeros(6, np.uint8)}, r"holds images uint8 \[6\]"),
-        "nan.npz": ({"images": np.full((2, 12, 12, 3), np.nan, np.float32)}, "holds images float32"),
-        "far.npz": ({"images": np.full((2, 12, 12, 3), 999, np.int32)}, "holds images int32"),
+        "words.npz": ({"images": np.array(["a", "b"])}, "images of 3 x 12 x 12 are needed"),
+        "flat.npz": ({"images": np.zeros(6, np.uint8)}, r"holds images uint8 \[6\]; images of 3 x 12 x 12 are"),
+        "nan.npz": ({"images": np.full((2, 12, 12, 3), np.nan, np.float32)}, "are no numbers"),
+        "far.npz": (
+            {"images": np.full((2, 12, 12, 3), 999, np.int32)},
+            r"int32 \[2, 12, 12, 3\]: int32 values from 999",
+        ),
         "column.npz": (
             {"images": some().permute(0, 2, 3, 1).numpy(), "labels": np.zeros((6, 1), int)},
             r"holds labels int64 \[6, 1\]; whole numbers",
