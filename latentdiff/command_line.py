@@ -8,13 +8,28 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from docstring_parser import DocstringStyle
-from jsonargparse import ArgumentParser, set_parsing_settings
+import yaml
 
+from latentdiff.config.base import to_dict
+from latentdiff.config.checks import checked, describe, shown, shown_name, shown_path
+from latentdiff.config.help_page import help_page
+from latentdiff.config.options import (
+    build,
+    flatten,
+    is_bool,
+    is_text,
+    nearest,
+    options_of,
+    read_shell,
+    read_yaml_value,
+    sections_of,
+)
+from latentdiff.config.ranges import PathSetting
+from latentdiff.config.yaml_text import parse_yaml, read_yaml
 from latentdiff.errors import ConfigError, LatentdiffError
 from latentdiff.resources import find_config
 
@@ -23,34 +38,43 @@ PACKAGE = "latentdiff.stages"
 
 
 def parse(settings: type[StageSettings], argv: list[str] | None = None) -> StageSettings:
-    """The settings of a stage from ``--config FILE`` and dotted flags, which win over the file.
+    """The settings of a stage from ``--config FILE`` and dotted flags; the last of two counts.
 
     Args:
         settings: The stage's dataclass; ``DiffusionStage`` is that of the stage ``diffusion``.
         argv: Its arguments. Default: this process's.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for an unknown key, in a file or among the flags, and for a value
-    that a setting does not take.
+    Raises :class:`~latentdiff.errors.ConfigError` for a setting that there is not, in a file or among the flags, and
+    for a value that a setting does not take. Nothing but the files of settings has been read then.
     """
-    stage = settings.__name__.removesuffix("Stage").lower()
-    set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE)
-    parser = ArgumentParser(prog=f"python -m {PACKAGE}.{stage}", exit_on_error=False, allow_abbrev=False)
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="YAML file of settings. Flags after it win. A name under configs/, such as fashion-mnist/pixel.yaml, is "
-        "found wherever latentdiff is installed.",
-    )
-    parser.add_class_arguments(settings)
+    arguments = sys.argv[1:] if argv is None else argv
+    typed = _typed_command(settings)
+    if {"--help", "-h"} & set(arguments):
+        print(help_page(settings, typed), end="")
+        raise SystemExit(0)
+    values: dict[str, Any] = {}
+    print_config = False
     try:
-        parsed = parser.parse_args(_spelt_for_parser(sys.argv[1:] if argv is None else argv))
-        namespace = parser.instantiate(parsed)
-    except ConfigError:
-        raise
-    # jsonargparse raises ArgumentError, and what a dataclass raises while it is built, such as TypeError.
-    except Exception as error:
-        raise ConfigError(_in_short(str(error), stage)) from error
-    return settings(**{name: value for name, value in vars(namespace).items() if name != "config"})
+        for name, value in _flags(settings, arguments):
+            if name == "print_config":
+                if value is not None:
+                    raise ConfigError(f"--print_config takes no value, not {shown(value)}")
+                print_config = True
+            elif name == "config":
+                if value is None:
+                    raise ConfigError("--config needs a value: a YAML file of settings")
+                values |= _of_file(settings, value, "--config ")
+            elif name in sections_of(settings):
+                values |= _of_section(settings, name, value)
+            else:
+                values |= _of_flag(settings, name, value)
+        result = build(settings, values)
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n{typed} --help lists all settings.") from error
+    if print_config:
+        print(yaml.safe_dump(to_dict(result), sort_keys=False), end="")
+        raise SystemExit(0)
+    return result
 
 
 def command(stage: str, argv: list[str] | None) -> str:
@@ -91,35 +115,107 @@ def _as_one_of_several(main: Callable[[], Any]) -> None:
     distributed.destroy_process_group()
 
 
-def _spelt_for_parser(arguments: list[str]) -> list[str]:
-    """What people type, as jsonargparse wants it.
-
-    Dashes in an option's name become underscores. An option without a value becomes true. ``--config`` takes a name
-    under configs/ too.
-    """
-    result: list[str] = []
-    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
-        if argument.startswith("--") and not argument.startswith(("--help", "--config")):
-            name, equals, value = argument[2:].partition("=")
-            argument = f"--{name.replace('-', '_')}{equals}{value}"
-            if not equals and following.startswith("--") and name not in ("print-config", "print_config"):
-                argument += "=true"
-        elif argument.startswith("--config="):
-            argument = f"--config={_find_config(argument.removeprefix('--config='))}"
-        elif result and result[-1] == "--config":
-            argument = _find_config(argument)
-        result.append(argument)
-    return result
+def _typed_command(settings: type) -> str:
+    """The command of a stage as the user started it."""
+    stage = settings.__name__.removesuffix("Stage").lower()
+    program = Path(sys.argv[0])
+    if program.name in ("latentdiff", "latentdiff.exe"):
+        return f"latentdiff {stage}"
+    is_package = (program.parent.name, program.name) == ("latentdiff", "__main__.py")
+    return f"python -m latentdiff {stage}" if is_package else f"python -m {PACKAGE}.{stage}"
 
 
-def _find_config(name: str) -> str:
-    return name if Path(name).is_file() else os.fspath(find_config(name.removeprefix("configs/")) or name)
+def _flags(settings: type, arguments: list[str]) -> Iterator[tuple[str, str | None]]:
+    """The names and values of the flags; None where no value follows. Dashes in a name are underscores."""
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        position += 1
+        if not argument.startswith("--") or argument == "--":
+            raise ConfigError(
+                f"{shown(argument)} belongs to no setting: a setting is --NAME VALUE, and a list is [1,2] or 1,2"
+            )
+        name, equals, value = argument[2:].partition("=")
+        name = name.replace("-", "_")
+        if name not in ("config", "print_config", *options_of(settings), *sections_of(settings)):
+            raise ConfigError(_unknown(settings, f"--{name}", "--"))
+        if equals:
+            yield name, value
+        elif name != "print_config" and position < len(arguments) and not arguments[position].startswith("--"):
+            yield name, arguments[position]
+            position += 1
+        else:
+            yield name, None
 
 
-def _in_short(message: str, stage: str) -> str:
-    """The first lines of a parser's message, which say what is wrong, and where the settings are listed."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return "\n".join([*lines[:2], f"python -m {PACKAGE}.{stage} --help lists all settings."])
+def _of_flag(settings: type, name: str, value: str | None) -> dict[str, Any]:
+    """The value of a flag, checked. A flag without a value is true."""
+    hint = options_of(settings)[name].hint
+    if value is None:
+        if not is_bool(hint):
+            raise ConfigError(f"--{name} needs a value: it must be {describe(hint, shell=True)}")
+        value = "true"
+    return {name: checked(read_shell(value, hint, f"--{name}"), hint, f"--{name}", shell=True)}
+
+
+def _of_section(settings: type, name: str, value: str | None) -> dict[str, Any]:
+    """The settings of a section that is given whole: a file of them, or JSON."""
+    if value is not None and Path(value).is_file():
+        return _of_file(settings, value, f"--{name} ", name)
+    given = parse_yaml(value or "", f"--{name}")
+    if not isinstance(given, dict):
+        raise ConfigError(f"--{name} holds several settings: give one as --{name}.SETTING VALUE, or a file of them")
+    return _of_mapping(settings, {name: given}, "--", "")
+
+
+def _of_file(settings: type, name: str, what: str, section: str = "") -> dict[str, Any]:
+    """The settings in a YAML file, checked; in that of a section, with its name before theirs."""
+    path = _find_config(name, what)
+    values = read_yaml(path, f"{what}{shown_path(path)}")
+    return _of_mapping(settings, {section: values} if section else values, "", f" in {shown_path(path)}")
+
+
+def _of_mapping(settings: type, given: dict[str, Any], before: str, after: str) -> dict[str, Any]:
+    """The settings of a nested mapping, checked; messages name one between ``before`` and ``after``."""
+    found: dict[str, Any] = {}
+    for name, value in flatten(settings, given):
+        if name in sections_of(settings):
+            raise ConfigError(f"{before}{name}{after} holds several settings, and not {shown(value, shell=True)}")
+        if name not in options_of(settings):
+            raise ConfigError(_unknown(settings, f"{before}{name}", before, after))
+        if name in found:
+            raise ConfigError(f"{before}{name}{after} is given twice")
+        hint = options_of(settings)[name].hint
+        try:
+            value = read_yaml_value(value, hint, f"{before}{name}", after)
+            found[name] = checked(value, hint, f"{before}{name}{after}", shell=True)
+        except ConfigError as error:
+            is_number = isinstance(value, bool | int | float) and is_text(hint)
+            raise ConfigError(f"{error}: put it in quotes" if is_number else str(error)) from None
+    return found
+
+
+def _unknown(settings: type, name: str, before: str, after: str = "") -> str:
+    """What is said of a setting that there is not."""
+    near = [f"{before}{other}" for other in nearest(name.removeprefix("--"), settings)]
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"{shown_name(name)}{after}: there is no such setting.{meant}"
+
+
+def _find_config(name: str, what: str) -> Path:
+    """The file of ``--config``: a path, or a name under configs/."""
+    try:
+        path = Path(checked(name, PathSetting, what.strip(), shell=True))
+        if path.is_dir():
+            raise ConfigError(f"{what}{shown_path(path)} is a folder: name the YAML file in it")
+        found = path if path.exists() else find_config(name.removeprefix("configs/"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{what}{shown_name(name)} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if found is None:
+        raise ConfigError(f"{what}{shown_name(name)}: there is no such file, and no such name under configs/")
+    return found
 
 
 def _is_one_of_several() -> bool:

@@ -75,6 +75,64 @@ def test_unknown_keys_and_bad_values_are_refused_by_name(arguments):
     assert len(str(refused.value).splitlines()) <= 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--trainer.max_image=3"],
+            r"--trainer.max_image: there is no .* Did you mean --trainer.max_images\?",
+        ),
+        (["--trainer.learning_rate=3"], r"Did you mean --trainer.lr(\?| or )"),
+        (["--max-images=3"], r"--max_images: there is no such setting. Did you mean --trainer.max_images(\?| or )"),
+        (["--batch_siz", "3"], r"Did you mean --trainer.batch_size\?"),
+        (["--" + "q" * 10**5, "3"], "there is no such setting"),
+        (["--trainer.lr"], "--trainer.lr needs a value: it must be a number from 0 to 100"),
+        (["--trainer.lr="], "--trainer.lr must be a number from 0 to 100, not ''"),
+        (["--trainer.max_images="], "--trainer.max_images must be a whole number from 1 to .* or null, not ''"),
+        (["--data.mix", "mnist", "cifar-10"], "'cifar-10' belongs to no setting"),
+        (["-x"], "'-x' belongs to no setting"),
+        (["--print_config=all"], "--print_config takes no value"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_answered_in_two_lines(arguments, said):
+    with pytest.raises(ConfigError, match=said) as refused:
+        cli.parse(DiffusionStage, arguments)
+    first, second = str(refused.value).splitlines()
+    assert len(first) < 250
+    assert second.endswith("diffusion --help lists all settings.")
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/latentdiff", "latentdiff diffusion"),
+        ("/lib/latentdiff/__main__.py", "python -m latentdiff diffusion"),
+        ("/lib/latentdiff/stages/diffusion.py", "python -m latentdiff.stages.diffusion"),
+    ],
+)
+def test_messages_and_help_name_the_command_as_it_was_typed(program, command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [program])
+    with pytest.raises(ConfigError, match=rf"\n{command} --help lists"):
+        cli.parse(DiffusionStage, ["--nonsense"])
+    with pytest.raises(SystemExit):
+        cli.parse(DiffusionStage, ["-h"])
+    assert capsys.readouterr().out.startswith(f"usage: {command} [--config FILE]")
+
+
+def test_what_must_be_given_is_named():
+    with pytest.raises(ConfigError, match=r"^--model and --to must be given\n"):
+        cli.parse(model_stages.ReleaseStage, [])
+
+
+def test_lists_need_no_brackets():
+    parsed = cli.parse(DiffusionStage, ["--network.channels=32,64", "--data.fractions", "1,0,0", "--data.mix=mnist"])
+    assert parsed.network.channels == (32, 64)
+    assert parsed.data.fractions == (1, 0, 0)
+    assert parsed.data.mix == ("mnist",)
+    swept = cli.parse(comparison_stages.SweepStage, ["--flags=--network.channels=[32,64]"])
+    assert swept.flags == ("--network.channels=[32,64]",)
+
+
 def test_unknown_key_in_a_file_is_refused_by_name(tmp_path):
     (tmp_path / "my.yaml").write_text("trainer:\n  learning_rate: 0.5\n")
     with pytest.raises(ConfigError, match="learning_rate"):

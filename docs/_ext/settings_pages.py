@@ -76,10 +76,16 @@ def default(field: dataclasses.Field[Any]) -> Any:
 def type_and_range(cls: type, field: dataclasses.Field[Any]) -> tuple[str, str]:
     """A field's type as it is written, and the range that is declared beside it, if any."""
     hint = typing.get_type_hints(cls, include_extras=True)[field.name]
-    bounds = [field.metadata["range"]] if "range" in field.metadata else []
-    for part in (hint, *typing.get_args(hint)):  # of ``Annotated[int, ...] | None`` too
-        bounds += list(getattr(part, "__metadata__", ()))
-    return type_text(typing.get_type_hints(cls)[field.name]), ", ".join(map(str, bounds))
+    return type_text(typing.get_type_hints(cls)[field.name]), ", ".join(dict.fromkeys(bounds(hint)))
+
+
+def bounds(hint: Any, each: str = "") -> typing.Iterator[str]:
+    """What is declared beside a type, in words; of a tuple's entries too."""
+    for mark in getattr(hint, "__metadata__", ()):
+        yield each + str(mark)
+    inner = "each " if typing.get_origin(hint) in (tuple, list) else each
+    for part in typing.get_args(hint):
+        yield from bounds(part, inner)
 
 
 def type_text(hint: Any) -> str:
@@ -93,7 +99,7 @@ def type_text(hint: Any) -> str:
 
 def entry(cls: type, field: dataclasses.Field[Any], text: str, option: bool) -> str:
     """One setting, as an option of a command or an attribute of a class."""
-    kind, bounds = type_and_range(cls, field)
+    kind, allowed = type_and_range(cls, field)
     value = default(field)
     required = value is dataclasses.MISSING
     lines = [f".. option:: --{field.name}" if option else f".. py:attribute:: {field.name}"]
@@ -101,8 +107,8 @@ def entry(cls: type, field: dataclasses.Field[Any], text: str, option: bool) -> 
         lines += [f"   :type: {kind}"] + ([] if required else [f"   :value: {value!r}"])
     lines += ["", textwrap.indent(rest(text), "   "), ""]
     facts = [f"Type ``{kind}``", "required" if required else f"default ``{value!r}``"] if option else []
-    facts += [f"range {bounds}"] if bounds else []
-    return "\n".join(lines + ([f"   {', '.join(facts)}.".replace("   range", "   Range"), ""] if facts else []))
+    facts += [f"allowed: {allowed}"] if allowed else []
+    return "\n".join(lines + ([f"   {', '.join(facts)}.".replace("   allowed", "   Allowed"), ""] if facts else []))
 
 
 def title(text: str, line: str = "=") -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import BlocksOrNone, ImagesOrNone, LearningRate, PathSetting, Range, Weight, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,13 @@ class AutoencoderConfig(Settings):
             does (4:2:0 chroma subsampling). The blur has no weights, so it can be switched on after training.
     """
 
-    latent_channels: int = 2
-    patch: int = 1
-    channels: tuple[int, ...] = (32, 64, 128)
-    encoder_blocks: int = 1
-    decoder_blocks: int = 2
+    latent_channels: Annotated[int, Range(1, 4096)] = 2
+    patch: Annotated[int, Range(1, 64)] = 1
+    channels: Widths = (32, 64, 128)
+    encoder_blocks: BlocksOrNone = 1
+    decoder_blocks: BlocksOrNone = 2
     attention: bool = True
-    refine_channels: int = 0
+    refine_channels: Annotated[int, Range(0, 4096)] = 0
     smooth_colours: bool = False
 
 
@@ -78,25 +79,25 @@ class AutoencoderLossConfig(Settings):
     """
 
     reconstruction: Literal["l1", "gaussian"] = "l1"
-    kl_weight: float = 5e-4
-    perceptual_weight: float = 1.0
+    kl_weight: Weight = 5e-4
+    perceptual_weight: Weight = 1.0
     perceptual_net: Literal["vgg16", "alexnet"] = "vgg16"
-    perceptual_weights: str | None = None
-    perceptual_share: float = 0.25
-    perceptual_min_side: int = 56
-    adversarial_weight: float = 0.1
-    adversarial_start: int = 30_000
-    discriminator_warmup: int = 5_000
+    perceptual_weights: PathSetting | None = None
+    perceptual_share: Annotated[float, Range(0, 1, above=True)] = 0.25
+    perceptual_min_side: Annotated[int, Range(1, 4096)] = 56
+    adversarial_weight: Weight = 0.1
+    adversarial_start: ImagesOrNone = 30_000
+    discriminator_warmup: ImagesOrNone = 5_000
     adversarial_adaptive: bool = False
-    discriminator_channels: int = 48
-    discriminator_lr: float = 1e-3
+    discriminator_channels: Annotated[int, Range(1, 4096)] = 48
+    discriminator_lr: LearningRate = 1e-3
     discriminator_bands: bool = False
-    discriminator_gain: float = 1.0
-    feature_adversarial_weight: float = 0.0
-    feature_discriminator_channels: int = 32
+    discriminator_gain: Annotated[float, Range(0, 10**6, above=True)] = 1.0
+    feature_adversarial_weight: Weight = 0.0
+    feature_discriminator_channels: Annotated[int, Range(1, 4096)] = 32
     frozen_encoder: bool = False
     degradation: Literal["none", "noise", "blur", "mask"] = "none"
-    degradation_strength: float = 0.3
+    degradation_strength: Annotated[float, Range(0, 100)] = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +119,11 @@ class PhaseConfig(Settings):
         lr_factor: Factor on the learning rate that the schedule gives.
     """
 
-    start: float
-    kl_weight: float | None = None
-    perceptual_weight: float | None = None
-    perceptual_share: float | None = None
-    adversarial_weight: float | None = None
-    feature_adversarial_weight: float | None = None
+    start: Annotated[float, Range(0, 1, above=True, below=True)]
+    kl_weight: Weight | None = None
+    perceptual_weight: Weight | None = None
+    perceptual_share: Annotated[float, Range(0, 1, above=True)] | None = None
+    adversarial_weight: Weight | None = None
+    feature_adversarial_weight: Weight | None = None
     frozen_encoder: bool | None = None
-    lr_factor: float | None = None
+    lr_factor: Annotated[float, Range(0, 1000, above=True)] | None = None

@@ -1,27 +1,24 @@
-"""The base of all settings dataclasses, which checks names, and their conversion to plain dicts and back."""
+"""The base of all settings dataclasses, which checks values, and their conversion to plain dicts and back."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast
 
-from latentdiff.errors import ConfigError
+from latentdiff.config.checks import checked, hints_of
 
 Config = TypeVar("Config", bound="Settings")
-# The origins of ``int | None`` and of ``int | Literal[...]`` differ before Python 3.14.
-UNIONS = (UnionType, get_origin(int | Literal["name"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the settings dataclasses: a field with a ``Literal`` type accepts only the names of that type.
+    """Base of the settings dataclasses: each field accepts what its annotation declares, and nothing else.
 
-    Fields that may be None and tuples of names are checked too. The command line's parser makes the same check.
+    A number is in its range, a text is one of its names, a path has its ``~`` and ``$VAR`` expanded, a nested dataclass
+    is one. 3.0 and 1e5 are whole numbers; True is none. The command line and YAML files make the same check.
 
     Raises:
-        ConfigError: A field has a value that its type does not name.
+        ConfigError: A field has a value that its annotation does not allow.
     """
 
     def to_kwargs(self, *without: str) -> dict[str, Any]:
@@ -29,44 +26,17 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
 
     def __post_init__(self) -> None:
-        for name, hint in _choices(type(self)).items():
-            check_choice(name, getattr(self, name), hint)
+        hints = hints_of(type(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            as_wanted = checked(value, hints[field.name], field.name)
+            if as_wanted is not value:
+                object.__setattr__(self, field.name, as_wanted)
 
 
 def check_choice(name: str, value: Any, hint: Any) -> None:
     """Raise ConfigError, with the names to choose from, unless the annotation ``hint`` allows ``value``."""
-    if not _allows(hint, value):
-        *others, last = map(str, _named(hint))
-        many = "a tuple of " if any(get_origin(arm) is tuple for arm in (hint, *get_args(hint))) else ""
-        raise ConfigError(f"{name} must be {many}{', '.join(others)}{' or ' if others else ''}{last}, not {value!r}")
-
-
-@cache
-def _choices(cls: type) -> dict[str, Any]:
-    """Return the annotations of the fields with named values. They are cached, since resolving them is slow."""
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls) if _named(hints[field.name])}
-
-
-def _named(hint: Any) -> list[Any]:
-    """Return the values that an annotation names, None last; empty where it names none."""
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    named = [value for arm in get_args(hint) if arm is not Ellipsis for value in _named(arm)]
-    return [*named, None] if named and NoneType in get_args(hint) else named
-
-
-def _allows(hint: Any, value: Any) -> bool:
-    """Return whether ``value`` is among the names of ``hint``; annotations without names allow every value."""
-    arms = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in arms
-    if get_origin(hint) in UNIONS:
-        return any(_allows(arm, value) for arm in arms)
-    if get_origin(hint) is tuple and _named(hint):
-        # A tuple of names is of any length.
-        return isinstance(value, tuple | list) and all(_allows(arms[0], item) for item in cast(list[Any], value))
-    return value is None if hint is NoneType else True
+    checked(value, hint, name)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -85,7 +55,6 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
 
     Raises:
         TypeError: The dict has a key that ``cls`` does not have.
+        ConfigError: A value is not what its setting allows.
     """
-    return cls(
-        **{key: tuple(cast(list[Any], item)) if isinstance(item, list) else item for key, item in values.items()}
-    )
+    return cls(**values)

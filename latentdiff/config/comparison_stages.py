@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
+from latentdiff.config.ranges import (
+    BatchSize,
+    GuidanceScale,
+    Images,
+    Name,
+    PathSetting,
+    Range,
+    Seconds,
+    Seed,
+    Steps,
+    Threads,
+)
 from latentdiff.config.run import RunConfig
 from latentdiff.config.sampling import SamplerName
 from latentdiff.errors import ConfigError
@@ -30,12 +42,12 @@ class BudgetConfig(Settings):
         flags: Further settings of both models, such as --trainer.num_threads=1.
     """
 
-    images: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
+    images: Images | None = None
+    steps: Annotated[int, Range(1, 10**9)] | None = None
+    seconds: Seconds | None = None
     stage_one_too: bool = False
-    latent: str | None = None
-    pixel: str | None = None
+    latent: PathSetting | None = None
+    pixel: PathSetting | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -76,9 +88,9 @@ class CompareStage(Settings):
         run: The folder that the run writes to.
     """
 
-    evaluations: tuple[str, ...] = ()
+    evaluations: tuple[PathSetting, ...] = ()
     title: str = "Pixel against latent"
-    num_images: int | None = None
+    num_images: Annotated[int, Range(2, 10**7)] | None = None
     preset: Literal["sources"] | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -108,17 +120,17 @@ class SamplersStage(Settings):
         run: The folder that the run writes to.
     """
 
-    model: str = "checkpoints/fashion-mnist/latent.safetensors"
+    model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     samplers: tuple[SamplerName, ...] = ("ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
-    steps: tuple[int, ...] = (5, 10, 20, 50, 100, 250, 1000)
-    num_images: int = 2000
-    guidance_scale: float = 1.0
-    seed: int = 0
-    batch_size: int = 250
+    steps: tuple[Steps, ...] = (5, 10, 20, 50, 100, 250, 1000)
+    num_images: Annotated[int, Range(2, 10**7)] = 2000
+    guidance_scale: GuidanceScale = 1.0
+    seed: Seed = 0
+    batch_size: BatchSize = 250
     data: DataConfig = field(default_factory=DataConfig)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
-    features_folder: str = "stages/features"
+    threads: Threads | None = None
+    features_folder: PathSetting = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -145,15 +157,15 @@ class SweepStage(Settings):
         data: The data set.
     """
 
-    name: str = "sweep"
-    settings: str | None = None
+    name: Name = "sweep"
+    settings: PathSetting | None = None
     flags: tuple[str, ...] = ()
     runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    seconds: float = 300.0
-    jobs: int = 1
-    num_images: int = 2000
-    finalists: int = 3
-    finalist_images: int | None = None
+    seconds: Seconds = 300.0
+    jobs: Annotated[int, Range(1, 4096)] = 1
+    num_images: Annotated[int, Range(2, 10**7)] = 2000
+    finalists: Annotated[int, Range(0, 10**4)] = 3
+    finalist_images: Annotated[int, Range(2, 10**7)] | None = None
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -169,8 +181,8 @@ class DemoStage(Settings):
         run: The folder that the run writes to.
     """
 
-    autoencoder_seconds: float | None = None
-    vae_seconds: float | None = None
-    diffusion_seconds: float | None = None
-    num_images: int = 800
+    autoencoder_seconds: Seconds | None = None
+    vae_seconds: Seconds | None = None
+    diffusion_seconds: Seconds | None = None
+    num_images: Annotated[int, Range(2, 10**7)] = 800
     run: RunConfig = field(default_factory=RunConfig)

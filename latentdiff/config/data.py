@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import Fraction, HeldImages, PathSetting, Range, Seed
 
 DatasetName = Literal[
     "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed", "tensors"
@@ -57,26 +58,26 @@ class DataConfig(Settings):
     """
 
     name: DatasetName = "fashion-mnist"
-    root: str | None = None
-    path: str | None = None
+    root: PathSetting | None = None
+    path: PathSetting | None = None
     source: Literal["auto", "full", "embedded"] = "auto"
-    size: int | None = None
+    size: Annotated[int, Range(4, 4096)] | None = None
     colour: Literal["auto", "rgb", "grey"] = "auto"
     crop: Literal["center", "random"] = "center"
     hflip: bool = False
     split: Literal["default", "official", "fractions"] = "default"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    split_seed: int = 0
-    max_train_images: int | None = None
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    split_seed: Seed = 0
+    max_train_images: HeldImages | None = None
     classes: str = "labels"
-    table: str | None = None
+    table: PathSetting | None = None
     mix: tuple[str, ...] = ()
     mix_share: Literal["balanced", "proportional"] = "balanced"
     value_range: str = "auto"
-    max_image_pixels: int = 64 * 1024**2
-    max_file_size: int = 256 * 1024**2
+    max_image_pixels: Annotated[int, Range(1, 10**10)] = 64 * 1024**2
+    max_file_size: Annotated[int, Range(1, 10**13)] = 256 * 1024**2
     on_bad_image: Literal["error", "skip"] = "error"
-    cache_folder: str = "stages/data"
+    cache_folder: PathSetting = "stages/data"
 
     @property
     def classes_column(self) -> str | None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import Fraction, Range, Weight
+
+# Beta of a discrete process, and sigma of one that explodes.
+Beta = Annotated[float, Range(0, 1, above=True, below=True)]
+Sigma = Annotated[float, Range(0, 10**6, above=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +45,16 @@ class DiffusionConfig(Settings):
     """
 
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"
-    num_train_steps: int | None = 1000
-    beta_range: tuple[float, float] | None = None
+    num_train_steps: Annotated[int, Range(2, 100_000)] | None = 1000
+    beta_range: tuple[Beta, Beta] | None = None
     zero_terminal_snr: bool = False
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    log_sigma_normal: tuple[float, float] = (-1.2, 1.2)
-    sigma_data: float = 1.0
+    sigma_min: Sigma = 0.002
+    sigma_max: Sigma = 80.0
+    log_sigma_normal: tuple[Annotated[float, Range(-20, 20)], Annotated[float, Range(0, 20, above=True)]] = (-1.2, 1.2)
+    sigma_data: Annotated[float, Range(0, 1000, above=True)] = 1.0
     target: Literal["eps", "x0", "v", "edm", "score"] = "v"
     learn_variance: bool = False
-    variance_weight: float = 0.001
+    variance_weight: Weight = 0.001
     loss_weight: Literal["simple", "min_snr", "truncated_snr", "edm"] = "min_snr"
-    min_snr_gamma: float = 5.0
-    class_dropout: float = 0.1
+    min_snr_gamma: Annotated[float, Range(0, 10**6, above=True)] = 5.0
+    class_dropout: Fraction = 0.1

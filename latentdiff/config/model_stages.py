@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
+from latentdiff.config.ranges import BatchSize, Devices, Fraction, HeldImages, PathSetting, Range, Steps
 from latentdiff.config.run import RunConfig
 from latentdiff.config.sampling import SamplingConfig
 
@@ -47,21 +48,21 @@ class SampleStage(SamplingConfig):
     """
 
     task: Literal["sample", "noise", "reconstruct", "interpolate", "inpaint", "likelihood"] = "sample"
-    model: str = "checkpoints/fashion-mnist/latent.safetensors"
-    steps: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    num_images: int = 64
+    model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
+    steps: Steps | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    num_images: HeldImages = 64
     labels: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
-    columns: int | None = None
+    devices: Devices = 1
+    columns: Annotated[int, Range(1, 10**4)] | None = None
     pngs: bool = False
     npz: bool = False
-    strip: int = 0
+    strip: Annotated[int, Range(0, 1000)] = 0
     gif: bool = False
-    strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    frames: int = 8
-    mask: str = "right"
-    resamples: int = 5
+    strengths: tuple[Fraction, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    frames: Annotated[int, Range(2, 10**4)] = 8
+    mask: PathSetting = "right"
+    resamples: Annotated[int, Range(1, 10**4)] = 5
     method: Literal["bound", "ode"] = "bound"
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -107,25 +108,25 @@ class EvaluateStage(SamplingConfig):
         run: The folder that the run writes to.
     """
 
-    model: str = "checkpoints/fashion-mnist/latent.safetensors"
+    model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     value_range: str = "auto"
     name: str | None = None
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     reconstruct: Literal["test", "train"] = "test"
     data: DataConfig = field(default_factory=DataConfig)
-    num_images: int | None = None
-    real_images: int | None = None
-    batch_size: int = 100
+    num_images: Annotated[int, Range(2, 10**7)] | None = None
+    real_images: Annotated[int, Range(2, 10**7)] | None = None
+    batch_size: BatchSize = 100
     inception: Literal["auto", "require", "off"] = "auto"
-    inception_weights: str | None = None
+    inception_weights: PathSetting | None = None
     fid_infinity: bool | None = None
     inception_taps: tuple[Literal[64, 192, 768], ...] = ()
-    kid_subsets: int = 100
-    kid_subset_size: int | None = None
+    kid_subsets: Annotated[int, Range(1, 10**6)] = 100
+    kid_subset_size: Annotated[int, Range(2, 10**6)] | None = None
     lpips: Literal["auto", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
-    features_folder: str | None = "stages/features"
+    devices: Devices = 1
+    features_folder: PathSetting | None = "stages/features"
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -149,13 +150,13 @@ class ReleaseStage(Settings):
         overwrite: Replace a released file.
     """
 
-    model: str
-    to: str
-    autoencoder: str | None = None
+    model: PathSetting
+    to: PathSetting
+    autoencoder: PathSetting | None = None
     codec_beside: bool = False
     smooth_colours: bool = False
-    evaluation: str | None = None
-    more_evaluations: tuple[str, ...] = ()
+    evaluation: PathSetting | None = None
+    more_evaluations: tuple[PathSetting, ...] = ()
     licence: str | None = None
     overwrite: bool = False
 
@@ -174,6 +175,6 @@ class AverageStage(Settings):
         overwrite: Replace a file that is there already.
     """
 
-    models: tuple[str, ...]
-    to: str
+    models: tuple[PathSetting, ...]
+    to: PathSetting
     overwrite: bool = False

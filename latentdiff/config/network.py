@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import Blocks, Length, Range, Width, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,14 @@ class NetworkConfig(Settings):
     """
 
     architecture: Literal["unet", "resnet"] = "unet"
-    channels: tuple[int, ...] = (64, 96)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = (0, 1)
+    channels: Widths = (64, 96)
+    num_res_blocks: Blocks = 2
+    attention_levels: Annotated[tuple[Annotated[int, Range(0, 15)], ...], Length(0, 16)] = (0, 1)
     middle_attention: bool = True
-    head_channels: int = 32
-    dropout: float = 0.0
+    head_channels: Width = 32
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     time_embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"
-    fourier_scale: float = 2.0
+    fourier_scale: Annotated[float, Range(0, 10**6, above=True)] = 2.0
     conditioning: Literal["scale_shift", "additive", "batch_norm", "none"] = "scale_shift"
-    embedding_channels: int | None = None
+    embedding_channels: Width | None = None
     class_conditional: bool = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import PathSetting
 
 WORKBENCH = Path("stages")
 
@@ -25,7 +26,7 @@ class RunConfig(Settings):
         overwrite: Whether to replace an earlier run in the folder.
     """
 
-    folder: str | None = None
+    folder: PathSetting | None = None
     resume: bool = False
     overwrite: bool = False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import BatchSize, GuidanceScale, PathSetting, Range, Seed, Steps
 
 SamplerName = Literal[
     "ddpm",
@@ -20,6 +22,9 @@ SamplerName = Literal[
     "predictor_corrector",
 ]
 Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
+
+# A noise level as sigma / alpha, which is infinite where a schedule ends in pure noise.
+Level = Annotated[float, Range(0, math.inf)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +60,22 @@ class SamplingConfig(Settings):
         batch_size: Number of images sampled at a time. It changes the memory needed, not the images.
     """
 
-    steps: int = 20
+    steps: Steps = 20
     sampler: SamplerName = "dpmpp_2m"
     spacing: Spacing | None = None
-    rho: float | None = None
-    guidance_scale: float = 1.0
-    guidance_interval: tuple[float, float] | None = None
-    guide: str | None = None
+    rho: Annotated[float, Range(0.1, 1000)] | None = None
+    guidance_scale: GuidanceScale = 1.0
+    guidance_interval: tuple[Level, Level] | None = None
+    guide: PathSetting | None = None
     thresholding: Literal["none", "static", "dynamic"] = "static"
     variance: Literal["small", "large", "learned"] | None = None
-    eta: float | None = None
-    churn: float | None = None
-    churn_min: float | None = None
-    churn_max: float | None = None
-    churn_noise: float | None = None
-    corrector_steps: int | None = None
-    corrector_snr: float | None = None
+    eta: Annotated[float, Range(0, 100)] | None = None
+    churn: Annotated[float, Range(0, 10**6)] | None = None
+    churn_min: Level | None = None
+    churn_max: Level | None = None
+    churn_noise: Annotated[float, Range(0, 100)] | None = None
+    corrector_steps: Annotated[int, Range(0, 1000)] | None = None
+    corrector_snr: Annotated[float, Range(0, 100, above=True)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    batch_size: int = 64
+    seed: Seed = 0
+    batch_size: BatchSize = 64

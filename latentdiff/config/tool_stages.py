@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
+from latentdiff.config.ranges import HeldImagesOrNone, PathSetting, Range, Seed, Threads
 from latentdiff.config.run import RunConfig
 
 
@@ -28,11 +29,11 @@ class AnalyseStage(Settings):
     """
 
     data: DataConfig = field(default_factory=DataConfig)
-    samples: int = 48
-    seed: int = 0
-    near: float = 0.1
-    listed: int = 50
-    threads: int | None = None
+    samples: Annotated[int, Range(1, 10**5)] = 48
+    seed: Seed = 0
+    near: Annotated[float, Range(0, 1, below=True)] = 0.1
+    listed: Annotated[int, Range(0, 10**6)] = 50
+    threads: Threads | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -54,11 +55,11 @@ class VerifyStage(Settings):
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
     """
 
-    folder: str = "stages/verify"
-    threads: int | None = None
-    metrics: int = 0
+    folder: PathSetting = "stages/verify"
+    threads: Threads | None = None
+    metrics: HeldImagesOrNone = 0
     data: DataConfig = field(default_factory=DataConfig)
-    inception_weights: str | None = None
+    inception_weights: PathSetting | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +78,10 @@ class BenchmarkSettings(Settings):
 
     quick: bool = False
     parts: tuple[str, ...] = ()
-    folder: str = "stages/benchmark"
+    folder: PathSetting = "stages/benchmark"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
-    inception_weights: str | None = None
+    threads: Threads | None = None
+    inception_weights: PathSetting | None = None
 
 
 PartName = Literal[

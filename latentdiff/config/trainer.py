@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
+from latentdiff.config.ranges import (
+    BatchSize,
+    Devices,
+    Epochs,
+    Fraction,
+    Images,
+    ImagesOrNone,
+    LearningRate,
+    Range,
+    Seconds,
+    Seed,
+    Threads,
+)
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+AdamBeta = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +69,31 @@ class TrainerConfig(Settings):
         num_threads: Number of CPU threads. Default: torch's choice.
     """
 
-    max_images: int | None = 600_000
-    max_seconds: float | None = None
-    images_per_epoch: int | None = None
-    batch_size: int = 64
-    gradient_accumulation_steps: int = 1
-    lr: float = 1e-3
-    lr_warmup_images: int = 10_000
+    max_images: Images | None = 600_000
+    max_seconds: Seconds | None = None
+    images_per_epoch: Images | None = None
+    batch_size: BatchSize = 64
+    gradient_accumulation_steps: BatchSize = 1
+    lr: LearningRate = 1e-3
+    lr_warmup_images: ImagesOrNone = 10_000
     lr_schedule: Literal["cosine", "constant", "cosine_then_constant", "step", "plateau"] = "cosine"
-    lr_final: float = 0.01
-    lr_decay_share: float = 0.5
-    lr_step_images: int = 100_000
-    lr_step_factor: float = 0.5
-    lr_patience: int = 5
+    lr_final: Fraction = 0.01
+    lr_decay_share: Annotated[float, Range(0, 1, above=True)] = 0.5
+    lr_step_images: Images = 100_000
+    lr_step_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
+    lr_patience: Epochs = 5
     monitor: str | None = None
     monitor_mode: Literal["min", "max"] = "min"
-    stop_patience: int | None = None
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    grad_clip: float = 1.0
-    ema_half_life: int = 20_000
-    ema_warmup: float = 0.05
+    stop_patience: Epochs | None = None
+    weight_decay: Annotated[float, Range(0, 100)] = 0.01
+    betas: tuple[AdamBeta, AdamBeta] = (0.9, 0.99)
+    grad_clip: Annotated[float, Range(0, 10**9, above=True)] = 1.0
+    ema_half_life: ImagesOrNone = 20_000
+    ema_warmup: Annotated[float, Range(0, 1000)] = 0.05
     precision: Precision = "auto"
-    seed: int = 0
+    seed: Seed = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: Devices = 1
+    num_nodes: Devices = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    num_threads: int | None = None
+    num_threads: Threads | None = None

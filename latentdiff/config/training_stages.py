@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from latentdiff.config.autoencoder import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.network import NetworkConfig
+from latentdiff.config.ranges import (
+    BatchSize,
+    Epochs,
+    HeldImagesOrNone,
+    LearningRate,
+    Name,
+    NoneMeans,
+    PathSetting,
+    Range,
+    Seed,
+    Threads,
+    Widths,
+)
 from latentdiff.config.run import RunConfig
 from latentdiff.config.trainer import Precision, TrainerConfig
 
@@ -31,14 +44,14 @@ class AutoencoderStage(Settings):
         run: The folder that the run writes to.
     """
 
-    name: str = "autoencoder"
+    name: Name = "autoencoder"
     data: DataConfig = field(default_factory=DataConfig)
     network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
     phases: tuple[PhaseConfig, ...] = ()
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    validation_images: int = 1000
-    init: str | None = None
+    validation_images: HeldImagesOrNone = 1000
+    init: PathSetting | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -52,9 +65,9 @@ class LatentsStage(Settings):
         folder: Folder of the caches.
     """
 
-    autoencoder: str = "auto"
+    autoencoder: PathSetting = "auto"
     data: DataConfig = field(default_factory=DataConfig)
-    folder: str = "stages/latents"
+    folder: PathSetting = "stages/latents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +96,19 @@ class DiffusionStage(Settings):
         run: The folder that the run writes to.
     """
 
-    name: str = "latent"
-    autoencoder: str = "auto"
+    name: Name = "latent"
+    autoencoder: Annotated[PathSetting, NoneMeans("none")] = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(monitor="auto"))
-    sample_every: int = 1
-    quality_images: int = 500
+    sample_every: Epochs = 1
+    quality_images: HeldImagesOrNone = 500
     quality_net: Literal["auto", "classifier", "inception"] = "auto"
-    validation_images: int = 1000
-    features_folder: str | None = "stages/features"
-    latents_folder: str | None = "stages/latents"
-    init: str | None = None
+    validation_images: HeldImagesOrNone = 1000
+    features_folder: PathSetting | None = "stages/features"
+    latents_folder: PathSetting | None = "stages/latents"
+    init: PathSetting | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -117,12 +130,12 @@ class ClassifierStage(Settings):
     """
 
     data: DataConfig = field(default_factory=DataConfig)
-    channels: tuple[int, ...] = (32, 64, 128)
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 0.1
-    seed: int = 0
+    channels: Widths = (32, 64, 128)
+    epochs: Annotated[int, Range(1, 10**6)] = 12
+    batch_size: BatchSize = 128
+    lr: LearningRate = 0.1
+    seed: Seed = 0
     precision: Precision = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    num_threads: int | None = None
+    num_threads: Threads | None = None
     run: RunConfig = field(default_factory=RunConfig)

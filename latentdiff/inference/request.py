@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from latentdiff.config import SamplingConfig
+from latentdiff.config.ranges import HeldImages
 from latentdiff.diffusion.samplers import SAMPLER_OPTIONS
 from latentdiff.inference.labels import Labels
 
@@ -20,7 +21,7 @@ class SamplingRequest(SamplingConfig):
             class's name, a whole number its index.
     """
 
-    num_images: int
+    num_images: HeldImages
     labels: Labels = None
 
     @classmethod

@@ -79,8 +79,8 @@ def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
         ({"runs": {"alone": []}}, "two at least"),
         ({"runs": {"a": [], "b/c": []}}, "'b/c' cannot be one"),
         ({"runs": {"a": [], "": []}}, "'' cannot be one"),
-        ({"runs": {"a": [], "b": []}, "jobs": 0}, "jobs must be above 0"),
-        ({"runs": {"a": [], "b": []}, "seconds": 0}, "seconds must be above 0"),
+        ({"runs": {"a": [], "b": []}, "jobs": 0}, "jobs must be a whole number from 1"),
+        ({"runs": {"a": [], "b": []}, "seconds": 0}, "seconds must be a number above 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(settings, said, trainings):

@@ -147,7 +147,7 @@ def test_impossible_numbers_of_steps_are_refused(steps):
     [
         ({"schedule": "edm", "zero_terminal_snr": True}, "zero_terminal_snr is for"),
         ({"schedule": "ve", "sigma_min": 2.0, "sigma_max": 1.0}, "must rise"),
-        ({"num_train_steps": 1}, "at least 2"),
+        ({"num_train_steps": 1}, "a whole number from 2 to 100,000"),
     ],
 )
 def test_contradicting_settings_are_refused(settings, message):
@@ -196,7 +196,7 @@ def test_given_betas_are_taken_as_they_are():
         ({"schedule": "cosine"}, "not of cosine"),
         ({"schedule": "linear", "num_train_steps": None}, "not of linear in continuous time"),
         ({"schedule": "linear", "beta_range": (0.02, 1e-4)}, "must not fall"),
-        ({"schedule": "linear", "beta_range": (0.0, 0.5)}, "between 0 and 1"),
+        ({"schedule": "linear", "beta_range": (0.0, 0.5)}, "above 0 and below 1"),
     ],
 )
 def test_betas_that_cannot_be_are_refused(settings, said):

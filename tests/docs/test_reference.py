@@ -64,7 +64,7 @@ def test_every_setting_is_described(name):
 def test_a_family_lists_types_defaults_ranges_and_who_has_it():
     page = settings_pages.family_page(PartConfig, {"whole": WholeStage})
     assert ".. py:attribute:: width\n      :type: int\n      :value: 3\n" in page
-    assert "Range 1 or more." in page
+    assert "Allowed: 1 or more." in page
     assert "Of [b, \\*shape], or ``none``." in page
     assert ":type: Literal['a', 'b'] | None" in page
     assert ":doc:`whole <stage-whole>` (``--part.…``), :doc:`whole <stage-whole>` (``--…``)" in page

@@ -73,7 +73,7 @@ def test_an_evaluation_shows_itself(data):
 def test_what_cannot_be_measured_is_named(data, tmp_path):
     with pytest.raises(ConfigError, match=r"the tensor holds images float32 \[20, 1, 28, 28\]; uint8"):
         evaluate(torch.zeros(20, 1, 28, 28), data, **SETTINGS)
-    with pytest.raises(ConfigError, match="a distance needs at least 2 images"):
+    with pytest.raises(ConfigError, match="num_images must be a whole number from 2"):
         evaluate("noise", data, num_images=1)
     with pytest.raises(CheckpointError, match="absent"):
         evaluate(Path("absent.safetensors"), data, **SETTINGS)

@@ -105,7 +105,7 @@ def test_kl_and_draw_are_the_gaussian_ones():
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="at least one resolution"):
+    with pytest.raises(ValueError, match="1 to 16 whole numbers"):
         Autoencoder((1, 8, 8), AutoencoderConfig(channels=()))
     with pytest.raises(ValueError, match="patch"):
         Autoencoder((1, 8, 8), AutoencoderConfig(patch=0))
