@@ -76,8 +76,11 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     }
     if results.is_file():
         before = json.loads(results.read_text())
-        if before["model"] != record["model"]:
+        if before["model"]["sha256"] != record["model"]["sha256"]:
             raise FolderError(f"{folder} measured another model file; begin anew with --run.overwrite")
+        for key, what in (("data", "against other images"), ("features", "with another classifier")):
+            if before[key] != record[key]:
+                raise FolderError(f"{folder} measured {what}; begin anew with --run.overwrite")
         record["rows"] = before["rows"]
     done = {(row["sampler"], row["steps"]) for row in record["rows"]}
     for request in tqdm(wanted, desc="samplers", disable=None):

@@ -32,6 +32,20 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.monitor_mode",
     "trainer.stop_patience",
 )
+# Settings that name a place. What lies there is compared by content (training/run_data.py, comparison/samplers.py), and
+# may have moved.
+COMPARED_BY_CONTENT = (
+    "autoencoder",
+    "data.cache_folder",
+    "data.path",
+    "data.root",
+    "data.source",
+    "data.table",
+    "features_folder",
+    "latents_folder",
+    "loss.perceptual_weights",
+    "model",
+)
 
 
 def model_name(path: Path) -> str:
@@ -94,7 +108,8 @@ def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False, inpu
 def record_config(config: Any, folder: Path) -> None:
     """Write every resolved setting to ``config.yaml``, which ``--config`` reads back; ``run`` is left out.
 
-    Where a resumed run has one, it must agree but for the budget. Raises :class:`FolderError` naming what differs.
+    Where a resumed run has one, it must agree but for the budget and for where things lie. Raises :class:`FolderError`
+    naming what differs.
     """
     values = {key: value for key, value in to_dict(config).items() if key != "run"}
     path = folder / "config.yaml"
@@ -105,11 +120,24 @@ def record_config(config: Any, folder: Path) -> None:
         unknown = [key for key in recorded if key not in now]
         if unknown:
             raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
-        changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE_ON_RESUME]
+        free = {*MAY_CHANGE_ON_RESUME, *COMPARED_BY_CONTENT}
+        if _same_path(before.get("init"), now.get("init")):
+            free.add("init")
+        changed = [key for key in now if before.get(key) != now[key] and key not in free]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
-            raise FolderError(f"{folder} was run with other settings: {differences}. Resume with --config {path}")
+            raise FolderError(
+                f"{folder} was run with other settings: {differences}. Resume with --config {path}, or "
+                "start a new run from its weights with --init (init= in Python)."
+            )
     write_atomically(path, lambda file: file.write_text(yaml.safe_dump(values, sort_keys=False)))
+
+
+def _same_path(one: str | None, other: str | None) -> bool:
+    """Whether two settings are spellings of one path, such as ``runs/a`` and ``./runs/a/``."""
+    return (
+        one is not None and other is not None and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    )
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from latentdiff import distributed
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
-from latentdiff.errors import CheckpointError, DivergenceError
+from latentdiff.errors import DivergenceError
 from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 from latentdiff.training.random_streams import RandomStream
+from latentdiff.training.run_data import check_against_checkpoint
 
 
 class MicroBatch(NamedTuple):
@@ -65,7 +66,7 @@ class StageModule(lightning.LightningModule):
         # What the run that this one's weights come from had cost, where there is one (training/fine_tune.py).
         self.started_from: dict[str, Any] | None = None
         # Of the training images: a run goes on with the images that it began with.
-        self.data_fingerprint: str | None = None
+        self.data_identity: dict[str, Any] | None = None
         # Those that this run was trained by: the one that began it, then those that went on with it.
         self.commands: list[str] = []
         self.data: tuple[Tensor, ...] = ()
@@ -295,17 +296,13 @@ class StageModule(lightning.LightningModule):
             "history": self.history,
             "started_from": self.started_from,
             "commands": self.commands,
-            "data_fingerprint": self.data_fingerprint,
+            "data": self.data_identity,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["latentdiff"]
-        known = state.get("data_fingerprint")
-        if known and self.data_fingerprint and known != self.data_fingerprint:
-            raise CheckpointError(
-                "the run was trained on other images, labels or splits than it is given now. Go on with its own, or "
-                "start a new run from its weights with --init."
-            )
+        if self.data_identity is not None:
+            check_against_checkpoint(state.get("data"), state.get("data_fingerprint"), self.data_identity)
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")

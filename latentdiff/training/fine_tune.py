@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from latentdiff import run_checkpoint
-from latentdiff.checkpoint import load_weights, read
+from latentdiff.checkpoint import load_weights, read, read_header
+from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
+from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.training.base_module import StageModule
+from latentdiff.training.class_embedding import fit_class_embedding
+from latentdiff.training.diffusion_module import DiffusionModule
 
 
-def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> None:
+def load_initial_weights(module: StageModule, source: str | Path, kind: str, data: ImageDataset | None = None) -> None:
     """Load the weights of an earlier run into ``module``, and note in it what that run had cost.
+
+    The classes may be other ones: those that both have are found by name, and a line says which are kept.
 
     Args:
         module: The trainer to fill; its optimisers start afresh.
         source: A run's folder or its ``last.ckpt`` (everything: the running weights, their average, a discriminator),
             or a model file (the averaged network alone).
         kind: What a model file must hold, ``autoencoder`` or ``diffusion``.
+        data: What the run is to be trained on. Without it the classes are taken to be the same.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or where it does not fit the network.
     """
     path = Path(source)
     path = path / run_checkpoint.LAST if path.is_dir() else resolve_checkpoint(path)
     if path.suffix == ".ckpt":
-        spent = _from_run(module, path)
+        spent = _from_run(module, path, data)
         if kind == "autoencoder" and module.loss.frozen_encoder:
             _keep_encoder(module, path)
     else:
@@ -41,8 +51,17 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> 
             for name, tensor in state.items()
             if name.startswith(prefix) and name not in ("latent_mean", "latent_std")
         }
-        for target in (module.network, module.ema.network):
-            load_weights(target, _with_refinement(target, network), str(path))
+        origin = _Origin(
+            tuple(header.get("class_names") or ()),
+            header.get("image_shape") or (header.get("codec") or {}).get("image_shape"),
+            (header.get("provenance") or {}).get("codec_fingerprint"),
+        )
+        _check_origin(module, origin, data, path)
+        if data is not None and isinstance(module.network, ConditionedNetwork):
+            network = fit_class_embedding(network, module.network, origin.class_names, data.class_names, str(path))
+        with _shapes_in_error(origin, data):
+            for target in (module.network, module.ema.network):
+                load_weights(target, _with_refinement(target, network), str(path))
         if kind == "autoencoder" and module.loss.frozen_encoder:
             module.kept_statistics = (state["latent_mean"], state["latent_std"])
         spent = header.get("provenance") or {}
@@ -52,6 +71,52 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str) -> 
         "seconds": spent.get("seconds", 0.0),
         "command": spent.get("command"),
     }
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What weights were trained on, as far as it is known.
+
+    Attributes:
+        class_names: The classes, in order.
+        image_shape: (c, h, w) of the images.
+        codec: The fingerprint of the autoencoder of their latents.
+    """
+
+    class_names: tuple[str, ...] | None
+    image_shape: Sequence[int] | None
+    codec: str | None
+
+
+def _check_origin(module: StageModule, origin: _Origin, data: ImageDataset | None, path: Path) -> None:
+    """Raise CheckpointError for images of another colour; say in a line where the latents are others."""
+    if data is None:
+        return
+    if origin.image_shape is not None and origin.image_shape[0] != data.image_shape[0]:
+        colour = "grey" if origin.image_shape[0] == 1 else "rgb"
+        raise CheckpointError(
+            f"{path} is of images of {_shape(origin.image_shape)}, and these are of {_shape(data.image_shape)}: train "
+            f"on its colours with --data.colour {colour}, or leave out --init (init=)"
+        )
+    own = module.codec.fingerprint if isinstance(module, DiffusionModule) else None
+    if origin.codec and own and origin.codec != own:
+        print(f"the weights in {path} are of the latents of another autoencoder: they have to learn these first")
+
+
+@contextmanager
+def _shapes_in_error(origin: _Origin, data: ImageDataset | None) -> Iterator[None]:
+    """Weights that do not fit, with the sizes of the images where these are others."""
+    try:
+        yield
+    except CheckpointError as error:
+        if data is None or origin.image_shape is None or tuple(origin.image_shape) == data.image_shape:
+            raise
+        sizes = f"they are of images of {_shape(origin.image_shape)}, these are of {_shape(data.image_shape)}"
+        raise CheckpointError(f"{error} ({sizes})") from error
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _keep_encoder(module: StageModule, path: Path) -> None:
@@ -84,13 +149,31 @@ def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, T
     return state if ours.keys() & state.keys() else state | ours
 
 
-def _from_run(module: StageModule, path: Path) -> dict[str, Any]:
+def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
+    """What a run's checkpoint says of its data; what an older version's does not say may be in the model beside it."""
+    data, model = own.get("data"), path.with_name("model.safetensors")
+    if data is not None:
+        return _Origin(tuple(data["class_names"]), data["image_shape"], own.get("codec"))
+    if model.is_file():
+        header = read_header(model)
+        names = header.get("class_names")
+        return _Origin(None if names is None else tuple(names), header.get("image_shape"), own.get("codec"))
+    return _Origin(None, None, own.get("codec"))
+
+
+def _from_run(module: StageModule, path: Path, data: ImageDataset | None) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no {path} to start from")
     checkpoint = run_checkpoint.read(path)
     state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
-    load_weights(module, state, str(path))
+    origin = _origin_of_run(own, path)
+    _check_origin(module, origin, data, path)
+    if data is not None and isinstance(module.network, ConditionedNetwork):
+        prefixes = ("network.", "ema.network.")
+        state = fit_class_embedding(state, module.network, origin.class_names, data.class_names, str(path), prefixes)
+    with _shapes_in_error(origin, data):
+        load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
     spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}
     return {**spent, "command": next(iter(own.get("commands", [])), None)}

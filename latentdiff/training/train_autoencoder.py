@@ -16,6 +16,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import AutoencoderStage
 from latentdiff.data import DatasetSplits
+from latentdiff.data.identity import identity
 from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.runs.run_folder import will_resume
@@ -24,6 +25,7 @@ from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
+from latentdiff.training.run_data import RunData
 from latentdiff.training.trainer import check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
@@ -109,13 +111,16 @@ def train_autoencoder(
     # Build the networks and their training step.
     lightning.seed_everything(settings.trainer.seed, verbose=False)
     module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual, phases)
-    module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
+    module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
-    # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
-    if init and not will_resume(settings.run):
-        load_initial_weights(module, init, "autoencoder")
+    # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
+    run_data = RunData(train, held_out, perceptual=None if perceptual is None else perceptual.weights_sha256)
+    if will_resume(settings.run):
+        run_data.check(settings.run.folder)
+    elif init:
+        load_initial_weights(module, init, "autoencoder", train)
 
-    with training_run(settings, "autoencoder") as run_folder:
+    with training_run(settings, "autoencoder", run_data) as run_folder:
         # Train on images, mirrored too where that was asked for.
         images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
         epoch_end = AutoencoderEpochEnd(run_folder, module, held_out.images[:validation_images])

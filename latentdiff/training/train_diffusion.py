@@ -18,6 +18,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, TrainerConfig, to_dict
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, ImageDataset
+from latentdiff.data.identity import identity
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
@@ -27,6 +28,7 @@ from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
+from latentdiff.training.run_data import RunData
 from latentdiff.training.trainer import check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
@@ -136,16 +138,19 @@ def train_diffusion(
     # Build the network and its training step. The model samples from the average of the network's weights.
     lightning.seed_everything(monitored.seed, verbose=False)
     module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, monitored)
-    module.commands, module.data_fingerprint = [command] if command else [], train.fingerprint
+    module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
     model = DiffusionModel(
         module.ema.network, settings.network, settings.diffusion, codec, _class_names(settings, train)
     )
-    # Without a checkpoint of its own there is nothing to resume: the run starts from ``init`` again.
-    if init and not will_resume(settings.run):
-        load_initial_weights(module, init, "diffusion")
+    # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
+    run_data = RunData(train, held_out, codec.fingerprint)
+    if will_resume(settings.run):
+        run_data.check(settings.run.folder)
+    elif init:
+        load_initial_weights(module, init, "diffusion", train)
 
-    with training_run(settings, "diffusion") as run_folder:
+    with training_run(settings, "diffusion", run_data) as run_folder:
         # Encode the images once, unless that was done.
         latents = data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=latents_folder)
 
@@ -191,5 +196,6 @@ def _stage_one(latents: CachedLatents) -> dict[str, Any]:
         "stage_one_seconds": codec.provenance.get("seconds"),
         "stage_one_device": codec.provenance.get("device"),
         "stage_one_sha256": file_sha256(codec.path) if codec.path else None,
+        "codec_fingerprint": codec.fingerprint,
         "encode_seconds": latents.seconds,
     }

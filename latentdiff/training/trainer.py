@@ -23,12 +23,13 @@ from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.precision import disable_tf32, num_threads, resolve_device, resolve_precision
 from latentdiff.run_checkpoint import LAST
-from latentdiff.runs.run_folder import training_folder
+from latentdiff.runs.run_folder import training_folder, will_resume
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
 from latentdiff.training.checkpoint_files import CheckpointFiles
 from latentdiff.training.memory import keep_freed_memory
+from latentdiff.training.run_data import RunData
 from latentdiff.training.sharded_strategy import ShardedStrategy
 
 
@@ -60,17 +61,21 @@ def check_settings(settings: TrainerConfig) -> torch.device:
 
 
 @contextmanager
-def training_run(settings: AutoencoderStage | DiffusionStage, stage: str) -> Iterator[Path | None]:
+def training_run(settings: AutoencoderStage | DiffusionStage, stage: str, data: RunData) -> Iterator[Path | None]:
     """A run's folder, made ready and held, and its number of threads, until the run ends.
 
     Args:
         settings: The stage's settings. Without ``run.folder`` the run leaves no files, and the folder is None.
         stage: The name of the stage.
+        data: What the run is trained on, which its folder keeps a record of.
 
     Raises:
         FolderError: The folder holds an earlier run or other files, or another process writes into it.
     """
+    resumed = will_resume(settings.run)
     with num_threads(settings.trainer.num_threads), training_folder(settings, stage, settings.name) as folder:
+        if folder and not resumed and distributed.is_main_process():
+            data.save(folder)
         yield folder
 
 
