@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -36,18 +36,18 @@ def identity(data: ImageDataset) -> dict[str, Any]:
     }
 
 
-def list_images(data: ImageDataset) -> list[list[Any]] | None:
-    """The name, the class and a digest of each image, to name differences by.
+def list_images(data: ImageDataset) -> list[str] | None:
+    """A digest, the class's index and the name of each image, such as ``0123456789abcdef 4 cat/01.png``.
 
-    The digest has 16 hex digits and is of the pixels as they are trained on. None where images have no names, and for
-    more than 20,000 images: differences are then told by class and number.
+    Differences are named by it. The digest is of the pixels as they are trained on. None where images have no names,
+    and for more than 20,000 images: differences are then told by class and number.
     """
     if not data.files or len(data) > MOST_LISTED:
         return None
     digests = digest_pixels(image.numpy() for image in data.images).tolist()
     names = _without_common_folder(data.files)
     return [
-        [name, label, f"{digest & 0xFFFFFFFFFFFFFFFF:016x}"]
+        f"{digest & 0xFFFFFFFFFFFFFFFF:016x} {label} {name}"
         for name, label, digest in zip(names, data.labels.tolist(), digests, strict=True)
     ]
 
@@ -55,8 +55,8 @@ def list_images(data: ImageDataset) -> list[list[Any]] | None:
 def differences(
     before: dict[str, Any],
     now: dict[str, Any],
-    images_before: Sequence[Sequence[Any]] | None = None,
-    images_now: Sequence[Sequence[Any]] | None = None,
+    images_before: Sequence[str] | None = None,
+    images_now: Sequence[str] | None = None,
 ) -> list[str]:
     """What distinguishes two records of :func:`identity`, in words, the most telling first; empty where nothing does.
 
@@ -91,14 +91,13 @@ def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _image_differences(
-    before: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]], classes_before: Sequence[str], classes: Sequence[str]
+    before: Sequence[str], now: Sequence[str], classes_before: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
     """Images that are gone, new, or other ones, but for those of classes that are themselves gone or new."""
 
-    def by_name(
-        images: Iterable[Sequence[Any]], own: Sequence[str], other: Sequence[str]
-    ) -> dict[str, tuple[str, str]]:
-        named = ((name, own[label] if own else "", digest) for name, label, digest in images)
+    def by_name(images: Sequence[str], own: Sequence[str], other: Sequence[str]) -> dict[str, tuple[str, str]]:
+        rows = (image.split(" ", 2) for image in images)
+        named = ((name, own[int(label)] if own else "", digest) for digest, label, name in rows)
         return {name: (label, digest) for name, label, digest in named if not own or not other or label in other}
 
     old, new = by_name(before, classes_before, classes), by_name(now, classes, classes_before)

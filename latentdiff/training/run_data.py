@@ -5,14 +5,13 @@ The record speaks of content alone. The same images in another place, or in a zi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentdiff.data import ImageDataset
 from latentdiff.data.identity import differences, identity, list_images
+from latentdiff.digest import json_with_digest, read_json
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
 
@@ -49,8 +48,7 @@ class RunData:
                 for name, data in (("train", self.train), ("held_out", self.held_out))
             },
         }
-        text = json.dumps({"sha256": _sha256(record), **record}, ensure_ascii=False, separators=(",", ":"))
-        write_atomically(folder / FILE, lambda path: path.write_bytes(text.encode("utf-8", "surrogateescape")))
+        write_atomically(folder / FILE, lambda path: path.write_bytes(json_with_digest(record)))
 
     def check(self, folder: Path | str) -> None:
         """Raise :class:`~latentdiff.errors.CheckpointError` where the run in ``folder`` was trained on something else.
@@ -118,22 +116,15 @@ def start_anew(run: str) -> str:
 def _read(folder: Path) -> dict[str, Any] | None:
     """The record in a folder; None, and a line that says so, where it is missing or damaged."""
     try:
-        text = (folder / FILE).read_bytes().decode("utf-8", "surrogateescape")
+        record, signed = read_json(folder / FILE)
     except OSError:
         return None
-    try:
-        record = json.loads(text)
-        if record.pop("sha256") == _sha256(record) and record["schema"] == SCHEMA:
-            return record
-    except (ValueError, KeyError, AttributeError, TypeError):
-        pass
+    except ValueError:
+        record, signed = None, False
+    if signed and record.get("schema") == SCHEMA:
+        return record
     print(f"{folder / FILE} is damaged: other data is noticed, and not named")
     return None
-
-
-def _sha256(record: dict[str, Any]) -> str:
-    text = json.dumps(record, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _codec_words(fingerprint: str | None) -> str:

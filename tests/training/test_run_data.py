@@ -84,7 +84,7 @@ def test_what_a_run_was_trained_on_is_in_its_folder_its_checkpoint_and_its_model
     assert record["train"]["fingerprint"] == images.fingerprint
     assert (record["train"]["class_names"], record["train"]["images"]) == (["cat", "dog"], len(images))
     assert sum(record["train"]["class_counts"]) == len(images)
-    assert [name for name, *_ in record["train"]["files"]] == list(images.files)
+    assert [row.split(" ", 2)[2] for row in record["train"]["files"]] == list(images.files)
     assert record["held_out"]["split"] == "val"
     own = torch.load("run/last.ckpt", weights_only=True)["latentdiff"]["data"]
     assert own == {key: value for key, value in record["train"].items() if key != "files"}
