@@ -28,7 +28,7 @@ class SampleStage(SamplingConfig):
         steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
             training's, or 200 with the ODE.
         num_images: Number of images to sample.
-        labels: Classes by number or name, separated by commas: one for all images, or one for each. Default: all
+        labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default: all
             classes in turn.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
@@ -51,7 +51,7 @@ class SampleStage(SamplingConfig):
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     steps: Steps | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     num_images: HeldImages = 64
-    labels: str | None = None
+    labels: str | int | tuple[str | int, ...] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Devices = 1
     columns: Annotated[int, Range(1, 10**4)] | None = None

@@ -107,12 +107,12 @@ def nearest(name: str, cls: type) -> list[str]:
 def read_shell(text: str, hint: Any, name: str) -> Any:
     """Return the value that a text on the command line means for an annotation.
 
-    For a setting that is text it is the text itself; else what it is in YAML. A list needs no brackets: ``1,2``.
+    For a setting that may be text it is the text itself; else what it is in YAML. A list needs no brackets: ``1,2``.
     """
     arms = _arms(hint)
     if text == "null" and (NoneType in arms or _none_means(hint)):
         return None
-    if _is_text(arms) or not text.strip():
+    if str in arms or _is_text(arms) or not text.strip():
         return text
     if any(get_origin(arm) in (tuple, list) for arm in arms):
         return read_yaml_value(_read_list(text), hint, name)

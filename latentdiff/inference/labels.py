@@ -34,8 +34,8 @@ def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int,
     """
     if labels is None:
         return torch.arange(num_images) % num_classes
-    given = labels.tolist() if hasattr(labels, "tolist") else labels
-    if isinstance(given, str | int | float):
+    given: Any = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(given, str | int | float) or not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
         return torch.full((num_images,), _index(given, class_names, num_classes))
     indices = [_index(label, class_names, num_classes) for label in given]
     if len(indices) != num_images:
@@ -45,28 +45,33 @@ def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int,
     return torch.tensor(indices)
 
 
-def parse_labels(text: str | None, class_names: Sequence[str]) -> Labels:
-    """The labels of a command line: names or indices, separated by commas, or a JSON list for names with commas.
+def parse_labels(given: Labels, class_names: Sequence[str]) -> Labels:
+    """The labels of a command line or a YAML file, for :func:`resolve_labels`.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for a number that is one class's name and another class's index.
+    Args:
+        given: A text: one class's name, or names and indices that are separated by commas, or a JSON list, which names
+            with commas need beside others. Numbers and lists, as YAML has them, mean what they mean in Python.
+        class_names: The names of the classes.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a bare number that is one class's name and another one's index.
     """
-    if text is None:
-        return None
-    text = str(text).strip()
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    if text in class_names and not _is_number(text):  # perhaps a name with a comma or a bracket
+        return text
     if text.startswith("["):
         try:
             labels = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"--labels {text} starts like a JSON list, but is none: {error}") from error
-    elif text in class_names and not text.isdigit():  # perhaps a name with a comma
-        labels = [text]
     else:
         labels = [_from_text(part.strip(), class_names) for part in text.split(",")]
     return labels[0] if len(labels) == 1 else labels
 
 
 def _from_text(part: str, class_names: Sequence[str]) -> int | str:
-    if not part.isdigit():
+    if not _is_number(part):
         return part
     index = int(part)
     if part not in class_names:
@@ -77,6 +82,10 @@ def _from_text(part: str, class_names: Sequence[str]) -> int | str:
             f'{class_names[index]!r}. Write ["{part}"] for the name, [{part}] for the index.'
         )
     return part
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _index(label: Any, class_names: Sequence[str], num_classes: int) -> int:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from latentdiff import command_line as cli
+from latentdiff.config.model_stages import SampleStage
 from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import parse_labels, resolve_labels
 
@@ -46,6 +48,11 @@ def test_names_and_indices_are_found(labels, expected):
         ("3.5", "'3.5' is no class"),
         (torch.tensor([0.5, 1.0, 2.0]), "not 0.5"),
         ([0, 1], "2 labels were given for 3 images"),
+        (b"\x00\x01\x02", "not b'"),
+        ({0: 1, 1: 2, 2: 3}, "not {0: 1"),
+        ({0, 1, 2}, "not {0, 1, 2}"),
+        ([[0], [1], [2]], "not [0]"),
+        ("", "'' is no class"),
     ],
 )
 def test_what_is_no_class_is_refused(labels, message):
@@ -71,10 +78,52 @@ def test_a_hundred_classes_are_listed_in_short():
         ("3,Dress", [3, "Dress"]),
         ("T-shirt, top", "T-shirt, top"),
         ('["T-shirt, top", 1]', ["T-shirt, top", 1]),
+        # As YAML has them: a text is a name, a whole number an index.
+        (3, 3),
+        (("cat", "dog"), ("cat", "dog")),
+        ((3, 5), (3, 5)),
+        # What looks like a number, and is none.
+        ("²", "²"),
+        ("-1", "-1"),
+        ("3.5", "3.5"),
+        ("99999999999999999999", "99999999999999999999"),
     ],
 )
 def test_the_shell_says_the_same(text, expected):
     assert parse_labels(text, NAMES) == expected
+
+
+def test_a_name_like_a_list_is_a_name():
+    assert parse_labels("[new]", ("[new]", "old")) == "[new]"
+    with pytest.raises(ConfigError, match="starts like a JSON list, but is none"):
+        parse_labels("[new", ("[new]", "old"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("labels: 3", 3),
+        ("labels: cat", "cat"),
+        ("labels: [cat, dog]", ("cat", "dog")),
+        ("labels: [3, 5]", (3, 5)),
+        ('labels: ["10", 3]', ("10", 3)),
+    ],
+)
+def test_yaml_says_the_same(text, expected, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    assert cli.parse(SampleStage, ["--config", str(tmp_path / "own.yaml")]).labels == expected
+
+
+@pytest.mark.parametrize("text", ["labels: 3.7", "labels: true", "labels: [3.7]", "labels: [true]", "labels: {a: 1}"])
+def test_yaml_refuses_what_is_no_class(text, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="labels in .* must be text or a whole number"):
+        cli.parse(SampleStage, ["--config", str(tmp_path / "own.yaml")])
+
+
+@pytest.mark.parametrize("text", ["3", "001", "1e3", "3.7", "true", "T-shirt, top", "[0]", "3,Dress"])
+def test_the_shells_text_stays_as_it_is_typed(text):
+    assert cli.parse(SampleStage, ["--labels", text]).labels == text
 
 
 def test_a_number_that_is_a_name_and_another_classs_index_is_refused():
