@@ -20,6 +20,7 @@ from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.files import file_sha256, write_atomically
+from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
@@ -55,6 +56,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     wanted = [replace(base, sampler=name, steps=steps) for name in config.samplers for steps in config.steps]
     for request in wanted:
         model.check(request)
+    place = match_classes(model.class_names, test.class_names, str(path), test.name) if model.conditional else None
     net = ClassifierFeatures(classifier, device)
     folder = run_folder.prepare(config.run, "samplers", run_folder.model_name(path), resumable=True)
     run_folder.record_config(config, folder)
@@ -90,7 +92,9 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
         images = model.sample(**to_dict(request))
         seconds = time.perf_counter() - start
         features = extract_features(net, images, progress=False)
-        found = feature_metrics(features, model.resolve_labels(request), reference, config.seed)
+        labels = model.resolve_labels(request)
+        labels = None if labels is None or place is None else place[labels]
+        found = feature_metrics(features, labels, reference, config.seed)
         row = {
             "sampler": request.sampler,
             "steps": request.steps,

@@ -28,13 +28,13 @@ class SampleStage(SamplingConfig):
         steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
             training's, or 200 with the ODE.
         num_images: Number of images to sample.
-        labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default: all
-            classes in turn.
+        labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default:
+            all classes in turn.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
-        npz: Write all images (``images``, uint8 n h w c) and ``labels`` as samples.npz.
+        npz: Write all images (``images``, uint8 n h w c), ``labels`` and ``class_names`` as samples.npz.
         strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
             out. For the task noise it is the other way round, from image to noise.
         gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.

@@ -61,6 +61,7 @@ def evaluation_record(
         "floors": found.floors,
         "warnings": validation_as_test_warnings(test)
         + other_split_warnings(source.provenance, train, test)
+        + source.notes
         + found.notes,
         "environment": environment(),
     }

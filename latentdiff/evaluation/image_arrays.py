@@ -85,6 +85,25 @@ def read_arrays(
     return _as_pixels(images, path, name, image_shape, value_range), labels
 
 
+def read_class_names(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes in an .npz that has them as ``class_names``, as ``stages.sample --npz`` writes; or None.
+
+    Raises :class:`~latentdiff.errors.DataError` for an array of that name that holds no names.
+    """
+    if path.suffix.lower() != ".npz":
+        return None
+    try:
+        with _open_arrays(path) as arrays:
+            if "class_names" not in arrays:
+                return None
+            header, file = arrays["class_names"]
+            if len(header.shape) != 1 or header.dtype.kind != "U" or header.size > CHUNK:
+                raise DataError(f"{path} holds class_names {header}; text [classes] is needed")
+            return tuple(_read_array(path, "class_names", header, file).tolist())
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
 def _read_numpy(path: Path) -> tuple[np.ndarray, Tensor | None, str]:
     with _open_arrays(path) as arrays:
         headers = {name: header for name, (header, _) in arrays.items()}

@@ -18,7 +18,7 @@ from latentdiff.data.files import Files, ListedFiles, open_files
 from latentdiff.data.image_formats import BadImageError
 from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import DataError
-from latentdiff.evaluation.image_arrays import SUFFIXES, read_arrays
+from latentdiff.evaluation.image_arrays import SUFFIXES, read_arrays, read_class_names
 
 
 def holds_images(path: Path) -> bool:
@@ -54,6 +54,10 @@ def read_images(
     rules, suffix = rules or ReadingRules(), path.suffix.lower()
     if suffix in SUFFIXES and not path.is_dir():
         images, labels = read_arrays(path, image_shape, rules.value_range)
+        names = None if labels is None else read_class_names(path)
+        # Without names, the labels are those of the data set.
+        if labels is not None and names and class_names:
+            labels = _by_name(labels, names, class_names, path)
     elif suffix == ".csv" and not path.is_dir():
         files, classes = _read_list(path)
         images = _read_image_files(files, image_shape, rules)
@@ -126,6 +130,18 @@ def _read_list(path: Path) -> tuple[ListedFiles, list[str] | None]:
     if not has_classes and any(len(row) > 1 and row[1] for row in rows):
         raise DataError(f"{path} gives a class to some of its files, and none to others")
     return ListedFiles(folder, names), [row[1] for row in rows] if has_classes else None
+
+
+def _by_name(labels: Tensor, names: tuple[str, ...], class_names: tuple[str, ...], path: Path) -> Tensor:
+    """Labels that index ``names`` as labels that index ``class_names``, int64 [n]. Raises DataError."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+        raise DataError(f"{path} names {len(names)} classes, and has labels from {labels.min()} to {labels.max()}")
+    used = labels.unique().tolist()
+    if unknown := [names[label] for label in used if names[label] not in class_names]:
+        raise DataError(f"{path} has classes that the data set does not have: {', '.join(unknown[:5])}")
+    place = torch.zeros(len(names), dtype=torch.int64)
+    place[used] = torch.tensor([class_names.index(names[label]) for label in used], dtype=torch.int64)
+    return place[labels]
 
 
 def _encode(classes: list[str], class_names: tuple[str, ...], path: Path) -> Tensor:

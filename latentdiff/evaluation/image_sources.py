@@ -19,6 +19,7 @@ from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
 from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
+from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.noising import reverse_process
 from latentdiff.inference.request import SamplingRequest
@@ -38,7 +39,7 @@ class ImageSource:
     Attributes:
         kind: ``noise``, ``gaussian``, ``images``, ``prior``, ``reconstruction`` or ``diffusion``.
         batches: uint8 images [b, c, h, w].
-        labels: int64 [n], the class asked for in each image, or None.
+        labels: int64 [n], the class asked for in each image among those of the data set, or None.
         model: Parameters, latent shape, compression and, of a diffusion model, ``training_flops`` of an image, for a
             report.
         sampling: Sampler, steps, guidance, seed and ``flops`` of an image, for a report.
@@ -48,6 +49,7 @@ class ImageSource:
         originals_split: Which split they are of.
         denoising: Gives the decoded states of the first images from noise on, uint8 [b, c, h, w] each.
         reconstruct: What the codec that the images came out of makes of others, uint8 [n, c, h, w]; None for pixels.
+        notes: What a reader must know of them before comparing.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class ImageSource:
     originals: Tensor | None = None
     originals_split: Literal["test", "train"] = "test"
     reconstruct: Callable[[Tensor], Tensor] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def noise_images(test: ImageDataset, num_images: int, seed: int, batch_size: int) -> ImageSource:
@@ -199,6 +202,7 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     _check_shape(named, model.codec, test)
     _check_finite(named, model.network)
     model.check(request)
+    classes, notes = _classes_in(test, model, named, model.resolve_labels(request))
 
     def batches() -> Iterator[Tensor]:
         for _, states in model.batches(request, distributed.shard_range(request.num_images)):
@@ -225,7 +229,7 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     return ImageSource(
         "diffusion",
         batches(),
-        model.resolve_labels(request),
+        classes,
         _model_record(model.codec, sum(p.numel() for p in model.network.parameters()))
         | {"training_flops": training_flops(model)},
         sampling,
@@ -233,7 +237,28 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
         denoising,
         shared=True,
         reconstruct=None if isinstance(model.codec, IdentityCodec) else _reconstruct_in_batches(model.codec),
+        notes=notes,
     )
+
+
+def _classes_in(
+    test: ImageDataset, model: DiffusionModel, named: str, labels: Tensor | None
+) -> tuple[Tensor | None, list[str]]:
+    """A model's classes as those of ``test``, by name, and what to say of classes that it does not know.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a class of the model that ``test`` does not have.
+    """
+    if labels is None or not test.num_classes:
+        return None, []
+    try:
+        place = match_classes(model.class_names, test.class_names, named, test.name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Evaluate on data with its classes, or without any: --data.classes none") from error
+    unknown = [name for name in test.class_names if name not in model.class_names]
+    if not unknown:
+        return place[labels], []
+    shown = ", ".join([*unknown[:5], *(["…"] if len(unknown) > 5 else [])])
+    return place[labels], [f"the model does not know {len(unknown)} of the {test.num_classes} classes: {shown}."]
 
 
 def _reconstruct_in_batches(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:

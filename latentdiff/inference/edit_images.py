@@ -20,7 +20,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import interpolate
-from latentdiff.inference.labels import parse_labels
+from latentdiff.inference.labels import match_classes, parse_labels
 from latentdiff.inference.likelihood import bits_per_dim
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
@@ -53,8 +53,7 @@ def edit_images(config: SampleStage) -> Path:
     n = config.num_images
     request = _check(config, model, test, labels)
     images = test.images[:n]
-    # The usual classes are the images' own.
-    classes = test.labels[:n] if model.conditional and labels is None else labels
+    classes = _own_classes(config, model, test, n) if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
     name = f"{run_folder.model_name(Path(config.model))}-{config.task}"
     folder = run_folder.prepare(config.run, "sample", name)
@@ -85,6 +84,25 @@ def edit_images(config: SampleStage) -> Path:
         write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
     print(folder)
     return folder
+
+
+def _own_classes(config: SampleStage, model: DiffusionModel, test: ImageDataset, n: int) -> Tensor | None:
+    """The classes of the first ``n`` images, which are the usual ones, among the model's: int64 [n].
+
+    Raises :class:`~latentdiff.errors.ConfigError` where the model does not have them.
+    """
+    if config.task in ("noise", "interpolate"):  # which heed no class
+        return None
+    if not test.num_classes:
+        raise ConfigError(f"the images of {test.name} have no classes here, and the model needs them: name --labels")
+    used = sorted(set(test.labels[:n].tolist()))
+    try:
+        place = match_classes([test.class_names[k] for k in used], model.class_names, test.name, config.model)
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Name the model's own with --labels") from error
+    of_model = torch.zeros(test.num_classes, dtype=torch.int64)
+    of_model[used] = place
+    return of_model[test.labels[:n]]
 
 
 def _check(

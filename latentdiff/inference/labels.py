@@ -45,6 +45,30 @@ def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int,
     return torch.tensor(indices)
 
 
+def match_classes(class_names: Sequence[str], others: Sequence[str], named: str, other_named: str) -> Tensor:
+    """The place of each class among ``others``, by its name: int64 [number of classes].
+
+    Args:
+        class_names: The classes of a model.
+        others: The classes of a data set, or the other way round.
+        named: What messages call whose classes the first are.
+        other_named: And the others.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a class that the others lack: an index would mean another class.
+
+    Example:
+        >>> match_classes(["cat", "dog"], ["ant", "dog", "cat"], "the model", "the data set")
+        tensor([2, 1])
+    """
+    place = {name: index for index, name in enumerate(others)}
+    if missing := [name for name in class_names if name not in place]:
+        shown = ", ".join([*missing[:5], *(["…"] if len(missing) > 5 else [])])
+        what = "classes" if len(missing) > 1 else "class"
+        there = _listed(others, 0) or "none"
+        raise ConfigError(f"{named} has the {what} {shown}, which {other_named} has not: it has {there}")
+    return torch.tensor([place[name] for name in class_names], dtype=torch.int64)
+
+
 def parse_labels(given: Labels, class_names: Sequence[str]) -> Labels:
     """The labels of a command line or a YAML file, for :func:`resolve_labels`.
 

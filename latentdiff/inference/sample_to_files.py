@@ -62,9 +62,9 @@ def sample_to_files(config: SampleStage) -> Path:
             save_image(image, folder / "images" / f"{index:06d}.png")
     if config.npz:
         arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
-        np.savez_compressed(
-            folder / "samples.npz", **arrays, **({"labels": labels.numpy()} if labels is not None else {})
-        )
+        if labels is not None:
+            arrays |= {"labels": labels.numpy(), "class_names": np.array(model.class_names, dtype=np.str_)}
+        np.savez_compressed(folder / "samples.npz", **arrays)
     if config.strip:
         write_strip(frames, folder / "strip.png", config.strip)
     if config.gif:

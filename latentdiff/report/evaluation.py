@@ -147,6 +147,7 @@ def check_comparable(evaluations: list[Evaluation]) -> None:
         (("data", "source"), "the source of the data set", "evaluate both on the full set or both on the slice"),
         (("data", "train_fingerprint"), "the training images", "evaluate both on the same copy of the data set"),
         (("data", "test_fingerprint"), "the test images", "evaluate both on the same copy of the data set"),
+        (("data", "class_names"), "the classes", "evaluate both on the same copy of the data set"),
         (("num_images",), "the number of images", "evaluate again with the same number"),
         (("method",), "the method of measuring", "evaluate again with this version"),
         (("features", "lpips", "weights_sha256"), "LPIPS's network", "evaluate again with the same weights"),

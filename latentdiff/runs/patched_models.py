@@ -41,6 +41,8 @@ def average_models(config: AverageStage, command: str = "") -> Path:
             k: v.shape for k, v in first.items()
         }:
             raise CheckpointError(f"{path} is of another kind or shape than {paths[0]}: they have no mean")
+        if header.get("class_names") != headers[0].get("class_names"):
+            raise CheckpointError(f"{path} and {paths[0]} have other classes, or in another order: they have no mean")
         for name in _must_be_equal(headers[0]["kind"], first):
             if not tensors[name].equal(first[name]):
                 raise CheckpointError(

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from latentdiff import resources as shelf
-from latentdiff.codec import AutoencoderCodec, load_codec
-from latentdiff.config import AutoencoderConfig, DataConfig
+from latentdiff.codec import AutoencoderCodec, IdentityCodec, load_codec
+from latentdiff.config import AutoencoderConfig, DataConfig, DiffusionConfig, NetworkConfig
 from latentdiff.data import load_split
-from latentdiff.errors import CheckpointError, DataError
+from latentdiff.errors import CheckpointError, ConfigError, DataError
 from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
     autoencoder_images,
@@ -29,6 +29,7 @@ from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.models.network import build_network
 
 SHAPE = (3, 12, 12)
 RELEASED = shelf.find_checkpoint("fashion-mnist/autoencoder.safetensors")
@@ -292,3 +293,56 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     model.save(tmp_path / "nan.safetensors", {})
     with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
         diffusion_images(load_diffusion(tmp_path / "nan.safetensors"), request, test)
+
+
+def model_of(class_names, shape=(1, 12, 12)):
+    torch.manual_seed(0)
+    network = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    net = build_network(shape[0], len(class_names), network)
+    return DiffusionModel(net, network, DiffusionConfig(), IdentityCodec(shape), class_names)
+
+
+def test_a_models_classes_are_those_of_the_data_by_name(make_images):
+    test = make_images(9, 0)
+    assert test.class_names == ("one", "two", "three")
+    request = SamplingRequest(num_images=6, steps=1)
+    same = diffusion_images(model_of(("one", "two", "three")), request, test)
+    assert (same.labels.tolist(), same.notes) == ([0, 1, 2, 0, 1, 2], [])
+    turned = diffusion_images(model_of(("three", "one", "two")), request, test)
+    assert turned.labels.tolist() == [2, 0, 1, 2, 0, 1]
+    fewer = diffusion_images(model_of(("three", "one")), request, test)
+    assert fewer.labels.tolist() == [2, 0, 2, 0, 2, 0]
+    assert fewer.notes == ["the model does not know 1 of the 3 classes: two."]
+    with pytest.raises(ConfigError, match="has the class zebra, which stripes has not: it has 0: one, 1: two, 2: three"):
+        diffusion_images(model_of(("one", "two", "zebra")), request, test)
+    # Capitals alone make two classes.
+    with pytest.raises(ConfigError, match="has the class One, which"):
+        diffusion_images(model_of(("one", "One")), request, test)
+    without = replace(test, labels=torch.zeros(9, dtype=torch.long), class_names=())
+    assert diffusion_images(model_of(("one", "two", "zebra")), request, without).labels is None
+    assert diffusion_images(model_of(()), request, test).labels is None
+
+
+def test_classes_that_differ_in_capitals_alone_stay_two_in_every_figure(make_images):
+    test = replace(make_images(9, 0), class_names=("cat", "Cat", "CAT"))
+    source = diffusion_images(model_of(("CAT", "cat", "Cat")), SamplingRequest(num_images=3, steps=1), test)
+    assert source.labels.tolist() == [2, 0, 1]
+
+
+def test_labels_of_an_npz_are_found_by_the_names_that_it_has(tmp_path, make_images):
+    test = make_images(9, 0)
+    arrays = {"images": test.images[:, 0].numpy(), "labels": np.arange(9) % 3}
+
+    def read(**more):
+        np.savez(tmp_path / "a.npz", **arrays, **more)
+        return read_images(tmp_path / "a.npz", test.image_shape, test.class_names)[1].tolist()
+
+    assert read(class_names=np.array(["three", "one", "two"])) == [2, 0, 1] * 3
+    assert read() == [0, 1, 2] * 3
+    for names, message in (
+        (["one", "two", "zebra"], "classes that the data set does not have: zebra"),
+        (["one", "two"], "names 2 classes, and has labels from 0 to 2"),
+        ([1, 2, 3], "text .classes. is needed"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(class_names=np.array(names))

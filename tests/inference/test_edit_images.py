@@ -14,6 +14,8 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config import DataConfig, DiffusionConfig, NetworkConfig, RunConfig
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import load_split
+from latentdiff.data.fashion_mnist import CLASS_NAMES
+from latentdiff.errors import ConfigError
 from latentdiff.inference.edit_images import edit_images, read_mask
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.noising import forward_process, reverse_process
@@ -21,7 +23,7 @@ from latentdiff.inference.sample_to_files import sample_to_files
 from latentdiff.models.network import build_network
 
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
-NAMES = tuple("abcdefghij")
+NAMES = CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +151,44 @@ def test_a_mask_may_be_a_picture(tmp_path):
     with pytest.raises(ValueError, match="is 28x28, the images are 8x8"):
         read_mask(str(tmp_path / "mask.png"), (8, 8))
     assert int(read_mask("centre", (28, 28)).sum()) == 14 * 14
+
+
+def test_real_images_keep_their_classes_by_name(checkpoint, tmp_path):
+    model = load(checkpoint)
+    order = (9, 3, 0, 1, 2, 4, 5, 6, 7, 8)
+    turned = DiffusionModel(
+        model.network, model.network_config, model.diffusion, model.codec, [NAMES[index] for index in order]
+    )
+    weight = model.network.classes.weight
+    rows = weight.detach()[[*order, 10]]
+    weight.data.copy_(rows)
+    turned.save(tmp_path / "turned.safetensors", {})
+    for task, files in (("reconstruct", ["grid.png"]), ("likelihood", ["likelihood.json"])):
+        folders = [
+            run(stage(path, tmp_path / f"{task}-{index}", task=task, num_images=8))
+            for index, path in enumerate((checkpoint, tmp_path / "turned.safetensors"))
+        ]
+        for name in files:
+            assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_images_of_classes_that_the_model_does_not_know_are_refused(checkpoint, tmp_path):
+    model = load(checkpoint)
+    names = ["zebra", *NAMES[1:]]
+    DiffusionModel(model.network, model.network_config, model.diffusion, model.codec, names).save(
+        tmp_path / "other.safetensors", {}
+    )
+    settings = {"task": "reconstruct", "num_images": 40}
+    with pytest.raises(ConfigError, match=r"fashion-mnist has the class T-shirt, which .*other.safetensors has not"):
+        run(stage(tmp_path / "other.safetensors", tmp_path / "a", **settings))
+    without = DataConfig(source="embedded", classes="none")
+    with pytest.raises(ConfigError, match="have no classes here, and the model needs them: name --labels"):
+        run(stage(checkpoint, tmp_path / "a", data=without, **settings))
+    assert not (tmp_path / "a").exists()
+    run(stage(checkpoint, tmp_path / "a", data=without, labels="Dress", **settings))
+
+
+def test_an_npz_names_the_classes_of_its_labels(checkpoint, tmp_path):
+    folder = run(stage(checkpoint, tmp_path / "npz", npz=True))
+    with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
+        assert tuple(arrays["class_names"]) == NAMES

@@ -117,7 +117,7 @@ def test_yaml_says_the_same(text, expected, tmp_path):
 @pytest.mark.parametrize("text", ["labels: 3.7", "labels: true", "labels: [3.7]", "labels: [true]", "labels: {a: 1}"])
 def test_yaml_refuses_what_is_no_class(text, tmp_path):
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="labels in .* must be text or a whole number"):
+    with pytest.raises(ConfigError, match=r"labels in .* must be text or a whole number"):
         cli.parse(SampleStage, ["--config", str(tmp_path / "own.yaml")])
 
 
