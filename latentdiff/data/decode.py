@@ -34,6 +34,9 @@ from latentdiff.errors import ConfigError
 SMALLEST_SIDE = 4
 # PIL's modes of more than eight bits a channel.
 WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "F")
+# PIL's memory for pixels, in pieces that are larger than what the C library keeps for a thread's next image (32 MiB).
+# Otherwise each thread would hold its largest image for good.
+BLOCK = 64 * 1024**2
 TIFF_SUBFILE, TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 254, 322, 323
 TOO_MANY = "more than {:,} (--data.max_image_pixels)"
 # What all threads together decode into. Large photographs wait for one another on a small machine.
@@ -225,6 +228,8 @@ def _opened(content: bytes, name: str, rules: ReadingRules) -> Iterator[_Opened]
             warnings.simplefilter("ignore")  # PIL's, about sizes and odd EXIF: both are handled here
             image = Image.open(io.BytesIO(content), formats=[kind])
             _check_header(image, content, rules)
+            if Image.core.get_block_size() < BLOCK:
+                Image.core.set_block_size(BLOCK)
             with DECODING.reserve(_memory_to_decode(image)):
                 yield _Opened(content, image, rules)
     except BadImageError:

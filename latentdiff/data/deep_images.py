@@ -14,7 +14,7 @@ from PIL import Image
 from latentdiff.data.image_formats import BadImageError
 from latentdiff.errors import DataError
 
-ROWS = 256  # Rows that are worked on at a time.
+STRIP = 1 << 18  # Pixels that are worked on at a time.
 LEAST_USED = 1 / 8  # Images that use less of their type's range were meant for another one.
 TOLERANCE = 1e-3  # Of a range that was asked for: what resampling adds to floats.
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
@@ -77,17 +77,21 @@ def narrow(image: Image.Image, value_range: tuple[float, float] | None) -> tuple
     ``value_range``.
     """
     kind, top, inverted = _type_of(image)
-    values = [np.asarray(strip) for strip in _strips(image)]
-    if not all(np.isfinite(strip).all() for strip in values):
-        raise BadImageError("it holds values that are no numbers")
-    low, high = float(min(strip.min() for strip in values)), float(max(strip.max() for strip in values))
+    low, high = math.inf, -math.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        if not np.isfinite(values).all():
+            raise BadImageError("it holds values that are no numbers")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
     black, white = value_range or (0.0, top)
     if value_range:
         within(low, high, value_range)
     scale = 255.0 / (white - black)
-    rows = [np.clip(np.rint((strip.astype(np.float64) - black) * scale), 0, 255).astype(np.uint8) for strip in values]
-    array = np.concatenate(rows)
-    return (255 - array if inverted else array), DeepValues(kind, top, low, high)
+    result = np.empty((image.height, image.width), np.uint8)
+    for rows, strip in _strips(image):
+        values = np.asarray(strip).astype(np.float64)
+        result[rows] = np.clip(np.rint((values - black) * scale), 0, 255)
+    return (255 - result if inverted else result), DeepValues(kind, top, low, high)
 
 
 def of_deep_colours(image: Image.Image) -> bool:
@@ -119,7 +123,7 @@ def load_deep_colours(
     result = Image.new("RGB", image.size)
     low, high = math.inf, -math.inf
     has_alpha = image.mode == "RGBA"
-    for top, (upper_strip, lower_strip) in enumerate(zip(_strips(image), _strips(lower), strict=True)):
+    for (rows, upper_strip), (_, lower_strip) in zip(_strips(image), _strips(lower), strict=True):
         high_byte, low_byte = np.asarray(upper_strip)[..., :3], np.asarray(lower_strip)[..., :3]
         values = high_byte.astype(np.uint16) << 8 | low_byte
         low, high = min(low, float(values.min())), max(high, float(values.max()))
@@ -127,7 +131,7 @@ def load_deep_colours(
         if has_alpha:
             white_strip = Image.new("RGB", eight.size, "white")
             eight = Image.composite(eight, white_strip, upper_strip.getchannel("A"))
-        result.paste(eight, (0, top * ROWS))
+        result.paste(eight, (0, rows.start))
     within(low, high, value_range)
     return result, DeepValues("16-bit", 65535.0, low, high)
 
@@ -145,10 +149,12 @@ def _type_of(image: Image.Image) -> tuple[str, float, bool]:
     return f"{bits}-bit", float(2 ** (bits - signed) - 1), inverted
 
 
-def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    """The image in pieces of a few rows."""
-    for top in range(0, image.height, ROWS):
-        yield image.crop((0, top, image.width, min(top + ROWS, image.height)))
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """The image in pieces of a few rows, each with its place: a wider copy of all of a large one fills the memory."""
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        place = slice(top, min(top + rows, image.height))
+        yield place, image.crop((0, place.start, image.width, place.stop))
 
 
 def within(low: float, high: float, value_range: tuple[float, float]) -> None:
@@ -167,8 +173,8 @@ def _suggestions(values: DeepValues) -> list[str]:
         return ["-1,1"] if max(-values.low, values.high) <= 1 else [f"{values.low:.6g},{values.high:.6g}"]
     if values.kind == "float" and values.high <= 1:
         return [f"0,{values.high:.3g}", "0,1"]
-    bits = next(bits for bits in (8, 10, 12, 14, 16, 32, 1024) if values.high < 2**bits)
-    fitting = f"0,{2**bits - 1}" if bits <= 32 else f"0,{values.high:.6g}"
+    bits = next((bits for bits in (8, 10, 12, 14, 16) if values.high < 2**bits), None)
+    fitting = f"0,{2**bits - 1}" if bits else f"0,{values.high:.12g}"
     own = f"0,{values.top:.12g}"
     return [fitting] if fitting == own or values.kind == "float" else [fitting, own]
 

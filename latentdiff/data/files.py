@@ -86,9 +86,9 @@ class DirectoryFiles(Files):
         refused: list[tuple[str, str]] = []
         left_out: list[tuple[str, str | None]] = []
         empty: list[str] = []
-        # A folder, what its names begin with, and the real paths of the folder and of those above it: a link to one of
-        # them would lead in a circle.
-        waiting: list[tuple[Path, str, tuple[str, ...]]] = [(path, "", (os.path.realpath(path),))]
+        # A folder, what its names begin with, and what identifies the folder and those above it: a link to one of them
+        # would lead in a circle.
+        waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(os.fspath(path), "", (_identity(path),))]
         while waiting:
             folder, prefix, above = waiting.pop()
             try:
@@ -104,9 +104,9 @@ class DirectoryFiles(Files):
                 if is_litter((entry.name,)):
                     continue
                 if entry.is_dir():
-                    real = os.path.realpath(entry.path)
-                    if real not in above:
-                        waiting.append((Path(entry.path), f"{name}/", (*above, real)))
+                    identity = _identity(entry.path)
+                    if identity not in above:
+                        waiting.append((entry.path, f"{name}/", (*above, identity)))
                     continue
                 is_file = entry.is_file()
                 kind = image_kind(
@@ -230,6 +230,12 @@ def open_files(path: Path) -> Files:
             lines.append(f"  left out: {count_by_suffix(files.left_out)}")
         raise DataError("\n".join([f"{path} holds no image that can be used, in it or below", *lines]))
     return files
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever path it is reached."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _header(path: str) -> bytes:

@@ -6,7 +6,7 @@ import io
 
 from PIL import ExifTags, Image, ImageCms
 
-ROWS = 256  # Rows that are worked on at a time.
+STRIP = 1 << 18  # Pixels that are worked on at a time.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,8 +70,9 @@ def on_white(image: Image.Image) -> Image.Image:
         return image
     result = Image.new("RGB", image.size)
     # A few rows at a time: three copies of a large image would fill the memory.
-    for top in range(0, image.height, ROWS):
-        strip = image.crop((0, top, image.width, min(top + ROWS, image.height))).convert("RGBA")
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
         white = Image.new("RGBA", strip.size, "white")
         result.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
     return result
