@@ -25,6 +25,13 @@ class Settings:
         """Return the fields as a dict of keyword arguments, without the fields named in ``without``."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
 
+    @classmethod
+    def check(cls, **values: Any) -> None:
+        """Raise ConfigError unless the fields of these names allow these values. None stands for a default."""
+        for name, value in values.items():
+            if value is not None:
+                checked(value, hints_of(cls)[name], name)
+
     def __post_init__(self) -> None:
         hints = hints_of(type(self))
         for field in fields(self):

@@ -101,7 +101,8 @@ def describe(hint: Any, shell: bool = False) -> str:
     if is_settings(base):
         if shell:
             return "a mapping of settings"
-        return f"a {base.__name__}, as in {base.__name__}(...)"
+        article = "an" if base.__name__[0] in "AEIOU" else "a"
+        return f"{article} {base.__name__}, as in {base.__name__}(...)"
     between = next((f" {mark}" for mark in marks if isinstance(mark, Range)), "")
     kinds: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     if base is bool and not shell:
@@ -126,7 +127,7 @@ def _listed(words: list[str]) -> str:
 def _plural(words: str) -> str:
     """``a whole number from 1 to 3`` as ``whole numbers from 1 to 3``."""
     words = re.sub(r"^an? (whole number|number|path|mapping)", r"\1s", words)
-    return "texts" if words == "text" else words.removeprefix("a ")
+    return "texts" if words == "text" else words.removeprefix("a ").removeprefix("an ")
 
 
 def _allowed(value: Any, hint: Any) -> Any:

@@ -15,8 +15,9 @@ from torch import Tensor
 from latentdiff import checkpoint, distributed
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import RunConfig, SamplingConfig
+from latentdiff.config import RunConfig, SamplingConfig, check_choice
 from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.config.ranges import Name
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.data.decode import ReadingRules, parse_value_range
 from latentdiff.errors import ConfigError
@@ -151,6 +152,7 @@ def evaluate(
         True
     """
     # What cannot be meant is refused before anything is read.
+    check_choice("sampling", sampling, SamplingConfig | None)
     splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
     settings = EvaluateStage(
         model=str(model) if isinstance(model, str | Path) else "given from Python",
@@ -175,6 +177,7 @@ def evaluate(
         **(sampling or SamplingConfig(batch_size=EvaluateStage.batch_size)).to_kwargs(),
     )
     check_settings(settings)
+    folder, features_folder = settings.run.folder, settings.features_folder
     torch_device = resolve_device(device)
     model, path = _find_model(model)
     name = name or default_name(model)
@@ -244,8 +247,8 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
 
     Raises what :func:`evaluate` raises.
     """
-    if settings.name and not settings.run.folder and "/" in settings.name:
-        raise ConfigError(f"--name {settings.name} is the folder's name too: leave the / out, or name a --run.folder")
+    if settings.name and not settings.run.folder:
+        check_choice("--name, the folder's too where --run.folder is not given,", settings.name, Name)
     # The name before the check of the folder: without one the folder is called after the model.
     check_settings(settings)
     name = settings.name or default_name(_find_model(settings.model)[0])

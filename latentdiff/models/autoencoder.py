@@ -22,6 +22,7 @@ from latentdiff.models.layers import (
     zero_init,
 )
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
+from latentdiff.models.size import check_size
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
 LOGVAR_RANGE = (-30.0, 10.0)
@@ -159,6 +160,11 @@ class Autoencoder(nn.Module):
             )
         if config.patch < 1:
             raise ConfigError(f"patch, a side in pixels, must be at least 1, not {config.patch}")
+        check_size(
+            lambda: Autoencoder(image_shape, config),
+            (*config.channels, config.refine_channels),
+            config.encoder_blocks + config.decoder_blocks,
+        )
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         sizes = [(-(-height // config.patch), -(-width // config.patch))]

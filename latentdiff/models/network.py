@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentdiff.config import NetworkConfig
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.resnet import ResNet
+from latentdiff.models.size import check_size
 from latentdiff.models.unet import UNet
 
 
@@ -19,6 +20,8 @@ def build_network(
         config: Architecture, widths and depths.
         out_channels: Number of channels of the output. Default: ``in_channels``.
 
+    Raises :class:`~latentdiff.errors.ConfigError` for a network that is larger than this machine's memory.
+
     >>> import torch
     >>> network = build_network(2, 10, NetworkConfig(channels=(32,), attention_levels=()))
     >>> x, time, labels = torch.randn(4, 2, 7, 7), torch.zeros(4), torch.tensor([0, 1, 2, 3])
@@ -26,4 +29,6 @@ def build_network(
     torch.Size([4, 2, 7, 7])
     """
     kind = {"unet": UNet, "resnet": ResNet}[config.architecture]
-    return kind(in_channels, num_classes if config.class_conditional else 0, config, out_channels)
+    num_classes = num_classes if config.class_conditional else 0
+    check_size(lambda: kind(in_channels, num_classes, config, out_channels), config.channels, config.num_res_blocks)
+    return kind(in_channels, num_classes, config, out_channels)

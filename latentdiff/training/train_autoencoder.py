@@ -89,6 +89,7 @@ def train_autoencoder(
         >>> autoencoder.latent_shape
         (2, 7, 7)
     """
+    AutoencoderStage.check(name=name, network=network, loss=loss, trainer=trainer, validation_images=validation_images)
     trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
     _check(trainer, loss, phases, init)
 
@@ -117,8 +118,8 @@ def train_autoencoder(
     run_data = RunData(train, held_out, perceptual=None if perceptual is None else perceptual.weights_sha256)
     if will_resume(settings.run):
         run_data.check(settings.run.folder)
-    elif init:
-        load_initial_weights(module, init, "autoencoder", train)
+    elif settings.init:
+        load_initial_weights(module, settings.init, "autoencoder", train)
 
     with training_run(settings, "autoencoder", run_data) as run_folder:
         # Train on images, mirrored too where that was asked for.

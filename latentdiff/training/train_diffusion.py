@@ -106,6 +106,9 @@ def train_diffusion(
         >>> model.sample(num_images=2, steps=2).shape
         torch.Size([2, 1, 28, 28])
     """
+    DiffusionStage.check(
+        name=name, network=network, diffusion=diffusion, trainer=trainer, validation_images=validation_images
+    )
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(data)
     train, held_out = splits.train, splits.held_out
@@ -130,7 +133,7 @@ def train_diffusion(
     )
     device = check_settings(settings.trainer)
     codec.to(device)
-    probe = QualityProbe.build(held_out, quality_images, device, quality_net, features_folder)
+    probe = QualityProbe.build(held_out, quality_images, device, quality_net, settings.features_folder)
     # The monitor is the run's own affair: config.yaml keeps what was asked for.
     monitored = choose_monitor(settings.trainer, probe, held_out)
     check_settings(monitored)
@@ -147,12 +150,14 @@ def train_diffusion(
     run_data = RunData(train, held_out, codec.fingerprint)
     if will_resume(settings.run):
         run_data.check(settings.run.folder)
-    elif init:
-        load_initial_weights(module, init, "diffusion", train)
+    elif settings.init:
+        load_initial_weights(module, settings.init, "diffusion", train)
 
     with training_run(settings, "diffusion", run_data) as run_folder:
         # Encode the images once, unless that was done.
-        latents = data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=latents_folder)
+        latents = (
+            data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=settings.latents_folder)
+        )
 
         # Train, with samples and their quality at the end of each epoch.
         record = partial(provenance, module, train, to_dict(settings), **_stage_one(latents))

@@ -255,3 +255,32 @@ def test_settings_have_a_path_type_where_they_name_a_file():
         if name.rpartition("_")[2] in paths and not is_settings(hint) and "PathText" not in str(hint)
     ]
     assert missing == []
+
+
+def test_python_functions_refuse_wrong_types_before_they_read_anything(monkeypatch):
+    from latentdiff import evaluate, train_autoencoder, train_diffusion
+
+    with pytest.raises(ConfigError, match=r"^trainer must be a TrainerConfig"):
+        train_diffusion("absent", trainer={"max_images": 5})
+    with pytest.raises(ConfigError, match=r"^network must be a NetworkConfig"):
+        train_diffusion("absent", network={"channels": [8]})
+    with pytest.raises(ConfigError, match=r"^loss must be an AutoencoderLossConfig"):
+        train_autoencoder("absent", loss={"kl_weight": 5})
+    with pytest.raises(ConfigError, match=r"^validation_images must be a whole number"):
+        train_autoencoder("absent", validation_images="many")
+    with pytest.raises(ConfigError, match=r"^sampling must be a SamplingConfig"):
+        evaluate("noise", "absent", sampling={"steps": 5})
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_built():
+    from latentdiff.config import AutoencoderConfig, NetworkConfig
+    from latentdiff.models.autoencoder import Autoencoder
+    from latentdiff.models.network import build_network
+
+    begun = time.perf_counter()
+    widths = (65_536,) * 3
+    with pytest.raises(ConfigError, match=r"make a network of [\d,]+ parameters. Its weights take [\d,]+ GB"):
+        build_network(3, 0, NetworkConfig(channels=widths, attention_levels=(), num_res_blocks=2))
+    with pytest.raises(ConfigError, match=r"make a network of [\d,]+ parameters. Its weights take [\d,]+ GB"):
+        Autoencoder((3, 64, 64), AutoencoderConfig(channels=widths, attention=False))
+    assert time.perf_counter() - begun < 10

@@ -34,7 +34,7 @@ def theirs():
         ([*NOISE, "--real_images=1"], "real_images must be a whole number from 2"),
         ([*NOISE, "--name=two\nlines"], "one line of text"),
         ([*NOISE, "--name= "], "one line of text"),
-        ([*NOISE, "--name=in/side", "--run.folder=null"], "leave the / out"),
+        ([*NOISE, "--name=in/side", "--run.folder=null"], "must be a name without /"),
         ([*NOISE, "--mode=prior"], "for autoencoders, which noise is not"),
         (["--model=theirs.npz", "--mode=prior"], "for autoencoders, which theirs.npz is not"),
         ([*NOISE, "--reconstruct=train"], "for an autoencoder's reconstructions, not for noise"),

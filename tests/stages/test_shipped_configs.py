@@ -1,0 +1,104 @@
+"""Every file under configs/ trains, on a few made images that are laid out as its data set wants them."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy.io import savemat
+
+from latentdiff.data.mnist import MNIST
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Runs that others start from come first, as they were made.
+FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "oxford-iiit-pet", "mixed", "demo", "sources")
+NAMES = [f"{folder}/{path.name}" for folder in FOLDERS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+NAMES.sort(key=lambda name: (FOLDERS.index(name.split("/")[0]), "autoencoder" not in name))
+TWO_STEPS = [
+    "--trainer.max_images=4",
+    "--trainer.max_seconds=null",
+    "--trainer.images_per_epoch=4",
+    "--trainer.batch_size=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.num_threads=1",
+    "--data.max_train_images=16",
+    "--validation_images=2",
+]
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (40, 44)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Every data set in miniature, where LATENTDIFF_DATA says; no server answers."""
+    monkeypatch.setattr("latentdiff.data.download.server_answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.models.lpips.server_answers", lambda *_: False)
+    monkeypatch.setenv("LATENTDIFF_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    root = tmp_path / "data"
+    for index in range(40):
+        draw(root / "celeba" / "img_align_celeba" / f"{index:06d}.jpg", index)
+        draw(root / "flowers-102" / "jpg" / f"image_{index + 1:05d}.jpg", index)
+        draw(root / "oxford-iiit-pet" / "images" / f"{('Abyssinian', 'beagle')[index % 2]}_{index}.jpg", index)
+        for split in ("train", "test"):
+            draw(root / "cifar-10" / split / ("cat", "dog")[index % 2] / f"{index}.png", index, (32, 32))
+    classes = np.repeat([1, 2], 20)[None]
+    savemat(root / "flowers-102" / "imagelabels.mat", {"labels": classes})
+    ids = np.arange(1, 41)[None]
+    savemat(root / "flowers-102" / "setid.mat", {"trnid": ids[:, ::2], "valid": ids[:, 1::4], "tstid": ids[:, 3::4]})
+    names = [path.stem for path in sorted((root / "oxford-iiit-pet" / "images").iterdir())]
+    annotations = root / "oxford-iiit-pet" / "annotations"
+    annotations.mkdir()
+    for name, part in {"trainval": names[:30], "test": names[30:]}.items():
+        (annotations / f"{name}.txt").write_text("\n".join(f"{each} 1 1 1" for each in part))
+    raw = root / MNIST.folder
+    raw.mkdir(parents=True)
+    for split, stem in {"train": "train", "test": "t10k"}.items():
+        monkeypatch.setitem(MNIST.counts, split, 40)
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+        for name, array in {"images-idx3": pixels, "labels-idx1": np.arange(40, dtype=np.uint8) % 10}.items():
+            header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            (raw / f"{stem}-{name}-ubyte").write_bytes(header + array.tobytes())
+
+
+def train(name: str) -> None:
+    """Take two steps with a file's settings."""
+    path = CONFIGS / name
+    if name.endswith("sweep.yaml"):
+        runs = '--runs={"before": [], "eps": ["--diffusion.target=eps", "--diffusion.schedule=linear"]}'
+        flags = "--flags=[--trainer.batch_size=2,--data.max_train_images=16,--quality_images=0,--validation_images=2]"
+        few = ["--seconds=0.1", "--jobs=1", "--num_images=4", "--finalists=0", "--data.source=embedded"]
+        importlib.import_module("latentdiff.stages.sweep").main(["--config", str(path), runs, flags, *few])
+        return
+    is_autoencoder = "autoencoder" in path.stem or path.stem == "vae_baseline"
+    flags = [] if is_autoencoder else ["--quality_images=0", "--sample_every=1000"]
+    if (yaml.safe_load(path.read_text()).get("data") or {}).get("name", "fashion-mnist") == "fashion-mnist":
+        flags.append("--data.source=embedded")
+    stage = importlib.import_module(f"latentdiff.stages.{'autoencoder' if is_autoencoder else 'diffusion'}")
+    folder = [] if path.parent.name != "demo" else [f"--run.folder=demo/{path.stem}"]
+    stage.main(["--config", str(path), *TWO_STEPS, *flags, *folder])
+
+
+def test_a_file_that_starts_from_released_weights_fits_them(data):
+    train("mixed/autoencoder.yaml")
+
+
+@pytest.mark.slow
+def test_every_file_trains(data):
+    assert sorted(NAMES) == sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    failed = {}
+    for name in NAMES:
+        try:
+            train(name)
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+    assert not failed
