@@ -26,7 +26,7 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without}
 
     @classmethod
-    def check(cls, **values: Any) -> None:
+    def check_given(cls, **values: Any) -> None:
         """Raise ConfigError unless the fields of these names allow these values. None stands for a default."""
         for name, value in values.items():
             if value is not None:

@@ -89,7 +89,9 @@ def train_autoencoder(
         >>> autoencoder.latent_shape
         (2, 7, 7)
     """
-    AutoencoderStage.check(name=name, network=network, loss=loss, trainer=trainer, validation_images=validation_images)
+    AutoencoderStage.check_given(
+        name=name, network=network, loss=loss, trainer=trainer, validation_images=validation_images
+    )
     trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
     _check(trainer, loss, phases, init)
 

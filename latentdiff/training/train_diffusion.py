@@ -106,7 +106,7 @@ def train_diffusion(
         >>> model.sample(num_images=2, steps=2).shape
         torch.Size([2, 1, 28, 28])
     """
-    DiffusionStage.check(
+    DiffusionStage.check_given(
         name=name, network=network, diffusion=diffusion, trainer=trainer, validation_images=validation_images
     )
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
