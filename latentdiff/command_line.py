@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -30,7 +30,9 @@ from latentdiff.config.options import (
 )
 from latentdiff.config.ranges import PathSetting
 from latentdiff.config.yaml_text import parse_yaml, read_yaml
+from latentdiff.console import outlive_readers
 from latentdiff.errors import ConfigError, LatentdiffError
+from latentdiff.os_errors import describe_os_error
 from latentdiff.resources import find_config
 
 StageSettings = TypeVar("StageSettings")
@@ -89,8 +91,13 @@ def run_stage(main: Callable[[], Any], several_processes: bool = False) -> None:
         main: What to run.
         several_processes: Whether the stage can be one of several processes that torchrun or srun began.
     """
+    with outlive_readers():
+        _run(main, several_processes)
+
+
+def _run(main: Callable[[], Any], several_processes: bool) -> None:
     if _is_one_of_several() and not several_processes:
-        sys.exit("error: this stage works in one process. Start it without torchrun or srun.")
+        _end("this stage works in one process. Start it without torchrun or srun.")
     try:
         if _is_one_of_several():
             _as_one_of_several(main)
@@ -98,11 +105,18 @@ def run_stage(main: Callable[[], Any], several_processes: bool = False) -> None:
             main()
     except KeyboardInterrupt:
         sys.exit("interrupted. What was finished is kept: a training run goes on with --run.resume true.")
-    except (LatentdiffError, ValueError, FloatingPointError) as error:
+    except (LatentdiffError, ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("LATENTDIFF_TRACEBACK"):
             raise
-        # What is wrong is wrong in all processes. The first one says it.
-        sys.exit(f"error: {error}" if _is_main_process() else 1)
+        words = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        # What is wrong with the settings is wrong in all processes. The first one says it.
+        if _is_main_process() or isinstance(error, OSError):
+            _end(words)
+        sys.exit(1)
+
+
+def _end(words: str) -> NoReturn:
+    sys.exit(f"error: {words}")
 
 
 def _as_one_of_several(main: Callable[[], Any]) -> None:

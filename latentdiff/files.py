@@ -1,28 +1,152 @@
-"""Files that are whole or untouched, and what identifies them. Imports no torch."""
+"""Files that are whole or untouched, and what identifies them. Imports no torch.
+
+A file is written in a temporary folder beside its target, forced to the disk, and renamed. The writer holds a lock on
+the temporary folder. So a temporary folder that nobody holds is left over from a process that was killed.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latentdiff.digest import file_digest
+from latentdiff.os_errors import hidden_os_error
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there leftovers stay.
+    fcntl = None
+
+TEMPORARY = ".latentdiff-tmp-"
+IS_TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
+# Folders whose leftovers this process has looked for.
+_cleaned: set[str] = set()
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it: ``path`` is whole or untouched."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
+    """Let ``write`` fill a temporary file, then rename it: ``path`` is whole or untouched.
+
+    Args:
+        path: Where to. Its folder is made where it is missing.
+        write: Makes the file that it is given, which has the name of ``path`` in a temporary folder beside it.
+        durable: Whether the file is on the disk when this returns, and not in the system's memory alone. It takes
+            milliseconds: leave it out for a file of many that are easily made again.
+
+    Raises OSError that names ``path``.
+    """
+    path = Path(path)
     try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with temporary_folder(path) as folder:
+            written = folder / path.name
+            try:
+                write(written)
+            except Exception as error:
+                # Here, where the disk is still as full as it was.
+                if not isinstance(error, OSError) and (hidden := hidden_os_error(error, written)):
+                    raise hidden from error
+                raise
+            # Some libraries write files that nobody else may read. These get the permissions of any new file.
+            os.chmod(written, folder.stat().st_mode & 0o666)
+            if durable:
+                _sync(written)
+            os.replace(written, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The temporary name would tell a user nothing.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """A new folder in the folder of ``beside``, removed at the end of the block unless it was renamed.
+
+    Where a kill leaves it, the next process that writes there removes it.
+    """
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    if str(beside.parent) not in _cleaned:
+        remove_leftovers(beside.parent)
+        _cleaned.add(str(beside.parent))
+    handle, name = _new_temporary_folder(beside.parent)
+    try:
+        yield name
     finally:
-        Path(name).unlink(missing_ok=True)
+        shutil.rmtree(name, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders in ``folder`` that killed processes left. Nothing else goes."""
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        names = [name for name in os.listdir(folder) if IS_TEMPORARY.fullmatch(name)]
+        for name in names:
+            with suppress(OSError):
+                _remove_if_nobody_holds(folder / name)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that this module makes up."""
+    return IS_TEMPORARY.fullmatch(name) is not None
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's list of names to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def file_sha256(path: Path | str) -> str:
     """SHA-256 of a file's content, in hex, by which a model is known. A digest in its header is no content."""
     return file_digest(path)
+
+
+def _new_temporary_folder(parent: Path) -> tuple[int, Path]:
+    """An empty folder that this process holds until it closes the handle, and the folder's path."""
+    while True:
+        name = parent / f"{TEMPORARY}{os.urandom(8).hex()}"
+        os.mkdir(name)
+        # Another process may take it for a leftover before it is held.
+        with suppress(FileNotFoundError):
+            handle = os.open(name, os.O_RDONLY)
+            _lock(handle)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(name)):
+                    return handle, name
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks: its leftovers stay
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_if_nobody_holds(path: Path) -> None:
+    """Raises OSError where somebody holds it, or where that cannot be known."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    """Force a file's content to the disk. A disk that is full may say so only here."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+from latentdiff.errors import CheckpointError
+
+# Files that a training run leaves in its folder, of which one at least tells it from a folder of images.
+RUN_FILES = ("model.safetensors", "last.safetensors", "last.ckpt", "metrics.csv")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -27,8 +32,35 @@ def _find(folder: str, name: str) -> Path | None:
 
 
 def resolve_checkpoint(path: Path | str) -> Path:
-    """The model file that ``path`` means: a file, the file in a run's folder, or a released model's name."""
+    """The model file that ``path`` means.
+
+    Args:
+        path: A model file; a run's folder, or its ``last.ckpt``; or a released model's name. Of a run that has not
+            finished, the model as it was at the end of the last epoch is meant, which a line says.
+
+    Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet. Any other path that is not there
+    is returned as it is.
+    """
     path = Path(path).expanduser()
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
+    if path.name == "last.ckpt" and (path.is_file() or path.parent.is_dir()):
+        # It may be ahead of the model that an earlier, shorter training left.
+        return _model_of_run(path.parent, ("last.safetensors", "model.safetensors"))
+    if path.is_dir() and any((path / name).is_file() for name in RUN_FILES):
+        return _model_of_run(path, ("model.safetensors", "last.safetensors"))
     return path if path.exists() else find_checkpoint(str(path).removeprefix("checkpoints/")) or path
+
+
+def _model_of_run(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            if name == "last.safetensors":
+                _say_unfinished(folder)
+            return folder / name
+    raise CheckpointError(
+        f"the run in {folder} has no model yet: wait for the end of its first epoch, or go on with it with --run.resume"
+    )
+
+
+@cache
+def _say_unfinished(folder: Path) -> None:
+    print(f"the run in {folder} is not finished: this is its model after the last whole epoch")

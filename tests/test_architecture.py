@@ -23,11 +23,11 @@ FLOORS = (
     ("codec", "runs"),
     ("models", "report"),
     ("data", "diffusion"),
-    ("progress", "run_checkpoint"),
+    ("progress", "run_checkpoint", "folder_mark"),
     ("checkpoint",),
     ("model_header",),
-    ("config", "distributed", "files", "precision", "resources"),
-    ("digest", "errors"),
+    ("config", "distributed", "files", "precision", "resources", "console"),
+    ("digest", "errors", "os_errors"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}
 # Packages that a user may not have, or that are too slow to be imported by whoever does not use them.

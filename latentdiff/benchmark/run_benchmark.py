@@ -28,6 +28,7 @@ from latentdiff.checkpoint import device_name, environment
 from latentdiff.config import to_dict
 from latentdiff.config.tool_stages import BenchmarkSettings
 from latentdiff.files import write_atomically
+from latentdiff.folder_mark import claim
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.report.benchmark_figure import benchmark_figure
 from latentdiff.training.memory import keep_freed_memory
@@ -88,6 +89,7 @@ def measure_parts(
 ) -> Path:
     """Measure the chosen parts and return the folder. benchmark.json is written anew after every part."""
     folder = Path(settings.folder)
+    claim(folder, (f"benchmark.{ending}" for ending in ("json", "md", "png", "svg")), "benchmark")
     record: dict[str, Any] = {
         "schema": 2,
         "quick": settings.quick,

@@ -44,7 +44,7 @@ def train_once(stage: str, flags: list[str], folder: Path, log: Path | None = No
         return model
     command = ["-m", f"latentdiff.stages.{stage}", *flags, "--run.folder", str(folder)]
     model = folder / "model.safetensors"
-    if folder.is_dir() and any(folder.iterdir()):
+    if (folder / "last.ckpt").is_file():
         command += ["--run.resume", "true"]
     print(f"\n$ python {shlex.join(command)}", flush=True)
     if log is None:

@@ -108,9 +108,9 @@ def compare(
     report = Report(evaluations, title, samplers=sampler_records(evaluations))
     if folder is None:
         return report
-    run_folder.prepare(run, "compare", "", inputs=[evaluation.folder for evaluation in evaluations])
-    report = replace(report, folder=Path(folder))
-    report.save(folder)
+    with run_folder.opened(run, "compare", "", inputs=[evaluation.folder for evaluation in evaluations]):
+        report = replace(report, folder=Path(folder))
+        report.save(folder)
     return report
 
 
@@ -184,17 +184,19 @@ def compare_with_settings(settings: CompareStage) -> Path:
     )
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if settings.preset else {key: groups[key] for key in groups if key != BASELINES}
-    folder = run_folder.prepare(settings.run, "compare", name, inputs=list(read))
-    page = replace(report, groups=judged).save(folder)
+    run = run_folder.numbered(settings.run, "compare", name)
+    with run_folder.opened(run, "compare", name, settings, inputs=list(read)) as folder:
+        page = replace(report, groups=judged).save(folder)
+        if settings.preset:
+            others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
+            text, path = results_markdown(groups, settings.data, others), folder / "results.md"
+            write_atomically(path, lambda name: name.write_text(text))
     print(f"\n{build_table(report.evaluations).text()}\n")
     for missing in missing_baselines(report.evaluations):
         print(missing)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
     if settings.preset:
-        others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
-        text, path = results_markdown(groups, settings.data, others), page.with_name("results.md")
-        write_atomically(path, lambda name: name.write_text(text))
         print(f"{text}\n{path}")
     print(page)
     return page
@@ -219,7 +221,8 @@ def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
             raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
         return {"": found}
     name = f"{settings.data.name}-{settings.preset}" if settings.preset else settings.data.name
-    run_folder.check(settings.run, "compare", name)  # before the work, not after
+    run = run_folder.numbered(settings.run, "compare", name)
+    run_folder.check(run, "compare", name)  # before the work, not after
     if settings.preset:
         return run_sources(settings.data, settings.budget.seconds, settings.num_images, settings.budget.flags)
     if settings.budget.is_set:

@@ -21,7 +21,16 @@ def run_demo(config: DemoStage) -> Path:
     vae = config.vae_seconds or (8 if gpu else 40)
     diffusion = config.diffusion_seconds or (12 if gpu else 80)
     started = time.perf_counter()
-    folder = run_folder.prepare(config.run, "demo", "fashion-mnist")
+    run = run_folder.numbered(config.run, "demo", "fashion-mnist")
+    with run_folder.opened(run, "demo", "fashion-mnist") as folder:
+        page = _run_stages(config, folder, autoencoder, vae, diffusion)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"\nThe demo took {minutes:.1f} minutes. The page:\n{page}")
+    return page
+
+
+def _run_stages(config: DemoStage, folder: Path, autoencoder: float, vae: float, diffusion: float) -> Path:
+    """Run the stages one after the other into ``folder``, for so many seconds each; the path of the page."""
     data = ["--data.source", "embedded"]
 
     def stage(name: str, *arguments: str, to: str) -> Path:
@@ -59,7 +68,4 @@ def run_demo(config: DemoStage) -> Path:
     ]
     title = "Pixel against latent: the demo"
     stage("compare", *rows, "--title", title, to="report")
-    minutes = (time.perf_counter() - started) / 60
-    page = (folder / "report" / "index.html").resolve()
-    print(f"\nThe demo took {minutes:.1f} minutes. The page:\n{page}")
-    return page
+    return (folder / "report" / "index.html").resolve()

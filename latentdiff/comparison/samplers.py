@@ -14,14 +14,14 @@ from tqdm import tqdm
 from latentdiff.checkpoint import device_name, environment
 from latentdiff.config import to_dict
 from latentdiff.config.comparison_stages import SamplersStage
-from latentdiff.data import DatasetSplits, load_split
+from latentdiff.data import DatasetSplits, ImageDataset, load_split
 from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.inference.labels import match_classes
-from latentdiff.inference.model import load_diffusion
+from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
@@ -58,8 +58,27 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
         model.check(request)
     place = match_classes(model.class_names, test.class_names, str(path), test.name) if model.conditional else None
     net = ClassifierFeatures(classifier, device)
-    folder = run_folder.prepare(config.run, "samplers", run_folder.model_name(path), resumable=True)
-    run_folder.record_config(config, folder)
+    name = run_folder.folder_name(path)
+    run = run_folder.numbered(config.run, "samplers", name)
+    with run_folder.opened(run, "samplers", name, config, resumable=True, inputs=[path]) as folder:
+        _measure(config, model, net, (train, test), path, wanted, folder, command)
+    print(folder)
+    return folder
+
+
+def _measure(
+    config: SamplersStage,
+    model: DiffusionModel,
+    net: ClassifierFeatures,
+    splits: tuple[ImageDataset, ImageDataset],
+    path: Path,
+    wanted: list[SamplingRequest],
+    folder: Path,
+    command: str,
+) -> None:
+    """Measure the pairs that ``folder`` does not have yet, and write each at once."""
+    train, test = splits
+    device = net.device
     reference = ReferenceFeatures.build(net, train, test, Path(config.features_folder), max_real_images=len(test))
     results = folder / "samplers.json"
     record: dict[str, Any] = {
@@ -110,8 +129,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     text = markdown_table(record)
     write_atomically(folder / "samplers.md", lambda name: name.write_text(text))
     write_figures(record, folder)
-    print(f"{text}\n{folder}")
-    return folder
+    print(text)
 
 
 def markdown_table(record: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.tool_stages import AnalyseStage
 from latentdiff.data import ImageDataset, NoSplitError, array_shapes, load_split, open_files
 from latentdiff.data.duplicates import THUMBNAIL, Duplicates, digest_files, find_duplicates
+from latentdiff.data.files import Files
 from latentdiff.data.messages import printable
 from latentdiff.data.splits import SPLITS
 from latentdiff.data.statistics import (
@@ -49,10 +50,28 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
         load_split(config.data, "train")  # says why there is none
     first = next(iter(splits.values()))
     files, arrays = open_files(config.data), array_shapes(config.data)
-    folder = run_folder.prepare(config.run, "analyse", first.name)
-    run_folder.record_config(config, folder)
+    run = run_folder.numbered(config.run, "analyse", first.name)
+    with run_folder.opened(run, "analyse", first.name, config) as folder:
+        record, shown = _analyse(config, splits, files, arrays, command)
+        page = write_data_page(record, shown, folder)
+    for data in splits.values():
+        print(data.describe())
+    print(finding(record))
+    for sentence in sentences(record):
+        print(f"  {sentence}")
+    print(f"{sum(record['seconds'].values()):.1f} s\n{page}")
+    return folder
 
-    start, seconds = time.perf_counter(), {}
+
+def _analyse(
+    config: AnalyseStage,
+    splits: dict[str, ImageDataset],
+    files: Files | None,
+    arrays: dict[str, tuple[int, int, int]],
+    command: str,
+) -> tuple[dict[str, Any], Shown]:
+    """The numbers, and what the page shows beside them."""
+    first, start, seconds = next(iter(splits.values())), time.perf_counter(), {}
 
     def lap(name: str) -> None:
         seconds[name] = time.perf_counter() - start - sum(seconds.values())
@@ -95,14 +114,7 @@ def analyse_dataset(config: AnalyseStage, command: str = "") -> Path:
         {name: _sample(data, config) for name, data in splits.items()},
         [tuple(_at(splits, place)[1] for place in (pair.first, pair.second)) for pair in found.pairs],
     )
-    page = write_data_page(record, shown, folder)
-    for data in splits.values():
-        print(data.describe())
-    print(finding(record))
-    for sentence in sentences(record):
-        print(f"  {sentence}")
-    print(f"{sum(seconds.values()):.1f} s\n{page}")
-    return folder
+    return record, shown
 
 
 def _describe(data: ImageDataset) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -196,50 +197,52 @@ def evaluate(
     # images' reconstructions are measured against their own originals.
     num_real = count if reconstruct == "train" else real_images or max(count, len(test))
     check_extras(settings, nets, count, min(num_real, len(test)), source)
-    if folder is not None and distributed.is_main_process():
-        run_folder.prepare(settings.run, "evaluate", name, inputs=[path])
-        run_folder.record_config(settings, Path(folder))
-    print(f"{test.describe()}\nmeasuring {count:,} images of {name}: {source.kind}")
-    if without_effect := _settings_without_effect(settings, source):
-        print(f"of no effect on these images: {', '.join(without_effect)}")
+    with ExitStack() as stack:
+        if folder is not None and distributed.is_main_process():
+            stack.enter_context(run_folder.opened(settings.run, "evaluate", name, settings, inputs=[path]))
+        print(f"{test.describe()}\nmeasuring {count:,} images of {name}: {source.kind}")
+        if without_effect := _settings_without_effect(settings, source):
+            print(f"of no effect on these images: {', '.join(without_effect)}")
 
-    # Make the images, and measure them.
-    start = time.perf_counter()
-    images = collect_images(source, count, test.image_shape)
-    seconds = time.perf_counter() - start
-    against = RealImages(
-        train=train,
-        test=test,
-        real_images=num_real,
-        features_folder=None if features_folder is None else Path(features_folder),
-        seed=settings.seed,
-        subsets=Subsets(kid_subsets, kid_subset_size or SUBSETS.size),
-    )
-    taps = [InceptionFeatures(settings.inception_weights, torch_device, str(tap)) for tap in inception_taps]
-    found = measure_images(images, source, against, nets, lpips_metric, fid_infinity, taps)
+        # Make the images, and measure them.
+        start = time.perf_counter()
+        images = collect_images(source, count, test.image_shape)
+        seconds = time.perf_counter() - start
+        against = RealImages(
+            train=train,
+            test=test,
+            real_images=num_real,
+            features_folder=None if features_folder is None else Path(features_folder),
+            seed=settings.seed,
+            subsets=Subsets(kid_subsets, kid_subset_size or SUBSETS.size),
+        )
+        taps = [InceptionFeatures(settings.inception_weights, torch_device, str(tap)) for tap in inception_taps]
+        found = measure_images(images, source, against, nets, lpips_metric, fid_infinity, taps)
 
-    # Draw the pictures, and put everything together. The first of several processes has it all.
-    evaluation = None
-    if found is not None:
-        files, pictures = draw_pictures(source, images, train, test, found)
-        values = {
-            "schema": SCHEMA,
-            "method": METHOD_VERSION,
-            "name": name,
-            "num_images": count,
-            **evaluation_record(source, path, images, seconds, train, test, found, torch_device),
-            "grid": "grid.png",
-            "pictures": pictures,
-            "command": command,
-        }
-        evaluation = Evaluation(None if folder is None else Path(folder), name, values, files)
-        if folder is not None:
-            evaluation.save(folder)
-    return distributed.broadcast(evaluation)
+        # Draw the pictures, and put everything together. The first of several processes has it all.
+        evaluation = None
+        if found is not None:
+            files, pictures = draw_pictures(source, images, train, test, found)
+            values = {
+                "schema": SCHEMA,
+                "method": METHOD_VERSION,
+                "name": name,
+                "num_images": count,
+                **evaluation_record(source, path, images, seconds, train, test, found, torch_device),
+                "grid": "grid.png",
+                "pictures": pictures,
+                "command": command,
+            }
+            evaluation = Evaluation(None if folder is None else Path(folder), name, values, files)
+            if folder is not None:
+                evaluation.save(folder)
+        return distributed.broadcast(evaluation)
 
 
 def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evaluation:
-    """Measure as the settings of the command say, and print the main numbers.
+    """Measure as the settings of the command say, and print the main numbers, and the folder as the last line.
+
+    Without ``settings.run.folder`` it is the first of ``stages/evaluate/NAME``, ``NAME-2``, ... that is free.
 
     Args:
         settings: Those of the evaluate stage.
@@ -251,16 +254,18 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
         check_choice("--name, the folder's too where --run.folder is not given,", settings.name, Name)
     # The name before the check of the folder: without one the folder is called after the model.
     check_settings(settings)
-    name = settings.name or default_name(_find_model(settings.model)[0])
-    run_folder.check(settings.run, "evaluate", name)
+    model, path = _find_model(settings.model)
+    name = settings.name or (run_folder.folder_name(path) if path else default_name(model))
+    run = run_folder.numbered(settings.run, "evaluate", name)
+    run_folder.check(run, "evaluate", name)
     sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
     others = settings.to_kwargs("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
     evaluation = evaluate(
         settings.model,
         load_dataset(settings.data),
         sampling=sampling,
-        folder=settings.run.path("evaluate", name),
-        overwrite=settings.run.overwrite,
+        folder=run.path("evaluate", name),
+        overwrite=run.overwrite,
         command=command,
         **others,
     )

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def edit_images(config: SampleStage) -> Path:
     """
     if distributed.world_size() > 1:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
-    model = load_diffusion(resolve_checkpoint(config.model)).to(resolve_device(config.device))
+    path = resolve_checkpoint(config.model)
+    model = load_diffusion(path).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     _check_unused_settings(config)
@@ -55,12 +57,30 @@ def edit_images(config: SampleStage) -> Path:
     images = test.images[:n]
     classes = _own_classes(config, model, test, n) if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
-    name = f"{run_folder.model_name(Path(config.model))}-{config.task}"
-    folder = run_folder.prepare(config.run, "sample", name)
-    run_folder.record_config(config, folder)
-    if config.task == "likelihood":
-        return _likelihood(config, model, images, classes, folder)
-    columns = n
+    mask_file = config.mask if Path(config.mask).is_file() else None
+    name = f"{run_folder.folder_name(path)}-{config.task}"
+    run = run_folder.numbered(config.run, "sample", name)
+    with run_folder.opened(run, "sample", name, config, inputs=[path, mask_file]) as folder:
+        if config.task == "likelihood":
+            _likelihood(config, model, images, classes, folder)
+        else:
+            _draw(config, model, request, images, classes, labels, mask, folder)
+    print(folder)
+    return folder
+
+
+def _draw(
+    config: SampleStage,
+    model: DiffusionModel,
+    request: SamplingRequest,
+    images: Tensor,
+    classes: Any,
+    labels: int | list[int] | None,
+    mask: Tensor | None,
+    folder: Path,
+) -> None:
+    """Write the pictures of a task."""
+    n = columns = config.num_images
     if config.task == "noise":
         rows = forward_process(model, images, config.strengths, config.seed)
     elif config.task == "reconstruct":
@@ -82,8 +102,6 @@ def edit_images(config: SampleStage) -> Path:
         write_strip(list(forward_process(model, images, strengths, config.seed)), folder / "strip.png", config.strip)
     if config.gif:
         write_gif(list(rows), folder / f"{config.task}.gif", math.ceil(math.sqrt(n)))
-    print(folder)
-    return folder
 
 
 def _own_classes(config: SampleStage, model: DiffusionModel, test: ImageDataset, n: int) -> Tensor | None:
@@ -150,7 +168,7 @@ def _check_unused_settings(config: SampleStage) -> None:
             raise ConfigError(f"--{name} is of no effect on {task}: leave it out")
 
 
-def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes, folder: Path) -> Path:
+def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes: Any, folder: Path) -> None:
     parts = []
     for start in range(0, len(images), config.batch_size):
         stop = start + config.batch_size
@@ -169,8 +187,7 @@ def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, clas
     write_atomically(folder / "likelihood.json", lambda name: name.write_text(json.dumps(record, indent=1)))
     what = "density of the latents" if record["space"] == "latents" else "uint8 pixels"
     mean = record["mean_bits_per_dim"]
-    print(f"{mean:.4f} bits/dim ({what}), mean of {len(bits)} test images, {config.method}\n{folder}")
-    return folder
+    print(f"{mean:.4f} bits/dim ({what}), mean of {len(bits)} test images, {config.method}")
 
 
 def read_mask(text: str, shape: tuple[int, ...]) -> Tensor:

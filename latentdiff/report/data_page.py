@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from latentdiff import __version__
-from latentdiff.files import write_atomically
+from latentdiff.folder_mark import write_files
 from latentdiff.report.data_figures import draw_classes, draw_means, draw_pairs, draw_sizes, short_name
 from latentdiff.report.formats import percent, shape_text
 from latentdiff.report.page import templates
@@ -75,8 +75,7 @@ def write_data_page(record: dict[str, Any], shown: Shown, folder: Path) -> Path:
     files = {picture.file: picture.data for picture in (*plots, *grids)}
     files["analysis.json"] = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode()
     files["index.html"] = templates().get_template("data.html.j2").render(content).encode()
-    for name, data in files.items():
-        write_atomically(folder / name, lambda path, data=data: path.write_bytes(data))
+    write_files(folder, files, "analyse")
     return folder / "index.html"
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
 from latentdiff.report.grids import grid, save_grid
 
 
@@ -36,4 +37,5 @@ def write_gif(frames: list[Tensor], path: Path, columns: int, milliseconds: int 
     """The grid of the states, a frame each, the last held for two seconds."""
     pictures = [Image.fromarray(grid(states, columns)) for states in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    options = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
+    write_atomically(path, lambda name: pictures[0].save(name, **options))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentdiff.errors import ConfigError, ReportError
-from latentdiff.files import write_atomically
+from latentdiff.folder_mark import write_files
 from latentdiff.report.notebook import html_table
 from latentdiff.report.summary import summary, summary_rows
 
@@ -101,14 +101,13 @@ class Evaluation:
     def save(self, folder: Path | str) -> Path:
         """Write ``evaluation.json`` and the pictures into ``folder``, and return the folder.
 
-        A report may name the folder later. Files of an earlier evaluation there are replaced.
+        A report may name the folder later. Files of an earlier evaluation there are replaced, and nobody else's: that
+        raises FolderError.
         """
         folder = Path(folder)
         files = {file: self.picture(name) for name, file in self.picture_files().items()}
         files[FILE] = json.dumps(self.values, indent=1, allow_nan=False).encode()
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, data in files.items():
-            write_atomically(folder / file, lambda path, data=data: path.write_bytes(data))
+        write_files(folder, files, "evaluate")
         return folder
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from latentdiff.files import write_atomically
+
 MIN_SIDE = 56
 PADDING = 2
 
@@ -33,14 +35,12 @@ def grid(images: Tensor, columns: int, min_side: int = MIN_SIDE) -> np.ndarray:
 
 def save_grid(images: Tensor, path: Path | str, columns: int, min_side: int = MIN_SIDE) -> None:
     """Write uint8 images [n, c, h, w] as one PNG, ``columns`` a row; see :func:`grid`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid(images, columns, min_side)).save(path)
+    picture = Image.fromarray(grid(images, columns, min_side))
+    write_atomically(Path(path), picture.save)
 
 
 def save_image(image: Tensor, path: Path | str) -> None:
     """Write one uint8 image [c, h, w] as a PNG of its own size and number of channels."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     array = image.permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    write_atomically(Path(path), picture.save, durable=False)

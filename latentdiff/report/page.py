@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latentdiff import __version__
-from latentdiff.files import write_atomically
+from latentdiff.folder_mark import write_files
 from latentdiff.report import curves
 from latentdiff.report.class_figure import class_distances_figure
 from latentdiff.report.evaluation import SCHEMA, Evaluation, check_comparable, in_order
@@ -85,7 +85,8 @@ class Report:
     def save(self, folder: Path | str) -> Path:
         """Write ``index.html``, ``report.md`` with its PNGs and ``report.json`` into ``folder``.
 
-        Returns the path of the page, which needs no other file and no network.
+        Returns the path of the page, which needs no other file and no network. Raises
+        :class:`~latentdiff.errors.FolderError` where a file of another's would be lost.
         """
         return write_report(self.evaluations, folder, self.title, self.groups, self.samplers)
 
@@ -164,8 +165,7 @@ def write_report(
     files["report.md"] = pages.get_template("report.md.j2").render(content).encode()
     files["report.json"] = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode()
     files["index.html"] = pages.get_template("index.html.j2").render(content).encode()
-    for name, data in files.items():
-        write_atomically(folder / name, lambda path, data=data: path.write_bytes(data))
+    write_files(folder, files, "compare")
     return folder / "index.html"
 
 

@@ -17,6 +17,7 @@ from latentdiff.config import AutoencoderConfig, from_dict
 from latentdiff.config.model_stages import AverageStage
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.files import file_sha256
+from latentdiff.resources import resolve_checkpoint
 
 # The settings that leave an encoder and its latents as they are.
 DECODER_SETTINGS = {"decoder_blocks": 0, "refine_channels": 0, "smooth_colours": False}
@@ -33,7 +34,7 @@ def average_models(config: AverageStage, command: str = "") -> Path:
         raise FolderError(f"{target} is there already; --overwrite replaces it")
     if len(config.models) < 2:
         raise ConfigError("an average needs at least two models")
-    paths = [Path(name) for name in config.models]
+    paths = [resolve_checkpoint(name) for name in config.models]
     headers, weights = zip(*(checkpoint.read(path) for path in paths), strict=True)
     first = weights[0]
     for path, header, tensors in zip(paths, headers, weights, strict=True):

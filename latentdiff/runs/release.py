@@ -11,7 +11,7 @@ import torch
 from latentdiff import checkpoint
 from latentdiff.config.model_stages import ReleaseStage
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
-from latentdiff.files import file_sha256, write_atomically
+from latentdiff.files import file_sha256, temporary_folder, write_atomically
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs.model_card import TITLES, card, write_samples
@@ -25,7 +25,7 @@ from latentdiff.runs.patched_models import (
 
 def release_model(config: ReleaseStage) -> Path:
     """Write the file and its card; return the path of the file."""
-    source, target = Path(config.model), Path(config.to)
+    source, target = resolve_checkpoint(config.model), Path(config.to)
     header, tensors = checkpoint.read(source)
     kind = header["kind"]
     if kind not in TITLES:
@@ -37,28 +37,27 @@ def release_model(config: ReleaseStage) -> Path:
     if config.smooth_colours:
         header = with_smooth_colours(header)
     if config.autoencoder:
-        header, tensors = with_decoder(header, tensors, Path(config.autoencoder))
+        header, tensors = with_decoder(header, tensors, resolve_checkpoint(config.autoencoder))
     if config.codec_beside:
         header, tensors = without_shared_autoencoder(header, tensors, target.parent / "autoencoder.safetensors")
     if config.more_evaluations and not config.evaluation:
         raise ConfigError("more_evaluations come after the first, which --evaluation names")
     measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
     evaluations = [read_evaluation(folder).values for folder in measured]
-    if target.exists() and not config.overwrite:
-        raise FolderError(f"{target} is there already; --overwrite replaces it")
+    written = [target, target.with_suffix(".md"), *([target.with_suffix(".jpg")] if config.evaluation else [])]
+    if there := [path for path in written if path.exists() and not config.overwrite]:
+        raise FolderError(f"{there[0]} is there already; --overwrite replaces it")
     content = {key: value for key, value in header.items() if key not in ("format", "kind")}
-    # Under another name until the evaluation is known to be of this very file.
-    waiting = target.with_name(f".{target.name}")
-    try:
+    # In another folder until the evaluation is known to be of this very file.
+    with temporary_folder(target) as folder:
+        waiting = folder / target.name
         checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
-        for folder, values in zip(measured, evaluations, strict=True):
+        for measured_in, values in zip(measured, evaluations, strict=True):
             if (values["model"] or {}).get("sha256") != file_sha256(waiting):
-                raise ConfigError(f"{folder} measured another file than {target}: evaluate the released file")
-            check_guide(folder, values["sampling"] or {})
+                raise ConfigError(f"{measured_in} measured another file than {target}: evaluate the released file")
+            check_guide(measured_in, values["sampling"] or {})
         sharing = models_decoding_with(target) if kind == "autoencoder" else []
         os.replace(waiting, target)
-    finally:
-        waiting.unlink(missing_ok=True)
     samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
     text = card(target, header, numbers, evaluations, config.licence, samples)

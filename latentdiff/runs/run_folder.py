@@ -1,10 +1,15 @@
-"""Run folders: ``stages/<stage>/<run>/``, never overwritten by accident."""
+"""Run folders: ``stages/<stage>/<run>/``, where nothing that is not the run's own is ever touched.
+
+A folder is marked when a run begins in one that is new or empty. The mark says whether the run has ended. An unfinished
+run that left nothing worth keeping is begun again by the same command; any other is resumed or overwritten when asked.
+"""
 
 from __future__ import annotations
 
-import shutil
+import csv
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +18,12 @@ import yaml
 from latentdiff import distributed
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.errors import FolderError
-from latentdiff.files import write_atomically
+from latentdiff.files import remove_leftovers, write_atomically
+from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, read_mark, write_mark
+from latentdiff.os_errors import describe_os_error
 from latentdiff.runs import lock
+from latentdiff.runs.own_files import WORTH_KEEPING, check_no_link, files_in_the_way, remove_run
 
-# Says that a folder is a run's and may be replaced when asked; a folder without it holds somebody's other work.
-MARKER = ".latentdiff"
 # Settings that a resumed run may change: how long it goes on, and what a table of samplers is to hold.
 MAY_CHANGE_ON_RESUME = (
     "samplers",
@@ -48,9 +54,37 @@ COMPARED_BY_CONTENT = (
 )
 
 
+# Files of a run, by which the run is meant.
+RUN_FILES = ("model.safetensors", "last.safetensors", "last.ckpt")
+OVERWRITE = "replace it with --run.overwrite (overwrite=True in Python)"
+RESUME = "go on with it with --run.resume (resume=True in Python)"
+ANOTHER = "name another folder (--run.folder, or folder= in Python)"
+
+
 def model_name(path: Path) -> str:
-    """What a model is called by its file: the file's name, or for a run's ``model.safetensors`` the run's."""
-    return path.resolve().parent.name if path.stem == "model" else path.stem
+    """What a model is called by its file: the file's name, or for a run's file the run's.
+
+    Args:
+        path: A model's file, a run's folder or its ``last.ckpt``.
+    """
+    if path.is_dir():
+        return path.resolve().name
+    return path.resolve().parent.name if path.name in RUN_FILES else path.stem
+
+
+def folder_name(path: Path) -> str:
+    """What a folder of a model's results is called: a released model's name with its data set's, as in
+    ``flowers-102-latent``, or :func:`model_name`.
+
+    Args:
+        path: A model's file, a run's folder or its ``last.ckpt``.
+    """
+    folder = path.resolve().parent
+    if path.is_file() and folder.parent.name == "checkpoints":
+        return f"{folder.name}-{path.stem}"
+    if path.name == "best.safetensors" and (folder / MARKER).is_file():
+        return f"{folder.name}-best"
+    return model_name(path)
 
 
 def will_resume(run: RunConfig) -> bool:
@@ -58,51 +92,178 @@ def will_resume(run: RunConfig) -> bool:
     return run.resume and run.folder is not None and (Path(run.folder) / "last.ckpt").is_file()
 
 
-def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
-    """The run's folder, untouched, where :func:`prepare` would make it ready.
+def numbered(run: RunConfig, stage: str, name: str) -> RunConfig:
+    """The settings with a folder that is free: the first of ``name``, ``name-2``, ``name-3``, ...
 
-    Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all.
+    A folder that is named, or that is to be overwritten or resumed, stays as it is. A folder with an unfinished run
+    that left nothing worth keeping is free too.
+    """
+    if run.folder or run.overwrite or run.resume:
+        return run
+    base = run.path(stage, name)
+    folder, number = base, 1
+    while not _is_free(folder):
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return replace(run, folder=str(folder))
+
+
+def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, untouched, where :func:`opened` would make it ready.
+
+    Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all, or where
+    it cannot be read.
     """
     folder = run.path(stage, name)
-    if run.resume and not resumable:
-        raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite")
-    if run.resume and run.overwrite:
-        raise FolderError("--run.resume and --run.overwrite cannot both be meant")
-    if folder.exists() and not folder.is_dir():
-        raise FolderError(f"{folder} is a file, not a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        if run.resume:
-            raise FolderError(f"there is no run to resume in {folder}: leave out --run.resume to start one")
-    elif (run.overwrite or run.resume) and not (folder / MARKER).is_file():
-        what = "overwritten" if run.overwrite else "resumed"
-        raise FolderError(
-            f"{folder} holds other things than a run of latentdiff: it is not {what}. Name another --run.folder."
-        )
-    elif not (run.overwrite or run.resume):
-        advice = "go on with it with --run.resume, " if resumable else ""
-        raise FolderError(
-            f"{folder} already holds a run. Name another with --run.folder, {advice}or replace it with --run.overwrite."
-        )
-    if folder.is_dir() and lock.is_held(folder):
-        raise FolderError(f"a run is writing into {folder} just now: let it end, or end it, and try again")
+    with _in_words():
+        _check(run, folder, stage, resumable)
+        if folder.is_dir() and lock.is_held(folder):
+            raise FolderError(_held(folder))
     return folder
 
 
-def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False, inputs: Sequence[Path | None] = ()) -> Path:
-    """The run's folder, made ready. Call it last before the work: everything that can be refused should have been.
+@contextmanager
+def opened(
+    run: RunConfig,
+    stage: str,
+    name: str,
+    config: Any = None,
+    resumable: bool = False,
+    inputs: Sequence[Path | str | None] = (),
+) -> Iterator[Path]:
+    """The run's folder, made ready, and held until the block ends; a block without an error finishes the run.
 
-    Raises :class:`FolderError` rather than touch an earlier run unasked, a folder that is not a run's at all, or one
-    that holds any of ``inputs``, which the run is made from.
+    Open it last before the work: everything that can be refused should have been.
+
+    Args:
+        run: Which folder, and what may become of an earlier run there.
+        stage, name: Name the folder where ``run`` does not.
+        config: The stage's settings, for ``config.yaml``.
+        resumable: Whether a run of the stage can be resumed.
+        inputs: What the run is made from, which must not lie among the files to be removed.
+
+    Raises :class:`FolderError` rather than touch an earlier run unasked, another's files, or a folder that another
+    process writes into; and where the folder cannot be made.
     """
-    folder = check(run, stage, name, resumable)
-    for path in inputs:
-        if run.overwrite and path is not None and path.resolve().is_relative_to(folder.resolve()):
-            raise FolderError(f"{path} is what is read, and {folder} would be overwritten: name another --run.folder")
-    if run.overwrite and folder.is_dir():
-        shutil.rmtree(folder)
+    folder = run.path(stage, name)
+    with ExitStack() as stack:
+        with _in_words():
+            _check(run, folder, stage, resumable)  # before the folder is made
+            made = _make_folder(folder)
+            try:
+                try:
+                    stack.enter_context(lock.hold(folder))
+                except BlockingIOError as error:
+                    raise FolderError(_held(folder)) from error
+                _prepare(run, folder, stage, resumable, config, inputs)
+            except BaseException:
+                if made and is_new_or_empty(folder):
+                    _remove_folders(made)
+                raise
+        yield folder
+        if mark := read_mark(folder):
+            write_mark(folder, replace(mark, finished=True))
+
+
+def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
+    """The run's folder, made ready as by :func:`opened`, for a run that ends at once."""
+    with opened(run, stage, name, resumable=resumable) as folder:
+        return folder
+
+
+def _check(run: RunConfig, folder: Path, stage: str, resumable: bool) -> None:
+    if run.resume and not resumable:
+        raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite (overwrite=True)")
+    if run.resume and run.overwrite:
+        raise FolderError("resume and overwrite (--run.resume, --run.overwrite) cannot both be meant")
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is a file, not a folder: {ANOTHER}")
+    mark = read_mark(folder)
+    if mark is None:
+        if is_new_or_empty(folder):
+            if run.resume:
+                raise FolderError(
+                    f"there is no run to resume in {folder}: leave out resume (--run.resume) to start one"
+                )
+            return
+        what = "overwritten" if run.overwrite else "resumed" if run.resume else "written into"
+        raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not {what}. Please {ANOTHER}.")
+    if run.overwrite or run.resume:
+        if run.resume and mark.stage not in (None, stage):
+            raise FolderError(f"{folder} holds a run of the stage {mark.stage}, not of {stage}: {ANOTHER}")
+        return
+    if mark.finished or _worth_keeping(folder):
+        advice = f"{RESUME}, or " if resumable and mark.stage in (None, stage) else ""
+        what = "a run" if mark.finished else "an unfinished run"
+        raise FolderError(f"{folder} already holds {what}: {ANOTHER}, {advice}{OVERWRITE}.")
+
+
+def _prepare(
+    run: RunConfig, folder: Path, stage: str, resumable: bool, config: Any, inputs: Sequence[Path | str | None]
+) -> None:
+    """Make a folder that this process holds ready: refuse first, then remove, then write."""
+    _check(run, folder, stage, resumable)  # again: another process may just have ended there
+    check_no_link(folder, stage)
+    mark = read_mark(folder)
+    if mark is not None and not run.resume:
+        for path in inputs:
+            if path is not None and Path(path).resolve().is_relative_to(folder.resolve()):
+                raise FolderError(f"{path} is what is read, and {folder} would be overwritten: {ANOTHER}")
+        if in_the_way := files_in_the_way(folder, stage):
+            raise FolderError(f"{in_the_way[0]} is not of the run there, and would be lost: move it, or {ANOTHER}")
+    if config is not None and run.resume:
+        check_same_settings(config, folder)
+    if mark is not None and not run.resume:
+        # Unfinished from here on: killed during the removal, the same command goes on with it.
+        write_mark(folder, replace(mark, finished=False))
+        remove_run(folder, stage)
+        mark = None
+    remove_leftovers(folder)
+    write_mark(folder, replace(mark, stage=stage, finished=False) if mark else Mark(stage, finished=False))
+    if config is not None:
+        write_config(config, folder)
+
+
+def _worth_keeping(folder: Path) -> bool:
+    return any((folder / name).exists() for name in WORTH_KEEPING)
+
+
+def _is_free(folder: Path) -> bool:
+    with _in_words():
+        if folder.exists() and not folder.is_dir():
+            return False
+        if is_new_or_empty(folder):
+            return not folder.is_dir() or not lock.is_held(folder)
+        mark = read_mark(folder)
+        return mark is not None and not mark.finished and not _worth_keeping(folder) and not lock.is_held(folder)
+
+
+def _held(folder: Path) -> str:
+    return f"a run is writing into {folder} just now: let it end, or end it, and try again"
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """An OSError of the block as a FolderError with the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(describe_os_error(error)) from error
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; the folders that were new, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
-    return folder
+    return missing
+
+
+def _remove_folders(folders: list[Path]) -> None:
+    for path in folders:
+        try:
+            path.rmdir()
+        except OSError:
+            return
 
 
 def record_config(config: Any, folder: Path) -> None:
@@ -111,26 +272,74 @@ def record_config(config: Any, folder: Path) -> None:
     Where a resumed run has one, it must agree but for the budget and for where things lie. Raises :class:`FolderError`
     naming what differs.
     """
-    values = {key: value for key, value in to_dict(config).items() if key != "run"}
+    if config.run.resume:
+        check_same_settings(config, folder)
+    write_config(config, folder)
+
+
+def write_config(config: Any, folder: Path) -> None:
+    """Write every resolved setting but ``run`` to ``config.yaml``."""
+    text = yaml.safe_dump(_recorded_settings(config), sort_keys=False)
+    write_atomically(folder / "config.yaml", lambda file: file.write_text(text))
+
+
+def check_same_settings(config: Any, folder: Path) -> None:
+    """Raise :class:`FolderError` where a run to resume had other settings, or has spent more than its budget."""
     path = folder / "config.yaml"
-    if config.run.resume and path.is_file():
-        # A setting that the run's version did not have yet was at its default.
-        recorded, now = flatten(yaml.safe_load(path.read_text())), flatten(values)
-        before = flatten(to_dict(type(config)())) | recorded
-        unknown = [key for key in recorded if key not in now]
-        if unknown:
-            raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
-        free = {*MAY_CHANGE_ON_RESUME, *COMPARED_BY_CONTENT}
-        if _same_path(before.get("init"), now.get("init")):
-            free.add("init")
-        changed = [key for key in now if before.get(key) != now[key] and key not in free]
-        if changed:
-            differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+    if not path.is_file():
+        return
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, ValueError) as error:
+        raise FolderError(f"{path} is damaged: {str(error).splitlines()[0]}. {_MEND}") from error
+    if not isinstance(values, dict):
+        raise FolderError(f"{path} is damaged: it holds no settings. {_MEND}")
+    # A setting that the run's version did not have yet was at its default.
+    recorded, now = flatten(values), flatten(_recorded_settings(config))
+    before = flatten(to_dict(type(config)())) | recorded
+    unknown = [key for key in recorded if key not in now]
+    if unknown:
+        raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
+    free = {*MAY_CHANGE_ON_RESUME, *COMPARED_BY_CONTENT}
+    if _same_path(before.get("init"), now.get("init")):
+        free.add("init")
+    changed = [key for key in now if before.get(key) != now[key] and key not in free]
+    if changed:
+        differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+        raise FolderError(
+            f"{folder} was run with other settings: {differences}. Resume with --config {path}, or start a new run from "
+            "its weights with --init (init= in Python)."
+        )
+    _check_budget(folder, before, now)
+
+
+_MEND = "Remove it to go on with the settings that you give."
+
+
+def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise FolderError where a budget was lowered below what the run has spent."""
+    spent = _last_row(folder / "metrics.csv")
+    for setting, column in (("trainer.max_images", "images_seen"), ("trainer.max_seconds", "seconds")):
+        budget, had = now.get(setting), before.get(setting)
+        if budget and budget != had and spent.get(column, 0.0) > budget:
             raise FolderError(
-                f"{folder} was run with other settings: {differences}. Resume with --config {path}, or "
-                "start a new run from its weights with --init (init= in Python)."
+                f"{folder} has {column.replace('_', ' ')} {spent[column]:,.0f} already, more than {setting} "
+                f"{budget:,g}: raise --{setting}, or begin a new run in another folder"
             )
-    write_atomically(path, lambda file: file.write_text(yaml.safe_dump(values, sort_keys=False)))
+
+
+def _last_row(path: Path) -> dict[str, float]:
+    """The numbers of the last row of a ``metrics.csv``; empty where it has none."""
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {key: float(value) for key, value in rows[-1].items() if key in ("images_seen", "seconds") and value}
+    except (OSError, ValueError, IndexError, csv.Error):
+        return {}
+
+
+def _recorded_settings(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(config).items() if key != "run"}
 
 
 def _same_path(one: str | None, other: str | None) -> bool:
@@ -150,16 +359,14 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
         settings: The stage's settings.
         stage, name: What messages call the run.
 
-    Raises :class:`~latentdiff.errors.FolderError` as :func:`prepare` and :func:`record_config` do.
+    Raises :class:`~latentdiff.errors.FolderError` as :func:`opened` does.
     """
     if settings.run.folder is None:
         yield None
         return
     with ExitStack() as stack:
         if distributed.is_main_process():
-            folder = prepare(settings.run, stage, name, resumable=True)
-            stack.enter_context(lock.hold(folder))
-            record_config(settings, folder)
+            stack.enter_context(opened(settings.run, stage, name, settings, resumable=True))
         distributed.barrier()
         yield settings.run.path(stage, name)
 

@@ -62,6 +62,8 @@ class StageModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.settings = trainer
         self.images_seen = 0
+        # Where it was resumed, in images; None where it was not.
+        self.resumed_at: int | None = None
         self.history: list[dict[str, float]] = []
         # What the run that this one's weights come from had cost, where there is one (training/fine_tune.py).
         self.started_from: dict[str, Any] | None = None
@@ -304,6 +306,7 @@ class StageModule(lightning.LightningModule):
         if self.data_identity is not None:
             check_against_checkpoint(state.get("data"), state.get("data_fingerprint"), self.data_identity)
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
+        self.resumed_at = self.images_seen
         self.energy = state.get("energy")
         self.history, self.started_from = state["history"], state.get("started_from")
         earlier = state.get("commands", [])

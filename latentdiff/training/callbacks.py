@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from latentdiff import distributed
 from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
 from latentdiff.progress import progress_bar
 from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
@@ -46,6 +46,9 @@ class EpochEnd(lightning.Callback):
     def save_best(self) -> None:
         """Save the model beside the last one. Called when the monitored metric has a new best."""
 
+    def save_last(self) -> None:
+        """Save the model of an unfinished run. Called at each epoch's end but the last, whose model is the run's."""
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
         row = {"images_seen": module.images_seen, **module.end_epoch(), "seconds": module.elapsed()}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
@@ -68,6 +71,8 @@ class EpochEnd(lightning.Callback):
             self._log(trainer, module, row)
         if self.folder:
             self._save_checkpoint(trainer, self.folder)
+            if trainer.is_global_zero and not module.finished():
+                self.save_last()
         monitor = module.settings.monitor
         if is_due and monitor and monitor not in row:  # after the checkpoint: a resumed run may monitor another
             raise ConfigError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
@@ -114,12 +119,14 @@ class Progress(lightning.Callback):
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     """``metrics.csv``, whole: a row an epoch, also those before a resume; a column for whatever any row has."""
     columns = list(dict.fromkeys(name for row in history for name in row))
-    temporary = path.with_name(f".{path.name}")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(temporary, path)
+
+    def write(name: Path) -> None:
+        with open(name, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)
+
+    write_atomically(path, write)
 
 
 def _short(value: float) -> str:

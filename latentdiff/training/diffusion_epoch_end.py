@@ -73,6 +73,11 @@ class DiffusionEpochEnd(EpochEnd):
         if self.folder:
             self.save(self.folder / "best.safetensors")
 
+    def save_last(self) -> None:
+        """Save the model of an unfinished run, as ``last.safetensors``."""
+        if self.folder:
+            self.save(self.folder / "last.safetensors")
+
 
 def grid_labels(count: int) -> list[int] | None:
     """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""

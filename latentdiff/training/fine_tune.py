@@ -36,8 +36,11 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or where it does not fit the network.
     """
-    path = Path(source)
-    path = path / run_checkpoint.LAST if path.is_dir() else resolve_checkpoint(path)
+    path = Path(source).expanduser()
+    if (path / run_checkpoint.LAST).is_file():
+        path = path / run_checkpoint.LAST
+    elif path.suffix != ".ckpt" or not path.is_file():
+        path = resolve_checkpoint(path)
     if path.suffix == ".ckpt":
         spent = _from_run(module, path, data)
         if kind == "autoencoder" and module.loss.frozen_encoder:

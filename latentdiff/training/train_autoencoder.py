@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -126,17 +127,18 @@ def train_autoencoder(
     with training_run(settings, "autoencoder", run_data) as run_folder:
         # Train on images, mirrored too where that was asked for.
         images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
-        epoch_end = AutoencoderEpochEnd(run_folder, module, held_out.images[:validation_images])
+        record = partial(provenance, module, train, to_dict(settings), perceptual=perceptual is not None)
+        epoch_end = AutoencoderEpochEnd(run_folder, module, images, held_out.images[:validation_images], record)
         fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, loggers)
 
         # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged
         # network with them.
         codec = module.build_codec(images)
-        codec.provenance = provenance(module, train, to_dict(settings), perceptual=perceptual is not None)
-        codec.folder = run_folder
+        codec.provenance, codec.folder = record(), run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
         if run_folder and distributed.is_main_process():
             codec.save(run_folder / "model.safetensors")
+            (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return codec
 

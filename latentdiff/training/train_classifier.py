@@ -23,42 +23,41 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
     device = resolve_device(config.accelerator)
     dtype = resolve_precision(config.precision, device)
     train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
-    folder = run_folder.prepare(config.run, "classifier", config.data.name)
-    run_folder.record_config(config, folder)
-    print(train_set.describe(), flush=True)
-    started = time.perf_counter()
-    model, accuracy = classifier.train(
-        train_set,
-        test_set,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        lr=config.lr,
-        seed=config.seed,
-        hflip=config.data.hflip,
-        channels=config.channels,
-        device=device,
-        precision=dtype,
-    )
-    seconds = time.perf_counter() - started
-    header = {
-        "network": {
-            "image_shape": list(train_set.image_shape),
-            "num_classes": train_set.num_classes,
-            "channels": list(config.channels),
-        },
-        "class_names": list(train_set.class_names),
-        "data": {"name": train_set.name, "source": train_set.source, "fingerprint": train_set.fingerprint},
-        "test_accuracy": accuracy,
-        "test_images": len(test_set),
-        "images_seen": config.epochs * len(train_set),
-        "seconds": round(seconds, 1),
-        "device": checkpoint.device_name(device),
-        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
-        "environment": checkpoint.environment(),
-        "config": to_dict(config),
-        "command": command,
-    }
-    path = folder / "model.safetensors"
-    checkpoint.save(path, "classifier", model.state_dict(), header, torch.bfloat16)
-    print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s\n{path}", flush=True)
-    return path
+    with run_folder.opened(config.run, "classifier", config.data.name, config) as folder:
+        print(train_set.describe(), flush=True)
+        started = time.perf_counter()
+        model, accuracy = classifier.train(
+            train_set,
+            test_set,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            seed=config.seed,
+            hflip=config.data.hflip,
+            channels=config.channels,
+            device=device,
+            precision=dtype,
+        )
+        seconds = time.perf_counter() - started
+        header = {
+            "network": {
+                "image_shape": list(train_set.image_shape),
+                "num_classes": train_set.num_classes,
+                "channels": list(config.channels),
+            },
+            "class_names": list(train_set.class_names),
+            "data": {"name": train_set.name, "source": train_set.source, "fingerprint": train_set.fingerprint},
+            "test_accuracy": accuracy,
+            "test_images": len(test_set),
+            "images_seen": config.epochs * len(train_set),
+            "seconds": round(seconds, 1),
+            "device": checkpoint.device_name(device),
+            "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+            "environment": checkpoint.environment(),
+            "config": to_dict(config),
+            "command": command,
+        }
+        path = folder / "model.safetensors"
+        checkpoint.save(path, "classifier", model.state_dict(), header, torch.bfloat16)
+        print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s\n{path}", flush=True)
+        return path

@@ -169,6 +169,7 @@ def train_diffusion(
         model.provenance, model.folder = record(), run_folder
         if run_folder and distributed.is_main_process():
             save(run_folder / "model.safetensors")
+            (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return model
 

@@ -139,9 +139,22 @@ def fit(
                     ckpt_path=os.fspath(checkpoint) if checkpoint else None,
                     weights_only=True,
                 )
+            if module.resumed_at == module.images_seen:
+                print(_finished_already(module))
         except SystemExit as stop:
             raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
+
+
+def _finished_already(module: StageModule) -> str:
+    """What is said of a run that was resumed and had nothing left to do."""
+    settings = module.settings
+    spent = f"{module.images_seen:,} images and {module.seconds:,.0f} seconds"
+    limits = {"max_images": settings.max_images, "max_seconds": settings.max_seconds}
+    budgets = [f"trainer.{name} (now {value:,g})" for name, value in limits.items() if value]
+    if module.progress() < 1.0:
+        budgets = [f"trainer.stop_patience (now {settings.stop_patience})"]
+    return f"the run had finished already, after {spent}: to go on, raise {' and '.join(budgets)}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from latentdiff.data import load_split
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.feature_nets import find_inception
 from latentdiff.files import write_atomically
+from latentdiff.folder_mark import claim
 from latentdiff.verify import (
     closed_form,
     invariants,
@@ -52,6 +53,8 @@ def run_proofs(config: VerifyStage) -> bool:
     Returns:
         Whether every measurement is within its limit.
     """
+    path = Path(config.folder) / ("metrics.json" if config.metrics else "verify.json")
+    claim(path.parent, [path.name], "verify")
     versions = environment()
     proofs = metric_proofs(config, versions) if config.metrics else core_proofs(versions)
     # The core's tensors are tiny: a second thread makes it slower.
@@ -68,7 +71,6 @@ def run_proofs(config: VerifyStage) -> bool:
         "passed": not failed,
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
     }
-    path = Path(config.folder) / ("metrics.json" if config.metrics else "verify.json")
     write_atomically(path, lambda name: name.write_text(json.dumps(record, indent=1)))
     measured = sum(check.value is not None for check in checks)
     print(f"{measured - len(failed)} of {measured} measurements within their limits\n{path}")

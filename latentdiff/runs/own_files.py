@@ -1,0 +1,158 @@
+"""The files that a run writes, by name, and their removal: nothing else in a folder is ever touched."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from latentdiff.errors import FolderError
+from latentdiff.files import remove_leftovers
+from latentdiff.folder_mark import MARKER, read_mark
+
+# A cache of latents, or of features of real images: a name, a split, and a hash.
+_CACHE = r"[^/]+-[0-9a-f]{16}\.safetensors"
+_TRAINING = (
+    r"last\.ckpt",
+    r"previous\.ckpt",
+    r"(model|best|last)\.safetensors",
+    r"metrics\.csv",
+    r"hparams\.yaml",
+    r"events\.out\.tfevents\.\d+\.[^/]+",
+    r"samples/\d{9}\.png",
+    # As versions before 2.0 staged them.
+    r"\.last\.ckpt",
+    r"\.metrics\.csv",
+    r"\.model\.safetensors-[a-z0-9_]{8}",
+)
+# By stage, the names that its run may write, as regular expressions of paths within the run's folder. Names that depend
+# on what is shown, such as those of a report's pictures, are in the folder's mark. Every run writes config.yaml too.
+OWN_FILES: dict[str, tuple[str, ...]] = {
+    "autoencoder": _TRAINING,
+    "diffusion": _TRAINING,
+    "classifier": (r"model\.safetensors",),
+    "sample": (
+        r"grid\.png",
+        r"images/\d{6,}\.png",
+        r"samples\.npz",
+        r"strip\.png",
+        r"(denoising|noise|reconstruct|interpolate|inpaint)\.gif",
+        r"likelihood\.json",
+    ),
+    "evaluate": (r"evaluation\.json", r"grid\.png"),
+    "compare": (r"index\.html", r"report\.(md|json)", r"results\.md"),
+    "analyse": (r"index\.html", r"analysis\.json"),
+    "samplers": (r"samplers\.(json|md|png|svg)",),
+    "demo": (rf"(latents|features)/{_CACHE}",),
+    "benchmark": (r"benchmark\.(json|md|png|svg)",),
+    "verify": (r"(verify|metrics)\.json",),
+}
+# Folders within a run's folder that hold some of them.
+FOLDERS = {
+    "autoencoder": ("samples",),
+    "diffusion": ("samples",),
+    "sample": ("images",),
+    "demo": ("latents", "features", "evaluate"),
+}
+# Runs within a run's folder: their paths, and the stages that make them.
+RUNS_INSIDE = {
+    "demo": {
+        r"autoencoder|vae_baseline": "autoencoder",
+        r"latent|pixel": "diffusion",
+        r"report": "compare",
+        r"evaluate/[^/]+": "evaluate",
+    }
+}
+# What of an unfinished run is worth more than the command that made it. Of a run that is overwritten it goes first, so
+# that a half-removed run is never resumed.
+WORTH_KEEPING = ("last.ckpt", "model.safetensors", "best.safetensors", "samplers.json")
+
+
+def own_files(folder: Path, stage: str) -> list[Path]:
+    """The files in ``folder`` that belong to the run there, in the order in which they are to be removed.
+
+    Links to folders are not followed. The mark, and the runs inside, are not among them.
+
+    Args:
+        folder: A folder with a mark.
+        stage: Whose names count where the mark does not tell, which an older version made.
+    """
+    mark = read_mark(folder)
+    stage, recorded = (mark.stage or stage, mark.files) if mark else (stage, ())
+    is_own = re.compile("|".join(f"(?:{pattern})" for pattern in (*OWN_FILES.get(stage, ()), r"config\.yaml")))
+    found = [name for name in _names(folder, FOLDERS.get(stage, ())) if is_own.fullmatch(name) or name in recorded]
+    last = len(WORTH_KEEPING)
+    # The settings go last: without them a checkpoint would be resumed with others.
+    order = {name: place for place, name in enumerate(WORTH_KEEPING)} | {"config.yaml": last + 1}
+    return [folder / name for name in sorted(found, key=lambda name: (order.get(name, last), name))]
+
+
+def files_in_the_way(folder: Path, stage: str) -> list[Path]:
+    """The files in ``folder`` that are not of the run there, but have names that a new run of ``stage`` writes."""
+    own = set(own_files(folder, stage))
+    patterns = [re.compile(pattern) for pattern in OWN_FILES.get(stage, ())]
+    return [
+        folder / name
+        for name in sorted(_names(folder, FOLDERS.get(stage, ())))
+        if folder / name not in own and any(pattern.fullmatch(name) for pattern in patterns)
+    ]
+
+
+def remove_run(folder: Path, stage: str) -> None:
+    """Remove the files of the run in ``folder``, and those of the runs inside that have a mark of their own.
+
+    The folder itself and its mark stay, so that a kill in between leaves a folder that can be overwritten again.
+
+    Args:
+        folder: A folder with a mark.
+        stage: As for :func:`own_files`.
+    """
+    mark = read_mark(folder)
+    of = (mark and mark.stage) or stage
+    for inside, its_stage in _runs_inside(folder, of):
+        remove_run(inside, its_stage)
+        (inside / MARKER).unlink(missing_ok=True)
+        _remove_if_empty(inside)
+    for path in own_files(folder, stage):
+        path.unlink(missing_ok=True)
+    for name in FOLDERS.get(of, ()):
+        if not (folder / name).is_symlink() and (folder / name).is_dir():
+            remove_leftovers(folder / name)
+            _remove_if_empty(folder / name)
+    remove_leftovers(folder)
+
+
+def check_no_link(folder: Path, stage: str) -> None:
+    """Raise FolderError where a run of ``stage`` would write through a link out of its folder."""
+    for name in FOLDERS.get(stage, ()):
+        if (folder / name).is_symlink():
+            raise FolderError(
+                f"{folder / name} is a link, and a run writes into its own folder alone: remove the link, or link the "
+                "whole folder of the run"
+            )
+
+
+def _names(folder: Path, inside: tuple[str, ...]) -> Iterator[str]:
+    """The paths of files, and of links, in ``folder`` and in some of its folders, relative to it."""
+    for entry in os.scandir(folder):
+        if not entry.is_dir(follow_symlinks=False):
+            yield entry.name
+        elif entry.name in inside:
+            for path in os.scandir(entry.path):
+                if not path.is_dir(follow_symlinks=False):
+                    yield f"{entry.name}/{path.name}"
+
+
+def _runs_inside(folder: Path, stage: str) -> Iterator[tuple[Path, str]]:
+    for pattern, its_stage in RUNS_INSIDE.get(stage, {}).items():
+        for path in sorted(folder.glob("evaluate/*" if "/" in pattern else "*")):
+            is_link = path.is_symlink() or path.parent.is_symlink()
+            if re.fullmatch(pattern, path.relative_to(folder).as_posix()) and not is_link and read_mark(path):
+                yield path, its_stage
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
