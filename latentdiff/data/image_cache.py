@@ -6,8 +6,6 @@ import hashlib
 import math
 import mmap
 import os
-import shutil
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -30,8 +28,12 @@ from latentdiff.data.memory_budget import MemoryBudget
 from latentdiff.data.messages import print_once, printable
 from latentdiff.digest import json_with_digest, read_json
 from latentdiff.errors import DataError
+from latentdiff.files import sync_folder, temporary_folder
+from latentdiff.os_errors import describe_os_error
 
 FORMAT = 1
+# What a cache consists of. The last is written last, and says what the others must hold.
+CACHE_FILES = ("images.bin", "kept.npy", "meta.json")
 MAX_LISTED = 20
 CHUNK = 1 << 24
 UNREADABLE = "it cannot be read"
@@ -80,7 +82,7 @@ def cached_images(
             _write_cache(path, key, files, transform, rules)
         except OSError as error:  # no permission, or a full disk; nothing half-written is left
             raise DataError(
-                f"decoded images cannot be kept in {folder}: {error}. Name another folder with --data.cache_folder."
+                f"decoded images cannot be kept in {folder}: {describe_os_error(error)} (--data.cache_folder)."
             ) from error
         found = _read_cache(path, key)
         if found is None:
@@ -141,14 +143,13 @@ def _cache_key(files: FileList, transform: CropAndResize, rules: ReadingRules) -
 
 def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize, rules: ReadingRules) -> None:
     """Decode all files into the cache ``path``, which is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
+    _remove_cache(path)
+    with temporary_folder(path) as folder:
         usable: list[int] = []
         bad = [list(pair) for pair in files.source.refused]
         checksum = frames = enlarged = 0
         deep: list[DeepValues] = []
-        with open(Path(name) / "images.bin", "wb") as file:
+        with open(folder / "images.bin", "wb") as file:
             for index, result in enumerate(_decode_all(files, transform, rules)):
                 if isinstance(result, str):
                     bad.append([files.names[index], result])
@@ -160,8 +161,10 @@ def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize
                 checksum = zlib.crc32(data, checksum)
                 file.write(data)
                 usable.append(index)
-        np.save(Path(name) / "kept.npy", np.asarray(usable, dtype=np.int64))
-        checksums = {"images.bin": checksum, "kept.npy": _crc32(Path(name) / "kept.npy")}
+            file.flush()
+            os.fsync(file.fileno())
+        np.save(folder / "kept.npy", np.asarray(usable, dtype=np.int64))
+        checksums = {"images.bin": checksum, "kept.npy": _crc32(folder / "kept.npy")}
         meta = {
             "key": key,
             "shape": [len(usable), *transform.shape],
@@ -171,14 +174,25 @@ def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize
             "frames": frames,
             "enlarged": enlarged,
         }
-        (Path(name) / "meta.json").write_bytes(json_with_digest(meta))
-        os.chmod(name, 0o755)
+        (folder / "meta.json").write_bytes(json_with_digest(meta))
         try:
-            os.rename(name, path)
+            os.rename(folder, path)
         except OSError:
-            if not path.is_dir():  # otherwise another process was faster, with the same images
+            if not path.is_dir():
                 raise
-        Path(name).mkdir(exist_ok=True)  # for the context manager to remove
+            # Another process was faster, with the same images; or the folder holds files of another's, which stay.
+            for name in CACHE_FILES:
+                os.replace(folder / name, path / name)
+    sync_folder(path.parent)
+
+
+def _remove_cache(path: Path) -> None:
+    """Remove a damaged cache: its own files, and the folder where it is empty then."""
+    for name in CACHE_FILES:
+        with suppress(OSError):
+            (path / name).unlink()
+    with suppress(OSError):
+        path.rmdir()
 
 
 def _decode_all(files: FileList, transform: CropAndResize, rules: ReadingRules) -> Iterator[DecodedImage | str]:

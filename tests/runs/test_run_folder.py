@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from latentdiff import command_line as cli
@@ -22,44 +24,46 @@ def test_a_resumed_run_must_have_its_settings_but_may_have_another_budget(tmp_pa
 
 def test_run_folders_are_never_overwritten_unasked(tmp_path):
     run = RunConfig(folder=str(tmp_path / "run"))
-    folder = run_folder.prepare(run, "stage", "name")
+    folder = run_folder.prepare(run, "diffusion", "name", resumable=True)
     (folder / "model.safetensors").write_text("precious")
     with pytest.raises(FolderError, match=r"--run\.overwrite"):
-        run_folder.prepare(run, "stage", "name")
+        run_folder.prepare(run, "diffusion", "name", resumable=True)
     resumed = RunConfig(folder=run.folder, resume=True)
     with pytest.raises(FolderError, match="does not resume"):
-        run_folder.prepare(resumed, "stage", "name")
-    assert run_folder.prepare(resumed, "stage", "name", resumable=True) == folder
+        run_folder.prepare(resumed, "diffusion", "name")
+    assert run_folder.prepare(resumed, "diffusion", "name", resumable=True) == folder
     assert (folder / "model.safetensors").read_text() == "precious"
-    run_folder.prepare(RunConfig(folder=run.folder, overwrite=True), "stage", "name")
+    run_folder.prepare(RunConfig(folder=run.folder, overwrite=True), "diffusion", "name")
     assert [path.name for path in folder.iterdir()] == [run_folder.MARKER]
     with pytest.raises(FolderError, match="cannot both"):
-        run_folder.prepare(RunConfig(folder=run.folder, overwrite=True, resume=True), "stage", "name", resumable=True)
+        both = RunConfig(folder=run.folder, overwrite=True, resume=True)
+        run_folder.prepare(both, "diffusion", "name", resumable=True)
     absent = RunConfig(folder=str(tmp_path / "absent"), resume=True)
     with pytest.raises(FolderError, match="no run to resume"):
-        run_folder.prepare(absent, "stage", "name", resumable=True)
-    assert str(run_folder.prepare(RunConfig(), "stage", "name")) == "stages/stage/name"
+        run_folder.prepare(absent, "diffusion", "name", resumable=True)
+    assert not (tmp_path / "absent").exists()
+    assert str(run_folder.prepare(RunConfig(), "diffusion", "name")) == "stages/diffusion/name"
 
 
 def test_a_folder_that_a_run_is_writing_into_is_left_to_it(tmp_path):
     run, asked = RunConfig(folder=str(tmp_path / "run")), RunConfig(folder=str(tmp_path / "run"), overwrite=True)
-    folder = run_folder.prepare(run, "stage", "name")
-    (folder / "last.ckpt").write_text("half-way")
-    with lock.hold(folder):
-        with pytest.raises(FolderError, match=r"a run is writing into .*run just now"):
-            run_folder.prepare(asked, "stage", "name")
+    with run_folder.opened(run, "diffusion", "name") as folder:
+        (folder / "last.ckpt").write_text("half-way")
+        for again in (run, asked):
+            with pytest.raises(FolderError, match=r"is writing into .*run just now|holds an unfinished run"):
+                run_folder.prepare(again, "diffusion", "name")
         with pytest.raises(BlockingIOError), lock.hold(folder):
             pass
         assert (folder / "last.ckpt").is_file()
     assert not lock.is_held(folder)
-    run_folder.prepare(asked, "stage", "name")
+    run_folder.prepare(asked, "diffusion", "name")
     assert not (folder / "last.ckpt").exists()
 
 
 def test_a_folder_of_other_work_is_not_overwritten_even_when_asked(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(FolderError, match="other things"):
-        run_folder.prepare(RunConfig(folder=str(tmp_path), overwrite=True), "stage", "name")
+        run_folder.prepare(RunConfig(folder=str(tmp_path), overwrite=True), "diffusion", "name")
     assert (tmp_path / "thesis.tex").exists()
 
 
@@ -67,7 +71,7 @@ def test_a_folder_of_other_work_is_not_resumed_and_not_marked(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for run in ({"resume": True}, {"overwrite": True}):
         with pytest.raises(FolderError, match="other things"):
-            run_folder.prepare(RunConfig(folder=str(tmp_path), **run), "stage", "name", resumable=True)
+            run_folder.prepare(RunConfig(folder=str(tmp_path), **run), "diffusion", "name", resumable=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -75,3 +79,73 @@ def test_a_run_with_a_setting_that_is_gone_is_not_resumed_in_silence(tmp_path):
     (tmp_path / "config.yaml").write_text("trainer:\n  accumulate: 4\n")
     with pytest.raises(FolderError, match=r"trainer\.accumulate"):
         run_folder.record_config(cli.parse(DiffusionStage, ["--run.resume"]), tmp_path)
+
+
+def test_an_unfinished_run_without_results_is_begun_again_and_one_with_a_checkpoint_is_not(tmp_path):
+    run = RunConfig(folder=str(tmp_path / "run"))
+    with pytest.raises(ZeroDivisionError), run_folder.opened(run, "diffusion", "name") as folder:
+        (folder / "metrics.csv").write_text("images_seen\n")
+        (folder / "notes.txt").write_text("mine")
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), run_folder.opened(run, "diffusion", "name") as folder:
+        assert sorted(path.name for path in folder.iterdir()) == [run_folder.MARKER, "notes.txt"]
+        (folder / "last.ckpt").write_text("hours")
+        raise ZeroDivisionError
+    with pytest.raises(FolderError, match=r"unfinished run: .*--run\.resume .*--run\.overwrite"):
+        run_folder.prepare(run, "diffusion", "name", resumable=True)
+    assert (folder / "last.ckpt").read_text() == "hours"
+
+
+def test_folders_are_numbered_where_none_is_named():
+    for expected in ("stages/sample/name", "stages/sample/name-2", "stages/sample/name-3"):
+        run = run_folder.numbered(RunConfig(), "sample", "name")
+        assert run.path("sample", "name") == Path(expected)
+        run_folder.prepare(run, "sample", "name")
+    Path("stages/sample/name-4").mkdir()
+    Path("stages/sample/name-4/mine.txt").write_text("a folder of the user's own")
+    assert run_folder.numbered(RunConfig(), "sample", "name").folder == "stages/sample/name-5"
+    assert run_folder.numbered(RunConfig(overwrite=True), "sample", "name").folder is None
+    # One that failed is taken again.
+    failed = run_folder.numbered(RunConfig(), "sample", "name")
+    with pytest.raises(ZeroDivisionError), run_folder.opened(failed, "sample", "name"):
+        raise ZeroDivisionError
+    assert run_folder.numbered(RunConfig(), "sample", "name") == failed
+
+
+def test_a_smaller_budget_than_was_spent_is_refused_and_changes_nothing(tmp_path):
+    run_folder.record_config(cli.parse(DiffusionStage, ["--trainer.max_images=100"]), tmp_path)
+    (tmp_path / "metrics.csv").write_text("images_seen,seconds,lr\n40,1.5,\n104,3.5,\n")
+    before = (tmp_path / "config.yaml").read_bytes()
+    for lower in ("--trainer.max_images=60", "--trainer.max_seconds=3"):
+        config = cli.parse(DiffusionStage, ["--run.resume", "--trainer.max_images=100", lower])
+        with pytest.raises(FolderError, match=r"already, more than trainer\.max_"):
+            run_folder.record_config(config, tmp_path)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    # The same budget, which the last step went beyond, and a greater one.
+    for images in (100, 200):
+        run_folder.record_config(
+            cli.parse(DiffusionStage, ["--run.resume", f"--trainer.max_images={images}"]), tmp_path
+        )
+
+
+def test_damaged_settings_are_said_to_be(tmp_path):
+    for text in ("", "[1, 2]", "a: [", "\x00"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(FolderError, match=r"config\.yaml is damaged"):
+            run_folder.record_config(cli.parse(DiffusionStage, ["--run.resume"]), tmp_path)
+
+
+def test_names_of_a_models_folder(tmp_path):
+    for name, expected in (
+        ("checkpoints/flowers-102/latent.safetensors", "flowers-102-latent"),
+        ("runs/mine/model.safetensors", "mine"),
+        ("runs/mine/last.safetensors", "mine"),
+        ("runs/v1.5/best.safetensors", "v1.5-best"),
+        ("elsewhere/theirs.safetensors", "theirs"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        (tmp_path / "runs").is_dir() and (path.parent / run_folder.MARKER).touch()
+        assert run_folder.folder_name(path) == expected
+    assert run_folder.folder_name(tmp_path / "runs" / "v1.5") == "v1.5"
