@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,16 +254,18 @@ def _in_words() -> Iterator[None]:
 def _make_folder(folder: Path) -> list[Path]:
     """Make a folder; the folders that were new, the innermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        _remove_folders(missing)
+        raise
     return missing
 
 
 def _remove_folders(folders: list[Path]) -> None:
     for path in folders:
-        try:
+        with suppress(OSError):
             path.rmdir()
-        except OSError:
-            return
 
 
 def record_config(config: Any, folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     assert (folder / "model.safetensors").read_text() == "precious"
     run_folder.prepare(RunConfig(folder=run.folder, overwrite=True), "diffusion", "name")
     assert [path.name for path in folder.iterdir()] == [run_folder.MARKER]
+    both = RunConfig(folder=run.folder, overwrite=True, resume=True)
     with pytest.raises(FolderError, match="cannot both"):
-        both = RunConfig(folder=run.folder, overwrite=True, resume=True)
         run_folder.prepare(both, "diffusion", "name", resumable=True)
     absent = RunConfig(folder=str(tmp_path / "absent"), resume=True)
     with pytest.raises(FolderError, match="no run to resume"):
@@ -81,16 +82,20 @@ def test_a_run_with_a_setting_that_is_gone_is_not_resumed_in_silence(tmp_path):
         run_folder.record_config(cli.parse(DiffusionStage, ["--run.resume"]), tmp_path)
 
 
+def failed_run(run: RunConfig, files: dict[str, str]) -> None:
+    """A run that writes some files, and then fails."""
+    with suppress(ZeroDivisionError), run_folder.opened(run, "diffusion", "name") as folder:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        raise ZeroDivisionError
+
+
 def test_an_unfinished_run_without_results_is_begun_again_and_one_with_a_checkpoint_is_not(tmp_path):
     run = RunConfig(folder=str(tmp_path / "run"))
-    with pytest.raises(ZeroDivisionError), run_folder.opened(run, "diffusion", "name") as folder:
-        (folder / "metrics.csv").write_text("images_seen\n")
-        (folder / "notes.txt").write_text("mine")
-        raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), run_folder.opened(run, "diffusion", "name") as folder:
-        assert sorted(path.name for path in folder.iterdir()) == [run_folder.MARKER, "notes.txt"]
-        (folder / "last.ckpt").write_text("hours")
-        raise ZeroDivisionError
+    folder = tmp_path / "run"
+    failed_run(run, {"metrics.csv": "images_seen\n", "notes.txt": "mine"})
+    failed_run(run, {"last.ckpt": "hours"})
+    assert sorted(path.name for path in folder.iterdir()) == [run_folder.MARKER, "last.ckpt", "notes.txt"]
     with pytest.raises(FolderError, match=r"unfinished run: .*--run\.resume .*--run\.overwrite"):
         run_folder.prepare(run, "diffusion", "name", resumable=True)
     assert (folder / "last.ckpt").read_text() == "hours"

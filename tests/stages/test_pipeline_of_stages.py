@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from latentdiff import checkpoint, load
-from latentdiff.errors import CheckpointError
+from latentdiff.config import RunConfig
+from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.evaluation import feature_nets
-from latentdiff.stages import autoencoder, compare, diffusion, evaluate, latents, sample
+from latentdiff.folder_mark import MARKER, read_mark
+from latentdiff.runs import run_folder
+from latentdiff.stages import analyse, autoencoder, compare, diffusion, evaluate, latents, sample
+from latentdiff.training.base_module import StageModule
 
+MODEL = "stages/diffusion/fashion-mnist-latent/model.safetensors"
 pytestmark = pytest.mark.usefixtures("inside")
 
 
@@ -213,3 +219,91 @@ def test_a_folder_of_ones_own_images_goes_through_both_stages(workbench, tiny):
     )
     images = load("stages/diffusion/folder-latent/model.safetensors").sample(3, steps=2)
     assert images.shape == (3, 3, 16, 16)
+
+
+def test_all_that_the_stages_wrote_is_known_to_be_theirs(workbench, tmp_path):
+    """A file that a stage writes, but that is not in the list of its own files, would stay when it is overwritten."""
+    sample.main([f"--model={MODEL}", "--num-images=2", "--steps=1", "--pngs", "--npz", "--strip=2", "--gif"])
+    sample.main([f"--model={MODEL}", "--num-images=2", "--task=noise", "--gif", "--data.source=embedded"])
+    analyse.main(["--data.source=embedded", "--near=0", "--data.max_train_images=40"])
+    measured = ["--data.source=embedded", "--num_images=20", "--steps=1", "--inception=off", "--lpips=off"]
+    evaluate.main([*measured, f"--model={MODEL}", "--run.folder=stages/walk/evaluate"])
+    compare.main(["stages/walk/evaluate", "--run.folder=stages/walk/compare"])
+    marks = [path.parent for path in Path("stages").rglob(MARKER)]
+    stages = set()
+    for folder in marks:
+        copy = tmp_path / folder
+        shutil.copytree(folder, copy)
+        stage = read_mark(copy).stage
+        run_folder.prepare(RunConfig(folder=str(copy), overwrite=True), stage, "name")
+        assert [path.name for path in copy.iterdir()] == [MARKER], folder
+        assert read_mark(folder).finished
+        stages.add(stage)
+    assert {"autoencoder", "diffusion", "sample", "analyse", "evaluate", "compare"} <= stages
+
+
+def test_samples_need_no_flag_and_failed_ones_none_either(workbench, monkeypatch, capsys):
+    monkeypatch.chdir(workbench)
+    request = [f"--model={MODEL}", "--num-images=2", "--steps=1"]
+    before = set(os.listdir("stages/sample")) if Path("stages/sample").exists() else set()
+    sample.main(request)
+    first = capsys.readouterr().out.splitlines()[-1]
+    sample.main([*request, "--seed=1"])
+    second = capsys.readouterr().out.splitlines()[-1]
+    assert first != second
+    assert all((Path(folder) / "grid.png").is_file() for folder in (first, second))
+    with monkeypatch.context() as patch:
+        patch.setattr("latentdiff.inference.sample_to_files.save_grid", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sample.main(request)
+        with pytest.raises(ZeroDivisionError):
+            sample.main([*request, "--run.folder=failed"])
+    sample.main(request)
+    sample.main([*request, "--run.folder=failed"])
+    assert len(set(os.listdir("stages/sample")) - before) == 3
+
+
+def test_a_run_is_meant_by_its_folder_its_checkpoint_and_its_model(workbench, tmp_path):
+    run = Path(MODEL).parent
+    images = [load(path).sample(2, steps=1) for path in (run, run / "last.ckpt", run / "model.safetensors")]
+    assert torch.equal(images[0], images[1])
+    assert torch.equal(images[0], images[2])
+
+
+def test_an_unfinished_run_serves_as_a_model_and_goes_on(workbench, tiny, capsys, monkeypatch):
+    """Both stages, interrupted after the first epoch."""
+    for stage, flags in (("autoencoder", tiny.codec), ("diffusion", [*tiny.unet, "--autoencoder=none"])):
+        command = [*tiny.trainer, *flags, f"--run.folder=interrupted-{stage}"]
+        main, folder = {"autoencoder": autoencoder, "diffusion": diffusion}[stage].main, Path(f"interrupted-{stage}")
+        with monkeypatch.context() as patch:
+            patch.setattr("latentdiff.training.base_module.StageModule.on_train_epoch_start", interrupt_second(stage))
+            with pytest.raises(KeyboardInterrupt):
+                main(command)
+        assert not (folder / "model.safetensors").exists()
+        capsys.readouterr()
+        for path in (folder, folder / "last.ckpt"):
+            made = load(path)
+            assert made.provenance["images_seen"] == 32
+        assert "is not finished" in capsys.readouterr().out
+        with pytest.raises(FolderError, match="unfinished run"):
+            main(command)
+        main([*command, "--run.resume"])
+        assert load(folder).provenance["images_seen"] == 64
+        assert not (folder / "last.safetensors").exists()
+        capsys.readouterr()
+        main([*command, "--run.resume"])
+        assert "had finished already, after 64 images" in capsys.readouterr().out
+        with pytest.raises(FolderError, match=r"images seen 64 already, more than trainer\.max_images 32"):
+            main([*command, "--run.resume", "--trainer.max_images=32"])
+
+
+def interrupt_second(stage):
+    """The start of an epoch, of which the second is interrupted."""
+    begin = StageModule.on_train_epoch_start
+
+    def start(module):
+        if module.images_seen:
+            raise KeyboardInterrupt
+        begin(module)
+
+    return start
