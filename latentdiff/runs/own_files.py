@@ -22,8 +22,8 @@ _TRAINING = (
     r"hparams\.yaml",
     r"events\.out\.tfevents\.\d+\.[^/]+",
     r"samples/\d{9}\.png",
-    # As versions before 2.0 staged them.
-    r"\.last\.ckpt",
+    # Half-written ones, some of them of earlier versions.
+    r"\.(last|previous)\.ckpt",
     r"\.metrics\.csv",
     r"\.model\.safetensors-[a-z0-9_]{8}",
 )

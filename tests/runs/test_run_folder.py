@@ -151,6 +151,6 @@ def test_names_of_a_models_folder(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        (tmp_path / "runs").is_dir() and (path.parent / run_folder.MARKER).touch()
+        (path.parent / run_folder.MARKER).touch()
         assert run_folder.folder_name(path) == expected
     assert run_folder.folder_name(tmp_path / "runs" / "v1.5") == "v1.5"
