@@ -19,6 +19,7 @@ _TRAINING = (
     r"previous\.ckpt",
     r"(model|best|last)\.safetensors",
     r"metrics\.csv",
+    r"data\.json",
     r"hparams\.yaml",
     r"events\.out\.tfevents\.\d+\.[^/]+",
     r"samples/\d{9}\.png",

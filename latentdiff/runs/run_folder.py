@@ -309,8 +309,8 @@ def check_same_settings(config: Any, folder: Path) -> None:
     if changed:
         differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
         raise FolderError(
-            f"{folder} was run with other settings: {differences}. Resume with --config {path}, or start a new run from "
-            "its weights with --init (init= in Python)."
+            f"{folder} was run with other settings: {differences}. Resume with --config {path}, or start a new run "
+            "from its weights with --init (init= in Python)."
         )
     _check_budget(folder, before, now)
 

@@ -59,8 +59,11 @@ def test_compare_alone_measures_the_released_models_once(capsys):
     names = [row["name"] for row in report()["rows"]]
     assert names == ["noise", "gaussian", "vae_baseline", "pixel", "latent", "autoencoder", "real images"]
     assert evaluations_made(capsys) == 6
+    compare.main(arguments)  # evaluated already: another page
+    assert evaluations_made(capsys) == 0
+    assert Path("stages/compare/fashion-mnist-2/index.html").is_file()
     with pytest.raises(FolderError, match="already holds a run"):
-        compare.main(arguments)
+        compare.main([*arguments, "--run.folder=stages/compare/fashion-mnist"])
     folder = Path("stages/released/fashion-mnist/20-images-without-inception/latent")
     (folder / "evaluation.json").unlink()  # as if it had been interrupted there
     compare.main([*arguments, "--run.overwrite"])
