@@ -34,7 +34,7 @@ def without_times(values):
 def test_the_command_and_the_call_give_the_same_numbers(data):
     flags = ["--num_images=20", "--real_images=20", "--inception=off", "--lpips=off", "--data.source=embedded"]
     stage.main([*flags, "--steps=2", "--seed=3", "--batch_size=20", f"--model={LATENT}"])
-    asked = read_evaluation("stages/evaluate/latent")
+    asked = read_evaluation("stages/evaluate/fashion-mnist-latent")
     called = evaluate(LATENT, data, sampling=FAST, **SETTINGS)
     assert called.metrics == asked.metrics
     # Through JSON, as a file has it: tuples are lists there.
