@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff.checkpoint import device_name, environment
@@ -61,7 +62,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     name = run_folder.folder_name(path)
     run = run_folder.numbered(config.run, "samplers", name)
     with run_folder.opened(run, "samplers", name, config, resumable=True, inputs=[path]) as folder:
-        _measure(config, model, net, (train, test), path, wanted, folder, command)
+        _measure(config, model, net, (train, test), path, wanted, place, folder, command)
     print(folder)
     return folder
 
@@ -73,6 +74,7 @@ def _measure(
     splits: tuple[ImageDataset, ImageDataset],
     path: Path,
     wanted: list[SamplingRequest],
+    place: Tensor | None,
     folder: Path,
     command: str,
 ) -> None:
