@@ -12,7 +12,7 @@ import torch
 from latentdiff.data.dataset import ImageDataset
 from latentdiff.data.splits import digest_pixels
 
-# Images that a record lists by name. At 20,000 it has about 1 MB and is made in half a second.
+# Images that a record lists by name. At 20,000 it has about 1 MB and is made in about a second.
 MOST_LISTED = 20_000
 # Names in one message.
 SHOWN = 3
@@ -72,10 +72,10 @@ def differences(
         return found
     if before["image_shape"] != now["image_shape"]:
         found.append(f"images are of {_shape(now['image_shape'])}, and were of {_shape(before['image_shape'])}")
-    listed = []
     if images_before is not None and images_now is not None and before["image_shape"] == now["image_shape"]:
-        listed = _image_differences(images_before, images_now, before["class_names"], now["class_names"])
-    found += listed or _count_differences(before, now)
+        found += _image_differences(images_before, images_now, before["class_names"], now["class_names"])
+    else:
+        found += _count_differences(before, now)
     if before["split_description"] != now["split_description"]:
         words = [record["split_description"] or "the official split" for record in (before, now)]
         found.append(f"the images were split otherwise ({words[0]}, now {words[1]})")
