@@ -242,7 +242,7 @@ IMAGES = random_images(20, 1, 8, 8)
         (IMAGES, {"labels": ["c"] * 20, "class_names": ["a", "b"]}, "the label 'c' is not one of the 2 classes"),
         (IMAGES, {"labels": ["c"] * 20, "class_names": ["c", "c"]}, "a name twice"),
         (IMAGES, {"class_names": ["a"]}, "class_names need labels"),
-        (IMAGES, {"size": 3}, "at least 4 pixels"),
+        (IMAGES, {"size": 3}, "size must be a whole number from 4 to"),
         (IMAGES, {"colour": "blue"}, "colour must be"),
         (IMAGES, {"fractions": (0.5, 0.6, 0.0)}, "sum to 1"),
         (IMAGES, {"name": "../x"}, "name may have letters"),

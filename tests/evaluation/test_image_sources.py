@@ -290,9 +290,10 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
     with pytest.raises(FloatingPointError, match="dpmpp_2m in 1 steps diverges"):
         list(diffusion_images(model, request, test).batches)
     next(iter(model.network.parameters())).data.fill_(torch.nan)
-    model.save(tmp_path / "nan.safetensors", {})
+    with pytest.raises(CheckpointError, match=r"is not written: the weights in .* are NaN or infinite"):
+        model.save(tmp_path / "nan.safetensors", {})
     with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
-        diffusion_images(load_diffusion(tmp_path / "nan.safetensors"), request, test)
+        diffusion_images(model, request, test)
 
 
 def model_of(class_names, shape=(1, 12, 12)):
