@@ -8,7 +8,6 @@ import os
 import platform
 import struct
 from collections.abc import Callable
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -137,7 +136,7 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
         raise CheckpointError(f"{path} holds a model of kind {header.get('kind')!r} where {kind!r} is needed")
     check_header(header, path, file.num_tensors, file.num_values)
     if file.digest is None:
-        note_missing_digest(path)
+        digest.note_missing_digest(path)
     # A copy: a tensor as it comes is a view of the file, which may be replaced while the model is in use.
     tensors = {
         name: tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float32 else tensor.clone()
@@ -164,16 +163,6 @@ def _first_line(error: Exception) -> str:
     """What an exception says, in one line that is not too long."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]
-
-
-@cache
-def _note(text: str) -> None:
-    print(text, flush=True)
-
-
-def note_missing_digest(path: Path | str) -> None:
-    """Say of a file, once, that it has no digest: it is of an earlier version, or others made it."""
-    _note(f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed")
 
 
 def name_of_not_finite(tensors: dict[str, Tensor]) -> str | None:

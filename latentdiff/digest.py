@@ -33,10 +33,24 @@ HEX = rb"[0-9a-f]{64}"
 UNKNOWN = "0" * 64
 CHUNK = 1 << 20
 NOT_WHAT_WAS_WRITTEN = "its content is not what was written, by its digest"
+# What was said to have no digest.
+_noted: set[str] = set()
 
 
 class DamagedFileError(ValueError):
     """A file does not have the content that its digest was made of."""
+
+
+def note_missing_digest(path: Path | str, kind: str = "") -> None:
+    """Say of a file, once, that it has no digest: an earlier version or another program wrote it.
+
+    Args:
+        path: The file.
+        kind: What many files are called, of which the first alone is named.
+    """
+    if (kind or str(path)) not in _noted:
+        _noted.add(kind or str(path))
+        print(f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed", flush=True)
 
 
 # --- safetensors ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from latentdiff import digest
-from latentdiff.checkpoint import note_missing_digest
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
 
@@ -84,5 +83,5 @@ def _read(path: Path) -> dict[str, Any]:
     if not whole or not isinstance(state["latentdiff"].get("images_seen"), int):
         raise CheckpointError(f"{path} is no checkpoint of a run: it lacks {', '.join(KEYS)}")
     if not signed:
-        note_missing_digest(path)
+        digest.note_missing_digest(path)
     return state

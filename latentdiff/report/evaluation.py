@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from latentdiff.digest import DamagedFileError, json_with_digest, note_missing_digest, read_json
 from latentdiff.errors import ConfigError, ReportError
 from latentdiff.folder_mark import write_files
 from latentdiff.report.notebook import html_table
+from latentdiff.report.record_schema import find_problem, report_schema
 from latentdiff.report.summary import summary, summary_rows
 
 SCHEMA = 1
@@ -106,7 +107,7 @@ class Evaluation:
         """
         folder = Path(folder)
         files = {file: self.picture(name) for name, file in self.picture_files().items()}
-        files[FILE] = json.dumps(self.values, indent=1, allow_nan=False).encode()
+        files[FILE] = json_with_digest(self.values, allow_nan=False)
         write_files(folder, files, "evaluate")
         return folder
 
@@ -122,13 +123,23 @@ def read_evaluation(folder: Path | str) -> Evaluation:
     if not path.is_file():
         raise ReportError(f"there is no {path}: run the evaluate stage on the model first, or name another folder")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        values, signed = read_json(path, parse_constant=_refuse_constant)
+    except DamagedFileError as error:
+        raise ReportError(
+            f'{path} is damaged: {error}. Evaluate the model again; if you changed the file, remove its line "digest".'
+        ) from error
     except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read as JSON ({error}); evaluate the model again") from error
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         schema = values.get("schema") if isinstance(values, dict) else None
         raise ReportError(f"{path} has schema {schema}; this version of latentdiff reads {SCHEMA}: evaluate it again")
     _check_complete(path, values)
+    if not signed:
+        note_missing_digest(path, "evaluations")
+    try:
+        summary(values)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ReportError(f"{path} lacks what belongs to its metrics ({error}); evaluate the model again") from error
     evaluation = Evaluation(folder, values["name"], values)
     _check_pictures(evaluation)
     return evaluation
@@ -216,6 +227,8 @@ def _check_complete(path: Path, values: dict[str, Any]) -> None:
         raise ReportError(f"{path} has the name {name!r}; a row's name is one line of text")
     if kind not in KINDS:
         raise ReportError(f"{path} is of kind {kind!r}; the kinds are {', '.join(KINDS)}")
+    if problem := find_problem(values, report_schema()["$defs"]["evaluation"]):
+        raise ReportError(f"{path}: {problem}; evaluate the model again")
     if kind == "diffusion" and not values.get("model"):
         raise ReportError(f"{path} lacks model, which tells pixels from latents; evaluate the model again")
     for net in ("inception", "classifier"):

@@ -12,7 +12,7 @@ def summary(values: dict[str, Any]) -> list[str]:
     metrics, floors = values.get("metrics") or {}, values.get("floors") or {}
     lines = []
     if metrics.get("inception"):
-        lines += _inception(metrics["inception"], floors["inception"], values["features"]["inception"])
+        lines += _inception(metrics["inception"], floors.get("inception") or {}, values["features"]["inception"])
     if pixels := metrics.get("pixels"):
         lines.append(
             f"pixel by pixel {pixels['share_closer']:.1%} are closer to one of all {pixels['train_images']:,} training "
@@ -20,10 +20,8 @@ def summary(values: dict[str, Any]) -> list[str]:
             f"(rms), the median {pixels['median']:.1f}, that of test images {pixels['test_median']:.1f}"
         )
     if metrics.get("classifier"):
-        lines.append(
-            f"classifier distance to test {metrics['classifier']['distance_test']:.3f} "
-            f"(real training images: {floors['classifier']['distance_test']:.3f})"
-        )
+        floor = (floors.get("classifier") or {}).get("distance_test")
+        lines.append(f"classifier distance to test {metrics['classifier']['distance_test']:.3f}" + _of_reals(floor, 3))
         if metrics["classifier"].get("class_accuracy") is not None:
             lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
     if metrics.get("reconstruction"):
@@ -40,8 +38,9 @@ def summary(values: dict[str, Any]) -> list[str]:
 
 def _inception(found: dict[str, Any], floor: dict[str, Any], features: dict[str, Any]) -> list[str]:
     lines = [
-        f"FID to test {found['fid_test']:.2f}, to train {found['fid_train']:.2f} "
-        f"(real training images: {floor['fid_test']:.2f}); KID × 1000 "
+        f"FID to test {found['fid_test']:.2f}, to train {found['fid_train']:.2f}"
+        + _of_reals(floor.get("fid_test"), 2)
+        + "; KID × 1000 "
         + formats.kid(found["kid_test"], found.get("kid_test_error"))
     ]
     if far := found.get("fid_infinity"):
@@ -62,9 +61,19 @@ def _inception(found: dict[str, Any], floor: dict[str, Any], features: dict[str,
     if close := found.get("memorisation"):
         lines.append(
             f"{close['share_closer']:.1%} are closer to a training image than 99 % of the test images are (about 1 % "
-            f"for new images), in Inception's features of {features['train_images']:,} training images"
+            f"for new images), in Inception's features{_of_images(features)}"
         )
     return lines
+
+
+def _of_reals(floor: float | None, digits: int) -> str:
+    """What real training images reach themselves, in brackets, where it is known."""
+    return "" if floor is None else f" (real training images: {floor:.{digits}f})"
+
+
+def _of_images(features: dict[str, Any]) -> str:
+    """`` of 1,000 training images``, where it is known how many."""
+    return f" of {features['train_images']:,} training images" if "train_images" in features else ""
 
 
 def summary_rows(values: dict[str, Any]) -> list[tuple[str, str, str]]:
