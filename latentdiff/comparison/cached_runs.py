@@ -17,12 +17,13 @@ from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.data import load_split
-from latentdiff.errors import ConfigError, FolderError, StageError
+from latentdiff.errors import ConfigError, FolderError, ReportError, StageError
 from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
 from latentdiff.evaluation.evaluate import evaluate_with_settings
 from latentdiff.evaluation.measurements import METHOD_VERSION
 from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
+from latentdiff.report.evaluation import FILE, read_evaluation
 from latentdiff.runs.find import find_autoencoder
 from latentdiff.runs.run_folder import flatten
 
@@ -160,7 +161,7 @@ def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions
     """``folder``, with the evaluation of ``model`` that ``flags`` ask for: the one that is there, or a new one."""
     arguments = [*flags, *conditions.flags, "--run.folder", str(folder), "--run.overwrite", "true"]
     command = command_line("evaluate", arguments)
-    before = _read(folder / "evaluation.json")
+    before = _read(folder)
     same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
     if before.get("command") != command or not same_model or not conditions.match(before):
         print(f"\n$ {command}", flush=True)
@@ -179,8 +180,12 @@ def data_flags(data: DataConfig) -> list[str]:
     ]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
+    """The evaluation in a folder; nothing where there is none, or one that is damaged: it is made again."""
+    if not (folder / FILE).is_file():
+        return {}
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_evaluation(folder).values
+    except ReportError as error:
+        print(f"made again: {error}", flush=True)
         return {}

@@ -24,6 +24,7 @@ from latentdiff.files import write_atomically
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import missing_baselines
 from latentdiff.report.page import Report
+from latentdiff.report.sampler_record import read_sampler_record
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
 from latentdiff.resources import resolve_checkpoint
@@ -265,12 +266,12 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
     for path in [*(path for path in released if path), *own]:
         try:
-            record = json.loads(path.read_text())
-            rows, model = record["rows"], record["model"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            print(f"{path} is no table of samplers and left out; remove it, or measure again")
+            record = read_sampler_record(path)
+        except ReportError as error:
+            print(f"left out: {error}")
             continue
-        if rows and model in names:
+        model = record["model"]["sha256"]
+        if record["rows"] and model in names:
             found[names[model]] = record
     return found
 
@@ -300,5 +301,5 @@ def _data_name(folder: Path) -> str | None:
     """The data set of an evaluation that is not whole."""
     try:
         return json.loads((folder / "evaluation.json").read_text())["data"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
+from latentdiff.report.sampler_record import read_sampler_record, write_sampler_record
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 from latentdiff.runs.find import find_classifier
@@ -98,7 +98,7 @@ def _measure(
         "rows": [],
     }
     if results.is_file():
-        before = json.loads(results.read_text())
+        before = read_sampler_record(results)
         if before["model"]["sha256"] != record["model"]["sha256"]:
             raise FolderError(f"{folder} measured another model file; begin anew with --run.overwrite")
         for key, what in (("data", "against other images"), ("features", "with another classifier")):
@@ -127,7 +127,7 @@ def _measure(
         }
         record["rows"].append(row)
         tqdm.write(f"{request.sampler} {request.steps}: {row['distance_test']:.4f} in {seconds:.0f} s")
-        write_atomically(results, lambda name: name.write_text(json.dumps(record, indent=1)))
+        write_sampler_record(record, results)
     text = markdown_table(record)
     write_atomically(folder / "samplers.md", lambda name: name.write_text(text))
     write_figures(record, folder)

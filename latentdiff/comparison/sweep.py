@@ -24,6 +24,7 @@ from latentdiff.diffusion.target import build_target
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.models.network import build_network
+from latentdiff.report.evaluation import read_evaluation
 from latentdiff.training.trainer import check_settings
 
 # A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
@@ -108,7 +109,7 @@ def _train(config: SweepStage, folder: Path) -> dict[str, Path]:
 
 def _measure(name: str, model: Path, folder: Path, conditions: EvaluationConditions) -> dict[str, Any]:
     flags = ["--model", str(model), "--name", name]
-    return json.loads((evaluate_once(flags, folder / name, model, conditions) / "evaluation.json").read_text())
+    return read_evaluation(evaluate_once(flags, folder / name, model, conditions)).values
 
 
 def table_row(name: str, flags: list[str], evaluation: dict[str, Any], ranking: bool) -> dict[str, Any]:

@@ -32,7 +32,9 @@ def report_schema() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
 
 
-def find_problem(value: Any, schema: dict[str, Any], where: str = "it", root: dict[str, Any] | None = None) -> str | None:
+def find_problem(
+    value: Any, schema: dict[str, Any], where: str = "it", root: dict[str, Any] | None = None
+) -> str | None:
     """The first thing that is wrong with ``value``, in words such as "num_images is '20', not of type integer".
 
     Args:
@@ -79,7 +81,9 @@ def _wrong_itself(value: Any, schema: dict[str, Any]) -> str | None:
         return f"not one of {', '.join(schema['enum'])}"
     if "type" in schema:
         names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        if not any(isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool)) for name in names):
+        if not any(
+            isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool)) for name in names
+        ):
             return f"not of type {' or '.join(names)}"
     if isinstance(value, int | float):
         if not math.isfinite(value):

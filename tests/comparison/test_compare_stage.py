@@ -222,7 +222,7 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         capsys.readouterr()
         compare.main([noise, f"./{noise}/", f"--run.folder=twice-{number}"])
         said = capsys.readouterr().out
-        assert "mine/samplers.json is no table of samplers" in said
+        assert "mine/samplers.json cannot be read as JSON" in said
         for missing in ("gaussian", "FILE --mode prior"):
             command = f"python -m latentdiff.stages.evaluate --model {missing} --num_images 20 "
             assert command + "--real_images 20 --data.source embedded" in said
@@ -234,7 +234,8 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
 def test_samplers_of_two_models_of_one_name_are_both_found():
     evaluations = []
     for key in ("a", "b"):
-        record = {"rows": [{"sampler": "ddim"}], "model": {"sha256": key}}
+        row = {"sampler": "ddim", "steps": 5, "passes": 5, "distance_test": 0.5}
+        record = {"rows": [row], "model": {"sha256": key}, "num_images": 20, "floor": 0.1}
         Path("stages/samplers", key).mkdir(parents=True)
         Path("stages/samplers", key, "samplers.json").write_text(json.dumps(record))
         values = {"kind": "diffusion", "data": {"name": "somewhere"}, "model": {"sha256": key}}
