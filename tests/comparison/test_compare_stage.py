@@ -222,7 +222,7 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         capsys.readouterr()
         compare.main([noise, f"./{noise}/", f"--run.folder=twice-{number}"])
         said = capsys.readouterr().out
-        assert "mine/samplers.json cannot be read as JSON" in said
+        assert "left out: stages/samplers/mine/samplers.json" in said
         for missing in ("gaussian", "FILE --mode prior"):
             command = f"python -m latentdiff.stages.evaluate --model {missing} --num_images 20 "
             assert command + "--real_images 20 --data.source embedded" in said

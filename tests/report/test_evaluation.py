@@ -4,6 +4,8 @@ import pytest
 
 from latentdiff.errors import ReportError
 from latentdiff.report.evaluation import check_comparable, in_order, read_evaluation
+from latentdiff.report.table import build_table
+from latentdiff.report.verdict import verdict
 
 
 def test_reads_values_and_roles(five):
@@ -115,3 +117,48 @@ def test_rows_of_one_name_are_told_apart_by_as_much_of_their_path_as_it_takes(wr
     assert [item.name for item in ordered] == [f"latent ({name})" for name in names]
     assert in_order(ordered) == ordered
     assert json.loads((folders[0] / "evaluation.json").read_text())["name"] == "latent"
+
+
+def plain(values):
+    """Every place in nested plain values, of a list the first two."""
+    if isinstance(values, dict | list):
+        for key, item in list(values.items() if isinstance(values, dict) else enumerate(values[:2])):
+            yield values, key
+            yield from plain(item)
+
+
+def test_values_of_a_wrong_type_are_refused_in_one_line_or_do_no_harm(full):
+    """Each value of an evaluation, replaced by others: it is read and can be shown, or refused by name."""
+    (folder,) = (folder for folder in full if folder.name == "latent")
+    path = folder / "evaluation.json"
+    values, messages = json.loads(path.read_text()), []
+    values["features"]["inception"]["train_images"] = values["metrics"]["diversity"]["pairs"] = 4
+    values |= {"warnings": ["few images"], "density": {"images": [[0.0] * 256]}}
+    for holder, key in plain(values):
+        whole = holder[key]
+        for other in (None, True, -1, "text", [], {"a": None}):
+            holder[key] = other
+            path.write_text(json.dumps(values))
+            try:
+                evaluation = read_evaluation(folder)
+            except ReportError as error:
+                messages.append(str(error))
+                continue
+            check_comparable(in_order([evaluation]))
+            assert build_table([evaluation]).text()
+            assert verdict([evaluation])
+            assert str(evaluation)
+        holder[key] = whole
+    assert len(messages) > 500
+    assert {len(message.splitlines()) for message in messages} == {1}
+
+
+def test_what_is_saved_is_read_back_and_a_change_of_it_is_noticed(write, tmp_path):
+    evaluation = read_evaluation(write("latent", "diffusion", 9.87))
+    evaluation.save(tmp_path / "saved")
+    again = read_evaluation(tmp_path / "saved")
+    assert again.values == evaluation.values
+    path = tmp_path / "saved" / "evaluation.json"
+    path.write_text(path.read_text().replace("9.87", "1.87"))
+    with pytest.raises(ReportError, match=r'is damaged: its content is not what was written.*remove its line "digest"'):
+        read_evaluation(tmp_path / "saved")
