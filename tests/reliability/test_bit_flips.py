@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,13 @@ def image_caches(name: str) -> Callable[[Path], tuple[Path, Callable[[], object]
 
 
 def evaluation_record(folder: Path) -> tuple[Path, Callable[[], object]]:
-    Image.new("L", (4, 4)).save(folder / "grid.png")
+    Image.new("L", (4, 4)).save(grid := BytesIO(), "png")
     data = {"name": "mine", "source": "full", "train_images": 9, "test_images": 9, "image_shape": [1, 8, 8]}
     data |= {"train_fingerprint": "a", "test_fingerprint": "b"}
     values = {"schema": 1, "name": "noise", "kind": "noise", "data": data, "num_images": 9, "grid": "grid.png"}
     values["density"] = {"images": [[0.125] * 256]}
-    Evaluation(folder, "noise", values).save(folder)
-    return folder / "evaluation.json", lambda: read_evaluation(folder)
+    saved = Evaluation(None, "noise", values, {"grid.png": grid.getvalue()}).save(folder / "evaluation")
+    return saved / "evaluation.json", lambda: read_evaluation(saved)
 
 
 def sampler_table(folder: Path) -> tuple[Path, Callable[[], object]]:
