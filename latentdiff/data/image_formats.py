@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import PurePosixPath
 
 
 def _suffixes(text: str) -> frozenset[str]:
@@ -75,12 +75,12 @@ def kind_of(header: bytes) -> str | None:
 
 def is_litter(parts: Iterable[str]) -> bool:
     """Whether a path of these parts is hidden, or was left behind by a system: ``.DS_Store``, ``Thumbs.db``."""
-    return any(part.lower() in LITTER or (part.startswith(".") and part not in (".", "..")) for part in parts)
+    return any((part[0] == "." and part not in (".", "..")) or part.lower() in LITTER for part in parts)
 
 
 def suffix_of(name: str) -> str:
     """The suffix in lower case with its dot; empty where there is none."""
-    return PurePosixPath(name).suffix.lower()
+    return os.path.splitext(name)[1].lower()
 
 
 @cache

@@ -146,7 +146,7 @@ def _read_header(file: BinaryIO, stated: int, packed: int | None) -> ArrayHeader
     shape, fortran_order, dtype = readers[version](file, max_header_size=MAX_HEADER)
     header = ArrayHeader(shape, dtype, fortran_order, packed)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpacked; save it as numbers")
+        raise ValueError("it holds Python objects, which are never unpickled; save it as numbers")
     if min(shape, default=0) < 0 or header.size != stated - file.tell():
         raise ValueError(f"an array {header} does not fit into the {stated:,} bytes that the file has for it")
     return header
