@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.config import SamplingConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import DatasetSplits, ImageDataset
+from latentdiff.data.decode import open_image
+from latentdiff.data.image_formats import BadImageError
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.inpainting import inpaint
@@ -206,7 +207,10 @@ def read_mask(text: str, shape: tuple[int, ...]) -> Tensor:
         return mask
     if not Path(text).is_file():
         raise ConfigError(f"--mask is {text!r}: neither a file nor one of {', '.join(halves)}")
-    picture = Image.open(text).convert("L")
+    try:
+        picture = open_image(Path(text).read_bytes(), text)[0].convert("L")
+    except (OSError, BadImageError) as error:
+        raise ConfigError(f"the mask {text} cannot be used: {error}") from error
     if picture.size != (width, height):
         raise ConfigError(f"the mask {text} is {picture.size[0]}x{picture.size[1]}, the images are {width}x{height}")
     return torch.from_numpy(np.array(picture) > 127)
