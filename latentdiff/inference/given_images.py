@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdiff.config.checks import checked
+from latentdiff.config.ranges import HeldImagesOrNone, Seed
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import Labels
@@ -29,7 +31,9 @@ def latents_of(model: DiffusionModel, images: Tensor) -> Tensor:
 
 
 def noise_for(model: DiffusionModel, seed: int, n: int, first: int = 0) -> PerImageNoise:
-    """The noise of ``n`` images, of which the first has the index ``first``."""
+    """The noise of ``n`` images, of which the first has the index ``first``. Raises ConfigError for no such seed."""
+    checked(seed, Seed, "seed")
+    checked(first, HeldImagesOrNone, "first")
     return PerImageNoise(seed, range(first, first + n), model.codec.latent_shape, model.device)
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentdiff.config.checks import checked
 from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
@@ -45,7 +46,7 @@ def inpaint(
         raise ConfigError(
             f"the mask must be [{height}, {width}] or [{n}, 1, {height}, {width}], not {list(mask.shape)}"
         )
-    if resamples < 1:
+    if checked(resamples, int, "resamples") < 1:
         raise ConfigError(f"resamples must be at least 1, not {resamples}")
     mask = mask.expand(n, 1, height, width)
     unknown, shown = mask, images.to(model.device)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentdiff.config.checks import checked
+from latentdiff.config.ranges import Steps
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
@@ -55,7 +57,7 @@ def interpolate(
 
     Returns: uint8 [count, n, c, h, w]. The ends are the images as far as the flow leads back to them.
     """
-    if count < 2:
+    if checked(count, int, "count") < 2:
         raise ConfigError(f"an interpolation needs at least its 2 ends, not {count} images")
     a, b = (invert(model, images, labels, steps) for images in (first, second))
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])
@@ -63,7 +65,7 @@ def interpolate(
 
 def _flow_levels(model: DiffusionModel, steps: int, least: float = MIN_KARRAS_SIGMA) -> NoiseLevels:
     """Finite levels from the noisiest to ``least``, even in the 7th root of the noise (Karras et al. 2022)."""
-    schedule = model.schedule
+    schedule, steps = model.schedule, checked(steps, Steps, "steps")
     high = float(schedule.levels(torch.tensor([schedule.last_position], dtype=torch.float64)).karras_sigma[0])
     # Beyond a few hundred to one an image is gone for fp32 as well.
     roots = torch.linspace(min(high, 200.0) ** (1 / 7), least ** (1 / 7), steps + 1, dtype=torch.float64)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import check_choice
+from latentdiff.config.checks import checked
+from latentdiff.config.ranges import Steps
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
@@ -48,6 +50,7 @@ def bits_per_dim(
     """
     check_choice("method", method, Method)
     check_choice("variance", variance, Variance)
+    steps = checked(steps, Steps | None, "steps")
     variance = variance or ("learned" if model.diffusion.learn_variance else "large")
     settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
     request = checked_request(model, len(images), labels, settings)

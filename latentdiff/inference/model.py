@@ -21,7 +21,7 @@ from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerState
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
-from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
 from latentdiff.inference.labels import Labels, resolve_labels
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
@@ -168,7 +168,11 @@ class DiffusionModel(TrainedModel):
         return torch.cat(chunks)
 
     def check(self, request: SamplingRequest) -> None:
-        """Raise ValueError for a request that cannot be met, before any work."""
+        """Raise ValueError for a request that cannot be met, before any work.
+
+        Raises :class:`~latentdiff.errors.DivergenceError` for a model whose weights are NaN or infinite.
+        """
+        self._check_finite()
         self.resolve_labels(request)
         self.sampling_levels(request)
         for option in request.sampler_options():
@@ -201,6 +205,16 @@ class DiffusionModel(TrainedModel):
             self._guide(request.guide)
         if request.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
+
+    def _check_finite(self) -> None:
+        """Raise DivergenceError unless all weights are finite: images would be of two colours, and no error."""
+        weights = self.network.state_dict()
+        weights |= self.codec.state() if isinstance(self.codec, AutoencoderCodec) else {}
+        if name := checkpoint.name_of_not_finite(weights):
+            named = str(self.path) if self.path else "the model"
+            raise DivergenceError(
+                f"the weights of {named} are NaN or infinite ({name}): its training diverged. Take an earlier model."
+            )
 
     def batches(
         self, request: SamplingRequest, within: range | None = None
@@ -243,6 +257,8 @@ class DiffusionModel(TrainedModel):
             noise: The batch's noise, for stochastic samplers.
             levels: Falling, the last clean.
             x: Latents [b, c, h, w].
+
+        Raises :class:`~latentdiff.errors.DivergenceError` in place of a last state that is not finite.
         """
         options = request.sampler_options()
         if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
@@ -256,6 +272,12 @@ class DiffusionModel(TrainedModel):
                 state = next(states, None)
             if state is None:
                 return
+            # As pixels they would be black or white, like any others.
+            if state.step == len(levels) - 1 and not bool(state.x.isfinite().all()):
+                raise DivergenceError(
+                    f"samples hold NaN or infinity: {request.sampler} in {request.steps} steps diverges. Take more "
+                    "steps, less guidance or another sampler."
+                )
             yield state
 
     def denoiser(self, request: SamplingRequest, labels: Tensor | None) -> NetworkDenoiser:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdiff.config.checks import checked
 from latentdiff.diffusion.noise_levels import NoiseLevels, add_noise
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
@@ -49,7 +50,7 @@ def reverse_process(
     Returns: uint8 [frames, num_images, c, h, w].
     """
     request = checked_request(model, num_images, labels, settings)
-    if not 2 <= frames <= request.steps + 1:
+    if not 2 <= checked(frames, int, "frames") <= request.steps + 1:
         what = f"from 2, noise and image, to {request.steps + 1} for {request.steps} steps"
         raise ConfigError(f"frames must be {what}, not {frames}")
     kept = set(torch.linspace(0, request.steps, frames, dtype=torch.float64).round().int().tolist())
@@ -63,7 +64,7 @@ def reverse_process(
 def check_strengths(strengths: Sequence[float]) -> None:
     """Raise ValueError for strengths of noise that there cannot be."""
     for strength in strengths:
-        if not 0.0 <= strength <= 1.0:
+        if not 0.0 <= checked(strength, float, "a strength") <= 1.0:
             raise ConfigError(f"a strength must be from 0 to 1, not {strength}")
 
 

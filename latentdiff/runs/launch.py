@@ -6,11 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from latentdiff.errors import ConfigError, StageError
 
 
-def start_processes(stage: str, argv: list[str] | None, devices: int, num_nodes: int = 1, prefix: str = "") -> bool:
+def start_processes(
+    stage: str,
+    argv: list[str] | None,
+    devices: int,
+    num_nodes: int = 1,
+    prefix: str = "",
+    batch_size: int | None = None,
+    folder: Path | None = None,
+) -> bool:
     """Run this command as ``devices`` processes by torchrun, where it is not one of several yet.
 
     Args:
@@ -18,13 +27,20 @@ def start_processes(stage: str, argv: list[str] | None, devices: int, num_nodes:
         argv: Its arguments, None for this process's own.
         devices: Processes on this node.
         num_nodes: More than one must be begun by torchrun or srun on every node: nothing here can reach them.
-        prefix: Of the two settings' names: ``trainer.`` for what trains, and can resume.
+        prefix: Of the settings' names: ``trainer.`` for what trains, and can resume.
+        batch_size: Images that all processes share in a step, where they train.
+        folder: The run's folder, of what can resume.
 
     Returns: whether it did, so that there is nothing left to do. Raises StageError where one of them failed,
     ConfigError for numbers that cannot be.
     """
     if devices < 1 or num_nodes < 1:
         raise ConfigError(f"a job needs a process and a node at least, not {devices} on {num_nodes}")
+    if batch_size is not None and batch_size % (devices * num_nodes):
+        raise ConfigError(
+            f"--{prefix}batch_size {batch_size} cannot be shared by {devices * num_nodes} processes: take a multiple "
+            "of their number"
+        )
     begun = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if begun > 1:
         if devices * num_nodes not in (1, begun):
@@ -51,7 +67,7 @@ def start_processes(stage: str, argv: list[str] | None, devices: int, num_nodes:
         kept = ". What was finished is kept: the run goes on with --run.resume true, with any number of processes"
         raise StageError(
             f"one of the {devices} processes failed or was killed (see above), and so all have ended"
-            + (kept if prefix else "")
+            + (kept if folder is not None and (folder / "last.ckpt").is_file() else "")
         )
     return True
 

@@ -10,14 +10,15 @@ from latentdiff.runs.launch import start_processes
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(AutoencoderStage, argv)
-    if start_processes("autoencoder", argv, settings.trainer.devices, settings.trainer.num_nodes, "trainer."):
+    trainer, folder = settings.trainer, settings.run.path("autoencoder", f"{settings.data.name}-{settings.name}")
+    if start_processes("autoencoder", argv, trainer.devices, trainer.num_nodes, "trainer.", trainer.batch_size, folder):
         return
     from latentdiff.data import load_dataset  # torch: --help does not wait for it
     from latentdiff.training.train_autoencoder import train_autoencoder
 
     train_autoencoder(
         load_dataset(settings.data),
-        folder=settings.run.path("autoencoder", f"{settings.data.name}-{settings.name}"),
+        folder=folder,
         resume=settings.run.resume,
         overwrite=settings.run.overwrite,
         command=command("autoencoder", argv),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import distributed
+from latentdiff.checkpoint import name_of_not_finite
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
 from latentdiff.errors import DivergenceError
@@ -279,7 +280,22 @@ class StageModule(lightning.LightningModule):
         means = {name: float(total) / count for name, (total, count) in self._sums.items()}
         together = distributed.all_reduce_mean(torch.tensor([*means.values()], dtype=torch.float64))
         means = dict(zip(means, together.tolist(), strict=True))
+        self._check_finite(means)
         return {**means, "images_per_second": self._steps * self.settings.batch_size / elapsed}
+
+    def _check_finite(self, losses: dict[str, float]) -> None:
+        """Raise DivergenceError, in all processes, for weights or mean losses that are NaN or infinite.
+
+        It comes before anything is drawn or saved at an epoch's end: what is kept is from before.
+        """
+        weights = {name: sharding.own_share(tensor) for name, tensor in self.state_dict().items()}
+        bad = name_of_not_finite(weights) is not None
+        if float(distributed.all_reduce_mean(torch.tensor(float(bad)))) or not all(map(math.isfinite, losses.values())):
+            what = "weights are" if bad else f"losses ({', '.join(losses)}) are"
+            raise DivergenceError(
+                f"the {what} NaN or infinite after {self.images_seen:,} images. Lower --trainer.lr, or train with "
+                "--trainer.precision fp32; the last checkpoint is from before this epoch."
+            )
 
     def peak_memory_bytes(self) -> int:
         """Peak memory: of the GPU where one is used, else of the whole process."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latentdiff.data import Batches, ImageDataset
 from latentdiff.data.loader import mix_seed
-from latentdiff.errors import ConfigError
+from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.models.classifier import Classifier
 
 MAX_SHIFT = 1 / 14  # of the side: two pixels in 28
@@ -76,7 +76,10 @@ def train(
         schedule.step()
         total, count = total + loss.detach(), count + 1
         epoch, last = divmod((step + 1) * batch_size, len(train_set))
-        if progress and (last < batch_size or step + 1 == steps):
+        ends = last < batch_size or step + 1 == steps
+        if ends and not bool(total.isfinite()):
+            raise DivergenceError(f"the loss is {float(total / count)} after {step + 1:,} steps. Lower --lr.")
+        if progress and ends:
             rate = (step + 1) * batch_size / (time.perf_counter() - started)
             print(f"epoch {min(epoch, epochs)}/{epochs}: loss {total / count:.4f}, {rate:,.0f} images/s", flush=True)
             total, count = torch.zeros_like(total), 0

@@ -11,7 +11,8 @@ import torch
 
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
-from latentdiff.errors import CheckpointError
+from latentdiff.errors import CheckpointError, DivergenceError
+from latentdiff.run_checkpoint import read as read_checkpoint
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -53,13 +54,13 @@ class Kill(lightning.Callback):
             raise Killed
 
 
-def train(module, folder, resume=False, kill=None):
+def train(module, folder, resume=False, kill=None, more=()):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=generator)
     tensors = (images, torch.arange(20) % 3) if isinstance(module, DiffusionModule) else (images,)
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     callbacks = [EpochEnd(folder)]
-    return fit(module, tensors, folder, callbacks + ([Kill(kill)] if kill else []), resume)
+    return fit(module, tensors, folder, callbacks + ([Kill(kill)] if kill else []) + [*more], resume)
 
 
 @pytest.mark.parametrize("make", [diffusion_module, autoencoder_module])
@@ -137,3 +138,38 @@ def test_a_damaged_checkpoint_is_not_resumed_from_and_the_one_before_it_is_offer
     resumed = train(diffusion_module(), tmp_path / "killed", resume=True)
     assert resumed.images_seen == 104
     assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in alone.state_dict().items())
+
+
+class Spoil(lightning.Callback):
+    """Makes a weight, of the network or of the average, not finite after so many images."""
+
+    def __init__(self, after_images, part, value):
+        self.after_images, self.part, self.value = after_images, part, value
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.images_seen >= self.after_images:
+            network = module.network if self.part == "network" else module.ema.network
+            with torch.no_grad():
+                next(network.parameters()).view(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("make", [diffusion_module, autoencoder_module])
+@pytest.mark.parametrize(("part", "value"), [("network", float("nan")), ("average", float("inf"))])
+def test_weights_that_are_not_finite_after_the_last_step_are_kept_nowhere(make, part, value, tmp_path):
+    module = make()
+    with pytest.raises(DivergenceError, match=r"weights are NaN or infinite after 104 images\. Lower --trainer\.lr"):
+        train(module, tmp_path, more=[Spoil(104, part, value)])
+    assert read_checkpoint(tmp_path / "last.ckpt")["latentdiff"]["images_seen"] == 96
+    assert [row["images_seen"] for row in read_rows(tmp_path / "metrics.csv")] == ["32", "64", "96"]
+    resumed = train(make(), tmp_path, resume=True)  # the last good one goes on
+    assert resumed.images_seen == 104
+    assert all(tensor.isfinite().all() for tensor in resumed.state_dict().values())
+
+
+def test_a_mean_loss_that_is_not_finite_ends_a_run(tmp_path):
+    module = diffusion_module()
+    step = module.train_batch
+    module.train_batch = lambda batch: step(batch) | {"loss": torch.tensor(float("nan"))}
+    with pytest.raises(DivergenceError, match=r"losses \(loss\) are NaN or infinite after 32 images"):
+        train(module, tmp_path)
+    assert not (tmp_path / "last.ckpt").exists()

@@ -16,7 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentdiff import distributed
+from latentdiff.errors import ConfigError, StageError
 from latentdiff.runs import launch
+from latentdiff.stages import autoencoder as autoencoder_stage
+from latentdiff.stages import diffusion as diffusion_stage
 
 RELEASED = Path(__file__).parents[2] / "checkpoints" / "fashion-mnist"
 SMALL = ["--data.source", "embedded", "--data.max_train_images", "120", "--trainer.precision", "fp32"]
@@ -282,6 +285,25 @@ def test_numbers_that_cannot_be_are_refused(monkeypatch, environment, devices, n
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=words):
         launch.start_processes("diffusion", [], devices, nodes, "trainer.")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_begins(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "_job", lambda *_: pytest.fail("processes were started"))
+    arguments = ["--trainer.devices", "5", "--trainer.batch_size", "16", "--run.folder", str(tmp_path / "run")]
+    for stage in (autoencoder_stage, diffusion_stage):
+        with pytest.raises(ConfigError, match=r"^--trainer\.batch_size 16 cannot be shared by 5 processes: take .*$"):
+            stage.main(arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_what_is_kept_is_said_where_something_is(monkeypatch, tmp_path, began):
+    monkeypatch.setattr(launch, "_job", lambda *_: 1)
+    if began:
+        (tmp_path / "last.ckpt").touch()
+    with pytest.raises(StageError) as caught:
+        launch.start_processes("diffusion", [], 2, 1, "trainer.", 16, tmp_path)
+    assert ("What was finished is kept" in str(caught.value)) == began
 
 
 def test_one_process_is_left_alone(monkeypatch):
