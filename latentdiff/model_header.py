@@ -18,7 +18,7 @@ from latentdiff.errors import CheckpointError
 KINDS = ("autoencoder", "diffusion", "classifier")
 # Characters of a value that a message shows.
 SHOWN = 60
-MOST_CHANNELS, LARGEST_SIDE, MOST_CLASSES, MOST_TRAIN_STEPS = 1024, 65_536, 1_000_000, 1_000_000
+MOST_CHANNELS, LARGEST_SIDE, MOST_CLASSES, MOST_TRAIN_STEPS = 1024, 4096, 1_000_000, 1_000_000
 # No layer is wider than this, unless the file has more numbers.
 USUAL_WIDTH = 65_536
 

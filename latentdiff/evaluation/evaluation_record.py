@@ -102,10 +102,11 @@ def other_split_warnings(provenance: dict[str, Any] | None, train: ImageDataset,
 def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     """What a report says about the training: budget, speed, memory, device, and quality over time."""
     keys = ("images_seen", "seconds", "images_per_second", "peak_memory_bytes", "device", "command")
-    history = [{key: row[key] for key in CURVES if key in row} for row in provenance["history"]]
-    quality = [row["quality_seconds"] for row in provenance["history"] if "quality_seconds" in row]
+    rows = provenance.get("history") or []
+    history = [{key: row[key] for key in CURVES if key in row} for row in rows]
+    quality = [row["quality_seconds"] for row in rows if row.get("quality_seconds") is not None]
     return {
-        **{key: provenance[key] for key in keys},
+        **{key: provenance.get(key) for key in keys},
         "energy_joules": provenance.get("energy_joules"),
         "config": provenance.get("config"),
         "stage_one_seconds": provenance.get("stage_one_seconds"),
@@ -113,9 +114,18 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
         "encode_seconds": provenance.get("encode_seconds"),
         # What watching the samples' quality cost beside the training.
         "quality_seconds": sum(quality) if quality else None,
-        # Of the run that it started from, where there is one, the batch size is not known.
-        "optimiser_steps": None
-        if provenance.get("started_from")
-        else round(provenance["images_seen"] / provenance["config"]["trainer"]["batch_size"]),
+        "optimiser_steps": _optimiser_steps(provenance),
         "history": [row for row in history if len(row) > 2],
     }
+
+
+def _optimiser_steps(provenance: dict[str, Any]) -> int | None:
+    """How many steps a training had; None where the record does not say.
+
+    Of the run that it started from, where there is one, the batch size is not known.
+    """
+    trainer = (provenance.get("config") or {}).get("trainer")
+    batch_size = trainer.get("batch_size") if isinstance(trainer, dict) else None
+    if provenance.get("started_from") or not isinstance(batch_size, int) or batch_size < 1:
+        return None
+    return round((provenance.get("images_seen") or 0) / batch_size)

@@ -16,6 +16,7 @@ from latentdiff import resources as shelf
 from latentdiff.codec import AutoencoderCodec, IdentityCodec, load_codec
 from latentdiff.config import AutoencoderConfig, DataConfig, DiffusionConfig, NetworkConfig
 from latentdiff.data import load_split
+from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.errors import CheckpointError, ConfigError, DataError
 from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
@@ -280,13 +281,13 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
         pytest.skip("the released model is not installed")
     test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
     request = SamplingRequest(num_images=2, steps=1)
-    one_step = DiffusionModel.batches
+    whole = SAMPLERS["dpmpp_2m"]
 
-    def diverging(self, *arguments):
-        for indices, states in one_step(self, *arguments):
-            yield indices, [replace(state, x=state.x / 0.0) for state in states]
+    def diverging(*arguments, **options):
+        for state in whole(*arguments, **options):
+            yield replace(state, x=state.x / 0.0)
 
-    monkeypatch.setattr(DiffusionModel, "batches", diverging)
+    monkeypatch.setitem(SAMPLERS, "dpmpp_2m", diverging)
     with pytest.raises(FloatingPointError, match="dpmpp_2m in 1 steps diverges"):
         list(diffusion_images(model, request, test).batches)
     next(iter(model.network.parameters())).data.fill_(torch.nan)
