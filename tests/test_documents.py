@@ -25,8 +25,10 @@ def commands():
         if path.parent.name == "guide":
             continue  # tests/docs/test_guide.py runs these
         text = path.read_text().replace("\\\n", " ")
-        for line in re.findall(r"^    python -m (latentdiff\.stages\.\w+.*)$", text, flags=re.M):
-            found.setdefault(tuple(shlex.split(line, comments=True)), path.relative_to(ROOT).as_posix())
+        started = r"^    (?:python -m latentdiff\.stages\.|python -m latentdiff |latentdiff )(\w+.*)$"
+        for line in re.findall(started, text, flags=re.M):
+            stage, *flags = shlex.split(line, comments=True)
+            found.setdefault((f"latentdiff.stages.{stage}", *flags), path.relative_to(ROOT).as_posix())
     return [pytest.param(module, flags, id=f"{where}: {module} {flags}") for (module, *flags), where in found.items()]
 
 
@@ -42,6 +44,13 @@ def anchors(path):
     """The headings' anchors, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(path):
+    folders = "configs|checkpoints|latentdiff|docs|tests|benchmarks"
+    named = re.findall(rf"`((?:{folders})/[\w./*-]+)`", path.read_text())
+    assert [name for name in named if not list(ROOT.glob(name.rstrip("/"))) and "_build" not in name] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

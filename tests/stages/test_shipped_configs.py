@@ -1,4 +1,4 @@
-"""Every file under configs/ trains, on a few made images that are laid out as its data set wants them."""
+"""Every file under configs/ trains, on a few made images laid out as its data set wants them; released files load."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from latentdiff.data.mnist import MNIST
+from latentdiff.evaluation.feature_nets import ClassifierFeatures
+from latentdiff.inference.model import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+RELEASED = sorted((CONFIGS.parent / "checkpoints").rglob("*.safetensors"))
 # Runs that others start from come first, as they were made.
 FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "oxford-iiit-pet", "mixed", "demo", "sources")
 NAMES = [f"{folder}/{path.name}" for folder in FOLDERS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
@@ -86,6 +89,12 @@ def train(name: str) -> None:
     stage = importlib.import_module(f"latentdiff.stages.{'autoencoder' if is_autoencoder else 'diffusion'}")
     folder = [] if path.parent.name != "demo" else [f"--run.folder=demo/{path.stem}"]
     stage.main(["--config", str(path), *TWO_STEPS, *flags, *folder])
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_released_file_loads(path):
+    model = ClassifierFeatures(path) if path.stem == "classifier" else load(path)
+    assert model is not None
 
 
 def test_a_file_that_starts_from_released_weights_fits_them(data):
