@@ -18,10 +18,7 @@ from latentdiff.inference.model import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = sorted((CONFIGS.parent / "checkpoints").rglob("*.safetensors"))
-# Runs that others start from come first, as they were made.
 FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "oxford-iiit-pet", "mixed", "demo", "sources")
-NAMES = [f"{folder}/{path.name}" for folder in FOLDERS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
-NAMES.sort(key=lambda name: (FOLDERS.index(name.split("/")[0]), "autoencoder" not in name))
 TWO_STEPS = [
     "--trainer.max_images=4",
     "--trainer.max_seconds=null",
@@ -45,6 +42,7 @@ def data(tmp_path, monkeypatch):
     """Every data set in miniature, where LATENTDIFF_DATA says; no server answers."""
     monkeypatch.setattr("latentdiff.data.download.server_answers", lambda *_: False)
     monkeypatch.setattr("latentdiff.models.lpips.server_answers", lambda *_: False)
+    monkeypatch.setattr("latentdiff.training.diffusion_epoch_end.GRID", 1)  # of 100 images it takes most of the time
     monkeypatch.setenv("LATENTDIFF_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     root = tmp_path / "data"
@@ -86,6 +84,9 @@ def train(name: str) -> None:
     flags = [] if is_autoencoder else ["--quality_images=0", "--sample_every=1000"]
     if (yaml.safe_load(path.read_text()).get("data") or {}).get("name", "fashion-mnist") == "fashion-mnist":
         flags.append("--data.source=embedded")
+    # Smaller than 64 pixels, but where released autoencoders of 28 may be taken, and where seven levels need all 64.
+    if path.parent.name not in ("fashion-mnist", "demo") and path.stem != "vae_baseline":
+        flags.append("--data.size=16")
     stage = importlib.import_module(f"latentdiff.stages.{'autoencoder' if is_autoencoder else 'diffusion'}")
     folder = [] if path.parent.name != "demo" else [f"--run.folder=demo/{path.stem}"]
     stage.main(["--config", str(path), *TWO_STEPS, *flags, *folder])
@@ -102,12 +103,13 @@ def test_a_file_that_starts_from_released_weights_fits_them(data):
 
 
 @pytest.mark.slow
-def test_every_file_trains(data):
-    assert sorted(NAMES) == sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    failed = {}
-    for name in NAMES:
-        try:
-            train(name)
-        except Exception as error:
-            failed[name] = f"{type(error).__name__}: {error}"
-    assert not failed
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_file_trains(folder, data):
+    if folder == "flowers-102":
+        train("celeba/autoencoder.yaml")  # whose weights the first one starts from
+    for path in sorted((CONFIGS / folder).glob("*.yaml"), key=lambda path: ("autoencoder" not in path.stem, path.name)):
+        train(f"{folder}/{path.name}")
+
+
+def test_every_folder_is_known():
+    assert sorted(FOLDERS) == sorted(path.name for path in CONFIGS.iterdir())
