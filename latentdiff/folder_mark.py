@@ -6,6 +6,7 @@ The mark ``.latentdiff`` is set on a folder that was new or empty alone. A folde
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from latentdiff.errors import FolderError
 from latentdiff.files import is_temporary, write_atomically
 
 MARKER = ".latentdiff"
+# What the mark of an unfinished run says, and what it is to say in the same number of bytes.
+UNFINISHED, FINISHED = b'"finished": false', b'"finished": true '
 # A mark is a few lines; a larger file is something else.
 MOST_BYTES = 1 << 20
 
@@ -57,6 +60,18 @@ def write_mark(folder: Path, mark: Mark) -> None:
     """Set or renew the mark."""
     text = json.dumps(asdict(mark), indent=1) + "\n"
     write_atomically(folder / MARKER, lambda path: path.write_text(text))
+
+
+def mark_finished(folder: Path) -> None:
+    """Note in the mark that the run ended well. It is written in place, so that a full disk cannot keep it out."""
+    with open(folder / MARKER, "r+b") as file:
+        content = file.read()
+        place = content.find(UNFINISHED)
+        if place >= 0:
+            file.seek(place)
+            file.write(FINISHED)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def is_new_or_empty(folder: Path) -> bool:

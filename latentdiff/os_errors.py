@@ -46,9 +46,10 @@ def describe_os_error(error: OSError) -> str:
             return f"no space is left on a disk: {ELSEWHERE}"
         return str(error) or type(error).__name__
     path = os.fsdecode(path)
-    if dangling := _dangling_link(Path(path)):
-        return f"{_short(str(dangling))} is a link to what is not there: mount or mend it, or name another path"
-    what, remedy = WORDS.get(error.errno, DISK_FAILS)
+    link, number = _broken_link(Path(path))
+    if link and number == errno.ENOENT:
+        return f"{_short(str(link))} is a link to what is not there: mount or mend it, or name another path"
+    what, remedy = WORDS.get(number if link else error.errno, DISK_FAILS)
     what = what.format(path=_short(path), reason=error.strerror or error)
     return f"{what}: {remedy}"
 
@@ -77,17 +78,15 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-def _dangling_link(path: Path) -> Path | None:
-    """The first part of a path that is a link to nothing; None where there is none."""
+def _broken_link(path: Path) -> tuple[Path | None, int]:
+    """The first part of a path that is a link to nothing or in a circle, and the error's number; else None and 0."""
     for part in [*reversed(path.parents), path]:
         try:
             if part.is_symlink():
                 part.stat()
-        except FileNotFoundError:
-            return part
-        except OSError:
-            return None
-    return None
+        except OSError as error:
+            return (part, error.errno) if error.errno in (errno.ENOENT, errno.ELOOP) else (None, 0)
+    return None, 0
 
 
 def _short(path: str) -> str:

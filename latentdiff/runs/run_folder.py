@@ -19,7 +19,7 @@ from latentdiff import distributed
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers, write_atomically
-from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, read_mark, write_mark
+from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, mark_finished, read_mark, write_mark
 from latentdiff.os_errors import describe_os_error
 from latentdiff.runs import lock
 from latentdiff.runs.own_files import WORTH_KEEPING, check_no_link, files_in_the_way, remove_run
@@ -161,8 +161,8 @@ def opened(
                     _remove_folders(made)
                 raise
         yield folder
-        if mark := read_mark(folder):
-            write_mark(folder, replace(mark, finished=True))
+        if read_mark(folder):
+            mark_finished(folder)
 
 
 def prepare(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:

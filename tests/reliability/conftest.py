@@ -1,0 +1,131 @@
+"""A small disk that can be full, and tiny settings for every stage."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from latentdiff import command_line
+from latentdiff.evaluation import feature_nets
+from latentdiff.stages import analyse, autoencoder, classifier, compare, diffusion, evaluate, latents, sample
+
+PLENTY = 1 << 28
+DATA = ["--data.source=embedded", "--data.max_train_images=48"]
+MEASURED = ["--data.source=embedded", "--num_images=20", "--steps=1", "--inception=off", "--lpips=off"]
+RELEASED = "checkpoints/fashion-mnist/latent.safetensors"
+CODEC = "checkpoints/fashion-mnist/autoencoder.safetensors"
+
+
+class SmallDisk:
+    """A folder on a disk of its own that can be made small, or else one where writing fails at a given place.
+
+    Attributes:
+        path: The folder.
+        mounted: Whether it is a file system of its own.
+    """
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        self.path, self._left, self._real = path, -1, (os.replace, os.fsync)
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={PLENTY}", "tmpfs", str(path)]
+        try:
+            self.mounted = subprocess.run(command, capture_output=True).returncode == 0
+        except OSError:
+            self.mounted = False
+        if not self.mounted:
+            for name in ("replace", "fsync"):
+                monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
+
+    def _counted(self, function: Callable) -> Callable:
+        def call(*arguments):
+            self._left -= 1
+            if self._left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return function(*arguments)
+
+        return call
+
+    def used(self) -> int:
+        """Bytes on the disk."""
+        status = os.statvfs(self.path)
+        return (status.f_blocks - status.f_bfree) * status.f_bsize
+
+    def limit(self, size: int, place: int) -> None:
+        """Leave ``size`` bytes in all; or, without a file system of its own, let the write of that number fail."""
+        self._left = place
+        if self.mounted:
+            subprocess.run(["mount", "-o", f"remount,size={max(size, 8192)}", str(self.path)], check=True)
+
+    def free(self) -> None:
+        """Let everything be written again."""
+        self.limit(PLENTY, -1)
+
+    def close(self) -> None:
+        """Take the disk away."""
+        if self.mounted:
+            with suppress(OSError):
+                subprocess.run(["umount", "-l", str(self.path)], capture_output=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch) -> Iterator[SmallDisk]:
+    """See :class:`SmallDisk`."""
+    disk = SmallDisk(tmp_path / "disk", monkeypatch)
+    yield disk
+    disk.close()
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """Nothing is downloaded."""
+    monkeypatch.setattr(feature_nets, "server_answers", lambda *_: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("latentdiff.models.lpips.server_answers", lambda *_: False)
+
+
+@pytest.fixture
+def stages(tiny) -> dict[str, tuple[Callable, list[str], str]]:
+    """By name, each stage that fills a folder: its main, tiny settings, and the setting that names the folder."""
+    return {
+        "autoencoder": (autoencoder.main, [*tiny.trainer, *tiny.codec], "run.folder"),
+        "diffusion": (
+            diffusion.main,
+            [*tiny.trainer, *tiny.unet, "--autoencoder=none", "--quality_images=0"],
+            "run.folder",
+        ),
+        "classifier": (classifier.main, [*DATA, "--epochs=1", "--channels=[8,8]"], "run.folder"),
+        "latents": (latents.main, [*DATA, f"--autoencoder={CODEC}"], "folder"),
+        "sample": (
+            sample.main,
+            [f"--model={RELEASED}", "--num_images=4", "--steps=1", "--pngs", "--npz", "--strip=2", "--gif"],
+            "run.folder",
+        ),
+        "evaluate": (evaluate.main, [*MEASURED, f"--model={RELEASED}"], "run.folder"),
+        "compare": (compare.main, ["evaluated/one", "evaluated/two"], "run.folder"),
+        "analyse": (analyse.main, [*DATA, "--near=0"], "run.folder"),
+    }
+
+
+@pytest.fixture
+def evaluated(isolated) -> None:
+    """Two evaluations to compare."""
+    for name in ("one", "two"):
+        evaluate.main([*MEASURED, "--model=noise", f"--name={name}", f"--run.folder=evaluated/{name}"])
+
+
+def run(main: Callable, arguments: list[str]) -> str | None:
+    """Run a stage as the command line does: None where it ended well, else what it ended with.
+
+    An exception that the command line would not put into words goes through.
+    """
+    try:
+        command_line._run(lambda: main(arguments), several_processes=False)
+    except SystemExit as end:
+        return str(end.code)
+    return None
