@@ -27,14 +27,14 @@ IS_TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
 _cleaned: set[str] = set()
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
-    """Let ``write`` fill a temporary file, then rename it: ``path`` is whole or untouched.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file, force it to the disk, and rename it: ``path`` is whole or untouched.
+
+    That takes some milliseconds.
 
     Args:
         path: Where to. Its folder is made where it is missing.
         write: Makes the file that it is given, which has the name of ``path`` in a temporary folder beside it.
-        durable: Whether the file is on the disk when this returns, and not in the system's memory alone. It takes
-            milliseconds: leave it out for a file of many that are easily made again.
 
     Raises OSError that names ``path``.
     """
@@ -51,11 +51,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
                 raise
             # Some libraries write files that nobody else may read. These get the permissions of any new file.
             os.chmod(written, folder.stat().st_mode & 0o666)
-            if durable:
-                _sync(written)
+            _sync(written)
             os.replace(written, path)
-        if durable:
-            sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno is None:
             raise
@@ -77,7 +75,10 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
     try:
         yield name
     finally:
-        shutil.rmtree(name, ignore_errors=True)
+        try:
+            os.rmdir(name)  # empty, where all went well
+        except OSError:
+            shutil.rmtree(name, ignore_errors=True)
         os.close(handle)
 
 
