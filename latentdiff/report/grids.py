@@ -42,8 +42,8 @@ def save_grid(images: Tensor, path: Path | str, columns: int, min_side: int = MI
 def save_image(image: Tensor, path: Path | str) -> None:
     """Write one uint8 image [c, h, w] as a PNG of its own size and number of channels.
 
-    It is written straight to its name: of thousands, each would cost milliseconds more. A run that was interrupted makes
-    them all again.
+    It is written straight to its name: of thousands, each would cost milliseconds more. A run that was interrupted
+    makes them all again.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
