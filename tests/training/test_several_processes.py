@@ -346,4 +346,4 @@ def test_what_decides_about_meeting_must_be_the_same_everywhere(monkeypatch):
 def test_a_stage_for_one_process_refuses_several(stage):
     done = stage("demo", check=False, WORLD_SIZE="2", RANK="0", LOCAL_RANK="0")
     assert done.returncode
-    assert "work for one process" in done.stderr
+    assert "works in one process" in done.stderr
