@@ -21,6 +21,7 @@ from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers, write_atomically
 from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, mark_finished, read_mark, write_mark
 from latentdiff.os_errors import describe_os_error
+from latentdiff.run_checkpoint import LAST, PREVIOUS
 from latentdiff.runs import lock
 from latentdiff.runs.own_files import WORTH_KEEPING, check_no_link, files_in_the_way, remove_run
 
@@ -56,6 +57,9 @@ COMPARED_BY_CONTENT = (
 
 # Files of a run, by which the run is meant.
 RUN_FILES = ("model.safetensors", "last.safetensors", "last.ckpt")
+# Stages whose runs go on from a checkpoint, and the models that they leave.
+TRAINING_STAGES = ("autoencoder", "diffusion")
+MODEL_FILES = ("model.safetensors", "best.safetensors", "last.safetensors")
 OVERWRITE = "replace it with --run.overwrite (overwrite=True in Python)"
 RESUME = "go on with it with --run.resume (resume=True in Python)"
 ANOTHER = "name another folder (--run.folder, or folder= in Python)"
@@ -191,11 +195,32 @@ def _check(run: RunConfig, folder: Path, stage: str, resumable: bool) -> None:
     if run.overwrite or run.resume:
         if run.resume and mark.stage not in (None, stage):
             raise FolderError(f"{folder} holds a run of the stage {mark.stage}, not of {stage}: {ANOTHER}")
+        if run.resume and stage in TRAINING_STAGES:
+            _check_checkpoint(folder)
         return
     if mark.finished or _worth_keeping(folder):
         advice = f"{RESUME}, or " if resumable and mark.stage in (None, stage) else ""
         what = "a run" if mark.finished else "an unfinished run"
         raise FolderError(f"{folder} already holds {what}: {ANOTHER}, {advice}{OVERWRITE}.")
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raise :class:`FolderError` where a run lost its checkpoint: it would begin anew, over the model that it left."""
+    if (folder / LAST).exists():
+        return
+    kept = [name for name in (*MODEL_FILES, PREVIOUS) if (folder / name).exists()]
+    if not kept:
+        return
+    if PREVIOUS in kept:
+        advice = f"To go on from the checkpoint before it:\nmv {folder / PREVIOUS} {folder / LAST}"
+    else:
+        advice = (
+            f"Start a new run from its weights: --init {folder} --run.folder NEW (init=, folder= in Python), or "
+            f"{OVERWRITE}."
+        )
+    raise FolderError(
+        f"{folder} has no {LAST} to go on from, and a new start would replace its {' and '.join(kept)}. {advice}"
+    )
 
 
 def _prepare(

@@ -27,6 +27,7 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     run = RunConfig(folder=str(tmp_path / "run"))
     folder = run_folder.prepare(run, "diffusion", "name", resumable=True)
     (folder / "model.safetensors").write_text("precious")
+    (folder / "last.ckpt").write_text("precious")
     with pytest.raises(FolderError, match=r"--run\.overwrite"):
         run_folder.prepare(run, "diffusion", "name", resumable=True)
     resumed = RunConfig(folder=run.folder, resume=True)
@@ -44,6 +45,19 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
         run_folder.prepare(absent, "diffusion", "name", resumable=True)
     assert not (tmp_path / "absent").exists()
     assert str(run_folder.prepare(RunConfig(), "diffusion", "name")) == "stages/diffusion/name"
+
+
+@pytest.mark.parametrize("stage", ["diffusion", "autoencoder"])
+@pytest.mark.parametrize("kept", ["model.safetensors", "best.safetensors", "last.safetensors", "previous.ckpt"])
+def test_a_run_that_lost_its_checkpoint_is_not_begun_anew_over_what_it_left(tmp_path, stage, kept):
+    resumed = RunConfig(folder=str(tmp_path / "run"), resume=True)
+    folder = run_folder.prepare(RunConfig(folder=resumed.folder), stage, "name", resumable=True)
+    assert run_folder.prepare(resumed, stage, "name", resumable=True) == folder  # killed before its first epoch ended
+    (folder / kept).write_text("precious")
+    remedy = r"\nmv .*previous\.ckpt .*last\.ckpt" if kept == "previous.ckpt" else "--init .*--run.overwrite"
+    with pytest.raises(FolderError, match=f"no last.ckpt to go on from, .* replace its {kept}. .*{remedy}"):
+        run_folder.prepare(resumed, stage, "name", resumable=True)
+    assert (folder / kept).read_text() == "precious"
 
 
 def test_a_folder_that_a_run_is_writing_into_is_left_to_it(tmp_path):
