@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def _read_all(files: Files, names: tuple[str, ...]) -> list[tuple[int, int]]:
     return found
 
 
-def _as_tensor(pairs: list[tuple[int, int]]) -> Tensor:
+def _as_tensor(pairs: Iterable[tuple[int, ...]]) -> Tensor:
     # 31 bits of the size over 32 of the sum: a tensor has no unsigned numbers.
     return torch.tensor([(size & 0x7FFFFFFF) << 32 | crc for size, crc in pairs], dtype=torch.int64)
 

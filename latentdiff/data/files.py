@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,7 +19,10 @@ from latentdiff.data.image_formats import (
     is_readable,
 )
 from latentdiff.errors import DataError
+from latentdiff.folder_mark import MARKER
 
+# What an image cache consists of. The last is written last, and says what the others must hold.
+IMAGE_CACHE = ("images.bin", "kept.npy", "meta.json")
 MAX_LISTED = 20  # Files that cannot be used, in one message.
 CHUNK = 1 << 20  # Bytes that are read, or unpacked, at a time.
 
@@ -34,6 +38,8 @@ class Files(ABC):
         left_out: Names of the other files, in order, each with its kind where it is an image that cannot be read here.
             Hidden files and those that systems leave behind are in none of these.
         empty_folders: Names of folders that hold nothing.
+        own_folders: Names of folders below ``path`` that latentdiff wrote, such as a run's. What lies in them is in
+            none of these: a grid of samples is no image of the data set.
     """
 
     path: Path
@@ -41,14 +47,15 @@ class Files(ABC):
     refused: tuple[tuple[str, str], ...] = ()
     left_out: tuple[tuple[str, str | None], ...] = ()
     empty_folders: tuple[str, ...] = ()
+    own_folders: tuple[str, ...] = ()
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """Open a file as a stream, to read no more than its beginning. Raises what :meth:`read` raises."""
 
     @abstractmethod
-    def stamp(self, name: str) -> tuple[int, int]:
-        """Two numbers that change with a file's content: the size, and the time of change or the checksum."""
+    def stamp(self, name: str) -> tuple[int, ...]:
+        """Numbers that change with a file's content: the size, and the times of change or the checksum."""
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """Read the content of a file.
@@ -73,8 +80,20 @@ class Files(ABC):
         return content.getvalue()
 
     def describe_left_out(self) -> str:
-        """One line that counts the files that are no images by their suffixes; empty where there are none."""
-        return f"left out of {self.path}: {count_by_suffix(self.left_out)}" if self.left_out else ""
+        """One line on what is left out: files that are no images, by their suffixes, and latentdiff's own folders.
+
+        Empty where there is nothing.
+        """
+        listed = self.list_left_out()
+        return f"left out of {self.path}: {listed}" if listed else ""
+
+    def list_left_out(self) -> str:
+        """What :meth:`describe_left_out` says, without the place."""
+        parts = [count_by_suffix(self.left_out)] if self.left_out else []
+        if self.own_folders:
+            more = f" and {len(self.own_folders) - 3:,} more" if len(self.own_folders) > 3 else ""
+            parts.append(f"what latentdiff wrote into {', '.join(self.own_folders[:3])}{more}")
+        return ", ".join(parts)
 
 
 class DirectoryFiles(Files):
@@ -86,6 +105,7 @@ class DirectoryFiles(Files):
         refused: list[tuple[str, str]] = []
         left_out: list[tuple[str, str | None]] = []
         empty: list[str] = []
+        own: list[str] = []
         # A folder, what its names begin with, and what identifies the folder and those above it: a link to one of them
         # would lead in a circle.
         waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(os.fspath(path), "", (_identity(path),))]
@@ -96,6 +116,9 @@ class DirectoryFiles(Files):
                     found = list(entries)
             except OSError as error:
                 refused.append((prefix.rstrip("/") or ".", f"the folder cannot be read: {error.strerror}"))
+                continue
+            if prefix and _is_own_folder(entry.name for entry in found):
+                own.append(prefix.rstrip("/"))
                 continue
             if prefix and not found:
                 empty.append(prefix.rstrip("/"))
@@ -122,13 +145,16 @@ class DirectoryFiles(Files):
                     )
         self.images, self.refused = tuple(sorted(images)), tuple(sorted(refused))
         self.left_out, self.empty_folders = tuple(sorted(left_out)), tuple(sorted(empty))
+        self.own_folders = tuple(sorted(own))
 
     def open(self, name: str) -> BinaryIO:
         return open(self.path / name, "rb")
 
-    def stamp(self, name: str) -> tuple[int, int]:
+    def stamp(self, name: str) -> tuple[int, ...]:
+        # The time of modification can be set, and is by programs that keep it: ``cp -p``, ``rsync -t``, photo editors.
+        # The time of the file system's own entry cannot.
         status = (self.path / name).stat()
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class ListedFiles(DirectoryFiles):
@@ -151,9 +177,13 @@ class ZipFiles(Files):
         self._entries: dict[str, zipfile.ZipInfo] = {}
         refused: list[tuple[str, str]] = []
         left_out: list[tuple[str, str | None]] = []
+        self.own_folders = _own_folders(self._zip.namelist())
+        own = set(self.own_folders)
         for entry in self._zip.infolist():
             name, parts = entry.filename, PurePosixPath(entry.filename).parts
             if entry.is_dir() or not parts:
+                continue
+            if own and any("/".join(parts[:depth]) in own for depth in range(1, len(parts))):
                 continue
             kind = image_kind(name, lambda entry=entry: self._header(entry))
             # Before hidden files: a path out of the archive with backslashes begins with a dot, as a hidden name does.
@@ -176,7 +206,7 @@ class ZipFiles(Files):
     def open(self, name: str) -> BinaryIO:
         return self._zip.open(self._entries[name])  # type: ignore[return-value]
 
-    def stamp(self, name: str) -> tuple[int, int]:
+    def stamp(self, name: str) -> tuple[int, ...]:
         entry = self._entries[name]
         return entry.file_size, entry.CRC
 
@@ -207,7 +237,7 @@ class JoinedFiles(Files):
         files, name = self._locate(name)
         return files.open(name)
 
-    def stamp(self, name: str) -> tuple[int, int]:
+    def stamp(self, name: str) -> tuple[int, ...]:
         files, name = self._locate(name)
         return files.stamp(name)
 
@@ -226,10 +256,27 @@ def open_files(path: Path) -> Files:
         raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
     if not files.images:
         lines = [f"  {name}: {reason}" for name, reason in files.refused[:MAX_LISTED]]
-        if files.left_out:
-            lines.append(f"  left out: {count_by_suffix(files.left_out)}")
+        if listed := files.list_left_out():
+            lines.append(f"  left out: {listed}")
         raise DataError("\n".join([f"{path} holds no image that can be used, in it or below", *lines]))
     return files
+
+
+def _is_own_folder(names: Iterable[str]) -> bool:
+    """Whether a folder that holds these names is one that latentdiff wrote: one with a mark, or an image cache."""
+    names = set(names)
+    return MARKER in names or names.issuperset(IMAGE_CACHE)
+
+
+def _own_folders(names: Iterable[str]) -> tuple[str, ...]:
+    """The folders in a zip that latentdiff wrote, without those within them, by the names of the zip's files."""
+    inside: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        if folder and last in (MARKER, *IMAGE_CACHE):
+            inside.setdefault(folder, set()).add(last)
+    own = sorted(folder for folder, found in inside.items() if _is_own_folder(found))
+    return tuple(folder for folder in own if not any(folder.startswith(f"{above}/") for above in own))
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

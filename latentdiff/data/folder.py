@@ -42,8 +42,8 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
     Raises :class:`DataError`.
     """
     source = open_files(path)
-    if source.left_out:
-        print_once(printable(source.describe_left_out()))
+    if line := source.describe_left_out():
+        print_once(printable(line))
     common = _common_folders(source.images)
     names = ["/".join(PurePosixPath(name).parts[common:]) for name in source.images]
     official = _official_splits(path, names)

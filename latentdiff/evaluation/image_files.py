@@ -79,8 +79,8 @@ def _read_image_files(files: Files, image_shape: tuple[int, int, int], rules: Re
     if refused := [*files.refused, *unreadable]:
         name, reason = refused[0]
         raise DataError(f"{path}: {printable(name)} cannot be used: {reason} ({len(refused):,} such files)")
-    if files.left_out:
-        print_once(printable(files.describe_left_out()))
+    if line := files.describe_left_out():
+        print_once(printable(line))
     images, deep = [], list[DeepValues]()
     for name in files.images:
         where = printable(os.fspath(path / name))

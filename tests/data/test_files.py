@@ -223,3 +223,62 @@ def test_a_damaged_entry_of_a_zip_is_listed(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(DataError, match=r"a\.jpg: it cannot be read: Bad CRC"):
         load_split(DataConfig(name="folder", path=str(path)), "train")
+
+
+def write_runs_among(images):
+    """A run within a class's folder, one beside the classes, and an image cache, as a training in ``images`` leaves."""
+    for folder in ("cat/run", "stages/diffusion/folder-latent"):
+        (images / folder / "samples").mkdir(parents=True)
+        (images / folder / ".latentdiff").write_text('{"stage": "diffusion"}')
+        (images / folder / "samples" / "000000064.png").write_bytes(png((255, 255, 255)))
+        (images / folder / "last.ckpt").write_bytes(b"0")
+    cache = images / "stages" / "data" / "folder-16-0123456789abcdef"
+    cache.mkdir(parents=True)
+    for name in ("images.bin", "kept.npy", "meta.json"):
+        (cache / name).write_bytes(b"0")
+    (images / "stages" / "data" / "content-0123456789abcdef.safetensors").write_bytes(b"0")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_latentdiff_wrote_among_the_images_is_not_one_of_them(tmp_path, capsys, zipped):
+    images = tmp_path / "images"
+    for name in ("cat", "dog"):
+        fill(images / name, bad=False)
+    write_runs_among(images)
+    path = images
+    if zipped:
+        path = tmp_path / "images.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(images.rglob("*")):
+                archive.write(file, file.relative_to(images))
+    config = DataConfig(
+        name="folder", path=str(path), size=16, cache_folder=str(tmp_path / "cache"), fractions=(1.0, 0.0, 0.0)
+    )
+    data = load_split(config, "train")
+    assert (len(data), data.class_names) == (20, ("cat", "dog"))
+    assert all(name.split("/")[1].startswith("good") for name in data.files)
+    printed = capsys.readouterr().out
+    assert "what latentdiff wrote into cat/run, stages/data/folder-16-0123456789abcdef, stages/diffusion/" in printed
+
+
+def test_a_folder_of_samples_can_be_the_data_set_itself(tmp_path):
+    fill(tmp_path / "samples", bad=False)
+    (tmp_path / "samples" / ".latentdiff").write_text("{}")
+    config = DataConfig(name="folder", path=str(tmp_path / "samples"), size=16, fractions=(1.0, 0.0, 0.0))
+    assert len(load_split(dataclasses.replace(config, cache_folder=str(tmp_path / "cache")), "train")) == 10
+
+
+def test_an_image_that_is_edited_in_place_is_read_again_whatever_its_size_and_time_say(tmp_path):
+    path = tmp_path / "images" / "a.bmp"
+    path.parent.mkdir()
+    config = DataConfig(
+        name="folder", path=str(path.parent), size=16, cache_folder=str(tmp_path / "cache"), fractions=(1.0, 0.0, 0.0)
+    )
+    contents = []
+    for grey in (10, 200):
+        Image.new("RGB", (16, 16), (grey, grey, grey)).save(path)
+        os.utime(path, ns=(10**18, 10**18))  # as an editor that keeps the time
+        data = load_split(config, "train")
+        assert data.images.unique().tolist() == [grey]
+        contents.append(data.content.tolist())
+    assert contents[0] != contents[1]
