@@ -66,14 +66,10 @@ def read_table(path: Path, key: str | None, column: str | None) -> dict[str, str
         key: The column of file names. Default: the first.
         column: The column of classes. Default: the second.
 
-    Raises :class:`DataError` where the file or the column is missing, or a file name has two classes.
+    Raises :class:`DataError` where the file or the column is missing or there twice, a row has more cells than the
+    header, or a file name has two classes.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV: {error}") from error
-    columns, *rows = [[cell.strip() for cell in row] for row in rows if any(row)] or [[]]
+    columns, *rows = read_rows(path) or [[]]
     if len(columns) < 2 or not rows:
         raise DataError(
             f"{path} must have a header, rows, and two columns separated by a comma, the file's name and its class"
@@ -81,9 +77,35 @@ def read_table(path: Path, key: str | None, column: str | None) -> dict[str, str
     key, column = key or columns[0], column or columns[1]
     if column not in columns:
         raise DataError(f"{path} has no column {column!r}; it has {', '.join(columns)}")
+    if twice := [heading for heading in (key, column) if columns.count(heading) > 1]:
+        raise DataError(f"{path} has two columns {twice[0]!r}: rename one of them")
     table: dict[str, str] = {}
     for row in rows:
+        check_row(path, row, len(columns))
         name, value = (dict(zip(columns, row, strict=False)).get(heading, "") for heading in (key, column))
         if table.setdefault(name, value) != value:
             raise DataError(f"{path} gives {name} two classes: {table[name]} and {value}")
     return table
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV that are not empty, without spaces around the cells. Raises :class:`DataError`."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as a CSV: it is not in UTF-8. Save it as UTF-8.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a CSV: {error.strerror or error}") from error
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a CSV: {error}") from error
+    return [[cell.strip() for cell in row] for row in rows if any(row)]
+
+
+def check_row(path: Path, row: list[str], columns: int) -> None:
+    """Raise :class:`DataError` for a row with more cells than there are columns: perhaps half of a name is in it."""
+    if any(row[columns:]):
+        raise DataError(
+            f"{path} has {columns} columns, and the row of {row[0]} more cells: {', '.join(row)}. Put a name with a "
+            'comma in quotes: "a, b".'
+        )

@@ -154,6 +154,11 @@ def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
                 f"no file of the class {table[key]} in {path} is an image that can be used: see {printable(name)}.\n"
                 "Make its files readable, or take its rows out of the table."
             )
+    there = [*source.images, *(name for name, _ in (*source.left_out, *source.refused))]
+    without_file = sorted(table.keys() - {_row_of(name, table) for name in there} - {""})
+    if without_file:
+        count = f"{len(without_file):,} file{'s' if len(without_file) > 1 else ''}"
+        print_once(f"{path} names {count} that {source.path} has not, the first is {printable(without_file[0])}")
     return classes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from latentdiff.data.decode import ReadingRules, open_image
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
+from latentdiff.data.file_list import check_row, read_rows
 from latentdiff.data.files import Files, ListedFiles, open_files
-from latentdiff.data.image_formats import BadImageError
+from latentdiff.data.image_formats import IMAGE_SUFFIXES, BadImageError, suffix_of
 from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import DataError
 from latentdiff.evaluation.image_arrays import SUFFIXES, read_arrays, read_class_names
@@ -111,17 +111,16 @@ def _read_list(path: Path) -> tuple[ListedFiles, list[str] | None]:
 
     A header may be left out. Paths are relative to the CSV's own folder, or absolute. Raises DataError.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV: {error}") from error
-    folder = path.parent
-    if rows and not (folder / rows[0][0]).is_file():
-        rows = rows[1:]  # a header
+    rows, folder = read_rows(path), path.parent
+    columns = 2
+    if rows and not (folder / rows[0][0]).is_file() and suffix_of(rows[0][0]) not in IMAGE_SUFFIXES:
+        columns, rows = len(rows[0]), rows[1:]  # a header
+    for row in rows:
+        check_row(path, row, columns)
     missing = [row[0] for row in rows if not (folder / row[0]).is_file()]
     if missing or not rows:
-        lost = f"{len(missing):,} of the {len(rows):,} files that it lists are not there, the first is {missing[:1]}"
+        first = "".join(missing[:1])
+        lost = f"{len(missing):,} of the {len(rows):,} files that it lists are not there, the first is {first}"
         raise DataError(f"{path}: {lost if missing else 'it lists no file that is there'}. Paths start at {folder}/.")
     names = tuple(row[0] for row in rows)
     if len(set(names)) != len(names):

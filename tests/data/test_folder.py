@@ -74,10 +74,33 @@ def test_folder_classes_from_a_table(tmp_path, draw, config):
         ("file;kind\n0.png;a\n", "separated by a comma"),
         ("file,kind\n0.png\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
         ("file,kind\n0.png,\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
+        ("file,kind,kind\n0.png,a,c\n1,b,c\n2,a,c\n3,a,c\n", "two columns 'kind': rename one"),
+        ("file,kind\n0.png,T-shirt, top\n1,b\n2,a\n3,a\n", "2 columns, and the row of 0.png more cells: .* in quotes"),
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
             load_split(config(tmp_path, "folder", **settings), "train")
+
+
+def test_a_table_that_is_not_in_utf_8_is_refused_with_the_remedy(tmp_path, draw, config):
+    draw(tmp_path / "own" / "0.png")
+    (tmp_path / "table.csv").write_bytes("file,kind\n0.png,é\n".encode("latin-1"))
+    settings = {"path": str(tmp_path / "own"), "table": str(tmp_path / "table.csv")}
+    with pytest.raises(DataError, match="Save it as UTF-8"):
+        load_split(config(tmp_path, "folder", **settings), "train")
+
+
+def test_rows_of_a_table_without_a_file_are_counted_in_a_line(tmp_path, draw, config, capsys):
+    draw(tmp_path / "own" / "0.png")
+    (tmp_path / "own" / "notes.txt").write_text("")
+    table = tmp_path / "table.csv"
+    settings = {"path": str(tmp_path / "own"), "table": str(table), "fractions": (1.0, 0.0, 0.0)}
+    table.write_text("file,kind\n0.png,a\nnotes.txt,a\n,\n")
+    load_split(config(tmp_path, "folder", **settings), "train")
+    assert "names" not in capsys.readouterr().out
+    table.write_text("file,kind\n0.png,a\nz.png,a\nb.png,a\n")
+    load_split(config(tmp_path, "folder", **settings), "train")
+    assert f"{table} names 2 files that {tmp_path / 'own'} has not, the first is b.png" in capsys.readouterr().out
 
 
 def test_spaces_and_empty_lines_of_a_table_are_no_classes(tmp_path, draw, config):
