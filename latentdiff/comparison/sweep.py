@@ -66,9 +66,6 @@ def check_sweep(config: SweepStage) -> None:
     """Raise ConfigError for a sweep that cannot be meant, before any work."""
     if len(config.runs) < 2:
         raise ConfigError("a sweep compares runs: give two at least, as runs: {name: [flags]} in a --config file")
-    for what, least in (("seconds", 0), ("jobs", 0), ("finalists", -1)):
-        if getattr(config, what) <= least:
-            raise ConfigError(f"{what} must be above {least}, not {getattr(config, what)}")
     for name in config.runs:
         if not name or Path(name).name != name or name in (".", "..", "evaluate"):
             raise ConfigError(f"a run's name is its folder's: {name!r} cannot be one")

@@ -18,7 +18,7 @@ from latentdiff.config import DataConfig
 from latentdiff.config.data import DatasetName
 from latentdiff.data.content import content_digests
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.decode import SMALLEST_SIDE, CropAndResize, ReadingRules, parse_value_range
+from latentdiff.data.decode import CropAndResize, ReadingRules, parse_value_range
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import Files, JoinedFiles
 from latentdiff.data.image_cache import cached_images
@@ -196,21 +196,9 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
-    check_numbers(config)
+    parse_value_range(config.value_range)
     if bool(config.mix) != (config.name == "mixed"):
         raise ConfigError("data.mix lists the data sets of data.name mixed, and goes with it alone")
-
-
-def check_numbers(config: DataConfig) -> None:
-    """Raise ConfigError for a size or a number of images that no data set can have."""
-    if config.size is not None and config.size < SMALLEST_SIDE:
-        raise ConfigError(f"data.size must be at least {SMALLEST_SIDE} pixels, not {config.size}")
-    parse_value_range(config.value_range)
-    for name in ("max_image_pixels", "max_file_size"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"data.{name} must be at least 1, not {getattr(config, name)}")
-    if config.max_train_images is not None and config.max_train_images < 1:
-        raise ConfigError(f"data.max_train_images must be at least 1, not {config.max_train_images}")
 
 
 def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:

@@ -20,7 +20,6 @@ from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, 
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.load import (
     DEFAULT_SIZE,
-    check_numbers,
     describe_fractions,
     limit_training_images,
     warn_of_empty_classes,
@@ -69,7 +68,7 @@ def load_tensors(
         ConfigError: Arguments that contradict each other.
         DataError: Images or labels that cannot be used.
     """
-    check_numbers(config)
+    parse_value_range(config.value_range)
     by_split = _by_split(source, labels)
     if isinstance(source, Mapping) and config.split == "fractions":
         raise ConfigError("fractions would go unused: the mapping says which images are in which split")

@@ -275,16 +275,6 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
 
 def check_settings(settings: EvaluateStage) -> None:
     """Raise ConfigError for settings that cannot be meant, whatever the images: before any of them is read."""
-    if settings.num_images is not None and settings.num_images < 2:
-        raise ConfigError(f"a distance needs at least 2 images, not {settings.num_images}")
-    if settings.real_images is not None and settings.real_images < 2:
-        raise ConfigError(f"a distance needs at least 2 real images, not {settings.real_images}")
-    if settings.kid_subsets < 1:
-        raise ConfigError(f"kid_subsets must be at least 1, not {settings.kid_subsets}")
-    if settings.kid_subset_size is not None and settings.kid_subset_size < 2:
-        raise ConfigError(f"a kernel distance needs at least 2 images, not kid_subset_size {settings.kid_subset_size}")
-    if settings.batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, not {settings.batch_size}")
     parse_value_range(settings.value_range)
     if settings.name and not (settings.name.strip() and settings.name.isprintable()):
         # Every comparison would refuse such an evaluation.

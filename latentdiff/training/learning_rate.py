@@ -73,16 +73,3 @@ def check(settings: TrainerConfig) -> None:
     ):
         if wanted and not settings.monitor:
             raise ConfigError(f"--trainer.{what} needs --trainer.monitor, the metric to watch")
-    for name, least in (
-        ("lr_patience", 1),
-        ("stop_patience", 1),
-        ("lr_step_images", 1),
-        ("gradient_accumulation_steps", 1),
-    ):
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ConfigError(f"--trainer.{name} must be at least {least}, not {value}")
-    if settings.lr_schedule in ("step", "plateau") and not 0.0 < settings.lr_step_factor < 1.0:
-        raise ConfigError(f"--trainer.lr_step_factor must be between 0 and 1, not {settings.lr_step_factor}")
-    if not 0.0 < settings.lr_decay_share <= 1.0:
-        raise ConfigError(f"--trainer.lr_decay_share must be above 0 and at most 1, not {settings.lr_decay_share}")

@@ -37,8 +37,6 @@ def check_settings(settings: TrainerConfig) -> torch.device:
     """The training device. Raises ConfigError for settings that no run can have, before anything is touched."""
     if not settings.max_images and not settings.max_seconds:
         raise ConfigError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
-    if settings.batch_size < 1:
-        raise ConfigError(f"--trainer.batch_size must be at least 1, not {settings.batch_size}")
     learning_rate.check(settings)
     if settings.batch_size % distributed.world_size():
         raise ConfigError(

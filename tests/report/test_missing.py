@@ -100,7 +100,7 @@ def test_page_and_markdown_say_what_is_missing_once_and_the_json_is_as_it_was(wr
     pair = read(*folders)
     page = write_report(pair, tmp_path, groups={"one budget": pair, "another": pair}).read_text()
     page = html.unescape(re.sub("</?(span|code)>", "", page))
-    markdown = (tmp_path / "report.md").read_text()
+    markdown = (tmp_path / "page" / "report.md").read_text()
     for missing in missing_baselines(pair):
         assert page.count(f"<li>{missing}</li>") == 1
         assert markdown.count(f"{missing.text} `{missing.command}`") == 1
@@ -140,12 +140,12 @@ def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_pat
     )
     record = {"num_images": 300, "floor": 0.9, "model": {"sha256": "a"}}
     record["rows"] = [{"sampler": "ddim", "passes": n, "distance_test": 1 + 1 / n} for n in (5, 10, 20)]
-    page = re.sub("</?(span|code)>", "", write_report(rows, tmp_path, samplers={"latent": record}).read_text())
-    markdown = (tmp_path / "report.md").read_text()
+    page = re.sub("</?(span|code)>", "", write_report(rows, tmp_path / "page", samplers={"latent": record}).read_text())
+    markdown = (tmp_path / "page" / "report.md").read_text()
     missing = missing_samplers(rows, ["a"])
     assert missing.text == "Not measured for pixel:"
     assert page.index("Quality against sampling steps, latent") < page.index(str(missing)) < page.index("<h2>Images")
     assert f"## Quality against sampling steps\n\n{missing.text} `{missing.command}`\n" in markdown
     record["model"]["sha256"] = "b"
-    page = write_report(rows[:1], tmp_path, samplers={"pixel": record}).read_text()
+    page = write_report(rows[:1], tmp_path / "page", samplers={"pixel": record}).read_text()
     assert "Not measured for" not in page

@@ -193,12 +193,20 @@ def test_what_does_not_compare_is_not_written(write, tmp_path):
 
 
 def test_a_second_report_replaces_the_first(evaluations, tmp_path):
-    write_report(evaluations, tmp_path, "first")
-    first = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
-    write_report(evaluations, tmp_path, "first")
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == first
-    write_report(evaluations, tmp_path, "second")
-    assert "<title>second</title>" in (tmp_path / "index.html").read_text()
+    page = tmp_path / "page"
+    write_report(evaluations, page, "first")
+    first = {path.name: path.read_bytes() for path in page.glob("*.*")}
+    write_report(evaluations, page, "first")
+    assert {path.name: path.read_bytes() for path in page.glob("*.*")} == first
+    write_report(evaluations, page, "second")
+    assert "<title>second</title>" in (page / "index.html").read_text()
+
+
+def test_a_report_does_not_replace_the_files_of_others(evaluations, tmp_path):
+    (tmp_path / "quality.png").write_bytes(b"mine")
+    with pytest.raises(FolderError, match="would be lost"):
+        write_report(evaluations, tmp_path)
+    assert (tmp_path / "quality.png").read_bytes() == b"mine"
 
 
 def test_importing_the_report_does_not_import_torch():
