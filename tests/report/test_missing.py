@@ -100,7 +100,7 @@ def test_page_and_markdown_say_what_is_missing_once_and_the_json_is_as_it_was(wr
     pair = read(*folders)
     page = write_report(pair, tmp_path, groups={"one budget": pair, "another": pair}).read_text()
     page = html.unescape(re.sub("</?(span|code)>", "", page))
-    markdown = (tmp_path / "page" / "report.md").read_text()
+    markdown = (tmp_path / "report.md").read_text()
     for missing in missing_baselines(pair):
         assert page.count(f"<li>{missing}</li>") == 1
         assert markdown.count(f"{missing.text} `{missing.command}`") == 1

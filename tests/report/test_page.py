@@ -9,7 +9,7 @@ from importlib import resources
 import jsonschema
 import pytest
 
-from latentdiff.errors import ReportError
+from latentdiff.errors import FolderError, ReportError
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.page import write_report
 from latentdiff.report.verdict import verdict
