@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from latentdiff import __version__, digest, distributed
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
+from latentdiff.folder_mark import read_mark
 from latentdiff.model_header import check_header
 
 FORMAT = 1
@@ -41,8 +42,13 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
         dtype: Store matrices and kernels in this type (bf16 halves a released file); biases, norms and statistics,
             which are few, stay as they are.
 
-    Raises :class:`CheckpointError` for weights that are NaN or infinite: no file is written.
+    Raises :class:`CheckpointError` for weights that are NaN or infinite, for a type that would not hold them, and where
+    a file that latentdiff did not write would be lost: no file is written.
     """
+    if dtype is not None and not dtype.is_floating_point:
+        raise CheckpointError(f"{path} is not written: {dtype} does not hold weights; take torch.bfloat16 or float32")
+    if _is_anothers(Path(path)):
+        raise CheckpointError(f"{path} is not written: what is there is no model of latentdiff, and would be lost")
 
     def stored(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu()
@@ -148,6 +154,20 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
             "run, such as its best.safetensors."
         )
     return file._replace(tensors=tensors)
+
+
+def _is_anothers(path: Path) -> bool:
+    """Whether something is there that latentdiff did not write: neither a model file, nor in a folder that it made."""
+    if not path.exists() or read_mark(path.parent) is not None:
+        return False
+    if not path.is_file():
+        return True
+    try:
+        _check_length(path)
+        with safe_open(path, framework="pt") as file:
+            return KEY not in (file.metadata() or {})
+    except Exception:  # whatever is in it
+        return True
 
 
 def _check_length(path: Path) -> None:

@@ -23,9 +23,9 @@ FLOORS = (
     ("codec", "runs"),
     ("models", "report"),
     ("data", "diffusion"),
-    ("progress", "run_checkpoint", "folder_mark"),
+    ("progress", "run_checkpoint"),
     ("checkpoint",),
-    ("model_header",),
+    ("model_header", "folder_mark"),
     ("config", "distributed", "files", "precision", "resources", "console"),
     ("digest", "errors", "os_errors"),
 )

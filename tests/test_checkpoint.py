@@ -42,12 +42,39 @@ def test_bad_files_are_refused_by_name(tmp_path):
     save_file({"w": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="not one that latentdiff wrote"):
         checkpoint.read(path)
+    path.unlink()
     checkpoint.save(path, "autoencoder", {"w": torch.zeros(1)}, {})
     with pytest.raises(CheckpointError, match="'autoencoder' where 'diffusion'"):
         checkpoint.read(path, "diffusion")
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoint.read(path)
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "another.safetensors", "folder"])
+def test_a_file_of_the_users_is_not_replaced_by_a_model(tmp_path, name):
+    path, weights = tmp_path / name, {"w": torch.zeros(1)}
+    if name == "folder":
+        path.mkdir()
+    elif path.suffix == ".safetensors":
+        save_file({"theirs": torch.ones(1)}, path)
+    else:
+        path.write_text("precious")
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(CheckpointError, match=f"{name} is not written: .* would be lost"):
+        checkpoint.save(path, "autoencoder", weights, {})
+    assert (path.read_bytes() if path.is_file() else None) == before
+    checkpoint.save(tmp_path / "model", "autoencoder", weights, {})
+    checkpoint.save(tmp_path / "model", "autoencoder", weights, {})  # its own is
+    if path.is_file():
+        (tmp_path / ".latentdiff").write_text("{}")  # and whatever is left in a run's folder, such as a damaged model
+        checkpoint.save(path, "autoencoder", weights, {})
+
+
+def test_a_type_that_does_not_hold_weights_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="int8 does not hold weights"):
+        checkpoint.save(tmp_path / "a", "classifier", {"w": torch.randn(3, 4)}, CLASSIFIER, torch.int8)
+    assert not (tmp_path / "a").exists()
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):

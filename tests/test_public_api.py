@@ -240,7 +240,7 @@ def test_a_run_does_not_go_on_with_other_images(data):
     images = data.train.images
     half = TrainerConfig(**{**vars(TRAINER), "max_images": 32})
     train_autoencoder(load_dataset(images), **{**CODEC, "trainer": half}, folder="run")
-    with pytest.raises(LatentdiffError, match="other images"):
+    with pytest.raises(LatentdiffError, match="other data"):
         train_autoencoder(load_dataset(images.flip(-1)), **CODEC, folder="run", resume=True)
 
 
