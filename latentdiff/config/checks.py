@@ -254,6 +254,8 @@ def _check_name(text: str) -> None:
         raise _Refused(f"must be a name, not {text!r}")
     if "/" in text or "\\" in text:
         raise _Refused(f"must be a name without / and \\, not {shown(text)}: a path goes to --run.folder")
+    if "$" in text:
+        raise _Refused(f"must be a name without $, not {shown(text)}: in a path it would be a variable")
     if not text.isprintable():
         raise _Refused(f"must be a name of one line, not {shown(text)}")
 

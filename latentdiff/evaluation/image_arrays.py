@@ -68,8 +68,8 @@ def read_arrays(
     Args:
         path: An .npz, .npy or .safetensors file.
         image_shape: What the images must be, (c, h, w).
-        value_range: The values that are black and white, of images that are not uint8. Default: 0 and 1 of floats, 0
-            and all that the type holds of 16-bit integers, 0 and 255 of wider ones.
+        value_range: The values that are black and white. Default: 0 and 1 of floats, 0 and all that the type holds of
+            8-bit and 16-bit integers, 0 and 255 of wider ones.
 
     Returns: uint8 [n, c, h, w], and int64 [n] or None. Raises :class:`~latentdiff.errors.DataError`.
     """
@@ -226,7 +226,13 @@ def _as_pixels(
 
 def _as_uint8(array: np.ndarray, found: str, value_range: tuple[float, float] | None) -> np.ndarray:
     """Scale values to uint8 by one range for all images. Raises DataError where it is not sure which."""
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 and value_range is None:
+        # Images of 0 and 1 alone are black and white, not all black.
+        if array.size and max(map(np.max, _parts(array))) == 1:
+            raise DataError(
+                f"{found}: uint8 values of 0 and 1 alone, so it is not sure which is white.\nSay it with "
+                "--value_range=LOW,HIGH, such as 0,1 or 0,255."
+            )
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiu":
         raise DataError(f"{found}; numbers are needed, such as uint8")
@@ -235,6 +241,10 @@ def _as_uint8(array: np.ndarray, found: str, value_range: tuple[float, float] | 
     if not all(np.isfinite(part).all() for part in _parts(array)):
         raise DataError(f"{found}, some of which are no numbers")
     low, high = float(min(map(np.min, _parts(array)))), float(max(map(np.max, _parts(array))))
+    if array.dtype.kind == "f":  # what lies beyond by less than half a level is rounded away
+        black, white = value_range or (0.0, 1.0)
+        slack = (white - black) / 510
+        low, high = (black if black - slack < low < black else low), (white if white < high < white + slack else high)
     if value_range is None:
         kind, top = ("float", 1.0) if array.dtype.kind == "f" else (str(array.dtype), 255.0)
         if array.dtype.itemsize == 2 and array.dtype.kind != "f":

@@ -16,6 +16,7 @@ from latentdiff.models.classifier import Classifier
 
 MAX_SHIFT = 1 / 14  # of the side: two pixels in 28
 MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.9, 5e-4, 0.05
+FEWEST_STEPS = 8
 
 
 def train(
@@ -50,14 +51,12 @@ def train(
     Returns:
         The model in eval mode, its weights rounded to bf16 as its file holds them, and its accuracy on ``test_set``.
     """
-    if epochs < 1:
-        raise ConfigError(f"{epochs} epochs train nothing; at least 1 is needed")
+    steps = count_steps(len(train_set), epochs, batch_size)
     device = torch.device(device)
     torch.manual_seed(mix_seed(seed, 0))
     model = Classifier(train_set.image_shape, train_set.num_classes, channels)
     model = model.to(device=device, memory_format=torch.channels_last).train()
     batches = Batches(train_set.images.to(device), train_set.labels.to(device), batch_size=batch_size, seed=seed)
-    steps = math.ceil(epochs * len(train_set) / batch_size)
     optimizer = torch.optim.SGD(_groups(model), lr=lr, momentum=MOMENTUM, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=steps, pct_start=0.25, cycle_momentum=False
@@ -85,6 +84,25 @@ def train(
             total, count = torch.zeros_like(total), 0
     model.load_state_dict({name: _rounded(tensor) for name, tensor in model.state_dict().items()})
     return model.eval(), accuracy(model, test_set)
+
+
+def count_steps(images: int, epochs: int, batch_size: int) -> int:
+    """Number of training steps.
+
+    Args:
+        images: Number of training images.
+        epochs: Passes over them.
+        batch_size: Images a step.
+
+    Raises :class:`ConfigError` where there are too few for the learning rate to rise and to fall.
+    """
+    steps = math.ceil(epochs * images / batch_size)
+    if steps < FEWEST_STEPS:
+        raise ConfigError(
+            f"{epochs} epochs of {images:,} images in batches of {batch_size:,} are {steps} steps, and at least "
+            f"{FEWEST_STEPS} are needed: lower --batch_size, or raise --epochs"
+        )
+    return steps
 
 
 @torch.inference_mode()

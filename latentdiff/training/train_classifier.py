@@ -23,6 +23,7 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
     device = resolve_device(config.accelerator)
     dtype = resolve_precision(config.precision, device)
     train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
+    classifier.count_steps(len(train_set), config.epochs, config.batch_size)
     with run_folder.opened(config.run, "classifier", config.data.name, config) as folder:
         print(train_set.describe(), flush=True)
         started = time.perf_counter()

@@ -195,6 +195,7 @@ def test_every_setting_reads_back_what_print_config_shows(stage, capsys, tmp_pat
         ("diffusion", "--trainer.ema_warmup=.nan"),
         ("diffusion", "--name=../../.."),
         ("autoencoder", "--name=.."),
+        ("diffusion", "--name=$HOME"),
         ("sweep", "--name=a/b"),
     ],
 )

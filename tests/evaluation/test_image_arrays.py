@@ -9,6 +9,7 @@ from PIL import Image
 
 from latentdiff.data.decode import ReadingRules
 from latentdiff.errors import DataError
+from latentdiff.evaluation.image_arrays import read_arrays
 from latentdiff.evaluation.image_files import holds_images, read_images
 
 NHWC = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), dtype=np.uint8)
@@ -128,3 +129,35 @@ def test_folders_that_differ_in_case_alone_are_two_classes(tmp_path):
         Image.fromarray(NHWC[index]).save(tmp_path / "all" / name / "0.png")
     _, labels = read_images(tmp_path / "all", (3, 12, 10), ("Cat", "Dog", "cat"))
     assert labels.tolist() == [0, 2, 1]
+
+
+def test_a_range_is_honoured_for_bytes_too_and_masks_need_one(tmp_path):
+    mask = NHWC > 127
+    np.savez(tmp_path / "a.npz", images=mask.astype(np.uint8))
+    with pytest.raises(DataError, match=r"0 and 1 alone, .*\n.*such as 0,1 or 0,255"):
+        read(tmp_path / "a.npz")
+    shape = tuple(COLOURS.shape[1:])
+    white = read_arrays(tmp_path / "a.npz", shape, (0.0, 1.0))[0]
+    assert torch.equal(white, torch.from_numpy(mask).permute(0, 3, 1, 2).to(torch.uint8) * 255)
+    assert read_arrays(tmp_path / "a.npz", shape, (0.0, 255.0))[0].max() == 1
+    np.savez(tmp_path / "b.npz", images=NHWC)
+    with pytest.raises(DataError, match="beyond the value_range 0,1"):
+        read_arrays(tmp_path / "b.npz", shape, (0.0, 1.0))
+    np.savez(tmp_path / "black.npz", images=np.zeros_like(NHWC))
+    assert read(tmp_path / "black.npz")[0].max() == 0
+
+
+@pytest.mark.parametrize("value_range", [None, (-1.0, 1.0)])
+def test_floats_that_lie_beyond_by_rounding_alone_are_taken(tmp_path, value_range):
+    black, white = value_range or (0.0, 1.0)
+    values = NHWC / 255 * (white - black) + black
+    values.flat[:2] = black - 1e-6, white + 1e-6
+    expected = NHWC.copy()
+    expected.flat[:2] = 0, 255
+    np.savez(tmp_path / "a.npz", images=values.astype(np.float32))
+    images, _ = read_arrays(tmp_path / "a.npz", tuple(COLOURS.shape[1:]), value_range)
+    assert torch.equal(images, torch.from_numpy(expected).permute(0, 3, 1, 2))
+    values.flat[0] = white + (white - black) / 100
+    np.savez(tmp_path / "a.npz", images=values)
+    with pytest.raises(DataError):
+        read_arrays(tmp_path / "a.npz", tuple(COLOURS.shape[1:]), value_range)

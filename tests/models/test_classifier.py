@@ -8,7 +8,7 @@ from latentdiff import resources as shelf
 from latentdiff.config import DataConfig, RunConfig
 from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import ImageDataset, load_split
-from latentdiff.errors import FolderError
+from latentdiff.errors import ConfigError, FolderError
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.models.classifier import Classifier
@@ -84,6 +84,17 @@ def test_the_stage_writes_a_file_that_the_evaluation_reads(tmp_path):
         train_classifier(
             ClassifierStage(data=DataConfig(source="embedded"), run=RunConfig(folder=str(folder), resume=True))
         )
+
+
+def test_too_few_steps_are_refused_before_anything_is_written(tmp_path):
+    data = DataConfig(source="embedded", max_train_images=35)
+    settings = {"channels": (4,), "data": data, "run": RunConfig(folder=str(tmp_path / "run"))}
+    with pytest.raises(
+        ConfigError, match=r"12 epochs of 35 images in batches of 128 are 4 steps, .* lower --batch_size"
+    ):
+        train_classifier(ClassifierStage(**settings))
+    assert not (tmp_path / "run").exists()
+    assert train_classifier(ClassifierStage(**settings, batch_size=16)).is_file()
 
 
 def test_the_released_classifier_is_right_about_the_test_images():
