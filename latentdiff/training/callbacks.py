@@ -11,7 +11,7 @@ import lightning
 from tqdm import tqdm
 
 from latentdiff import distributed
-from latentdiff.errors import ConfigError
+from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.files import write_atomically
 from latentdiff.progress import progress_bar
 from latentdiff.run_checkpoint import LAST
@@ -56,12 +56,11 @@ class EpochEnd(lightning.Callback):
         is_due = module.finished() or epoch % self.sample_every == 0
         if trainer.is_global_zero:
             row |= self.validate()
-            if is_due:
-                row |= self.evaluate()
-                if self.folder:
-                    self.draw_samples(self.folder / "samples" / f"{module.images_seen:09d}.png")
+            is_measured = is_due and self._measure_and_draw(row, module.images_seen)
+        else:
+            is_measured = False
         # The learning rate and the end may follow from it: it must be the same in all processes.
-        row = distributed.broadcast(row)
+        row, is_measured = distributed.broadcast((row, is_measured))
         module.history.append(row)
         if trainer.is_global_zero and self.folder and is_best(module.settings, module.history):
             self.save_best()
@@ -74,8 +73,22 @@ class EpochEnd(lightning.Callback):
             if trainer.is_global_zero and not module.finished():
                 self.save_last()
         monitor = module.settings.monitor
-        if is_due and monitor and monitor not in row:  # after the checkpoint: a resumed run may monitor another
+        if is_measured and monitor and monitor not in row:  # after the checkpoint: a resumed run may monitor another
             raise ConfigError(f"--trainer.monitor is {monitor!r}; this run measures {', '.join(row)}")
+
+    def _measure_and_draw(self, row: dict[str, float], images_seen: int) -> bool:
+        """Add what is too costly for every epoch to ``row``, and draw the grid. Return whether that could be done.
+
+        A young model, or one that diverges, may draw no images. The training goes on: its own losses end it if need be.
+        """
+        try:
+            row |= self.evaluate()
+            if self.folder:
+                self.draw_samples(self.folder / "samples" / f"{images_seen:09d}.png")
+        except DivergenceError as error:
+            tqdm.write(f"no samples after {images_seen:,} images: {error}")
+            return False
+        return True
 
     def _log(self, trainer: lightning.Trainer, module: StageModule, row: dict[str, float]) -> None:
         if self.folder:

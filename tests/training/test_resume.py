@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 
 import lightning
@@ -173,3 +174,17 @@ def test_a_mean_loss_that_is_not_finite_ends_a_run(tmp_path):
     with pytest.raises(DivergenceError, match=r"losses \(loss\) are NaN or infinite after 32 images"):
         train(module, tmp_path)
     assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_model_that_cannot_draw_yet_trains_on(tmp_path, capsys):
+    class Undrawn(EpochEnd):
+        def evaluate(self):
+            raise DivergenceError("samples hold NaN or infinity")
+
+    (tmp_path / "samples").mkdir()
+    own = diffusion_module()
+    own.settings = dataclasses.replace(own.settings, monitor="distance")
+    images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8)
+    fit(own, (images, torch.arange(20) % 3), tmp_path, [Undrawn(tmp_path)])
+    assert own.images_seen == 104
+    assert "samples hold NaN or infinity" in capsys.readouterr().out
