@@ -16,7 +16,11 @@ from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import ConfigError, DataError
 
 # Sub-folders with these names are splits, not classes.
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 TAKES_PATH = True
 GROWS = True
 
@@ -33,9 +37,9 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
     """List the images of ``path`` with their classes and splits.
 
     Args:
-        path: A directory or zip. Where all images lie in folders named train, val or test, in any case, with train and
-            another among them, these are the official splits, and the folders within are the classes. Otherwise the
-            outermost folders are the classes.
+        path: A directory or zip. Where all images lie in folders named train, val or test (or training, testing and
+            the like), in any case, with train and another among them, these are the official splits, and the folders
+            within are the classes. Otherwise the outermost folders are the classes.
         table: A CSV with a header. Its first column names the files, and ``column`` holds their classes.
         column: A column of the table. Default: the second.
 
@@ -56,6 +60,7 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
     else:
         _check_lost_folders(source, common + bool(official))
         if all(folders) and len(set(folders)) > 1:
+            _check_inner_folders(path, names)
             labels, class_names = encode_classes(map(printable, folders))
         elif any(folders) and not all(folders):
             beside = printable(source.images[folders.index("")])
@@ -99,6 +104,23 @@ def _official_splits(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
         for split in ("train", "val", "test")
         if split in splits
     }
+
+
+def _check_inner_folders(path: Path, names: Sequence[str]) -> None:
+    """Print a line where the folders of classes hold folders, which are joined.
+
+    Raises :class:`DataError` where these are named after splits: test images would be trained on.
+    """
+    inner = sorted({parts[1] for name in names if len(parts := PurePosixPath(name).parts) > 2})
+    splits = [name for name in inner if name.lower() in SPLIT_FOLDERS]
+    if {"train"} < {SPLIT_FOLDERS[name.lower()] for name in splits}:
+        raise DataError(
+            f"{path} has folders of splits ({', '.join(splits)}) within its folders. Put the splits outermost and the "
+            f"classes within, as in {splits[-1]}/{printable(PurePosixPath(names[0]).parts[0])}."
+        )
+    if inner:
+        listed = ", ".join(map(printable, [*inner[:3], *(["…"] if len(inner) > 3 else [])]))
+        print_once(f"the classes of {path} are its outermost folders; those within ({listed}) are joined")
 
 
 def _check_lost_folders(source: Files, depth: int) -> None:

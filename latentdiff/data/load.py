@@ -108,13 +108,15 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
         content = content_digests(found.source, names, cache_folder)
     if rule == "official":
         indices, description = _official_split(found, usable, split), ""
+        if has(config.name, "GROWS"):
+            warn_of_empty_classes(labels[indices], found.class_names, "", "add images of them", found.name, split)
     else:
         description = describe_fractions(config)
         if content is None:
             indices = _balanced_split(found, usable, config, split)
         else:
             indices = choose_by_content(content, config, found.name, split)
-            warn_of_empty_classes(labels[indices], labels, found.class_names, config, found.name, split)
+            warn_of_empty_split(labels[indices], found.class_names, config, found.name, split)
     whole = ImageDataset(
         images, labels, found.name, split, "full", found.class_names, description, names, content=content
     )
@@ -291,28 +293,36 @@ def why_empty(content: Tensor, config: DataConfig, name: str, split: Split) -> s
     return f"{message}. Set {advice}, or add images"
 
 
-def warn_of_empty_classes(
-    own: Tensor, labels: Tensor, class_names: tuple[str, ...], config: DataConfig, name: str, split: Split
+def warn_of_empty_split(
+    labels: Tensor, class_names: tuple[str, ...], config: DataConfig, name: str, split: Split
 ) -> None:
-    """Print a line where a class has images, and none of them is for training.
+    """Print what :func:`warn_of_empty_classes` does, where ``config`` says how the images were split."""
+    how, advice = f" by seed {config.split_seed}", "add images of them, or set another split_seed"
+    warn_of_empty_classes(labels, class_names, how, advice, name, split)
+
+
+def warn_of_empty_classes(
+    labels: Tensor, class_names: tuple[str, ...], how: str, advice: str, name: str, split: Split
+) -> None:
+    """Print a line where no image of a class is for training.
 
     Args:
-        own: int64 [m]: the class of each image in the split.
-        labels: int64 [n]: the class of each image.
+        labels: int64 [n]: the class of each image in the split.
         class_names: The name of each class.
-        config: How the images were split.
+        how: How the images were split, for the message.
+        advice: What to do, for the message.
         name: What the data set is called.
         split: Which split.
     """
     if split != "train" or not class_names:
         return
-    counts = (torch.bincount(part, minlength=len(class_names)) for part in (own, labels))
-    empty = [class_names[k] for k, (mine, all_of_it) in enumerate(zip(*counts, strict=True)) if all_of_it and not mine]
+    counts = torch.bincount(labels, minlength=len(class_names))
+    empty = [class_names[index] for index, count in enumerate(counts.tolist()) if not count]
     if empty:
         listed = ", ".join([*empty[:5], *(["…"] if len(empty) > 5 else [])])
         print_once(
-            f"{name}: no image of {listed} is among the training images by seed {config.split_seed}. A model will not "
-            "know these classes: add images of them, or set another split_seed."
+            f"{name}: no image of {listed} is among the training images{how}. A model will not know these classes: "
+            f"{advice}."
         )
 
 

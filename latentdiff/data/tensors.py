@@ -22,7 +22,7 @@ from latentdiff.data.load import (
     DEFAULT_SIZE,
     describe_fractions,
     limit_training_images,
-    warn_of_empty_classes,
+    warn_of_empty_split,
     why_empty,
 )
 from latentdiff.data.splits import SPLITS, digest_pixels, split_by_content
@@ -324,7 +324,7 @@ def _split_by_fractions(data: ImageDataset, config: DataConfig) -> dict[Split, I
     """Split the images by their content. A split without images is left out."""
     assert data.content is not None
     indices = split_by_content(data.content, tuple(config.fractions), config.split_seed)
-    warn_of_empty_classes(data.labels[indices["train"]], data.labels, data.class_names, config, data.name, "train")
+    warn_of_empty_split(data.labels[indices["train"]], data.class_names, config, data.name, "train")
     whole = replace(data, split_description=describe_fractions(config))
     return {split: replace(whole.take(indices[split]), split=split) for split in SPLITS if len(indices[split])}
 

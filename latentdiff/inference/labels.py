@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -98,14 +99,17 @@ def _from_text(part: str, class_names: Sequence[str]) -> int | str:
     if not _is_number(part):
         return part
     index = int(part)
-    if part not in class_names:
+    # 1 may mean the class 01 too.
+    alike = [name for name in class_names if _is_number(name) and int(name) == index]
+    if not alike:
         return index
-    if index < len(class_names) and class_names[index] != part:
+    name = part if part in alike else alike[0]
+    if index < len(class_names) and class_names[index] != name:
         raise ConfigError(
-            f"--labels {part} is the name of class {list(class_names).index(part)}, and the index of class "
-            f'{class_names[index]!r}. Write ["{part}"] for the name, [{part}] for the index.'
+            f"--labels {part} is the name of class {list(class_names).index(name)}, and the index of class "
+            f'{class_names[index]!r}. Write ["{name}"] for the name, [{index}] for the index.'
         )
-    return part
+    return name
 
 
 def _is_number(text: str) -> bool:
@@ -120,6 +124,8 @@ def _index(label: Any, class_names: Sequence[str], num_classes: int) -> int:
             return found[0]
         what = "is no class" if not found else f"could be {' or '.join(class_names[index] for index in found)}"
         raise ConfigError(f"{label!r} {what}. The classes are {_listed(class_names, num_classes)}.")
+    if isinstance(label, Integral) and not isinstance(label, bool):  # one of NumPy's too
+        label = int(label)
     if isinstance(label, bool) or not isinstance(label, int):
         raise ConfigError(f"a label must be a class's name or its index, not {label!r}")
     if not 0 <= label < num_classes:

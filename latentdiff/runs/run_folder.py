@@ -389,6 +389,8 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
     Raises :class:`~latentdiff.errors.FolderError` as :func:`opened` does.
     """
     if settings.run.folder is None:
+        if settings.run.resume or settings.run.overwrite:
+            raise FolderError("resume and overwrite are said of a run's folder: name it, as in folder=")
         yield None
         return
     with ExitStack() as stack:

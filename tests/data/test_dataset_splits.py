@@ -305,6 +305,8 @@ def test_where_no_image_is_held_out_a_line_says_so(capsys):
 def test_a_class_without_a_training_image_is_named(capsys):
     load_dataset(IMAGES, labels=["many"] * 19 + ["rare"], name="r", split_seed=4, fractions=(0.1, 0.4, 0.5))
     assert "r: no image of rare is among the training images by seed 4" in capsys.readouterr().out
+    load_dataset(IMAGES, labels=[0, 2] * (len(IMAGES) // 2), name="gap")
+    assert "gap: no image of 1 is among the training images" in capsys.readouterr().out
 
 
 def test_a_command_line_cannot_name_images_in_memory():

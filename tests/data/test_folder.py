@@ -20,7 +20,7 @@ def test_folder_classes_from_sub_folders_and_splits_from_their_names(tmp_path, d
     assert load_split(pooled, "train").labels.tolist() == [0, 1] * 3
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST"), ("training", "testing")])
 @pytest.mark.parametrize("prefix", ["", "./", "archive/dataset/"])
 def test_folder_in_a_zip_of_a_zip_of_folders(tmp_path, names, prefix, draw, config):
     draw(tmp_path / "a.png")
@@ -121,3 +121,23 @@ def test_a_row_of_a_table_that_two_files_share_is_refused(tmp_path, draw, config
         load_split(config(tmp_path, "folder", **settings), "train")
     (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\nb/0.png,y\n")
     assert load_split(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1]
+
+
+def test_folders_within_classes_are_joined_in_a_line_and_splits_there_are_refused(tmp_path, capsys, draw, config):
+    for label in ("cat", "dog"):
+        for year in ("2019", "2020"):
+            draw(tmp_path / "years" / label / year / "0.png")
+        for split in ("test", "train"):
+            draw(tmp_path / "own" / label / split / "0.png")
+    settings = config(tmp_path, "folder", path=str(tmp_path / "years"), fractions=(1.0, 0.0, 0.0))
+    assert load_split(settings, "train").class_names == ("cat", "dog")
+    assert "are its outermost folders; those within (2019, 2020) are joined" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"splits \(test, train\) within its folders.* as in train/cat"):
+        load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
+
+
+def test_a_class_that_only_the_test_folder_has_is_named(tmp_path, capsys, draw, config):
+    for name in ("train/cat/0.png", "train/dog/0.png", "test/cat/0.png", "test/Dog/0.png"):
+        draw(tmp_path / "own" / name)
+    load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
+    assert "folder: no image of Dog is among the training images. A model will" in capsys.readouterr().out

@@ -133,3 +133,18 @@ def test_a_number_that_is_a_name_and_another_classs_index_is_refused():
     assert parse_labels("2", digits) == "2"
     assert parse_labels('["0"]', digits) == "0"
     assert parse_labels("[0]", digits) == 0
+
+
+def test_a_number_that_is_spelt_otherwise_than_the_name_it_means_is_no_index():
+    padded = ("01", "02", "10")
+    with pytest.raises(ConfigError, match=r'is the name of class 0, and the index of class .02.. Write \["01"\]'):
+        parse_labels("1", padded)
+    assert parse_labels("10", padded) == "10"
+    assert parse_labels("0", padded) == 0
+
+
+def test_indices_of_numpy_in_a_list_are_indices():
+    labels = resolve_labels([np.int64(1), np.uint8(0)], ("a", "b"), num_classes=2, num_images=2)
+    assert labels.tolist() == [1, 0]
+    with pytest.raises(ConfigError, match="not "):
+        resolve_labels([np.float64(1)] * 2, ("a", "b"), num_classes=2, num_images=2)

@@ -168,3 +168,10 @@ def test_names_of_a_models_folder(tmp_path):
         (path.parent / run_folder.MARKER).touch()
         assert run_folder.folder_name(path) == expected
     assert run_folder.folder_name(tmp_path / "runs" / "v1.5") == "v1.5"
+
+
+@pytest.mark.parametrize("said", ["resume", "overwrite"])
+def test_resume_and_overwrite_need_a_folder(said):
+    settings = DiffusionStage(run=RunConfig(**{said: True}))
+    with pytest.raises(FolderError, match="name it"), run_folder.training_folder(settings, "diffusion", "name"):
+        pass
