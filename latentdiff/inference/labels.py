@@ -124,10 +124,10 @@ def _index(label: Any, class_names: Sequence[str], num_classes: int) -> int:
             return found[0]
         what = "is no class" if not found else f"could be {' or '.join(class_names[index] for index in found)}"
         raise ConfigError(f"{label!r} {what}. The classes are {_listed(class_names, num_classes)}.")
-    if isinstance(label, Integral) and not isinstance(label, bool):  # one of NumPy's too
-        label = int(label)
-    if isinstance(label, bool) or not isinstance(label, int):
+    # NumPy's whole numbers too.
+    if isinstance(label, bool) or not isinstance(label, Integral):
         raise ConfigError(f"a label must be a class's name or its index, not {label!r}")
+    label = int(label)
     if not 0 <= label < num_classes:
         raise ConfigError(
             f"labels must be from 0 to {num_classes - 1}, not {label}: {_listed(class_names, num_classes)}"
