@@ -47,7 +47,7 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
     """
     if dtype is not None and not dtype.is_floating_point:
         raise CheckpointError(f"{path} is not written: {dtype} does not hold weights; take torch.bfloat16 or float32")
-    if _is_anothers(Path(path)):
+    if is_anothers(Path(path)):
         raise CheckpointError(f"{path} is not written: what is there is no model of latentdiff, and would be lost")
 
     def stored(tensor: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     return file._replace(tensors=tensors)
 
 
-def _is_anothers(path: Path) -> bool:
+def is_anothers(path: Path) -> bool:
     """Whether something is there that latentdiff did not write: neither a model file, nor in a folder that it made."""
     if not path.exists() or read_mark(path.parent) is not None:
         return False
@@ -179,7 +179,7 @@ def _check_length(path: Path) -> None:
         raise ValueError(f"its header would have {length:,} bytes")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | str) -> str:
     """What an exception says, in one line that is not too long."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]
@@ -240,7 +240,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"the weights in {what} do not fit the network: {str(error).splitlines()[-1]}") from error
+        reason = _first_line(str(error).splitlines()[-1].strip())
+        raise CheckpointError(f"the weights in {what} do not fit the network: {reason}") from error
 
 
 def build_with_weights(build: Callable[[], Network], state: dict[str, Tensor], what: str) -> Network:

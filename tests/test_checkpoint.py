@@ -126,3 +126,10 @@ def test_every_released_file_has_a_digest_that_fits():
     assert len(files) >= 10
     for file in files:
         assert digest.check_tensors(file), file
+
+
+def test_weights_of_another_network_are_refused_in_a_short_message():
+    state = {f"layers.{index}.convolution.weight": torch.zeros(1) for index in range(1000)}
+    with pytest.raises(CheckpointError, match="the weights in w do not fit the network: Unexpected key") as refused:
+        checkpoint.load_weights(torch.nn.Identity(), state, "w")
+    assert len(str(refused.value)) < 300

@@ -27,6 +27,7 @@ from latentdiff.inference.likelihood import bits_per_dim
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
 from latentdiff.inference.request import SamplingRequest
+from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid
@@ -47,6 +48,7 @@ def edit_images(config: SampleStage) -> Path:
     """
     if distributed.world_size() > 1:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
+    check_task_settings(config)
     path = resolve_checkpoint(config.model)
     model = load_diffusion(path).to(resolve_device(config.device))
     labels = parse_labels(config.labels, model.class_names)
@@ -133,11 +135,6 @@ def _check(
         raise ConfigError(f"--num_images must be from 1 to {len(test)}, the number of test images, not {n}")
     if test.image_shape != model.codec.image_shape:
         raise ConfigError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
-    for option in ("pngs", "npz"):
-        if getattr(config, option):
-            raise ConfigError(f"--{option} belongs to the task sample, not to {config.task}")
-    if config.strip and config.task != "noise":
-        raise ConfigError(f"--strip belongs to the tasks sample and noise, not to {config.task}")
     check_strengths(config.strengths)
     if config.frames < 2:
         raise ConfigError(f"--frames must be at least 2, the ends of the way, not {config.frames}")

@@ -19,6 +19,7 @@ from latentdiff.files import write_atomically
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
+from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
@@ -34,6 +35,7 @@ def sample_to_files(config: SampleStage) -> Path:
 
     Without ``config.run.folder`` it is the first of ``stages/sample/NAME``, ``NAME-2``, ... that is free.
     """
+    check_task_settings(config)
     device, path = resolve_device(config.device), resolve_checkpoint(config.model)
     model = load_diffusion(path).to(device)
     labels = parse_labels(config.labels, model.class_names)

@@ -47,6 +47,8 @@ def release_model(config: ReleaseStage) -> Path:
     written = [target, target.with_suffix(".md"), *([target.with_suffix(".jpg")] if config.evaluation else [])]
     if there := [path for path in written if path.exists() and not config.overwrite]:
         raise FolderError(f"{there[0]} is there already; --overwrite replaces it")
+    if checkpoint.is_anothers(target):
+        raise FolderError(f"{target} is no model of latentdiff, and would be lost: name another file with --to")
     content = {key: value for key, value in header.items() if key not in ("format", "kind")}
     # In another folder until the evaluation is known to be of this very file.
     with temporary_folder(target) as folder:

@@ -102,6 +102,10 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     release.main([*again, "pair/again.safetensors", "--codec_beside=true"])
     assert Path("pair/again.safetensors").read_bytes() == pair.read_bytes()
     Path("pair/again.safetensors").unlink()
+    Path("thesis.tex").write_text("precious")
+    with pytest.raises(FolderError, match=r"thesis\.tex is no model of latentdiff, and would be lost"):
+        release.main([*again, "thesis.tex", "--overwrite"])
+    assert Path("thesis.tex").read_text() == "precious"
     capsys.readouterr()
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
     assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
