@@ -53,6 +53,7 @@ def evaluations_made(capsys):
     return capsys.readouterr().out.count("$ python -m latentdiff.stages.evaluate")
 
 
+@pytest.mark.slow
 def test_compare_alone_measures_the_released_models_once(capsys):
     arguments = ["--num_images=20", "--data.source=embedded"]
     compare.main(arguments)

@@ -57,6 +57,7 @@ def test_runs_are_made_once_ranked_and_added_to(trainings):
         sweep.main(arguments({"base": ["--diffusion.target=x0"], "wide": ["--network.channels=[16]"]}))
 
 
+@pytest.mark.slow
 def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
     """Whoever reads a settings file changes the working directory meanwhile, which all threads share."""
     autoencoder.main([*DATA, *CODEC])

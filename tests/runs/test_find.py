@@ -26,7 +26,7 @@ def test_ones_own_images_are_measured_by_ones_own_classifier(tmp_path, monkeypat
     with pytest.raises(CheckpointError, match="stages.classifier --data.name folder".replace(".", r"\.")):
         find_feature_nets(test, torch.device("cpu"), inception="off")
 
-    settings = ClassifierStage(data=data, epochs=2, batch_size=8, channels=(8,), num_threads=1)
+    settings = ClassifierStage(data=data, epochs=2, batch_size=2, channels=(8,), num_threads=1)
     path = train_classifier(settings)
     assert find_classifier("folder") == path.relative_to(tmp_path) if path.is_absolute() else path
     assert find_feature_nets(test, torch.device("cpu"), inception="off")["classifier"].fits(test)

@@ -46,8 +46,6 @@ def test_mask_takes_its_share_in_squares():
 @pytest.mark.parametrize(("kind", "strength"), [("noise", 0.0), ("mask", 1.0), ("blur", -1.0)])
 def test_impossible_strengths_are_refused(kind, strength):
     config = AutoencoderConfig(channels=(8,), attention=False)
-    loss = AutoencoderLossConfig(
-        perceptual_weight=0, adversarial_weight=0, degradation=kind, degradation_strength=strength
-    )
+    settings = {"perceptual_weight": 0, "adversarial_weight": 0, "degradation": kind, "degradation_strength": strength}
     with pytest.raises(ValueError, match="degradation_strength"):
-        AutoencoderModule((1, 8, 8), config, loss, TrainerConfig(), None)
+        AutoencoderModule((1, 8, 8), config, AutoencoderLossConfig(**settings), TrainerConfig(), None)

@@ -133,6 +133,7 @@ def test_an_autoencoder_and_its_discriminators_go_on_sharded_and_whole_again(sta
     assert apart.sqrt() < 0.05 * moved.sqrt()
 
 
+@pytest.mark.slow
 def test_a_decoder_behind_a_frozen_encoder_trains_sharded_as_whole(stage, tmp_path):
     """Its encoder has no backward pass; the learned variance is a scalar, which cannot be sharded."""
     arguments = [*SMALL, *VAE, "--trainer.batch_size", "12", "--loss.perceptual_weight", "0"]

@@ -95,15 +95,18 @@ def test_another_schedule_is_caught(monkeypatch):
 def test_without_diffusers_the_record_says_that_nothing_was_compared(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     monkeypatch.setattr(run_proofs, "PROOFS", (invariants.check_guidance,))
-    (tmp_path / "verify.json").write_text("an earlier record")
-    (tmp_path / "notes.txt").write_text("of somebody")
+    folder = tmp_path / "verify"
     threads = torch.get_num_threads()
-    assert run_proofs.run_proofs(VerifyStage(folder=str(tmp_path)))
-    assert {path.name for path in tmp_path.iterdir()} == {"verify.json", "notes.txt"}
+    assert run_proofs.run_proofs(VerifyStage(folder=str(folder)))
+    (folder / "notes.txt").write_text("of somebody")
+    # A later record takes an earlier one's place, and nothing else's.
+    (folder / "verify.json").write_text("an earlier record")
+    assert run_proofs.run_proofs(VerifyStage(folder=str(folder)))
+    assert {path.name for path in folder.iterdir()} >= {"verify.json", "notes.txt"}
     torch.set_num_threads(threads)
     (left_out,) = [
         check
-        for check in json.loads((tmp_path / "verify.json").read_text())["checks"]
+        for check in json.loads((folder / "verify.json").read_text())["checks"]
         if check["section"] == "as in diffusers"
     ]
     assert left_out["value"] is None
