@@ -121,7 +121,7 @@ def lab_profile():
 def png_info():
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "x" * 10_000, zip=True)
-    info.add_itxt("Titel", "ü" * 100, lang="de")
+    info.add_itxt("Title", "ü" * 100, lang="de")
     return info
 
 
