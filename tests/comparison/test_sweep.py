@@ -37,6 +37,7 @@ def without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_ranked_and_added_to(trainings):
     autoencoder.main([*DATA, *CODEC])
     sweep.main(arguments({"base": [], "wide": ["--network.channels=[16]"]}))

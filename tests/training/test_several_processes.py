@@ -163,6 +163,7 @@ def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path, strat
         assert row == pytest.approx(other, rel=1e-3, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
     arguments = ["--model", str(RELEASED / "latent.safetensors"), "--num_images", "7", "--steps", "2", "--npz"]
     for count in (1, 3):
@@ -186,6 +187,7 @@ def test_measuring_is_shared_even_where_some_have_nothing(stage, tmp_path):
     assert one["classifier"]["distance_test"] == pytest.approx(two["classifier"]["distance_test"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_which_goes_on_afterwards(stage, tmp_path):
     arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--run.folder", "run"]
     endless = [*arguments, "--trainer.max_images", "100000000"]

@@ -70,6 +70,7 @@ def test_bad_settings_are_refused_before_an_old_run_is_touched(workbench, tiny):
     assert model.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench, tiny, read_rows):
     """SIGKILL at whatever moment it comes: after the first checkpoint, in the middle of something."""
     long = ["--trainer.max_images=960", *tiny.unet, "--quality_images=0", "--sample_every=100", "--autoencoder=none"]
