@@ -270,6 +270,7 @@ def test_a_run_is_meant_by_its_folder_its_checkpoint_and_its_model(workbench, tm
     assert torch.equal(images[0], images[2])
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_serves_as_a_model_and_goes_on(workbench, tiny, capsys, monkeypatch):
     """Both stages, interrupted after the first epoch."""
     for stage, flags in (("autoencoder", tiny.codec), ("diffusion", [*tiny.unet, "--autoencoder=none"])):
