@@ -149,6 +149,8 @@ def _check(
     """Raise ConfigError for settings that no run can have, before anything is read or written."""
     check_settings(trainer)
     check_phases(loss, phases)
+    if trainer.strategy == "fsdp" and any(phase.frozen_encoder for phase in phases):
+        raise ConfigError("a phase that freezes the encoder needs it whole: use --trainer.strategy ddp")
     if loss.frozen_encoder and not init:
         raise ConfigError("loss.frozen_encoder keeps the encoder of another model: name that one with --init")
 

@@ -13,6 +13,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, phase_index
+from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.trainer import fit
 from tests.training.test_resume import Kill, Killed
 
@@ -115,3 +116,8 @@ def test_phases_come_from_a_file(tmp_path):
     path.write_text(yaml.safe_dump({"phases": [{"start": 0.5, "adversarial": 0.2}]}))
     with pytest.raises(ConfigError, match="phases"):
         parse(AutoencoderStage, ["--config", str(path)])
+
+
+def test_a_sharded_encoder_is_not_frozen_within_a_run():
+    with pytest.raises(ConfigError, match=r"strategy ddp"):
+        train_autoencoder("no data is read", phases=PHASES, trainer=dataclasses.replace(TRAINER, strategy="fsdp"))
