@@ -115,7 +115,8 @@ class PhaseConfig(Settings):
             trains alone on ``discriminator_warmup`` images.
         feature_adversarial_weight: Weight of the discriminator of LPIPS features from here on.
         frozen_encoder: Whether the decoder alone is trained from here on. The encoder becomes its own average, and the
-            latents' statistics are measured and kept. A later phase cannot train it again, and ``trainer.strategy fsdp`` is refused.
+            latents' statistics are measured and kept. A later phase cannot train it again, and ``trainer.strategy
+            fsdp`` is refused.
         lr_factor: Factor on the learning rate that the schedule gives.
     """
 
