@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from latentdiff.evaluation.kid import kernel_distance, kernel_standard_error
@@ -30,6 +31,9 @@ def test_subsets_never_exceed_the_images_and_the_size_used_is_returned():
     x, y = torch.randn(30, 4), torch.randn(50, 4)
     own = kernel_distance(x, y, subsets=5)
     assert (own.subsets, own.subset_size) == (5, 30)
+    assert kernel_distance(x, y).subsets == DEFAULTS["kid_subsets"] == 100
+    many = kernel_distance(torch.randn(1002, 1), torch.randn(1001, 1), subsets=1)
+    assert many.subset_size == DEFAULTS["kid_subset_size"] == 1000
     whole = kernel_distance(x, x + 1)
     assert (whole.subsets, whole.subset_size, whole.std) == (1, 30, None)
 

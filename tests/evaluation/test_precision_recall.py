@@ -82,6 +82,9 @@ def test_plain_copies_are_told_from_new_images_pixel_by_pixel():
     found, *_ = pixel_memorisation(half, train, test)
     assert found["copied"] == 0.5
     assert found["least"] == pytest.approx(0.0, abs=0.1)
+    near = torch.tensor([4, 5], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 6, 6)
+    found, *_ = pixel_memorisation(near, torch.zeros_like(near), test)
+    assert (found["least"], found["copied"]) == (4.0, 0.5)  # 5 grey levels off is no copy any more
 
 
 def test_copies_that_went_through_a_codec_are_told_by_what_it_makes_of_the_training_images():
