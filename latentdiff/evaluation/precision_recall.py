@@ -102,8 +102,9 @@ def pixel_memorisation(
     """What :func:`memorisation` says, by pixels, uint8 [n, c, h, w] of each, in grey levels.
 
     A blurred image is nearer to all others than a sharp one, so ``share_closer`` alone accuses nobody. ``copied`` is
-    the share within :data:`COPY_DISTANCE` of a training image or, where samples come out of a codec, of what its ``reconstruct``
-    makes of the training image that is nearest: a repeated latent is off by the codec's own error, which is far more.
+    the share within :data:`COPY_DISTANCE` of a training image or, where samples come out of a codec, of what its
+    ``reconstruct`` makes of the training image that is nearest: a repeated latent is off by the codec's own error,
+    which is far more.
 
     Returns: the figures; and of each sample its difference from the nearest training image, and which that is.
     """
