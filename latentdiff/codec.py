@@ -38,14 +38,19 @@ class Codec(ABC):
         image_shape: (channels, height, width) of the images.
         latent_shape: (channels, height, width) of the latents.
         value_range: Bounds that every clean latent keeps, or None.
-        fingerprint: Changes with anything that changes the moments; None where the moments are the images themselves
-            and caching them would only copy the data set.
     """
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, int, int]
     value_range: tuple[float, float] | None
-    fingerprint: str | None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str | None:
+        """Changes with anything that changes the moments.
+
+        It is None where the moments are the images themselves. Caching them would only copy the data set.
+        """
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -96,9 +101,12 @@ class IdentityCodec(Codec):
     """The pixel path: latents are the pixels in [-1, 1], moments the uint8 images."""
 
     def __init__(self, image_shape: tuple[int, int, int]):
-        self.image_shape = self.latent_shape = tuple(image_shape)
+        self.image_shape = self.latent_shape = image_shape
         self.value_range = (-1.0, 1.0)
-        self.fingerprint = None
+
+    @property
+    def fingerprint(self) -> None:
+        return None
 
     def encode(self, images: Tensor) -> Tensor:
         self._check(images)
@@ -147,7 +155,7 @@ class AutoencoderCodec(TrainedModel, Codec):
         for name, tensor in sorted(self.state().items()):
             if not name.startswith("decoder."):
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()
@@ -236,21 +244,16 @@ class AutoencoderCodec(TrainedModel, Codec):
         checkpoint.save(Path(path), "autoencoder", self.state(), header, dtype)
 
 
-def build_codec(
-    header: dict[str, Any] | None, image_shape: tuple[int, ...], state: dict[str, Tensor], what: str
-) -> Codec:
-    """The codec of a model file.
+def build_codec(header: dict[str, Any], state: dict[str, Tensor], what: str) -> AutoencoderCodec:
+    """The autoencoder in a model file.
 
     Args:
-        header: That of the codec; None for the identity.
-        image_shape: [c, h, w] of the identity's images.
+        header: That of the codec.
         state: The autoencoder's weights and the latents' statistics.
         what: The file, for messages.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where the weights are not those of the autoencoder.
     """
-    if header is None:
-        return IdentityCodec(tuple(image_shape))
     config, state = from_dict(AutoencoderConfig, header["autoencoder"]), dict(state)
     mean, std = (state.pop(name, torch.empty(0)) for name in ("latent_mean", "latent_std"))
     model = checkpoint.build_with_weights(lambda: Autoencoder(tuple(header["image_shape"]), config), state, what)
@@ -269,6 +272,6 @@ def load_codec(path: Path | str) -> AutoencoderCodec:
 
 def codec_of_file(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> AutoencoderCodec:
     """The codec in an autoencoder's file whose header and tensors were read."""
-    codec = build_codec(header["codec"], header["codec"]["image_shape"], tensors, str(path))
+    codec = build_codec(header["codec"], tensors, str(path))
     codec.provenance, codec.path = header.get("provenance") or {}, path
     return codec

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from latentdiff import distributed
 
 
-def progress_bar(*args: Any, **settings: Any) -> tqdm:
+def progress_bar(*args: Any, **settings: Any) -> tqdm[Any]:
     """A tqdm bar, shown by the main process in a terminal or a notebook.
 
     Args:

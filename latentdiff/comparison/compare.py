@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -92,20 +93,18 @@ def compare(
     models = list(
         {str(Path(model)) if isinstance(model, str | Path) else id(model): model for model in models}.values()
     )
-    known = [_evaluation_of(model) for model in models]
-    unknown = [model for model, evaluation in zip(models, known, strict=True) if evaluation is None]
-    if unknown and data is None:
+    models = [_read_if_evaluated(model) for model in models]
+    missing = sum(not isinstance(model, Evaluation) for model in models)
+    if missing and data is None:
         raise ConfigError(
-            f"{len(unknown)} of the {len(models)} models are not evaluated yet: give data, the images to measure them "
+            f"{missing} of the {len(models)} models are not evaluated yet: give data, the images to measure them "
             "against, as in compare(models, data)"
         )
     run = RunConfig(folder=None if folder is None else str(folder), overwrite=overwrite)
     if folder is not None:
         run_folder.check(run, "compare", "")  # before the work, not after
-    evaluations = known
-    if unknown:
-        own = {"num_images": num_images, "real_images": real_images, "inception": inception, "lpips": lpips}
-        evaluations = _evaluate_rest(models, known, data, own | {"sampling": sampling})
+    own = {"num_images": num_images, "real_images": real_images, "inception": inception, "lpips": lpips}
+    evaluations = _evaluate_rest(models, data, own | {"sampling": sampling})
     report = Report(evaluations, title, samplers=sampler_records(evaluations))
     if folder is None:
         return report
@@ -115,39 +114,36 @@ def compare(
     return report
 
 
-def _evaluation_of(model: Evaluation | Evaluable) -> Evaluation | None:
-    """What ``model`` is as an evaluation: itself, or what lies in the folder of that name; None for a model.
+def _read_if_evaluated(model: Evaluation | Evaluable) -> Evaluation | Evaluable:
+    """The evaluation in the folder that ``model`` names; all else as it is: a model, or an evaluation that is read.
 
     Raises :class:`~latentdiff.errors.ReportError` for a path that is neither an evaluation's folder nor a model's file.
     """
-    if isinstance(model, Evaluation):
-        return model
     if not isinstance(model, str | Path) or model in ("noise", "gaussian"):
-        return None
+        return model
     if (Path(model) / FILE).is_file() or not resolve_checkpoint(model).exists():
         return read_evaluation(model)
-    return None
+    return model
 
 
 def _evaluate_rest(
-    models: Sequence[Evaluation | Evaluable],
-    known: Sequence[Evaluation | None],
-    data: DatasetSplits | str | Path,
-    settings: dict[str, Any],
+    models: Sequence[Evaluation | Evaluable], data: DatasetSplits | str | Path | None, settings: dict[str, Any]
 ) -> list[Evaluation]:
     """All evaluations, in the order of ``models``. The features of the real images are taken once for all of them.
 
-    ``settings`` are keywords of :func:`~latentdiff.evaluate`.
+    ``data`` may be None where all are evaluated. ``settings`` are keywords of :func:`~latentdiff.evaluate`.
     """
+    done = [model for model in models if isinstance(model, Evaluation)]
+    if data is None or len(done) == len(models):
+        return done
     splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
-    example = next((evaluation for evaluation in known if evaluation is not None), None)
-    if example is not None:
+    if done:
         # What was not asked for is as in the evaluation that is there.
-        settings = settings | {k: v for k, v in _settings_like(example).items() if settings[k] in (None, "auto")}
+        settings = settings | {k: v for k, v in _settings_like(done[0]).items() if settings[k] in (None, "auto")}
     with TemporaryDirectory() as features:
         return [
-            evaluation or evaluate(model, splits, features_folder=features, **settings)
-            for model, evaluation in zip(models, known, strict=True)
+            model if isinstance(model, Evaluation) else evaluate(model, splits, features_folder=features, **settings)
+            for model in models
         ]
 
 
@@ -186,19 +182,20 @@ def compare_with_settings(settings: CompareStage) -> Path:
     # The sources' models had minutes each: only the released ones are judged.
     judged = {"": groups["released"]} if settings.preset else {key: groups[key] for key in groups if key != BASELINES}
     run = run_folder.numbered(settings.run, "compare", name)
+    sources_table = None
     with run_folder.opened(run, "compare", name, settings, inputs=list(read)) as folder:
         page = replace(report, groups=judged).save(folder)
         if settings.preset:
             others = {name: [read_evaluation(path) for path in paths] for name, paths in thirds.items()}
-            text, path = results_markdown(groups, settings.data, others), folder / "results.md"
-            write_atomically(path, lambda name: name.write_text(text))
+            sources_table = results_markdown(groups, settings.data, others)
+            write_atomically(folder / "results.md", partial(Path.write_text, data=sources_table))
     print(f"\n{build_table(report.evaluations).text()}\n")
     for missing in missing_baselines(report.evaluations):
         print(missing)
     for words, group in judged.items():
         print(f"{words and f'At {words}. '}{verdict(group)}\n")
-    if settings.preset:
-        print(f"{text}\n{path}")
+    if sources_table:
+        print(f"{sources_table}\n{folder / 'results.md'}")
     print(page)
     return page
 
@@ -260,7 +257,7 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     (``latent.samplers.json`` beside ``latent.safetensors``), or what lies under stages/samplers."""
     # By the names that the report gives them, so that two of one name are two figures.
     names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     files = {(item.get("data", "name"), Path(item.get("model", "path") or "").stem) for item in evaluations}
     released = (resources.find_checkpoint(f"{data}/{model}.samplers.json") for data, model in sorted(files))
     own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
@@ -283,7 +280,7 @@ def find_evaluations(data: DataConfig) -> list[Path]:
     Raises :class:`~latentdiff.errors.ReportError` for one of them that cannot be read; one of another data
     set, or of none that is known, is left out with a line.
     """
-    found = []
+    found: list[Path] = []
     for folder in sorted(path.parent for path in default_folder("evaluate", "").glob("*/evaluation.json")):
         try:
             about = read_evaluation(folder).values["data"]

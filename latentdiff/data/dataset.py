@@ -45,7 +45,8 @@ class ImageDataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     @property
     def num_classes(self) -> int:
@@ -56,8 +57,8 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """Sixteen hex digits of a SHA-256 over shape, pixels and labels: equal for equal content alone."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy())
-        digest.update(self.labels.contiguous().numpy())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def take(self, indices: Tensor) -> ImageDataset:
@@ -65,7 +66,7 @@ class ImageDataset:
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
         where = slice(start, start + count) if consecutive else indices
-        files = tuple(self.files[index] for index in indices.tolist()) if self.files else ()
+        files = tuple(self.files[int(index)] for index in indices) if self.files else ()
         content = None if self.content is None else self.content[where]
         return replace(self, images=self.images[where], labels=self.labels[where], files=files, content=content)
 

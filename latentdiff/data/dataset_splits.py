@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
+from latentdiff.config.data import DatasetName
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.load import NoSplitError, check_settings, load_split
 from latentdiff.data.messages import print_once
@@ -23,7 +24,7 @@ from latentdiff.data.splits import SPLITS
 from latentdiff.data.tensors import Images, Labels, load_tensors
 from latentdiff.errors import ConfigError, DataError
 
-NAMES = tuple(name for name in get_args(get_type_hints(DataConfig)["name"]) if name != "tensors")
+NAMES: tuple[DatasetName, ...] = tuple(name for name in get_args(DatasetName) if name != "tensors")
 # Class names, and sample images, that a data set shows of itself.
 SHOWN_CLASSES, SHOWN_IMAGES = 12, 16
 
@@ -233,7 +234,8 @@ def load_dataset(
     settings = {key: value for key, value in settings.items() if value is not None}
     if not isinstance(source, str | Path | DataConfig):
         rule = "official" if isinstance(source, Mapping) else "fractions"
-        config = DataConfig(name="tensors", **{"split": rule, **settings})
+        settings.setdefault("split", rule)
+        config = DataConfig(name="tensors", **settings)
         return DatasetSplits(config, name, *load_tensors(source, config, labels, class_names, name or "tensors"))
     if labels is not None or class_names is not None:
         raise ConfigError("labels and class_names are for images in memory: sub-folders are the classes of a folder")
@@ -244,8 +246,9 @@ def load_dataset(
 
 def _find_config(source: str | Path) -> DataConfig:
     """The settings of a data set's name, or of a folder or zip."""
-    if str(source) in NAMES:
-        return DataConfig(name=str(source))
+    for name in NAMES:
+        if str(source) == name:
+            return DataConfig(name=name)
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(

@@ -24,7 +24,8 @@ from latentdiff.data.decode import ReadingRules, parse_value_range
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
 from latentdiff.evaluation.evaluation_record import evaluation_record
-from latentdiff.evaluation.feature_nets import InceptionFeatures
+from latentdiff.evaluation.feature_metrics import ReferenceFeatures
+from latentdiff.evaluation.feature_nets import Features, InceptionFeatures
 from latentdiff.evaluation.fid_infinity import MIN_SAMPLES
 from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
@@ -37,7 +38,6 @@ from latentdiff.evaluation.image_sources import (
 )
 from latentdiff.evaluation.kid import SUBSETS, Subsets
 from latentdiff.evaluation.measurements import (
-    GENERATED_KINDS,
     METHOD_VERSION,
     Measurements,
     RealImages,
@@ -220,7 +220,7 @@ def evaluate(
         found = measure_images(images, source, against, nets, lpips_metric, fid_infinity, taps)
 
         # Draw the pictures, and put everything together. The first of several processes has it all.
-        evaluation = None
+        evaluation: Evaluation | None = None
         if found is not None:
             files, pictures = draw_pictures(source, images, train, test, found)
             values = {
@@ -236,7 +236,9 @@ def evaluate(
             evaluation = Evaluation(None if folder is None else Path(folder), name, values, files)
             if folder is not None:
                 evaluation.save(folder)
-        return distributed.broadcast(evaluation)
+        evaluation = distributed.broadcast(evaluation)
+        assert evaluation is not None  # the first process has made it
+        return evaluation
 
 
 def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evaluation:
@@ -295,8 +297,8 @@ def default_name(model: Evaluable) -> str:
         return model
     if isinstance(model, Tensor):
         return "images"
-    if model.path or model.folder:
-        return run_folder.model_name(model.path or model.folder / "model.safetensors")
+    if file := model.path or (model.folder and model.folder / "model.safetensors"):
+        return run_folder.model_name(file)
     if isinstance(model, AutoencoderCodec):
         return "autoencoder"
     return "latent" if isinstance(model.codec, AutoencoderCodec) else "pixel"
@@ -348,7 +350,7 @@ def build_source(
         )
     if settings.value_range != "auto" and not files:
         raise ConfigError(f"value_range is for images from files, not for {named}")
-    if files:
+    if isinstance(model, Path):
         rules = replace(ReadingRules.of(settings.data), value_range=parse_value_range(settings.value_range))
         images, labels = read_images(model, test.image_shape, test.class_names, rules)
         return given_images(images, labels, str(model), test, settings.num_images, settings.batch_size)
@@ -359,11 +361,11 @@ def build_source(
     if isinstance(model, str):
         make, like = {"noise": (noise_images, test), "gaussian": (gaussian_images, train)}[model]
         return make(like, count, settings.seed, settings.batch_size), count
-    model.to(device)
     if isinstance(model, AutoencoderCodec):
+        model.to(device)
         asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
         return autoencoder_images(model, *asked), count
-    return diffusion_images(model, SamplingRequest.of(settings, num_images=count), test), count
+    return diffusion_images(model.to(device), SamplingRequest.of(settings, num_images=count), test), count
 
 
 def check_extras(
@@ -426,24 +428,38 @@ def draw_pictures(
             pictures["originals"] = evaluation_pictures.write_originals(folder, images, source.originals)
         if source.kind in ("diffusion", "images") and source.labels is not None and test.class_names:
             pictures["classes"] = evaluation_pictures.write_classes(folder, images, source.labels, test.class_names)
-        if source.kind in GENERATED_KINDS:
-            pictures["neighbours"] = _draw_neighbours(folder, images, train, found)
+        if found.last_features is not None and found.nearest_by_pixels is not None:
+            near = (*found.last_features, *found.nearest_by_pixels)
+            pictures["neighbours"] = _draw_neighbours(folder, images, train, *near)
         if source.denoising is not None:
             pictures |= evaluation_pictures.write_denoising(folder, source.denoising())
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return files, pictures
 
 
-def _draw_neighbours(folder: Path, images: Tensor, train: ImageDataset, found: Measurements) -> dict[str, Any]:
-    """neighbours.png: the samples that most resemble a training image, over the training images nearest to them."""
-    features, reference = found.last_features
-    differences, nearest = found.nearest_by_pixels
+def _draw_neighbours(
+    folder: Path,
+    images: Tensor,
+    train: ImageDataset,
+    features: Features,
+    reference: ReferenceFeatures,
+    differences: Tensor,
+    nearest: Tensor,
+) -> dict[str, Any]:
+    """neighbours.png: the samples that most resemble a training image, over the training images nearest to them.
+
+    Args:
+        folder: Where it is written.
+        images: uint8 [n, c, h, w].
+        train: Training images.
+        features, reference: Those of the images and of the real ones.
+        differences, nearest: Of each image from its nearest training image by pixels, and that one's index: [n].
+    """
     by_pixels = differences.argsort()[:CLOSEST]
     by_features, distances = closest_to_training(features.pooled, reference.train.pooled, CLOSEST + len(by_pixels))
     shown = torch.tensor([*by_pixels, *(k for k in by_features if k not in by_pixels)][: 2 * CLOSEST])
     neighbours = reference.train_index[nearest_neighbours(features.pooled[shown], reference.train.pooled, NEIGHBOURS)]
     near = torch.cat([nearest[shown, None], neighbours], dim=1)
-    near = train.images[near.flatten()].unflatten(0, near.shape)
-    return evaluation_pictures.write_neighbours(
-        folder, images[shown], near, distances[shown].tolist(), differences[shown].tolist()
-    )
+    near = train.images[near.flatten()].reshape(*near.shape, *train.image_shape)
+    far = ([float(distance) for distance in kind[shown]] for kind in (distances, differences))
+    return evaluation_pictures.write_neighbours(folder, images[shown], near, *far)

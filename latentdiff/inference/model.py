@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.codec import AutoencoderCodec, Codec, build_codec, codec_of_file
+from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, build_codec, codec_of_file
 from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
@@ -161,7 +161,7 @@ class DiffusionModel(TrainedModel):
             precision=precision,
             batch_size=batch_size,
         )
-        chunks = []
+        chunks: list[Tensor] = []
         for _, states in self.batches(request):
             *_, last = states
             chunks.append(self.codec.decode(last.x).cpu())
@@ -324,8 +324,8 @@ class DiffusionModel(TrainedModel):
         """
         if request.num_images < 1:
             raise ConfigError(f"num_images must be at least 1, not {request.num_images}")
-        if self.conditional:
-            return resolve_labels(request.labels, self.class_names, self.network.null_label, request.num_images)
+        if (num_classes := self.network.null_label) is not None:  # the label after the last class
+            return resolve_labels(request.labels, self.class_names, num_classes, request.num_images)
         if request.labels is not None:
             raise ConfigError("this model is unconditional: it takes no labels")
         if request.guidance_scale != 1.0 and request.guide is None:
@@ -364,7 +364,7 @@ def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
     schedule = build_schedule(config)
     # Processes of equal levels are one, whatever their names.
     ratios = schedule.levels(torch.linspace(0.0, schedule.last_position, 17, dtype=torch.float64)).karras_sigma
-    return config.num_train_steps, tuple(ratios.tolist()), config.target, config.sigma_data
+    return config.num_train_steps, tuple(float(ratio) for ratio in ratios), config.target, config.sigma_data
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:
@@ -408,7 +408,10 @@ def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tens
     decoder = path
     if named := header.get("codec_file"):
         parts["codec"], decoder = checkpoint.read_shared_autoencoder(path, named), path.parent / named["name"]
-    codec = build_codec(header["codec"], header["image_shape"], parts["codec"], str(decoder))
+    channels, height, width = header["image_shape"]
+    codec = IdentityCodec((channels, height, width))
+    if header["codec"] is not None:
+        codec = build_codec(header["codec"], parts["codec"], str(decoder))
     config = from_dict(NetworkConfig, header["network"])
     diffusion = from_dict(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]

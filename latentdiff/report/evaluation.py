@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from latentdiff.digest import DamagedFileError, json_with_digest, note_missing_digest, read_json
 from latentdiff.errors import ConfigError, ReportError
@@ -41,7 +41,7 @@ class Evaluation:
     folder: Path | None
     name: str
     values: dict[str, Any]
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     def __repr__(self) -> str:
         kind, count = self.values.get("kind"), self.values.get("num_images")
@@ -66,10 +66,7 @@ class Evaluation:
 
     def get(self, *keys: str) -> Any:
         """The value under nested ``keys``; None where it, or anything on the way to it, is absent."""
-        value: Any = self.values
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return _get(self.values, *keys)
 
     @property
     def role(self) -> Literal["noise", "gaussian", "prior", "images", "pixel", "latent", "reconstruction"]:
@@ -95,7 +92,7 @@ class Evaluation:
 
     def picture_files(self) -> dict[str, str]:
         """The file names of its pictures, by what :meth:`picture` calls them."""
-        others = self.get("pictures") or {}
+        others: dict[str, dict[str, Any]] = self.get("pictures") or {}
         named = {"grid": self.get("grid"), **{name: about.get("file") for name, about in others.items()}}
         return {name: file for name, file in named.items() if file}
 
@@ -106,7 +103,8 @@ class Evaluation:
         raises FolderError.
         """
         folder = Path(folder)
-        files = {file: self.picture(name) for name, file in self.picture_files().items()}
+        pictures = {file: self.picture(name) for name, file in self.picture_files().items()}
+        files = {file: picture for file, picture in pictures.items() if picture is not None}
         files[FILE] = json_with_digest(self.values, allow_nan=False)
         write_files(folder, files, "evaluate")
         return folder
@@ -130,8 +128,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         ) from error
     except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read as JSON ({error}); evaluate the model again") from error
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        schema = values.get("schema") if isinstance(values, dict) else None
+    if (schema := _get(values, "schema")) != SCHEMA:
         raise ReportError(f"{path} has schema {schema}; this version of latentdiff reads {SCHEMA}: evaluate it again")
     _check_complete(path, values)
     if not signed:
@@ -141,7 +138,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ReportError(f"{path} lacks what belongs to its metrics ({error}); evaluate the model again") from error
     evaluation = Evaluation(folder, values["name"], values)
-    _check_pictures(evaluation)
+    _check_pictures(evaluation, folder)
     return evaluation
 
 
@@ -191,7 +188,7 @@ def in_order(evaluations: list[Evaluation]) -> list[Evaluation]:
     folder are numbered.
     """
     named = Counter(evaluation.name for evaluation in evaluations)
-    distinct = []
+    distinct: list[Evaluation] = []
     for evaluation in evaluations:
         if named[evaluation.name] > 1:
             alike = [other for other in evaluations if other.name == evaluation.name]
@@ -215,10 +212,16 @@ def _refuse_constant(constant: str) -> None:
     raise ConfigError(f"it holds {constant}, so a metric has failed")
 
 
+def _get(values: Any, *keys: str) -> Any:
+    """The value under nested ``keys``; None where it, or anything on the way to it, is absent."""
+    for key in keys:
+        values = cast(dict[str, Any], values).get(key) if isinstance(values, dict) else None
+    return values
+
+
 def _check_complete(path: Path, values: dict[str, Any]) -> None:
     for section, keys in REQUIRED.items():
-        holder = values.get(section) if section else values
-        missing = [key for key in keys if not isinstance(holder, dict) or holder.get(key) is None]
+        missing = [key for key in keys if _get(values, *filter(None, [section]), key) is None]
         if missing:
             names = ", ".join(f"{section}.{key}" if section else key for key in missing)
             raise ReportError(f"{path} lacks {names}; evaluate the model again")
@@ -233,21 +236,17 @@ def _check_complete(path: Path, values: dict[str, Any]) -> None:
         raise ReportError(f"{path} lacks model, which tells pixels from latents; evaluate the model again")
     for net in ("inception", "classifier"):
         # A distance whose network is not named cannot be compared with anything.
-        if (values.get("metrics") or {}).get(net) and not ((values.get("features") or {}).get(net) or {}).get(
-            "weights_sha256"
-        ):
+        if _get(values, "metrics", net) and not _get(values, "features", net, "weights_sha256"):
             raise ReportError(
                 f"{path} has metrics.{net} but lacks features.{net}.weights_sha256; evaluate the model again"
             )
 
 
-def _check_pictures(evaluation: Evaluation) -> None:
+def _check_pictures(evaluation: Evaluation, folder: Path) -> None:
     for name, file in evaluation.picture_files().items():
-        path = evaluation.folder / file
-        if path.parent != evaluation.folder or not path.is_file():
-            raise ReportError(
-                f"{evaluation.folder / FILE} names the picture {path.name} ({name}), which is not in its folder"
-            )
-        with open(path, "rb") as file:
-            if not file.read(len(PNG)).startswith((PNG, b"GIF8")):
+        path = folder / file
+        if path.parent != folder or not path.is_file():
+            raise ReportError(f"{folder / FILE} names the picture {path.name} ({name}), which is not in its folder")
+        with open(path, "rb") as picture:
+            if not picture.read(len(PNG)).startswith((PNG, b"GIF8")):
                 raise ReportError(f"{path} is no PNG and no GIF; evaluate the model again")

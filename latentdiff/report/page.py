@@ -48,8 +48,8 @@ class Report:
 
     evaluations: list[Evaluation]
     title: str = "Pixel against latent"
-    groups: dict[str, list[Evaluation]] = field(default_factory=dict)
-    samplers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, list[Evaluation]] = field(default_factory=dict[str, list[Evaluation]])
+    samplers: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -182,8 +182,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["markdown"] = _markdown
-    environment.filters["code"] = _code
+    environment.filters["markdown"] = _markdown  # pyright: ignore[reportUnknownMemberType]: jinja2 types it half
+    environment.filters["code"] = _code  # pyright: ignore[reportUnknownMemberType]
     return environment
 
 
@@ -199,7 +199,7 @@ def _code(text: str) -> str:
 
 
 def _plots(evaluations: list[Evaluation]) -> list[Picture]:
-    pictures = []
+    pictures: list[Picture | None] = []
     for title, text, draw, file in (
         (
             "Quality against training time",
@@ -257,7 +257,7 @@ def _sampler_plots(samplers: dict[str, dict[str, Any]]) -> list[Picture]:
         "Distance of samples against the network's passes for one of them, sampler by sampler; lower and further left "
         "is better. Heun's method takes two passes a step."
     )
-    pictures = []
+    pictures: list[Picture | None] = []
     for index, (name, record) in enumerate(samplers.items(), 1):
         title = f"{SAMPLING_STEPS}, {name}"
         pictures.append(plot(title, text, partial(sampler_figure, record), f"samplers-{index}.png"))

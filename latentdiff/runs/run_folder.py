@@ -91,9 +91,12 @@ def folder_name(path: Path) -> str:
     return model_name(path)
 
 
-def will_resume(run: RunConfig) -> bool:
-    """Whether the run will continue from a checkpoint of its own."""
-    return run.resume and run.folder is not None and (Path(run.folder) / "last.ckpt").is_file()
+def resumed_folder(run: RunConfig) -> Path | None:
+    """The folder whose ``last.ckpt`` the run will go on from; None where it starts anew."""
+    if not run.resume or run.folder is None:
+        return None
+    folder = Path(run.folder)
+    return folder if (folder / "last.ckpt").is_file() else None
 
 
 def numbered(run: RunConfig, stage: str, name: str) -> RunConfig:

@@ -56,7 +56,7 @@ class StageModule(lightning.LightningModule):
 
     has_unused_parameters = False
     network: nn.Module
-    ema: Ema
+    ema: Ema[Any]
 
     def __init__(self, trainer: TrainerConfig):
         super().__init__()

@@ -15,6 +15,7 @@ from latentdiff.diffusion.loss import VarianceLoss, check_loss_weight, training_
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.ema import Ema
@@ -49,7 +50,7 @@ class DiffusionModule(StageModule):
             self.variance_loss = VarianceLoss(self.schedule, discretised=codec.value_range is not None)
         channels = codec.latent_shape[0]
         self.network = build_network(channels, num_classes, network, channels * (2 if diffusion.learn_variance else 1))
-        self.ema = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
+        self.ema: Ema[ConditionedNetwork] = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
 
     def describe(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from latentdiff.training.sharding import gather_whole, is_sharded, own_share, sharded_like
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
-class Ema(nn.Module):
+
+class Ema(nn.Module, Generic[NetworkT]):
     """A copy of ``network`` whose parameters trail behind it.
 
     The decay of a step of n images is 0.5 ** (n / half_life), with the half-life at most ``warmup`` times the images
@@ -18,7 +21,7 @@ class Ema(nn.Module):
     copied, never averaged: averaging a schedule or a counter would corrupt it.
     """
 
-    def __init__(self, network: nn.Module, half_life: int, warmup: float):
+    def __init__(self, network: NetworkT, half_life: int, warmup: float):
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.half_life, self.warmup = half_life, warmup

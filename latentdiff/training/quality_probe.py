@@ -54,7 +54,7 @@ class QualityProbe:
         num_images: int,
         device: torch.device,
         net: QualityNet = "auto",
-        folder: Path | None = None,
+        folder: Path | str | None = None,
     ) -> QualityProbe | None:
         """The probe for a data set.
 

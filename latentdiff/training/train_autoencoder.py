@@ -20,7 +20,7 @@ from latentdiff.data import DatasetSplits
 from latentdiff.data.identity import identity
 from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
-from latentdiff.runs.run_folder import will_resume
+from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.fine_tune import load_initial_weights
@@ -119,8 +119,8 @@ def train_autoencoder(
     print(module.describe())
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, perceptual=None if perceptual is None else perceptual.weights_sha256)
-    if will_resume(settings.run):
-        run_data.check(settings.run.folder)
+    if earlier := resumed_folder(settings.run):
+        run_data.check(earlier)
     elif settings.init:
         load_initial_weights(module, settings.init, "autoencoder", train)
 
@@ -170,4 +170,4 @@ def _perceptual(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> L
 
 
 def _listed(values: Tensor) -> str:
-    return ", ".join(f"{value:.3f}" for value in values.tolist())
+    return ", ".join(f"{float(value):.3f}" for value in values)

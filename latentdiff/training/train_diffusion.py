@@ -22,7 +22,7 @@ from latentdiff.data.identity import identity
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
-from latentdiff.runs.run_folder import will_resume
+from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.fine_tune import load_initial_weights
@@ -148,8 +148,8 @@ def train_diffusion(
     )
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, codec.fingerprint)
-    if will_resume(settings.run):
-        run_data.check(settings.run.folder)
+    if earlier := resumed_folder(settings.run):
+        run_data.check(earlier)
     elif settings.init:
         load_initial_weights(module, settings.init, "diffusion", train)
 

@@ -23,7 +23,7 @@ from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.precision import disable_tf32, num_threads, resolve_device, resolve_precision
 from latentdiff.run_checkpoint import LAST
-from latentdiff.runs.run_folder import training_folder, will_resume
+from latentdiff.runs.run_folder import resumed_folder, training_folder
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
@@ -70,7 +70,7 @@ def training_run(settings: AutoencoderStage | DiffusionStage, stage: str, data: 
     Raises:
         FolderError: The folder holds an earlier run or other files, or another process writes into it.
     """
-    resumed = will_resume(settings.run)
+    resumed = resumed_folder(settings.run)
     with num_threads(settings.trainer.num_threads), training_folder(settings, stage, settings.name) as folder:
         if folder and not resumed and distributed.is_main_process():
             data.save(folder)

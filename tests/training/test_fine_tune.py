@@ -93,10 +93,10 @@ def test_the_average_goes_on_where_it_was(tmp_path):
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_there_again(tmp_path):
     run = RunConfig(folder=str(tmp_path), resume=True)
-    assert not run_folder.will_resume(run)
+    assert not run_folder.resumed_folder(run)
     (tmp_path / "last.ckpt").touch()
-    assert run_folder.will_resume(run)
-    assert not run_folder.will_resume(dataclasses.replace(run, resume=False))
+    assert run_folder.resumed_folder(run)
+    assert not run_folder.resumed_folder(dataclasses.replace(run, resume=False))
 
 
 def test_a_model_file_gives_its_averaged_network(tmp_path):
