@@ -133,3 +133,16 @@ def test_weights_of_another_network_are_refused_in_a_short_message():
     with pytest.raises(CheckpointError, match="the weights in w do not fit the network: Unexpected key") as refused:
         checkpoint.load_weights(torch.nn.Identity(), state, "w")
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("state", "difference"),
+    [
+        ({"weight": torch.zeros(2, 3)}, r"bias is absent, not \[2\]"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "more": torch.ones(1)}, r"more is \[1\], not absent"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2).int()}, r"bias is whole numbers \[2\], not \[2\]"),
+    ],
+)
+def test_the_first_tensor_that_does_not_fit_is_named(state, difference):
+    with pytest.raises(CheckpointError, match=f"the weights in w do not fit the network: {difference}"):
+        checkpoint.build_with_weights(lambda: torch.nn.Linear(3, 2), state, "w")

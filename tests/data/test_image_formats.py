@@ -136,6 +136,7 @@ def test_what_is_left_out_is_counted_once_in_one_line(tmp_path, capsys):
     assert printed.count(f'left out of {folder}: 20 .heic (pip install "latentdiff[heic]"), 5 .xyz\n') == 1
     assert "DS_Store" not in printed
     assert count_by_suffix([(f"a.{i}", None) for i in range(99)]).endswith(", ...")
+    assert count_by_suffix([("a.abc", None), *[("b.xyz", None)] * 2]) == "2 .xyz, 1 .abc"  # the most first
 
 
 def test_a_folder_of_nothing_but_heic_says_what_to_install(tmp_path):

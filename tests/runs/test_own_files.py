@@ -181,6 +181,20 @@ def test_a_file_of_another_that_has_a_new_runs_name_is_not_lost(tmp_path):
     assert (folder / "model.safetensors").read_text() == "downloaded"
 
 
+def test_runs_inside_a_run_go_with_it_and_what_has_no_mark_stays(tmp_path):
+    run = RunConfig(folder=str(tmp_path / "run"), overwrite=True)
+    folder = run_folder.prepare(run, "demo", "name")
+    for name, stage in (("latent", "diffusion"), ("evaluate/noise", "evaluate")):
+        run_folder.prepare(RunConfig(folder=str(folder / name)), stage, "name")
+    (folder / "pixel").mkdir()
+    for name in ("latent/model.safetensors", "latent/notes.txt", "evaluate/noise/grid.png", "pixel/model.safetensors"):
+        (folder / name).touch()
+    run_folder.prepare(run, "demo", "name")
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert left == [MARKER, "latent/notes.txt", "pixel/model.safetensors"]
+    assert not (folder / "evaluate").exists()
+
+
 def test_the_mark_of_a_hostile_folder_names_no_file_outside(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
