@@ -16,15 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 import latentdiff
-from latentdiff import cache_latents, load, load_dataset, train_autoencoder, train_diffusion
+from latentdiff import cache_latents, evaluate, load, load_dataset, train_autoencoder, train_diffusion
 from latentdiff.config import (
     AutoencoderConfig,
     AutoencoderLossConfig,
     DataConfig,
     NetworkConfig,
+    RunConfig,
     SamplingConfig,
     TrainerConfig,
 )
+from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError, DataError, FolderError, LatentdiffError
 from latentdiff.inference.model import DiffusionModel
@@ -77,6 +79,21 @@ def test_the_keywords_of_sample_are_the_settings_of_sampling():
 def test_the_keywords_of_training_are_the_settings_of_its_stage(function, stage):
     keywords = set(inspect.signature(function).parameters)
     assert {field.name for field in fields(stage)} - {"data", "run"} <= keywords
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [(train_autoencoder, AutoencoderStage), (train_diffusion, DiffusionStage), (evaluate, EvaluateStage)],
+)
+def test_a_default_of_python_is_the_commands(function, stage):
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    compared = {
+        field.name: field.default
+        for field in (*fields(stage), *fields(RunConfig))
+        if field.name != "name" and isinstance(defaults.get(field.name), bool | int | str)
+    }
+    assert "overwrite" in compared
+    assert {name: defaults[name] for name in compared} == compared
 
 
 def test_the_command_and_the_call_give_the_same_weights(data, tmp_path):
