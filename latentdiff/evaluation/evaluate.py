@@ -259,7 +259,6 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
     model, path = _find_model(settings.model)
     name = settings.name or (run_folder.folder_name(path) if path else default_name(model))
     run = run_folder.numbered(settings.run, "evaluate", name)
-    run_folder.check(run, "evaluate", name)
     sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
     others = settings.to_kwargs("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
     evaluation = evaluate(

@@ -291,6 +291,8 @@ def test_too_few_images_for_a_test_split_say_what_to_set():
         assert advice.format(seed) + ", or add images" in str(refused.value)
         settings = {"fractions": (0.5, 0.0, 0.5)} if count == 2 else {}
         assert len(load_dataset(IMAGES[:count], split_seed=seed, **settings).test)
+    with pytest.raises(NoSplitError, match=r"one image falls .* fractions=\(1\.0, 0\.0, 0\.0\), or add"):
+        _ = load_dataset(IMAGES[:1]).test
     with pytest.raises(NoSplitError, match=r"no test split with the fractions 80/20/0$"):
         _ = load_dataset(IMAGES, fractions=(0.8, 0.2, 0.0)).test
     assert len(load_dataset(IMAGES[:1], fractions=(1.0, 0.0, 0.0)).train) == 1

@@ -7,10 +7,13 @@ import socket
 import time
 from pathlib import Path
 
-from latentdiff.data import fashion_mnist
+import pytest
+
+from latentdiff.data import celeba, cifar_10, fashion_mnist, flowers_102, mnist, oxford_iiit_pet
 from latentdiff.data.download import server_answers
 from latentdiff.data.fashion_mnist import EMBEDDED, FASHION_MNIST
 from latentdiff.data.idx import FILES
+from latentdiff.data.mnist import MNIST
 
 
 def test_silent_and_refusing_servers_cost_no_more_than_asked():
@@ -45,3 +48,23 @@ def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", succeeds)
     assert fashion_mnist.fetch(tmp_path / "data")
     assert FASHION_MNIST.is_present(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "fetch"),
+    [
+        ("MNIST", MNIST.folder, mnist.fetch),
+        ("CIFAR10", cifar_10.BATCHES, cifar_10.fetch),
+        ("CelebA", celeba.FOLDER, celeba._fetch),
+        ("Flowers102", flowers_102.FOLDER, flowers_102._fetch),
+        ("OxfordIIITPet", oxford_iiit_pet.FOLDER, oxford_iiit_pet._fetch),
+    ],
+)
+def test_torchvision_is_asked_to_download(name, folder, fetch, tmp_path, monkeypatch):
+    def downloads(self, root, download=False):
+        (Path(root) / folder / f"asked {download}").mkdir(parents=True)
+
+    monkeypatch.setattr("latentdiff.data.download.server_answers", lambda *_: True)
+    monkeypatch.setattr(f"torchvision.datasets.{name}.__init__", downloads)
+    assert fetch(tmp_path)
+    assert (tmp_path / folder / "asked True").is_dir()

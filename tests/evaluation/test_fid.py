@@ -83,6 +83,8 @@ def test_the_standard_error_of_fewer_samples_than_features_is_finite():
     x = features(20, 64, 8)
     error = frechet_standard_error(x, moments(x), moments(features(300, 64, 9)))
     assert 0 < error < frechet_distance(moments(x), moments(features(300, 64, 9)))
+    same = torch.ones(20, 64)  # one image over and over
+    assert frechet_standard_error(same, moments(same), moments(features(300, 64, 9))) == 0.0
 
 
 def test_too_few_images_nan_and_unequal_dimensions_are_refused():

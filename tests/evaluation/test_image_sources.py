@@ -24,6 +24,7 @@ from latentdiff.evaluation.image_sources import (
     diffusion_images,
     gaussian_images,
     given_images,
+    noise_images,
 )
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
@@ -155,6 +156,16 @@ def test_gaussian_noise_has_the_training_images_mean_and_covariance(make_images)
     assert error.norm() / torch.cov(pixels.T).norm() < 0.1
 
 
+def test_what_each_process_makes_alike_is_no_share(make_images):
+    data = make_images(12, 0)
+    makers = (
+        noise_images(data, 2, 0, 2),
+        gaussian_images(data, 2, 0, 2),
+        given_images(data.images, None, "", data, 2, 2)[0],
+    )
+    assert [source.shared for source in makers] == [False] * 3
+
+
 def test_labels_beyond_the_classes_are_refused(tmp_path, make_images):
     test = make_images(9, 0)
     np.savez(tmp_path / "a.npz", images=test.images[:, 0].numpy(), labels=np.full(9, 3))
@@ -262,7 +273,9 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     if released is None:
         pytest.skip("the released model is not installed")
     test, model = load_split(DataConfig(source="embedded"), "test"), load_diffusion(released)
-    alone = diffusion_images(model, SamplingRequest(num_images=2, steps=2), test).sampling
+    alone = diffusion_images(model, SamplingRequest(num_images=2, steps=2), test)
+    assert alone.shared  # each of several processes draws some of them
+    alone = alone.sampling
     guide = tmp_path / "guide.safetensors"
     model.save(guide, {})
     request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)

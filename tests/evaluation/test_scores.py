@@ -25,6 +25,9 @@ def test_inception_score_is_torch_fidelitys():
 def test_inception_score_of_sure_and_even_classes_is_their_number():
     logits = 100 * torch.eye(5).repeat(40, 1)
     assert inception_score(logits, splits=1)["mean"] == pytest.approx(5.0)
+    assert inception_score(logits[:10], splits=10) == {"mean": 1.0, "std": 0.0}  # of one image there is one class
+    with pytest.raises(ValueError, match="10 splits need at least as many images, not 9"):
+        inception_score(logits[:9], splits=10)
 
 
 @pytest.mark.parametrize("logits", [None, torch.zeros(50, 8), torch.zeros(0, 8)])

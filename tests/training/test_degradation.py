@@ -27,7 +27,7 @@ def test_blur_keeps_a_plain_image_and_spreads_a_point_as_its_gaussian():
     torch.testing.assert_close(
         degrade(torch.full((1, 3, 9, 9), 0.4), "blur", 1.5, draws), torch.full((1, 3, 9, 9), 0.4)
     )
-    point = torch.zeros(1, 1, 31, 31)
+    point = torch.zeros(1, 1, 31, 31, dtype=torch.float64)
     point[..., 15, 15] = 1.0
     spread, at = degrade(point, "blur", 2.0, draws)[0, 0], torch.arange(31) - 15.0
     assert float(spread.sum()) == pytest.approx(1.0)

@@ -80,7 +80,7 @@ def test_eps_on_unbounded_latents_needs_a_schedule_that_leaves_some_signal():
     DiffusionModule(IdentityCodec((1, 8, 8)), 3, NETWORK, DiffusionConfig(target="eps"), TrainerConfig())
 
 
-def test_validation_loss_is_the_training_loss_of_the_averaged_network_without_dropout_of_classes():
+def test_validation_loss_is_the_training_loss_of_the_averaged_network_without_dropout_of_classes(monkeypatch):
     torch.manual_seed(0)
     settings = TrainerConfig(accelerator="cpu", batch_size=64)
     module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.0, target="x0"), settings)
@@ -92,6 +92,12 @@ def test_validation_loss_is_the_training_loss_of_the_averaged_network_without_dr
     assert module.validation_loss(moments, labels) == first
     for parameter in module.ema.network.parameters():
         parameter.data.zero_()
+    with monkeypatch.context() as patch:
+        drawn = module.schedule.training_levels
+        shares = []
+        patch.setattr(module.schedule, "training_levels", lambda share: shares.extend(share.tolist()) or drawn(share))
+        module.validation_loss(moments[:2], labels[:2])
+    assert shares == [0.25, 0.75]  # the middle of each half of the process
     # A network that says zero has the weighted mean of x0^2 as its loss: over many draws that is what is expected.
     many = torch.randn(4000, 4, 4, 4)
     many[:, 2:] = -20.0

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import copy
-
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from latentdiff.training.ema import Ema
-from latentdiff.training.sharding import shard
 
 
 def test_halves_in_its_half_life_whatever_the_batch_size():
@@ -38,21 +34,3 @@ def test_buffers_are_copied_and_gradients_never_flow():
     ema.update(network, 10, 10)
     assert torch.equal(ema.network.running_mean, network.running_mean)
     assert not any(parameter.requires_grad for parameter in ema.parameters())
-
-
-def test_the_average_of_shares_is_that_of_the_whole():
-    whole = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
-    sharded, averages = copy.deepcopy(whole), [Ema(whole, 1000, 1e9) for _ in range(2)]
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        shard(sharded, torch.device("cpu"))
-        for network, ema in zip((whole, sharded), averages, strict=True):
-            ema.follow(network)
-            for parameter in network.parameters():
-                nn.init.zeros_(parameter)
-            ema.update(network, 500, 500)
-            ema.gather(network)
-    finally:
-        dist.destroy_process_group()
-    for ours, theirs in zip(*(ema.network.parameters() for ema in averages), strict=True):
-        assert torch.equal(ours, theirs)
