@@ -41,8 +41,9 @@ def assessed(make_images, tmp_path):
     return of
 
 
-def test_reconstructions_are_measured_against_their_originals(assessed):
+def test_reconstructions_are_measured_against_their_originals(assessed, capsys):
     found, distance = assessed("test")
+    assert "no Inception Score: these weights have no classification head" in capsys.readouterr().out
     own = found.metrics["inception"]
     assert own["fid_test"] == pytest.approx(distance, rel=1e-6)
     assert "fid_test_error" not in own  # no draw of samples
