@@ -13,6 +13,7 @@ from latentdiff.config import NetworkConfig, TrainerConfig
 from latentdiff.errors import CheckpointError
 from latentdiff.models.network import build_network
 from latentdiff.training.class_embedding import fit_class_embedding
+from latentdiff.training.train_diffusion import _without_missing_classes
 
 NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
 
@@ -74,6 +75,11 @@ def test_classes_without_names_are_said_to_be_the_same_or_refused(capsys):
     assert "old does not name its 2 classes: they are taken for these" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="old has 2 classes and does not name them; there are 3 now"):
         fitted(theirs, None, network(3, 1), ("cat", "dog", "eel"))
+
+
+def test_where_there_are_no_classes_the_networks_settings_say_so():
+    images = load_dataset({"train": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)}).train
+    assert not _without_missing_classes(NETWORK, images).class_conditional
 
 
 def train(images, labels, folder, init=None, network=NETWORK, **settings):
