@@ -43,6 +43,7 @@ def test_the_embedded_slice(tmp_path, capsys):
     assert record["splits"]["test"]["pixels"]["mean"] == pytest.approx([test.images.double().mean().item() / 255])
     assert (record["sizes"], record["arrays"]) == (None, {"fashion-mnist": [1, 28, 28]})
     assert record["data"]["max_train_images"] == 300
+    assert [*record["seconds"]] == ["sizes", "pixels", "duplicates"]
     names = {path.name for path in folder.iterdir()}
     assert {"classes.png", "density.png", "means.png", "samples-train.png", "samples-test.png"} <= names
     assert "sizes.png" not in names

@@ -308,6 +308,11 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
         model.save(tmp_path / "nan.safetensors", {})
     with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
         diffusion_images(model, request, test)
+    config = AutoencoderConfig(channels=(8,), encoder_blocks=1, decoder_blocks=1, attention=False)
+    codec = AutoencoderCodec(Autoencoder((1, 28, 28), config), config, torch.zeros(2), torch.ones(2))
+    next(iter(codec.model.parameters())).data.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="holds NaN or infinity in 1 of its tensors"):
+        autoencoder_images(codec, "reconstruction", test, "test", 2, 0, 2)
 
 
 def model_of(class_names, shape=(1, 12, 12)):
