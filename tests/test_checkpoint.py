@@ -36,9 +36,16 @@ def test_bad_files_are_refused_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(CheckpointError, match="there is no model file"):
         checkpoint.read(path)
-    path.write_bytes(b"no weights")
-    with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.read(path)
+    long = (checkpoint.MAX_HEADER_BYTES + 1).to_bytes(8, "little")
+    for start, size, message in (
+        (b"no weights", 10, "damaged"),
+        (b"short", 5, "its header would have 0 bytes"),
+        (long, checkpoint.MAX_HEADER_BYTES + 99, "its header would have 16,777,217 bytes"),
+    ):
+        path.write_bytes(start)
+        os.truncate(path, size)
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.read(path)
     save_file({"w": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="not one that latentdiff wrote"):
         checkpoint.read(path)
