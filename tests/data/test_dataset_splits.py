@@ -22,6 +22,7 @@ from latentdiff.config import (
     TrainerConfig,
 )
 from latentdiff.data import DatasetSplits, NoSplitError, load_dataset, load_split
+from latentdiff.data.load import warn_of_empty_classes
 from latentdiff.errors import ConfigError, DataError
 from latentdiff.evaluation.evaluation_record import validation_as_test_warnings
 from latentdiff.inference.model import load
@@ -309,6 +310,12 @@ def test_a_class_without_a_training_image_is_named(capsys):
     assert "r: no image of rare is among the training images by seed 4" in capsys.readouterr().out
     load_dataset(IMAGES, labels=[0, 2] * (len(IMAGES) // 2), name="gap")
     assert "gap: no image of 1 is among the training images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("names", "listed"), [("abcdef", "a, b, c, d, e"), ("abcdefg", "a, b, c, d, e, …")])
+def test_five_classes_without_a_training_image_are_named(names, listed, capsys):
+    warn_of_empty_classes(torch.tensor([len(names) - 1]), tuple(names), "", "advice", listed, "train")
+    assert f"no image of {listed} is among" in capsys.readouterr().out
 
 
 def test_a_command_line_cannot_name_images_in_memory():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch
 from safetensors.torch import save
 
 from latentdiff import resources as shelf
-from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.errors import CheckpointError, ConfigError, FolderError
+from latentdiff.evaluation.evaluate import check_extras
+from latentdiff.evaluation.image_sources import ImageSource
 from latentdiff.files import file_sha256
 from latentdiff.stages import evaluate
 
@@ -51,6 +55,14 @@ def test_what_cannot_be_meant_is_refused_before_a_folder_is_touched(arguments, m
     with pytest.raises(ValueError, match=message):
         evaluate.main([*USUAL, *arguments])
     assert not Path("made").exists()
+
+
+def test_a_subset_may_be_all_images_but_no_more():
+    source = ImageSource("noise", iter(()))
+    for size in (50, 51):
+        settings = EvaluateStage(model="noise", kid_subset_size=size)
+        with pytest.raises(ConfigError, match="51 cannot be drawn from 60") if size > 50 else nullcontext():
+            check_extras(settings, {"inception": None}, 60, 50, source)
 
 
 @pytest.mark.parametrize("content", [None, b"damaged", save({"features.0.weight": torch.zeros(64, 3, 3, 3)})])

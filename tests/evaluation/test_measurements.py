@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from latentdiff.evaluation import measurements
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_nets import Features
 from latentdiff.evaluation.fid import frechet_distance, moments
@@ -61,3 +62,17 @@ def test_those_of_training_images_are_near_to_them_and_no_copies(assessed):
     assert not any("repeating" in note for note in found.notes)
     assert any("60 training images' reconstructions" in note for note in found.notes)
     assert found.metrics["reconstruction"]["psnr"] > 40
+
+
+def test_copies_are_said_and_the_distance_at_infinity_is_inceptions(make_images, tmp_path, monkeypatch):
+    monkeypatch.setattr(measurements, "MIN_SAMPLES", 10)
+    monkeypatch.setattr(measurements, "extrapolate_fid", lambda x, reference, seed: (len(x), seed))
+    test, train = make_images(60, 2), make_images(60, 1, "train")
+    against = RealImages(train=train, test=test, real_images=60, features_folder=tmp_path, seed=3)
+    for reconstruct, through in ((None, ""), (torch.clone, " as the autoencoder gives them")):
+        source = ImageSource("diffusion", iter(()), reconstruct=reconstruct)
+        nets = {"inception": Blocks(), "classifier": Blocks()}
+        found = measure_images(train.images[:30], source, against, nets, lpips=None, infinity=True)
+        assert f"100% of the images are copies of training images{through}, pixel by pixel." in found.notes
+        assert [values["inception"]["fid_infinity"] for values in (found.metrics, found.floors)] == [(30, 3), (60, 3)]
+        assert "fid_infinity" not in found.metrics["classifier"]

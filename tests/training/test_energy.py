@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import torch
 
+from latentdiff.codec import IdentityCodec
+from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
+from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.energy import EnergyMeter
 
 
@@ -27,3 +30,14 @@ def test_where_the_device_does_not_tell_nothing_is_known(tmp_path):
     counter(tmp_path, "intel-rapl:0", 1)
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
     assert EnergyMeter(torch.device("cpu"), tmp_path).since_last() is None
+
+
+def test_a_runs_energy_is_the_sum_over_its_epochs(monkeypatch):
+    monkeypatch.setattr(EnergyMeter, "since_last", lambda self: 2.5)
+    network = NetworkConfig(channels=(8,), attention_levels=(), head_channels=8)
+    module = DiffusionModule(IdentityCodec((1, 8, 8)), 0, network, DiffusionConfig(), TrainerConfig(accelerator="cpu"))
+    for _ in range(3):
+        module.on_train_epoch_start()
+        module.end_epoch()
+    assert module.energy == 7.5
+    assert module.peak_memory_bytes() > 50_000_000  # torch alone takes more
