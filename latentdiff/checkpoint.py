@@ -139,7 +139,9 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is of format {header.get('format')}; this version of latentdiff reads {FORMAT}")
     if kind and header.get("kind") != kind:
-        raise CheckpointError(f"{path} holds a model of kind {header.get('kind')!r} where {kind!r} is needed")
+        raise CheckpointError(
+            f"{path} holds a model of kind {header.get('kind')!r} where {kind!r} is needed: name another file"
+        )
     check_header(header, path, file.num_tensors, file.num_values)
     if file.digest is None:
         digest.note_missing_digest(path)

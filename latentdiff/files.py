@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,6 +81,17 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
         except OSError:
             shutil.rmtree(name, ignore_errors=True)
         os.close(handle)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder for this user alone among the system's temporary files, removed at the end of the block.
+
+    Where a kill leaves it, the next process that makes one removes it.
+    """
+    with temporary_folder(Path(tempfile.gettempdir()) / TEMPORARY) as folder:
+        os.chmod(folder, 0o700)
+        yield folder
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -98,7 +98,8 @@ def claim(folder: Path | str, names: Iterable[str], stage: str) -> None:
         write_mark(folder, replace(mark, files=tuple(dict.fromkeys([*mark.files, *names]))))
     elif there := [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]:
         raise FolderError(
-            f"{folder} is no folder of latentdiff, and {', '.join(there[:3])} in it would be lost: name another folder"
+            f"{folder} is no folder of latentdiff, and {', '.join(there[:3])} in it would be lost: move "
+            "it away, or name another folder"
         )
 
 

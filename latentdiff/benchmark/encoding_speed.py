@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from latentdiff.codec import Codec
 from latentdiff.config import AutoencoderConfig
 from latentdiff.data import ImageDataset
 from latentdiff.evaluation.flops import count_flops
+from latentdiff.files import scratch_folder
 from latentdiff.latents import cached_moments
 from latentdiff.models.autoencoder import Autoencoder
 
@@ -33,11 +32,11 @@ EncodingCompetitors = Callable[[BenchmarkContext, AutoencoderConfig, Tensor], It
 def encode_to_cache(codec: Codec, data: ImageDataset) -> None:
     """Encode ``data`` to a new cache in a temporary folder, and print nothing."""
     with (
-        tempfile.TemporaryDirectory(prefix="latentdiff-benchmark-") as folder,
+        scratch_folder() as folder,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        cached_moments(codec, data, Path(folder))
+        cached_moments(codec, data, folder)
 
 
 def measure_encoding(

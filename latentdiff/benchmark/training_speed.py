@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import lightning
 import torch
@@ -25,6 +23,7 @@ from latentdiff.config import (
     TrainerConfig,
 )
 from latentdiff.evaluation.flops import count_flops, training_flops
+from latentdiff.files import scratch_folder
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.training.autoencoder_module import AutoencoderModule
@@ -61,7 +60,6 @@ class TimedTrainer:
 
     def __init__(self, module: StageModule, tensors: tuple[Tensor, ...], steps: int):
         self.module, self.tensors, self.steps = module, tensors, steps
-        self._folder = tempfile.TemporaryDirectory(prefix="latentdiff-benchmark-")
 
     def __call__(self) -> float:
         """Train, and return the seconds of the timed steps."""
@@ -69,7 +67,8 @@ class TimedTrainer:
         images = (self.steps + 1) * settings.batch_size
         module.settings = replace(settings, max_images=module.images_seen + images, max_seconds=None)
         step_times = _StepTimes()
-        fit(module, self.tensors, Path(self._folder.name), [step_times], resume=False)
+        with scratch_folder() as folder:
+            fit(module, self.tensors, folder, [step_times], resume=False)
         return step_times.seconds[-1] - step_times.seconds[0]
 
 

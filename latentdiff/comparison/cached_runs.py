@@ -81,7 +81,9 @@ def parse_settings(stage: str, flags: list[str]) -> Any:
 def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     """What a finished run was trained with that ``flags`` would have otherwise."""
     config = parse_settings(stage, flags)
-    made = checkpoint.read_header(model)["provenance"]
+    made = checkpoint.read_header(model).get("provenance") or {}
+    if not made.get("config"):
+        return ["its file does not say with which"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
         flatten(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from latentdiff import resources
@@ -21,7 +20,7 @@ from latentdiff.config.run import default_folder
 from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError, ReportError
 from latentdiff.evaluation.evaluate import Evaluable, evaluate
-from latentdiff.files import write_atomically
+from latentdiff.files import scratch_folder, write_atomically
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import missing_baselines
 from latentdiff.report.page import Report
@@ -140,7 +139,7 @@ def _evaluate_rest(
     if done:
         # What was not asked for is as in the evaluation that is there.
         settings = settings | {k: v for k, v in _settings_like(done[0]).items() if settings[k] in (None, "auto")}
-    with TemporaryDirectory() as features:
+    with scratch_folder() as features:
         return [
             model if isinstance(model, Evaluation) else evaluate(model, splits, features_folder=features, **settings)
             for model in models

@@ -23,10 +23,12 @@ from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
+from latentdiff.folder_mark import claim
 from latentdiff.models.network import build_network
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.training.trainer import check_settings
 
+TABLES = ("sweep.json", "sweep.md")
 # A diffusion run's pauses for grids and figures are not training: a sweep has its own measure at the end.
 WITHOUT_PAUSES = ("--quality_images=0", "--sample_every=1000000")
 
@@ -36,12 +38,14 @@ def run_sweep(config: SweepStage) -> Path:
 
     Raises:
         ConfigError: The settings cannot be meant; nothing has been run.
-        FolderError: A finished run of that name had other settings.
+        FolderError: A finished run of that name had other settings, or another's file has the name of a table.
         StageError: A training run ended with an error; with several jobs the message names its log.
     """
     check_sweep(config)
     folder = default_folder("sweep", f"{config.data.name}-{config.name}") / f"{config.seconds:g}-seconds"
     here = EvaluationConditions.on_this_machine(config.data, config.num_images, quick=True)
+    if not _holds_table(folder):
+        claim(folder, (*TABLES, *(f"{name}.log" for name in config.runs if config.jobs > 1)), "sweep")
     models = _train(config, folder)
     rows = []
     for name, model in models.items():
@@ -60,6 +64,14 @@ def run_sweep(config: SweepStage) -> Path:
     write_atomically(folder / "sweep.md", lambda path: path.write_text(text))
     print(f"{text}\n{folder}")
     return folder
+
+
+def _holds_table(folder: Path) -> bool:
+    """Whether a table of a sweep is there, in a folder with a mark or of an earlier version, which set none."""
+    try:
+        return {"schema", "seconds", "num_images", "rows"} <= set(json.loads((folder / TABLES[0]).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def check_sweep(config: SweepStage) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from latentdiff.files import temporary_folder
 
 # Seconds that a server has to answer, before a download is tried at all.
 SECONDS_TO_ANSWER = 4.0
@@ -33,12 +34,12 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
     print(f"downloading {title} to {root / folder}", flush=True)
     root.mkdir(parents=True, exist_ok=True)
     previous = socket.getdefaulttimeout()
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+    with temporary_folder(root / folder.name) as temporary:
         try:
             socket.setdefaulttimeout(20.0)
-            fetch(temporary)
+            fetch(str(temporary))
             (root / folder.parent).mkdir(parents=True, exist_ok=True)
-            os.replace(Path(temporary) / folder, root / folder)
+            os.replace(temporary / folder, root / folder)
         # torchvision raises RuntimeError for a wrong checksum, gdown errors of its own for a spent quota.
         except Exception as error:
             print(f"the download of {title} failed: {error}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -44,13 +45,28 @@ def encode_classes(names: Iterable[str]) -> tuple[Tensor, tuple[str, ...]]:
     """Encode the class name of each image as labels int64 [n], which index the sorted class names.
 
     Names that are all numbers are sorted as numbers: 9 comes before 10.
+
+    Raises :class:`~latentdiff.errors.DataError` for two names that look the same.
     """
     names = list(names)
     distinct = set(names)
+    check_names(distinct)
     numbers = all(name.isascii() and name.isdigit() for name in distinct)
     class_names = tuple(sorted(distinct, key=lambda name: (int(name), name) if numbers else (0, name)))
     number = {name: index for index, name in enumerate(class_names)}
     return torch.tensor([number[name] for name in names], dtype=torch.int64), class_names
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise DataError for two names of classes that are one text in Unicode's normal form (NFC), and look the same."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise DataError(
+                f"two classes are called {name}, and look the same: {other!a} and {name!a} differ in how an "
+                "accent is stored. Give them one name, or two that can be told apart."
+            )
 
 
 def outermost_folders(names: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, parse_value_range, to_eight_bits
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
+from latentdiff.data.file_list import check_names
 from latentdiff.data.load import (
     DEFAULT_SIZE,
     describe_fractions,
@@ -291,12 +292,14 @@ def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[s
     if names is not None:
         if len(set(names)) != len(names):
             raise ConfigError(f"class_names holds a name twice: {_listed(names)}")
+        check_names(names)
         allowed = {*names, *range(len(names))}
         unknown = sorted(values - allowed)
         if unknown:
             raise DataError(f"the label {unknown[0]!r} is not one of the {len(names)} classes, {_listed(names)}")
         return names
     if isinstance(next(iter(values)), str):
+        check_names(values)
         return tuple(sorted(values, key=_natural_order))
     lowest, highest = min(values), max(values)
     if lowest < 0 or highest >= MOST_UNNAMED_CLASSES:

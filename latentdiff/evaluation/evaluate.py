@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -45,6 +44,7 @@ from latentdiff.evaluation.measurements import (
     measure_images,
 )
 from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
+from latentdiff.files import scratch_folder
 from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
@@ -419,8 +419,7 @@ def draw_pictures(
     ``neighbours``, ``strip`` and ``gif``.
     """
     pictures: dict[str, dict[str, Any]] = {}
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         columns = 10 if source.labels is None else min(10, test.num_classes)
         save_grid(images[:GRID], folder / "grid.png", columns)
         if source.originals is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 from latentdiff.data.deep_images import DeepValues, check_values, within
 from latentdiff.data.image_formats import BadImageError
 from latentdiff.data.memory_budget import memory_share
+from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import DataError
 
 SUFFIXES = (".npz", ".npy", ".safetensors")
@@ -117,7 +118,15 @@ def _read_numpy(path: Path) -> tuple[np.ndarray, Tensor | None, str]:
                 labels = torch.from_numpy(_read_array(path, of_labels, *arrays[of_labels]).astype(np.int64))
             elif of_labels != "arr_1":  # an array without a name need not be of classes
                 raise DataError(f"{path} holds {of_labels} {header}; whole numbers [n] are needed")
+    _say_unused(path, headers, {name, "class_names"} | ({of_labels} if labels is not None else set()))
     return images, labels, name
+
+
+def _say_unused(path: Path, there: Iterable[str], used: Collection[str]) -> None:
+    """Print a line for the arrays of a file that are left out, which may hold what somebody meant to be measured."""
+    if unused := sorted(set(there) - set(used)):
+        listed = ", ".join([*map(printable, unused[:5]), *(["…"] if len(unused) > 5 else [])])
+        print_once(f"{path}: of its arrays {listed} {'is' if len(unused) == 1 else 'are'} not used")
 
 
 @contextmanager
@@ -193,6 +202,7 @@ def _read_safetensors(path: Path) -> tuple[np.ndarray, Tensor | None, str]:
             raise DataError(f"{path} has no tensor named images")
         images = file.get_tensor("images")
         labels = file.get_tensor("labels") if "labels" in names else None
+    _say_unused(path, names, {"images", "labels"})
     if labels is not None and (labels.ndim != 1 or labels.is_floating_point() or labels.is_complex()):
         kind = str(labels.dtype).removeprefix("torch.")
         raise DataError(f"{path} holds labels {kind} {list(labels.shape)}; whole numbers [n] are needed")

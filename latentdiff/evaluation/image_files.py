@@ -19,6 +19,7 @@ from latentdiff.data.image_formats import IMAGE_SUFFIXES, BadImageError, suffix_
 from latentdiff.data.messages import print_once, printable
 from latentdiff.errors import DataError
 from latentdiff.evaluation.image_arrays import SUFFIXES, read_arrays, read_class_names
+from latentdiff.inference.labels import folded
 
 
 def holds_images(path: Path) -> bool:
@@ -152,10 +153,10 @@ def _encode(classes: list[str], class_names: tuple[str, ...], path: Path) -> Ten
 
 
 def _find_class(name: str, class_names: tuple[str, ...]) -> int | None:
-    """The place of a class: spelt exactly so, else the only one that differs in upper and lower case alone."""
+    """The place of a class: spelt exactly so, else the only one that differs in case or in how accents are stored."""
     if name in class_names:
         return class_names.index(name)
-    alike = [index for index, known in enumerate(class_names) if known.lower() == name.lower()]
+    alike = [index for index, known in enumerate(class_names) if folded(known) == folded(name)]
     return alike[0] if len(alike) == 1 else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -20,7 +21,8 @@ def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int,
 
     Args:
         labels: One class for all images, one for each, or None: the classes in turn. A string is a class's name, found
-            exactly or else by its only match that differs in case; a whole number is its index.
+            exactly or else by its only match that differs in case, or in how accents are stored; a whole number is its
+            index.
         class_names: The names; empty where the classes have none.
         num_classes: How many classes there are.
         num_images: How many images.
@@ -112,6 +114,11 @@ def _from_text(part: str, class_names: Sequence[str]) -> int | str:
     return name
 
 
+def folded(name: str) -> str:
+    """A name in lower case and in Unicode's normal form, in which an accent is stored in one way."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
@@ -119,7 +126,7 @@ def _is_number(text: str) -> bool:
 def _index(label: Any, class_names: Sequence[str], num_classes: int) -> int:
     if isinstance(label, str):
         exact = [index for index, name in enumerate(class_names) if name == label]
-        found = exact or [index for index, name in enumerate(class_names) if name.lower() == label.lower()]
+        found = exact or [index for index, name in enumerate(class_names) if folded(name) == folded(label)]
         if len(found) == 1:
             return found[0]
         what = "is no class" if not found else f"could be {' or '.join(class_names[index] for index in found)}"

@@ -48,20 +48,15 @@ def card(
         licence: Of the data; None says what is known of the data set.
         samples: Name of the picture beside the card, or None.
     """
-    made = header["provenance"]
-    data = made["data"]
+    made = header.get("provenance") or {}
+    data, config = made.get("data") or {}, made.get("config") or {}
     rows = {
         "Kind": TITLES[header["kind"]],
         "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
-        "Training images": f"{data['images']:,} ({data['name']}, {data.get('split') or data['source'] + ' set'})",
-        "Images seen": f"{made['images_seen']:,}",
-        "Training time": f"{made['seconds'] / 60:.1f} minutes ({made['images_per_second']:.0f} images/s)",
-        "Hardware": made["device"],
-        "Peak memory": f"{made['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "Versions": ", ".join(f"{name} {version}" for name, version in made["environment"].items()),
+        **_training_rows(made, data),
     }
     if before := made.get("started_from"):
-        source = made["config"].get("init") or "another run"
+        source = config.get("init") or "another run"
         rows["Of it in earlier runs"] = (
             f"{before['images_seen']:,} images, {before['seconds'] / 60:.1f} minutes: it starts from {source}"
         )
@@ -70,21 +65,25 @@ def card(
     if named := header.get("codec_file"):
         rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
     if decoder := made.get("decoder"):
-        rows["Decoder"] = f"trained on, behind the same encoder, to {decoder['images_seen']:,} images"
+        count = f" to {decoder['images_seen']:,} images" if decoder.get("images_seen") else ""
+        rows["Decoder"] = "trained on, behind the same encoder" + (count and f",{count}")
     codec = (header.get("codec") or {}).get("autoencoder", {})
     if codec.get("smooth_colours"):
         rows["Colours"] = "smoothed as they are decoded (`network.smooth_colours`)"
-        if header["kind"] == "autoencoder" and not made["config"]["network"].get("smooth_colours"):
+        if header["kind"] == "autoencoder" and not (config.get("network") or {}).get("smooth_colours"):
             rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
-    lines = [f"# {data['name']} {path.stem}", "", "| | |", "|---|---|"]
+    title = f"{data['name']} {path.stem}" if data.get("name") else path.stem
+    lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    lines += ["", "Trained by", "", f"    {made['command']}", ""]
+    lines.append("")
+    if made.get("command"):
+        lines += ["Trained by", "", f"    {made['command']}", ""]
     if resumed := made.get("resumed_by"):
         lines += ["and resumed by", "", *(f"    {command}" for command in resumed), ""]
     if averaged := made.get("averaged"):
         lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]
-        lines += [f"    {one['command']}" for one in averaged] + [""]
-    if decoder:
+        lines += [f"    {one.get('command') or 'not known'}" for one in averaged] + [""]
+    if decoder and decoder.get("command"):
         lines += ["its decoder by", "", f"    {decoder['command']}", ""]
     lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
     for evaluation in evaluations:
@@ -94,8 +93,29 @@ def card(
     lines += ["```python", "from latentdiff import load", "", f'model = load("{path.as_posix()}")', "```", ""]
     if samples:
         lines += [f"![Samples]({samples})", ""]
-    licence = licence or LICENCES.get(data["name"], f"{data['name']}: see the data set's own terms.")
+    name = data.get("name") or "the training images"
+    licence = licence or LICENCES.get(name, f"{name}: see the data set's own terms.")
     return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
+
+
+def _training_rows(made: dict[str, Any], data: dict[str, Any]) -> dict[str, str]:
+    """What the card says of the training, as far as it is known: a model from Python may know nothing of it."""
+    rows = {}
+    if isinstance(data.get("images"), int):
+        split = data.get("split") or f"{data.get('source', 'full')} set"
+        rows["Training images"] = f"{data['images']:,} ({data.get('name', 'images')}, {split})"
+    if made.get("images_seen") is not None:
+        rows["Images seen"] = f"{made['images_seen']:,}"
+    if made.get("seconds") is not None:
+        speed = f" ({made['images_per_second']:.0f} images/s)" if made.get("images_per_second") is not None else ""
+        rows["Training time"] = f"{made['seconds'] / 60:.1f} minutes{speed}"
+    if made.get("device"):
+        rows["Hardware"] = made["device"]
+    if made.get("peak_memory_bytes") is not None:
+        rows["Peak memory"] = f"{made['peak_memory_bytes'] / 2**30:.2f} GiB"
+    if made.get("environment"):
+        rows["Versions"] = ", ".join(f"{name} {version}" for name, version in made["environment"].items())
+    return rows
 
 
 def write_samples(evaluation: Path, target: Path) -> str | None:

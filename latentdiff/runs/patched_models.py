@@ -55,7 +55,7 @@ def average_models(config: AverageStage, command: str = "") -> Path:
         else tensor
         for name, tensor in first.items()
     }
-    longest = max(headers, key=lambda header: header["provenance"]["images_seen"])
+    longest = max(headers, key=lambda header: (header.get("provenance") or {}).get("images_seen") or 0)
     content = {key: value for key, value in longest.items() if key not in ("format", "kind", "provenance")}
     content["provenance"] = _averaged_provenance(longest, paths, headers, command)
     checkpoint.save(target, longest["kind"], mean, content)
@@ -75,11 +75,11 @@ def _averaged_provenance(
 ) -> dict[str, Any]:
     """That of the model that has seen most, with what it grew out of, and which models were averaged."""
     return {
-        **longest["provenance"],
+        **(longest.get("provenance") or {}),
         "command": command,
         "averaged": [
-            {"sha256": file_sha256(path), **{key: header["provenance"][key] for key in ("images_seen", "command")}}
-            for path, header in zip(paths, headers, strict=True)
+            {"sha256": file_sha256(path), **{key: made[key] for key in ("images_seen", "command") if key in made}}
+            for path, made in zip(paths, (header.get("provenance") or {} for header in headers), strict=True)
         ],
     }
 
@@ -137,13 +137,13 @@ def with_decoder(
         raise CheckpointError(
             f"the encoder in {autoencoder} is not the one that the model was trained with: its latents are others"
         )
-    made = theirs["provenance"]
+    made = theirs.get("provenance") or {}
     provenance = {
-        **header["provenance"],
-        "stage_one_seconds": made["seconds"],
+        **(header.get("provenance") or {}),
+        "stage_one_seconds": made.get("seconds"),
         "stage_one_device": made.get("device"),
         "stage_one_sha256": file_sha256(autoencoder),
-        "decoder": {"images_seen": made["images_seen"], "command": made["command"]},
+        "decoder": {key: made[key] for key in ("images_seen", "command") if key in made},
     }
     network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
     tensors = {**network, **{f"codec.{name}": tensor for name, tensor in weights.items()}}
@@ -159,10 +159,20 @@ def without_shared_autoencoder(
     """
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
     if not own:
-        raise CheckpointError("codec_beside is for latent diffusion models: this one has no autoencoder")
+        raise CheckpointError(
+            "codec_beside is for latent diffusion models: this one has no autoencoder. Leave out --codec_beside"
+        )
+    if not autoencoder.is_file():
+        raise CheckpointError(
+            f"there is no {autoencoder} to decode with: release the model's autoencoder to that file first, or leave "
+            "out --codec_beside"
+        )
     _, weights = checkpoint.read(autoencoder, kind="autoencoder")
     if own.keys() != weights.keys() or not all(_equal_as_released(own[name], weights[name]) for name in own):
-        raise CheckpointError(f"{autoencoder} is not the autoencoder in the model: release that one first")
+        raise CheckpointError(
+            f"{autoencoder} is not the autoencoder in the model: release that one there first, or leave out "
+            "--codec_beside"
+        )
     named = {"name": autoencoder.name, "sha256": file_sha256(autoencoder)}
     network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
     return {**header, "codec_file": named}, network

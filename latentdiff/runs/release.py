@@ -33,7 +33,7 @@ def release_model(config: ReleaseStage) -> Path:
             f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
         )
     header, tensors = with_shared_autoencoder(source, header, tensors)
-    header = {**header, "provenance": with_short_history(header["provenance"])}
+    header = {**header, "provenance": with_short_history(header.get("provenance") or {})}
     if config.smooth_colours:
         header = with_smooth_colours(header)
     if config.autoencoder:
@@ -44,8 +44,11 @@ def release_model(config: ReleaseStage) -> Path:
         raise ConfigError("more_evaluations come after the first, which --evaluation names")
     measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
     evaluations = [read_evaluation(folder).values for folder in measured]
-    written = [target, target.with_suffix(".md"), *([target.with_suffix(".jpg")] if config.evaluation else [])]
-    if there := [path for path in written if path.exists() and not config.overwrite]:
+    card_file = target.with_suffix(".md")
+    written = [target, card_file, *([target.with_suffix(".jpg")] if config.evaluation else [])]
+    there = [path for path in written if path.exists() and not config.overwrite]
+    # The card is the last to be written. A model without one may be what a release that was killed has left.
+    if there and (card_file.exists() or not target.exists()):
         raise FolderError(f"{there[0]} is there already; --overwrite replaces it")
     if checkpoint.is_anothers(target):
         raise FolderError(f"{target} is no model of latentdiff, and would be lost: name another file with --to")
@@ -54,6 +57,8 @@ def release_model(config: ReleaseStage) -> Path:
     with temporary_folder(target) as folder:
         waiting = folder / target.name
         checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
+        if there and file_sha256(waiting) != file_sha256(target):
+            raise FolderError(f"{target} is there already, and is another model; --overwrite replaces it")
         for measured_in, values in zip(measured, evaluations, strict=True):
             if (values["model"] or {}).get("sha256") != file_sha256(waiting):
                 raise ConfigError(f"{measured_in} measured another file than {target}: evaluate the released file")
@@ -63,7 +68,7 @@ def release_model(config: ReleaseStage) -> Path:
     samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
     text = card(target, header, numbers, evaluations, config.licence, samples)
-    write_atomically(target.with_suffix(".md"), lambda file: file.write_text(text))
+    write_atomically(card_file, lambda file: file.write_text(text))
     print(target)
     for name in sharing:
         print(f"{name} decodes with the file that was replaced: release it again from its run, or from copies of both")

@@ -42,7 +42,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
     elif path.suffix != ".ckpt" or not path.is_file():
         path = resolve_checkpoint(path)
     if path.suffix == ".ckpt":
-        spent = _from_run(module, path, data)
+        spent = _from_run(module, path, kind, data)
         if kind == "autoencoder" and module.loss.frozen_encoder:
             _keep_encoder(module, path)
     else:
@@ -164,11 +164,14 @@ def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
     return _Origin(None, None, own.get("codec"))
 
 
-def _from_run(module: StageModule, path: Path, data: ImageDataset | None) -> dict[str, Any]:
+def _from_run(module: StageModule, path: Path, kind: str, data: ImageDataset | None) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no {path} to start from")
     checkpoint = run_checkpoint.read(path)
     state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
+    holds = "autoencoder" if any(name.startswith("network.encoder.") for name in state) else "diffusion"
+    if holds != kind:
+        raise CheckpointError(f"{path} holds a run of kind {holds!r} where {kind!r} is needed: name another run")
     state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
     origin = _origin_of_run(own, path)
     _check_origin(module, origin, data, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from latentdiff.evaluation.fid import frechet_distance, moments
 from latentdiff.evaluation.image_files import read_images
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.evaluation.precision_recall import Manifold, precision_recall
+from latentdiff.files import scratch_folder
 from latentdiff.precision import disable_tf32
 from latentdiff.report.grids import save_image
 from latentdiff.verify.check import Check
@@ -47,10 +47,8 @@ def check_metrics(weights: Path, first: Tensor, second: Tensor, layer: str = "20
     size = min(len(first), len(second)) // 2
     # Our network first: it refuses a file that would run code. torch-fidelity would run the code.
     net = InceptionFeatures(weights, "cuda" if torch.cuda.is_available() else "cpu", layer)
-    with tempfile.TemporaryDirectory() as folder:
-        folders = [
-            _write_images(Path(folder) / name, images) for name, images in (("first", first), ("second", second))
-        ]
+    with scratch_folder() as folder:
+        folders = [_write_images(folder / name, images) for name, images in (("first", first), ("second", second))]
         theirs = _torch_fidelity_metrics(weights, folders, size, layer)
         # Read as a user's folder is read.
         files = [

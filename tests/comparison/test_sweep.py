@@ -8,6 +8,7 @@ import pytest
 
 from latentdiff.comparison import cached_runs
 from latentdiff.comparison.sweep import check_sweep, run_sweep
+from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.errors import ConfigError, FolderError, StageError
 from latentdiff.stages import autoencoder, sweep
@@ -89,6 +90,20 @@ def test_what_cannot_be_meant_is_refused_before_any_work(settings, said, trainin
     with pytest.raises(ValueError, match=said):
         run_sweep(SweepStage(**settings))
     assert not trainings
+
+
+def test_tables_of_another_are_not_lost(monkeypatch):
+    folder = Path("stages/sweep/fashion-mnist-sweep/300-seconds")
+    folder.mkdir(parents=True)
+    (folder / "sweep.md").write_text("mine")
+    monkeypatch.setattr("latentdiff.comparison.sweep._train", lambda *_: {})
+    settings = SweepStage(runs={"a": [], "b": []}, data=DataConfig(source="embedded"))
+    with pytest.raises(FolderError, match=r"sweep\.md in it would be lost: move it away"):
+        run_sweep(settings)
+    assert (folder / "sweep.md").read_text() == "mine"
+    (folder / "sweep.md").unlink()
+    for _ in range(2):
+        assert run_sweep(settings) == folder
 
 
 def test_every_run_of_the_shipped_sweep_can_be_built():

@@ -47,6 +47,13 @@ def test_folder_with_an_image_beside_its_folders_says_that_these_are_no_classes(
     assert "no classes: 1 of 3 images in" in capsys.readouterr().out
 
 
+def test_two_classes_that_look_the_same_are_refused(tmp_path, draw, config):
+    for index, name in enumerate(("caf\u00e9", "cafe\u0301", "Cafe")):
+        draw(tmp_path / "own" / name / "0.png", index)
+    with pytest.raises(DataError, match=r"two classes are called .* and look the same: .*u0301"):
+        load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
+
+
 def test_folder_without_folders_has_no_classes(tmp_path, draw, config):
     for index in range(4):
         draw(tmp_path / "own" / f"{index}.png", index)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from latentdiff.data.decode import ReadingRules
 from latentdiff.errors import DataError
@@ -121,6 +122,15 @@ def test_a_list_of_paths_with_and_without_header_and_classes(tmp_path):
         (tmp_path / "c.csv").write_text(text)
         with pytest.raises(DataError, match=message):
             read(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_arrays_that_are_not_used_are_named(tmp_path, capsys, suffix):
+    own = {"images": NHWC, "latents": np.zeros((4, 2)), "labels": np.zeros(len(NHWC), np.int64)}
+    path = tmp_path / f"a.{suffix}"
+    np.savez(path, **own) if suffix == "npz" else save_file({k: torch.from_numpy(v) for k, v in own.items()}, path)
+    read(path)
+    assert "a." + suffix + ": of its arrays latents is not used" in capsys.readouterr().out
 
 
 def test_folders_that_differ_in_case_alone_are_two_classes(tmp_path):

@@ -47,7 +47,7 @@ def stage(checkpoint, folder, **settings):
     defaults = {
         "num_images": 3,
         "steps": 4,
-        "data": DataConfig(source="embedded"),
+        "data": DataConfig(source="auto" if settings.get("task", "sample") == "sample" else "embedded"),
         "run": RunConfig(folder=str(folder)),
     }
     return SampleStage(model=str(checkpoint), **{**defaults, **settings})
@@ -100,6 +100,7 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
         ({"task": "inpaint", "thresholding": "none"}, "--thresholding is of no effect on inpaint"),
         ({"task": "interpolate", "guidance_scale": 2.0}, "--guidance_scale is of no effect on interpolate"),
         ({"task": "interpolate", "spacing": "karras", "rho": 3.0}, "--spacing is of no effect on interpolate"),
+        ({"task": "sample", "data": DataConfig(size=32)}, "--data.size is of no effect on the task sample"),
         ({"task": "noise", "churn": 3.0}, "--churn is of no effect on noise"),
         ({"task": "noise", "variance": "small"}, "--variance is of no effect on noise"),
         ({"task": "likelihood", "guidance_interval": (0.1, 1.0)}, "--guidance_interval is of no effect on likelihood"),

@@ -11,7 +11,7 @@ from latentdiff.config.model_stages import SampleStage
 from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import parse_labels, resolve_labels
 
-NAMES = ("Coat", "Dress", "T-shirt, top", "cat", "Cat")
+NAMES = ("Coat", "Dress", "T-shirt, top", "cat", "Cat", "th\u00e9")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ NAMES = ("Coat", "Dress", "T-shirt, top", "cat", "Cat")
         (1, [1, 1, 1]),
         ("Dress", [1, 1, 1]),
         ("dress", [1, 1, 1]),
+        ("The\u0301", [5, 5, 5]),
         ("cat", [3, 3, 3]),
         ("Cat", [4, 4, 4]),
         (["coat", 1, "T-shirt, top"], [0, 1, 2]),

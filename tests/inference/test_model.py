@@ -220,6 +220,9 @@ def test_load_gives_a_codec_for_an_autoencoder_and_refuses_other_kinds(tmp_path)
         load(path)
     with pytest.raises(CheckpointError, match="there is no model file"):
         load(tmp_path / "absent.safetensors")
+    for nothing in (None, "", 3, b"model.safetensors"):
+        with pytest.raises(CheckpointError, match="a model is named by its path, not by"):
+            load(nothing)
 
 
 RELEASED = shelf.find_checkpoint("fashion-mnist/latent.safetensors")

@@ -99,7 +99,7 @@ def stages(tiny) -> dict[str, tuple[Callable, list[str], str]]:
             [*tiny.trainer, *tiny.unet, "--autoencoder=none", "--quality_images=0"],
             "run.folder",
         ),
-        "classifier": (classifier.main, [*DATA, "--epochs=1", "--channels=[8,8]"], "run.folder"),
+        "classifier": (classifier.main, [*DATA, "--epochs=1", "--batch_size=6", "--channels=[8,8]"], "run.folder"),
         "latents": (latents.main, [*DATA, f"--autoencoder={CODEC}"], "folder"),
         "sample": (
             sample.main,

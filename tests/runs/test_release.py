@@ -83,7 +83,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     model = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     release.main(["--model", model, "--to", "whole/latent.safetensors"])
     arguments = ["--model", model, "--to", "pair/latent.safetensors", "--codec_beside=true"]
-    with pytest.raises(CheckpointError, match="no model file pair/autoencoder"):
+    with pytest.raises(CheckpointError, match=r"no pair/autoencoder.* release the model's"):
         release.main(arguments)
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors"])
     release.main(arguments)
@@ -92,7 +92,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
     assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
-    with pytest.raises(CheckpointError, match="this one has no autoencoder"):
+    with pytest.raises(CheckpointError, match=r"no autoencoder\. Leave out --codec_beside"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
     # A released file can be released anew, whole or as it was, without the run that it came from.
     again = ["--model", "pair/latent.safetensors", "--to"]
@@ -120,6 +120,19 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     Path("pair/autoencoder.safetensors").unlink()
     with pytest.raises(CheckpointError, match="which is not beside it: copy both"):
         load(pair)
+
+
+def test_a_model_that_knows_nothing_of_its_training_is_released_and_averaged(workbench):
+    for source, name in (("diffusion/fashion-mnist-pixel", "bare"), ("autoencoder/fashion-mnist-autoencoder", "codec")):
+        header, tensors = checkpoint.read(f"stages/{source}/model.safetensors")
+        checkpoint.save(Path(f"{name}.safetensors"), header["kind"], tensors, header | {"provenance": None})
+        average.main([f"--models=[{name}.safetensors,{name}.safetensors]", f"--to=mean_{name}.safetensors"])
+        for model in (name, f"mean_{name}"):
+            release.main(["--model", f"{model}.safetensors", "--to", f"bare/{model}.safetensors"])
+            assert f"# {model}\n" in Path(f"bare/{model}.md").read_text()
+    latent = "stages/diffusion/fashion-mnist-latent/model.safetensors"
+    release.main(["--model", latent, "--autoencoder=codec.safetensors", "--to=bare/swapped.safetensors"])
+    assert "| Decoder | trained on, behind the same encoder |" in Path("bare/swapped.md").read_text()
 
 
 def test_a_released_history_is_short_and_still_a_curve():

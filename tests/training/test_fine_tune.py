@@ -118,6 +118,10 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
         load_initial_weights(module(channels=16), tmp_path / "a", "diffusion")
     with pytest.raises(CheckpointError, match="there is no"):
         load_initial_weights(module(), tmp_path / "absent", "diffusion")
+    with pytest.raises(CheckpointError, match="holds a run of kind 'diffusion' where 'autoencoder' is needed"):
+        load_initial_weights(module(), tmp_path / "a", "autoencoder")
+    with pytest.raises(CheckpointError, match="of kind 'autoencoder' where 'diffusion' is needed: name another"):
+        load_initial_weights(module(), "checkpoints/fashion-mnist/autoencoder.safetensors", "diffusion")
     (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
         load_initial_weights(module(), tmp_path / "broken.ckpt", "diffusion")
