@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from latentdiff.errors import CheckpointError
 
@@ -42,7 +43,8 @@ def resolve_checkpoint(path: Path | str) -> Path:
     Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet. Any other path that is not there
     is returned as it is.
     """
-    if not isinstance(path, str | os.PathLike) or not str(path):
+    given: Any = path
+    if not isinstance(given, str | os.PathLike) or not str(path):
         raise CheckpointError(f"a model is named by its path, not by {path!r}: name a model file or a run's folder")
     path = Path(path).expanduser()
     if path.name == "last.ckpt" and (path.is_file() or path.parent.is_dir()):

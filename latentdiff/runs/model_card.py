@@ -64,7 +64,7 @@ def card(
         rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
     if named := header.get("codec_file"):
         rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
-    if decoder := made.get("decoder"):
+    if (decoder := made.get("decoder")) is not None:
         count = f" to {decoder['images_seen']:,} images" if decoder.get("images_seen") else ""
         rows["Decoder"] = "trained on, behind the same encoder" + (count and f",{count}")
     codec = (header.get("codec") or {}).get("autoencoder", {})
