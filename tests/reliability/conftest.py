@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from latentdiff import command_line
 from latentdiff.evaluation import feature_nets
-from latentdiff.stages import analyse, autoencoder, classifier, compare, diffusion, evaluate, latents, sample
+from latentdiff.stages import evaluate
+from tests.conftest import CODEC as TINY_CODEC
+from tests.conftest import TRAINER, UNET
 
 PLENTY = 1 << 28
 DATA = ["--data.source=embedded", "--data.max_train_images=48"]
 MEASURED = ["--data.source=embedded", "--num_images=20", "--steps=1", "--inception=off", "--lpips=off"]
 RELEASED = "checkpoints/fashion-mnist/latent.safetensors"
 CODEC = "checkpoints/fashion-mnist/autoencoder.safetensors"
+PIXEL = [*UNET[:4], "--quality_images=0", "--validation_images=16", "--autoencoder=none"]
+SHORT = [*PIXEL[:-1], "--network.middle_attention=false", "--trainer.accelerator=cpu", "--trainer.batch_size=16"]
+SWEEP = ["--seconds=0.2", "--num_images=20", "--finalists=1", "--finalist_images=10", "--settings=demo/pixel.yaml"]
+SWEEP += [f"--flags={json.dumps(SHORT)}", *DATA]
+SWEEP += [f"--runs={json.dumps({'base': [], 'wide': ['--network.channels=[16]']})}"]
+DEMO = [*(f"--{name}_seconds=0.3" for name in ("autoencoder", "vae", "diffusion")), "--num_images=20"]
+FOLDER = "--run.folder={}"
+# By name, each stage that writes: tiny settings, and the setting that names its folder. A sweep has none: it fills
+# ``stages/`` where it is started.
+STAGES: dict[str, tuple[list[str], str]] = {
+    "autoencoder": ([*TRAINER, *TINY_CODEC], FOLDER),
+    "diffusion": ([*TRAINER, *PIXEL], FOLDER),
+    "classifier": ([*DATA, "--epochs=1", "--batch_size=6", "--channels=[8,8]"], FOLDER),
+    "latents": ([*DATA, f"--autoencoder={CODEC}"], "--folder={}"),
+    "sample": (
+        [f"--model={RELEASED}", "--num_images=4", "--steps=1", "--pngs", "--npz", "--strip=2", "--gif"],
+        FOLDER,
+    ),
+    "evaluate": ([*MEASURED, f"--model={RELEASED}"], FOLDER),
+    "compare": (["evaluated/one", "evaluated/two"], FOLDER),
+    "analyse": ([*DATA, "--near=0"], FOLDER),
+    "samplers": ([*DATA, "--num_images=20", "--steps=[1,2]", "--samplers=[ddim]"], FOLDER),
+    "sweep": (SWEEP, ""),
+    "demo": (DEMO, FOLDER),
+    "release": ([f"--model={RELEASED}"], "--to={}/latent.safetensors"),
+    "average": ([f"--models=[{CODEC},{CODEC}]"], "--to={}/mean.safetensors"),
+    "benchmark": (["--parts=[encoding]"], "--folder={}"),
+}
 
 
 class SmallDisk:
@@ -90,26 +122,12 @@ def offline(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def stages(tiny) -> dict[str, tuple[Callable, list[str], str]]:
-    """By name, each stage that fills a folder: its main, tiny settings, and the setting that names the folder."""
-    return {
-        "autoencoder": (autoencoder.main, [*tiny.trainer, *tiny.codec], "run.folder"),
-        "diffusion": (
-            diffusion.main,
-            [*tiny.trainer, *tiny.unet, "--autoencoder=none", "--quality_images=0"],
-            "run.folder",
-        ),
-        "classifier": (classifier.main, [*DATA, "--epochs=1", "--batch_size=6", "--channels=[8,8]"], "run.folder"),
-        "latents": (latents.main, [*DATA, f"--autoencoder={CODEC}"], "folder"),
-        "sample": (
-            sample.main,
-            [f"--model={RELEASED}", "--num_images=4", "--steps=1", "--pngs", "--npz", "--strip=2", "--gif"],
-            "run.folder",
-        ),
-        "evaluate": (evaluate.main, [*MEASURED, f"--model={RELEASED}"], "run.folder"),
-        "compare": (compare.main, ["evaluated/one", "evaluated/two"], "run.folder"),
-        "analyse": (analyse.main, [*DATA, "--near=0"], "run.folder"),
-    }
+def in_one_process(monkeypatch) -> None:
+    """Stages that a stage starts run in this process, on few images, and a benchmark is of the smallest size."""
+    from tests.reliability import killing  # it imports all stages' work
+
+    monkeypatch.setattr(subprocess, "run", killing.run_inside)
+    monkeypatch.setattr("latentdiff.benchmark.run_benchmark.build_context", killing.small_benchmark)
 
 
 @pytest.fixture
@@ -119,12 +137,13 @@ def evaluated(isolated) -> None:
         evaluate.main([*MEASURED, "--model=noise", f"--name={name}", f"--run.folder=evaluated/{name}"])
 
 
-def run(main: Callable, arguments: list[str]) -> str | None:
+def run(stage: str, arguments: list[str]) -> str | None:
     """Run a stage as the command line does: None where it ended well, else what it ended with.
 
     An exception that the command line would not put into words goes through.
     """
     try:
+        main = import_module(f"latentdiff.stages.{stage}").main
         command_line._run(lambda: main(arguments), several_processes=False)
     except SystemExit as end:
         return str(end.code)

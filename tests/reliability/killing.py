@@ -35,6 +35,7 @@ from latentdiff.verify import run_proofs  # noqa: F401
 
 # What the system is asked for when files change, as Python's audit hooks name it. A file that is opened counts where
 # it is opened to be written.
+_run_outside = subprocess.run
 CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.chmod", "os.truncate", "fsync")
 
 
@@ -96,16 +97,8 @@ def _work(stage: str, arguments: list[str], folder: str, kill_at: int, seconds: 
     changes = 0
     feature_nets.server_answers = lpips.server_answers = lambda *_: False
     torch.hub.get_dir = lambda: folder
-    run_benchmark.build_context = _small_benchmark
-    real_run, main = subprocess.run, import_module(f"latentdiff.stages.{stage}").main
-
-    def run_inside(command: list[str], **keywords: Any) -> Any:
-        """A stage that a stage starts runs in this process: a kill is of both."""
-        if command[1:2] != ["-m"]:
-            return real_run(command, **keywords)
-        few = ["--data.max_train_images=64"] * (command[2].rsplit(".", 1)[1] in ("latents", "diffusion", "evaluate"))
-        import_module(command[2]).main([*command[3:], *few])
-        return SimpleNamespace(returncode=0)
+    run_benchmark.build_context = small_benchmark
+    main = import_module(f"latentdiff.stages.{stage}").main
 
     def count(event: str, values: tuple) -> None:
         nonlocal changes
@@ -130,7 +123,17 @@ def _work(stage: str, arguments: list[str], folder: str, kill_at: int, seconds: 
     Path(f"{folder}.json").write_text(json.dumps([said, changes]))
 
 
-def _small_benchmark(settings: Any) -> Any:
+def run_inside(command: list[str], **keywords: Any) -> Any:
+    """What subprocess.run does; but a stage that a stage starts runs in this process, on few images."""
+    if command[1:2] != ["-m"]:
+        return _run_outside(command, **keywords)
+    few = [] if any("max_train_images" in part for part in command) else ["--data.max_train_images=48"]
+    import_module(command[2]).main([*command[3:], *(few if "compare" not in command[2] else [])])
+    return SimpleNamespace(returncode=0)
+
+
+def small_benchmark(settings: Any) -> Any:
+    """The context of a benchmark of the smallest size."""
     small = runpy.run_path(str(Path(__file__).parents[1] / "benchmark" / "conftest.py"))
     return run_benchmark.BenchmarkContext(
         sizes=small["SIZES"], device=torch.device("cpu"), dtype=torch.float32, limits=small["LIMITS"]

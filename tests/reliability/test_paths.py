@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from latentdiff.resources import find_checkpoint
-from tests.reliability.conftest import run
+from tests.reliability.conftest import STAGES, run
 
 pytestmark = pytest.mark.slow
 # Where a run is asked to go, and words of the answer.
@@ -32,7 +32,6 @@ FOLDERS = {
 FOR_A_USER = {"read-only": "may not", "read-only/run": "may not", "closed/run": "may not", "closed": "may not"}
 # It may not even make the folder on the way.
 FOR_A_USER["new/" + "y" * 300] = "may not"
-STAGES = ("sample", "latents", "diffusion", "analyse")
 
 
 def prepare(folder: Path) -> None:
@@ -59,17 +58,17 @@ def snapshot(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["sample", "latents", "diffusion", "analyse"])
 @pytest.mark.parametrize("place", FOLDERS)
-def test_a_folder_that_cannot_be_used(stage, place, stages, tmp_path):
+def test_a_folder_that_cannot_be_used(stage, place, tmp_path):
     if stage == "latents" and "full" in place:
         return  # caches may lie beside other files: they have names of their own
-    main, arguments, setting = stages[stage]
+    arguments, setting = STAGES[stage]
     root = tmp_path / "places"
     root.mkdir()
     prepare(root)
     before = snapshot(root)
-    ended = run(main, [*arguments, f"--{setting}={root / place}"])
+    ended = run(stage, [*arguments, setting.format(root / place)])
     assert ended is not None
     assert ended.startswith("error: ")
     assert FOLDERS[place] in ended
