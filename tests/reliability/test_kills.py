@@ -47,8 +47,8 @@ MORE: dict[str, tuple[str, list[str], int]] = {
 COMMANDS = MORE | {name: (name, [*STAGES[name][0], STAGES[name][1].format("run")], n) for name, n in KILLS.items()}
 # Seconds are what is measured, or are the budget: only the names of their files are the same in each run.
 OF_SECONDS = ("sweep", "demo", "benchmark", "verify")
-# What says how long something took, where, or by which command.
-OF_THE_RUN = re.compile(r"seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time")
+# What says how long something took, where, or by which command, and digests of files that say so.
+OF_THE_RUN = re.compile(r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time")
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,12 @@ def without_times(value: Any) -> Any:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """All files by their names but TensorBoard's, the checkpoint before the last, and those of a user."""
-    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    """All files by their names but TensorBoard's, the checkpoint before the last, and those of a user.
+
+    A cache of images has a name that depends on where these are.
+    """
+    own = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = {re.sub(r"(content|folder-16)-[0-9a-f]{16}", r"\1", name): path for path, name in own.items()}
     return {name: path for name, path in names.items() if not re.search(r"tfevents|previous\.ckpt|mine", name)}
 
 
