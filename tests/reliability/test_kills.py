@@ -48,7 +48,9 @@ COMMANDS = MORE | {name: (name, [*STAGES[name][0], STAGES[name][1].format("run")
 # Seconds are what is measured, or are the budget: only the names of their files are the same in each run.
 OF_SECONDS = ("sweep", "demo", "benchmark", "verify")
 # What says how long something took, where, or by which command, and digests of files that say so.
-OF_THE_RUN = re.compile(r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time")
+OF_THE_RUN = re.compile(
+    r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time"
+)
 
 
 @pytest.fixture(scope="module")
