@@ -25,6 +25,11 @@ def test_gaussian_loss_is_the_negative_log_likelihood():
     x, y = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     expected = -torch.distributions.Normal(y, 0.5).log_prob(x).mean()
     torch.testing.assert_close(net.reconstruction_loss(x, y), expected)
+    # The variance is learned: it rests where it is the mean squared error.
+    net.log_variance.data.fill_((x - y).square().mean().log())
+    (gradient,) = torch.autograd.grad(net.reconstruction_loss(x, y), net.log_variance)
+    assert abs(float(gradient)) < 1e-6
+    assert not module(reconstruction="l1").log_variance.requires_grad
 
 
 def test_latent_statistics_are_those_of_posterior_draws():
