@@ -75,6 +75,8 @@ def test_what_cannot_be_measured_is_named(data, tmp_path):
         evaluate(torch.zeros(20, 1, 28, 28), data, **SETTINGS)
     with pytest.raises(ConfigError, match="num_images must be a whole number from 2"):
         evaluate("noise", data, num_images=1)
+    with pytest.raises(ConfigError, match="inception_weights names what inception off leaves out"):
+        evaluate("noise", data, inception_weights="absent.pth", **SETTINGS)
     with pytest.raises(CheckpointError, match="absent"):
         evaluate(Path("absent.safetensors"), data, **SETTINGS)
     with pytest.raises(ConfigError, match="evaluate takes a diffusion model"):
