@@ -27,6 +27,8 @@ FORMAT = 1
 KEY = "latentdiff"
 # A header is text; a history of ten thousand epochs has five of them.
 MAX_HEADER_BYTES = 16 * 2**20
+# What a run calls its models.
+RUN_MODELS = ("model.safetensors", "best.safetensors", "last.safetensors")
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -159,8 +161,8 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
 
 
 def is_anothers(path: Path) -> bool:
-    """Whether something is there that latentdiff did not write: neither a model file, nor in a folder that it made."""
-    if not path.exists() or read_mark(path.parent) is not None:
+    """Whether something is there that latentdiff did not write: neither a model file, nor a run's own by its name."""
+    if not path.exists() or is_of_a_run(path):
         return False
     if not path.is_file():
         return True
@@ -170,6 +172,11 @@ def is_anothers(path: Path) -> bool:
             return KEY not in (file.metadata() or {})
     except Exception:  # whatever is in it
         return True
+
+
+def is_of_a_run(path: Path) -> bool:
+    """Whether a path is that of a run's own model, by its name and its folder's mark."""
+    return path.name in RUN_MODELS and read_mark(path.parent) is not None
 
 
 def _check_length(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 
 
 class _Outlet:
-    """A text stream that goes quiet, rather than raise BrokenPipeError, once its reader is gone."""
+    """A text stream that goes quiet, rather than raise OSError, once it cannot be written to: its reader or terminal is
+    gone, or its disk is full."""
 
     def __init__(self, stream: Any):
         self.stream = stream
@@ -33,7 +35,7 @@ class _Outlet:
     def _or_quiet(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError:
             # From now on it leads nowhere, also for libraries that write to the descriptor.
             with suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -45,9 +47,19 @@ class _Outlet:
 
 @contextmanager
 def outlive_readers() -> Iterator[None]:
-    """Let the block go on to its end where the reader of its output closes the pipe."""
+    """Let the block go on to its end where its output cannot be written: what is said is worth less than the work."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = outlets = _Outlet(before[0]), _Outlet(before[1])
+    for descriptor in range(3):
+        # A file that the work opens would get the number of one that is closed (``>&-``), and its output.
+        with suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    streams = [stream or open(os.devnull, "w") for stream in before]  # noqa: SIM115
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):  # a class's name that it cannot show
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = outlets = [_Outlet(stream) for stream in streams]
     try:
         yield
     finally:

@@ -74,8 +74,11 @@ def test_a_file_of_the_users_is_not_replaced_by_a_model(tmp_path, name):
     checkpoint.save(tmp_path / "model", "autoencoder", weights, {})
     checkpoint.save(tmp_path / "model", "autoencoder", weights, {})  # its own is
     if path.is_file():
-        (tmp_path / ".latentdiff").write_text("{}")  # and whatever is left in a run's folder, such as a damaged model
-        checkpoint.save(path, "autoencoder", weights, {})
+        (tmp_path / ".latentdiff").write_text("{}")  # and a run's own model, though it is damaged, but no other file
+        checkpoint.save(path.rename(tmp_path / "model.safetensors"), "autoencoder", weights, {})
+        path.write_text("precious")
+        with pytest.raises(CheckpointError, match="would be lost"):
+            checkpoint.save(path, "autoencoder", weights, {})
 
 
 def test_a_type_that_does_not_hold_weights_is_refused(tmp_path):

@@ -90,3 +90,16 @@ run_stage(main)
     assert other.read() == b""
     assert process.wait() == 0
     assert Path("done").read_text() == "yes"
+
+
+@pytest.mark.parametrize("where", [">&-", "2>&-", ">/dev/full", "<&- 2>/dev/full"])
+def test_output_that_cannot_be_written_does_not_end_the_work(where, tmp_path):
+    code = "import sys\nfrom latentdiff.command_line import run_stage\ndef main():\n    file = open('done', 'w')\n"
+    code += "    print('日本'), print('日本', file=sys.stderr, flush=True)\n    file.write('yes')\nrun_stage(main)"
+    (tmp_path / "code.py").write_text(code)
+    command = f'"{sys.executable}" code.py {where}'
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60
+    )
+    assert done.returncode == 0
+    assert Path("done").read_text() == "yes"

@@ -34,7 +34,7 @@ TITLE = CompareStage.title
 
 
 def compare(
-    models: Sequence[Evaluation | Evaluable],
+    models: Sequence[Evaluation | Evaluable] | Evaluation | Evaluable,
     data: DatasetSplits | str | Path | None = None,
     *,
     num_images: int | None = None,
@@ -86,6 +86,8 @@ def compare(
         >>> [row["name"] for row in report.table]
         ['noise', 'latent', 'real images']
     """
+    if isinstance(models, str | Path) or not isinstance(models, Sequence):
+        models = [models]
     if not models:
         raise ReportError("there is nothing to compare: name at least one model, evaluation or evaluation's folder")
     # What is named twice is one row.

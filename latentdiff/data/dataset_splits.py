@@ -18,7 +18,7 @@ from PIL import Image
 from latentdiff.config import DataConfig
 from latentdiff.config.data import DatasetName
 from latentdiff.data.dataset import ImageDataset, Split
-from latentdiff.data.load import NoSplitError, check_settings, load_split
+from latentdiff.data.load import NoSplitError, check_settings, has, load_split
 from latentdiff.data.messages import print_once
 from latentdiff.data.splits import SPLITS
 from latentdiff.data.tensors import Images, Labels, load_tensors
@@ -89,7 +89,7 @@ class DatasetSplits:
         try:
             return self.test
         except NoSplitError:
-            if self.train.content is None:
+            if self.train.content is None and not any(has(name, "GROWS") for name in self.config.mix):
                 raise
             print_once(f"{self.name} has neither validation nor test images: nothing is measured while training")
             return replace(self.train.take(torch.empty(0, dtype=torch.int64)), split="val")
@@ -250,7 +250,7 @@ def _find_config(source: str | Path) -> DataConfig:
         if str(source) == name:
             return DataConfig(name=name)
     path = Path(source).expanduser()
-    if not path.exists():
+    if not str(source) or not path.exists():
         raise DataError(
             f"{str(source)!r} is neither a folder or zip of images nor a data set's name: {', '.join(NAMES)}"
         )

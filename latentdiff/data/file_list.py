@@ -108,7 +108,7 @@ def read_rows(path: Path) -> list[list[str]]:
     """The rows of a CSV that are not empty, without spaces around the cells. Raises :class:`DataError`."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
+            rows = list(csv.reader(file, skipinitialspace=True))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as a CSV: it is not in UTF-8. Save it as UTF-8.") from error
     except OSError as error:

@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -126,12 +126,12 @@ class DirectoryFiles(Files):
                 name = prefix + entry.name
                 if is_litter((entry.name,)):
                     continue
-                if entry.is_dir():
+                if _is(entry.is_dir):
                     identity = _identity(entry.path)
                     if identity not in above:
                         waiting.append((entry.path, f"{name}/", (*above, identity)))
                     continue
-                is_file = entry.is_file()
+                is_file = _is(entry.is_file)
                 kind = image_kind(
                     entry.name, lambda path=entry.path, is_file=is_file: _header(path) if is_file else b""
                 )
@@ -153,7 +153,12 @@ class DirectoryFiles(Files):
     def stamp(self, name: str) -> tuple[int, ...]:
         # The time of modification can be set, and is by programs that keep it: ``cp -p``, ``rsync -t``, photo editors.
         # The time of the file system's own entry cannot.
-        status = (self.path / name).stat()
+        try:
+            status = (self.path / name).stat()
+        except OSError as error:
+            raise DataError(
+                f"{self.path} has changed while it was read: {name} is gone. Begin again once it rests."
+            ) from error
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -177,17 +182,25 @@ class ZipFiles(Files):
         self._entries: dict[str, zipfile.ZipInfo] = {}
         refused: list[tuple[str, str]] = []
         left_out: list[tuple[str, str | None]] = []
-        self.own_folders = _own_folders(self._zip.namelist())
+        # Some programs of Windows separate folders by a backslash.
+        entries = [(entry.filename.replace("\\", "/"), entry) for entry in self._zip.infolist()]
+        self.own_folders = _own_folders(name for name, _ in entries)
         own = set(self.own_folders)
-        for entry in self._zip.infolist():
-            name, parts = entry.filename, PurePosixPath(entry.filename).parts
-            if entry.is_dir() or not parts:
+        folders = {name.rstrip("/") for name, _ in entries if name.endswith("/")}
+        if folders:
+            filled = {PurePosixPath(name.rstrip("/").rpartition("/")[0]) for name, _ in entries}
+            filled = {str(above) for folder in filled for above in (folder, *folder.parents)}
+            self.empty_folders = tuple(
+                sorted(name for name in folders - filled if not is_litter(PurePosixPath(name).parts))
+            )
+        for name, entry in entries:
+            parts = PurePosixPath(name).parts
+            if name.endswith("/") or not parts:
                 continue
             if own and any("/".join(parts[:depth]) in own for depth in range(1, len(parts))):
                 continue
             kind = image_kind(name, lambda entry=entry: self._header(entry))
-            # Before hidden files: a path out of the archive with backslashes begins with a dot, as a hidden name does.
-            if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+            if name.startswith("/") or ".." in parts or ":" in parts[0]:
                 if is_readable(kind):
                     refused.append((name, "its path points out of the archive"))
             elif is_litter(parts):
@@ -277,6 +290,14 @@ def _own_folders(names: Iterable[str]) -> tuple[str, ...]:
             inside.setdefault(folder, set()).add(last)
     own = sorted(folder for folder, found in inside.items() if _is_own_folder(found))
     return tuple(folder for folder in own if not any(folder.startswith(f"{above}/") for above in own))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry of a folder is of a kind; a link that leads in a circle is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

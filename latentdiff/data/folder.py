@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +24,10 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# And those with such names are no classes either: train_images and test_images, train2017 and val2017.
+LIKE_A_SPLIT = re.compile(
+    r"(train|training|val|valid|validation|dev|eval|evaluation|test|testing|holdout)([^a-z].*|sets?|images?|data)?"
+)
 TAKES_PATH = True
 GROWS = True
 
@@ -60,6 +67,7 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
     else:
         _check_lost_folders(source, common + bool(official))
         if all(folders) and len(set(folders)) > 1:
+            _check_split_names(path, set(folders))
             _check_inner_folders(path, names)
             labels, class_names = encode_classes(map(printable, folders))
         elif any(folders) and not all(folders):
@@ -104,6 +112,17 @@ def _official_splits(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
         for split in ("train", "val", "test")
         if split in splits
     }
+
+
+def _check_split_names(path: Path, folders: set[str]) -> None:
+    """Raise :class:`DataError` for folders that would be classes, and look like splits by other names."""
+    if all(LIKE_A_SPLIT.fullmatch(name.lower()) for name in folders) and any(
+        name.lower().startswith("train") for name in folders
+    ):
+        raise DataError(
+            f"the folders {', '.join(sorted(folders))} of {path} look like splits, and would be classes. Call them "
+            "train, val and test; if they are classes, say so with --data.table."
+        )
 
 
 def _check_inner_folders(path: Path, names: Sequence[str]) -> None:
@@ -158,12 +177,16 @@ def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
     Raises :class:`DataError` for a file without a row or a class, for a row that fits two files, and for a class that
     has only files that are no images.
     """
-    table = read_table(path, None, column)
+    there = [*source.images, *(name for name, _ in (*source.left_out, *source.refused))]
+    table = _in_the_sources_words(path, read_table(path, None, column), set(there), source.path)
     classes, matched = [], {}
     for name in source.images:
         key = _row_of(name, table)
         if key is None:
-            raise DataError(f"{path} has no row for {name}; its first column must name each file, below a header")
+            raise DataError(
+                f"{path} has no row for {printable(name)}; its first column must name each file, below a header. Its "
+                f"first row names {printable(next(iter(table)))}"
+            )
         if key != name and matched.setdefault(key, name) != name:
             raise DataError(f"{path} says {key}, which is {matched[key]} and {name}: name each of them in full")
         if not table[key]:
@@ -176,12 +199,28 @@ def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
                 f"no file of the class {table[key]} in {path} is an image that can be used: see {printable(name)}.\n"
                 "Make its files readable, or take its rows out of the table."
             )
-    there = [*source.images, *(name for name, _ in (*source.left_out, *source.refused))]
     without_file = sorted(table.keys() - {_row_of(name, table) for name in there} - {""})
     if without_file:
         count = f"{len(without_file):,} file{'s' if len(without_file) > 1 else ''}"
         print_once(f"{path} names {count} that {source.path} has not, the first is {printable(without_file[0])}")
     return classes
+
+
+def _in_the_sources_words(path: Path, table: dict[str, str], there: set[str], folder: Path) -> dict[str, str]:
+    """A table with its files named as the source names them, where a row names one by another path (./cat/1.png).
+
+    Raises :class:`DataError` where a file has two classes then.
+    """
+    plain: dict[str, str] = {}
+    for row, value in table.items():
+        name = row
+        if row not in there and ("/" in row or "\\" in row):
+            slashed = row.replace("\\", "/")
+            ways = (posixpath.normpath(slashed), os.path.relpath(slashed, folder))
+            name = next((way for way in ways if way in there), row)
+        if plain.setdefault(name, value) != value:
+            raise DataError(f"{path} gives {name} two classes: {plain[name]} and {value}")
+    return plain
 
 
 def _row_of(name: str, table: dict[str, str]) -> str | None:

@@ -28,7 +28,7 @@ from latentdiff.data.image_formats import BadImageError
 from latentdiff.data.memory_budget import MemoryBudget
 from latentdiff.data.messages import print_once, printable
 from latentdiff.digest import json_with_digest, read_json
-from latentdiff.errors import DataError
+from latentdiff.errors import ConfigError, DataError
 from latentdiff.files import sync_folder, temporary_folder
 from latentdiff.os_errors import describe_os_error
 
@@ -103,6 +103,8 @@ def cached_images(
     _check_classes(files, usable)
     if rules.value_range is None:
         check_values([DeepValues(*values) for values in meta.get("deep", ())], str(where))
+    elif not meta.get("deep") and rules.value_range != (0, 255):
+        raise ConfigError(f"data.value_range would go unused: all images in {where} are of 8 bits")
     if meta.get("frames"):
         print_once(
             f"{meta['frames']:,} of {len(files.names):,} files in {where} hold several frames or pages: the first "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -79,9 +80,13 @@ def load_split(config: DataConfig, split: Split) -> ImageDataset:
         NoSplitError: The data set has no such split.
     """
     check_settings(config)
+    data = _load_mixed(config, split) if config.name == "mixed" else _load_one(config, split)
+    for setting in ("crop", "value_range"):
+        value = getattr(config, setting)
+        if not data.files and value != getattr(DataConfig, setting):
+            raise ConfigError(f"data.{setting} {value} would go unused: {config.name} comes in arrays, not in files")
     if config.name == "mixed":
-        return limit_training_images(_load_mixed(config, split), config)
-    data = _load_one(config, split)
+        return limit_training_images(data, config)
     if tuple(config.fractions) != DataConfig.fractions and not data.split_description:
         raise ConfigError(
             f"data.fractions {format_fractions(config)} would go unused: {config.name} comes in its official split "
@@ -101,6 +106,7 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     cache_folder = Path(config.cache_folder).expanduser()
     rules = ReadingRules.of(config)
     images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip", rules)
+    check_white([images], str(found.source.path))
     names, labels = tuple(found.names[index] for index in usable.tolist()), found.labels[usable]
     rule = _split_rule(found, config)
     content = None
@@ -121,6 +127,19 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
         images, labels, found.name, split, "full", found.class_names, description, names, content=content
     )
     return _apply_classes_setting(whole.take(indices), config)
+
+
+def check_white(stacks: Iterable[Tensor], where: str) -> None:
+    """Raise :class:`DataError` for uint8 images of the values 0 and 1 alone, as masks have: all would be black."""
+    brightest = 0
+    for chunk in (chunk for stack in stacks for chunk in stack.split(256) if len(chunk)):
+        brightest = max(brightest, int(chunk.max()))
+        if brightest > 1:
+            return
+    if brightest:
+        raise DataError(
+            f"{where}: 8-bit values of 0 and 1 alone, so it is not sure which is white. Multiply them by 255."
+        )
 
 
 def open_files(config: DataConfig) -> Files | None:
@@ -343,6 +362,8 @@ def limit_training_images(data: ImageDataset, config: DataConfig) -> ImageDatase
         generator = torch.Generator().manual_seed(config.split_seed)
         chosen = torch.randperm(len(data), generator=generator)[: config.max_train_images].sort().values
     data = data.take(chosen)
+    how = f" of max_train_images {config.max_train_images}"
+    warn_of_empty_classes(data.labels, data.class_names, how, "raise it", data.name, data.split)
     drawn = f"{config.max_train_images:,} of its images, drawn by seed {config.split_seed}"
     return replace(data, split_description="; ".join(part for part in (data.split_description, drawn) if part))
 

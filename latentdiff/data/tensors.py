@@ -21,6 +21,7 @@ from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.file_list import check_names
 from latentdiff.data.load import (
     DEFAULT_SIZE,
+    check_white,
     describe_fractions,
     limit_training_images,
     warn_of_empty_split,
@@ -37,12 +38,13 @@ MOST_UNNAMED_CLASSES = 10_000
 
 @dataclass
 class _Part:
-    """The images of one source before they have one shape: each uint8 [1 or 3, h, w], with raw labels and digests."""
+    """The images of one source before they have one shape: each uint8 [1 or 3, h, w], with raw labels, digests, and the
+    names that each Dataset in it gives to its classes."""
 
     images: list[np.ndarray]
     labels: list[int] | list[str] | None
     content: Tensor
-    class_names: tuple[str, ...] | None = None
+    class_names: frozenset[tuple[str, ...]] = frozenset()
 
 
 def load_tensors(
@@ -76,6 +78,7 @@ def load_tensors(
     parts = {split: _read(images, own, config, split or name) for split, (images, own) in by_split.items()}
     names = _class_names(parts.values(), class_names)
     stacks = dict(zip(parts, _one_shape([part.images for part in parts.values()], config), strict=True))
+    check_white(stacks.values(), name)
     sets = {
         split: ImageDataset(
             stacks[split], _encode_labels(part, names), name, split or "train", "memory", names, content=part.content
@@ -130,7 +133,10 @@ def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
 
 def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
     """Recognise the layout of images by their shape, and bring them to uint8 [n, c, h, w]. Raises DataError."""
-    array = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+    if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.is_quantized:
+            raise DataError("images must be an ordinary tensor, neither sparse nor quantised")
+        array = array.detach().cpu().numpy()
     shape = list(array.shape)
     if array.dtype != np.uint8:
         raise DataError(
@@ -164,7 +170,11 @@ def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
     deep: list[DeepValues] = []
     labels, content, size, value_range = [], [], config.size, parse_value_range(config.value_range)
     for index in tqdm(range(count), desc=f"reading {title}", unit="images", disable=None):
-        item = dataset[index]
+        try:
+            item = dataset[index]
+        except Exception as error:  # of the user's own code: it says best what is wrong
+            error.add_note(f"This is item {index} of the {count:,} of the Dataset.")
+            raise
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"item {index} of the Dataset is not a pair of image and label")
         image, values = _item_image(item[0], f"item {index} of the Dataset", value_range)
@@ -265,14 +275,13 @@ def _to_python(label: Any) -> Any:
     return label.item() if isinstance(label, Tensor | np.generic) and label.ndim == 0 else label
 
 
-def _dataset_class_names(dataset: Any) -> tuple[str, ...] | None:
-    """The attribute ``classes`` of a Dataset, or of the Dataset that it is a subset of; None where there is none."""
-    while dataset is not None:
-        names = getattr(dataset, "classes", None)
-        if names is not None and all(isinstance(name, str) for name in names):
-            return tuple(names)
-        dataset = getattr(dataset, "dataset", None)
-    return None
+def _dataset_class_names(dataset: Any) -> frozenset[tuple[str, ...]]:
+    """The attribute ``classes`` of a Dataset, or of those that it is a subset of or joins; none where there is none."""
+    names = getattr(dataset, "classes", None)
+    if names is not None and all(isinstance(name, str) for name in names):
+        return frozenset({tuple(names)})
+    within = [getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())]
+    return frozenset().union(*(_dataset_class_names(part) for part in within if part is not None))
 
 
 def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -285,10 +294,13 @@ def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[s
         return ()
     if len({isinstance(value, str) for value in values}) > 1:
         raise DataError("labels must be whole numbers in all splits, or strings in all")
-    own = {part.class_names for part in labelled if part.class_names}
+    own = frozenset().union(*(part.class_names for part in labelled))
     if given is None and len(own) > 1:
-        raise DataError("the splits name their classes differently: say class_names=")
-    names = tuple(given) if given is not None else next(iter(own), None)
+        raise DataError(
+            f"the splits, or the Datasets joined, name their classes differently ({_listed(sorted(own)[0])} and "
+            f"{_listed(sorted(own)[1])}): let a label mean one class in all, and say class_names="
+        )
+    names = next(iter(own), None) if given is None else _check_names(given)
     if names is not None:
         if len(set(names)) != len(names):
             raise ConfigError(f"class_names holds a name twice: {_listed(names)}")
@@ -307,6 +319,16 @@ def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[s
             f"labels must count classes from 0; these are from {lowest} to {highest}. Strings can be labels too"
         )
     return tuple(str(label) for label in range(highest + 1))
+
+
+def _check_names(given: Any) -> tuple[str, ...]:
+    """The names of classes as they were given. Raises ConfigError for what has no order, and for what is no text."""
+    names = given.tolist() if isinstance(given, np.ndarray) else given
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(f"class_names must be a list, a name for each label from 0 on, not a {type(given).__name__}")
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise ConfigError(f"class_names must be strings; one is {str(odd[0])[:80]}")
+    return tuple(names)
 
 
 def _natural_order(name: str) -> tuple[list[int | str], str]:

@@ -210,4 +210,9 @@ def read_mask(text: str, shape: tuple[int, ...]) -> Tensor:
         raise ConfigError(f"the mask {text} cannot be used: {error}") from error
     if picture.size != (width, height):
         raise ConfigError(f"the mask {text} is {picture.size[0]}x{picture.size[1]}, the images are {width}x{height}")
-    return torch.from_numpy(np.array(picture) > 127)
+    mask = torch.from_numpy(np.array(picture) > 127)
+    if not mask.any():
+        raise ConfigError(
+            f"the mask {text} fills nothing: none of its pixels is white (its brightest is {np.max(picture)})"
+        )
+    return mask

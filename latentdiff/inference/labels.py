@@ -91,7 +91,9 @@ def parse_labels(given: Labels, class_names: Sequence[str]) -> Labels:
         try:
             labels = json.loads(text)
         except ValueError as error:
-            raise ConfigError(f"--labels {text} starts like a JSON list, but is none: {error}") from error
+            raise ConfigError(
+                f"--labels {text} starts like a JSON list, but is none: {error}. Names are in quotes."
+            ) from error
     else:
         labels = [_from_text(part.strip(), class_names) for part in text.split(",")]
     return labels[0] if len(labels) == 1 else labels

@@ -28,6 +28,8 @@ LICENCES = {
     ),
 }
 SAMPLE_ROWS = 4
+# A row of every card, by which one is known again.
+CARD_ROW = "Numbers in the file"
 
 
 def card(
@@ -52,7 +54,7 @@ def card(
     data, config = made.get("data") or {}, made.get("config") or {}
     rows = {
         "Kind": TITLES[header["kind"]],
-        "Numbers in the file": f"{numbers:,}, matrices and kernels as bf16",
+        CARD_ROW: f"{numbers:,}, matrices and kernels as bf16",
         **_training_rows(made, data),
     }
     if before := made.get("started_from"):

@@ -32,6 +32,8 @@ def average_models(config: AverageStage, command: str = "") -> Path:
     target = Path(config.to)
     if target.exists() and not config.overwrite:
         raise FolderError(f"{target} is there already; --overwrite replaces it")
+    if checkpoint.is_of_a_run(target):
+        raise FolderError(f"{target} is the run's own model, and would be lost: name another file with --to")
     if len(config.models) < 2:
         raise ConfigError("an average needs at least two models")
     paths = [resolve_checkpoint(name) for name in config.models]

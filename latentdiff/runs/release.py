@@ -14,7 +14,7 @@ from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.files import file_sha256, temporary_folder, write_atomically
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs.model_card import TITLES, card, write_samples
+from latentdiff.runs.model_card import CARD_ROW, TITLES, card, write_samples
 from latentdiff.runs.patched_models import (
     with_decoder,
     with_shared_autoencoder,
@@ -44,14 +44,13 @@ def release_model(config: ReleaseStage) -> Path:
         raise ConfigError("more_evaluations come after the first, which --evaluation names")
     measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
     evaluations = [read_evaluation(folder).values for folder in measured]
+    check_target(target, config)
     card_file = target.with_suffix(".md")
     written = [target, card_file, *([target.with_suffix(".jpg")] if config.evaluation else [])]
     there = [path for path in written if path.exists() and not config.overwrite]
     # The card is the last to be written. A model without one may be what a release that was killed has left.
     if there and (card_file.exists() or not target.exists()):
         raise FolderError(f"{there[0]} is there already; --overwrite replaces it")
-    if checkpoint.is_anothers(target):
-        raise FolderError(f"{target} is no model of latentdiff, and would be lost: name another file with --to")
     content = {key: value for key, value in header.items() if key not in ("format", "kind")}
     # In another folder until the evaluation is known to be of this very file.
     with temporary_folder(target) as folder:
@@ -73,6 +72,23 @@ def release_model(config: ReleaseStage) -> Path:
     for name in sharing:
         print(f"{name} decodes with the file that was replaced: release it again from its run, or from copies of both")
     return target
+
+
+def check_target(target: Path, config: ReleaseStage) -> None:
+    """Raise FolderError where the file, its card or its picture would replace what is not a released model's."""
+    another = "name another file with --to"
+    if checkpoint.is_anothers(target):
+        raise FolderError(f"{target} is no model of latentdiff, and would be lost: {another}")
+    if checkpoint.is_of_a_run(target):
+        raise FolderError(f"{target} is the run's own model, in full precision: {another}")
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"--to {target}: a released file's name ends in .safetensors, and its card's in .md")
+    beside, picture = target.with_suffix(".md"), target.with_suffix(".jpg")
+    text = beside.read_text(errors="replace") if beside.is_file() else ""
+    if beside.exists() and CARD_ROW not in text:
+        raise FolderError(f"{beside}, where the card goes, is no card of a model, and would be lost: {another}")
+    if config.evaluation and picture.exists() and not (text or target.exists()):
+        raise FolderError(f"{picture}, where samples go, is no picture of a model's, and would be lost: {another}")
 
 
 def check_guide(folder: str, sampling: dict[str, Any]) -> None:

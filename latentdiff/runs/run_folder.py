@@ -335,7 +335,7 @@ def check_same_settings(config: Any, folder: Path) -> None:
         free.add("init")
     changed = [key for key in now if before.get(key) != now[key] and key not in free]
     if changed:
-        differences = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+        differences = "; ".join(f"{key} was {_short(before.get(key))}, is {_short(now[key])}" for key in changed)
         raise FolderError(
             f"{folder} was run with other settings: {differences}. Resume with --config {path}, or start a new run "
             "from its weights with --init (init= in Python)."
@@ -409,3 +409,10 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
+
+
+def _short(value: Any) -> Any:
+    """A setting's value for a message; of mappings, such as phases, what they set."""
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in value]
+    return {key: part for key, part in value.items() if part is not None} if isinstance(value, dict) else value

@@ -71,8 +71,9 @@ class RunData:
         refuse(str(folder), found)
         if before["codec"] != self.codec:
             raise CheckpointError(
-                f"{folder} was trained on {_codec_words(before['codec'])}, and not on {_codec_words(self.codec)}. Name "
-                f"the first one, or {start_anew(str(folder))}"
+                f"{folder} was trained on {_codec_words(before['codec'], 'another autoencoder')}, and not on "
+                f"{_codec_words(self.codec, 'the one that is named now')}. Name the first one, or "
+                f"{start_anew(str(folder))}"
             )
         if before["perceptual"] != self.perceptual:
             raise CheckpointError(
@@ -127,5 +128,5 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _codec_words(fingerprint: str | None) -> str:
-    return "pixels" if fingerprint is None else f"the latents of another autoencoder ({fingerprint})"
+def _codec_words(fingerprint: str | None, which: str) -> str:
+    return "pixels" if fingerprint is None else f"the latents of {which} ({fingerprint})"

@@ -13,7 +13,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
@@ -176,7 +176,10 @@ def quiet_lightning() -> Iterator[None]:
 def _strategy(module: StageModule) -> dict[str, Any]:
     """How Lightning writes checkpoints, and how several processes train ``module``: ``distributed`` joined them."""
     if distributed.world_size() == 1:
-        return {"plugins": [CheckpointFiles()]}
+        # Said, or Lightning would take a job of Slurm's for several processes, and a RANK left behind for one of them.
+        alone = LightningEnvironment()
+        alone.set_global_rank(0)
+        return {"plugins": [CheckpointFiles(), alone]}
     if module.sharded:
         strategy = ShardedStrategy(distributed.world_size())
     else:

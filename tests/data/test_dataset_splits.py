@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 from torchvision.datasets import FakeData
 from torchvision.transforms.v2 import functional as transforms
 
@@ -207,6 +207,7 @@ def test_class_names_come_from_the_dataset_or_the_one_it_is_a_subset_of():
     pairs = Pairs(random_images(20, 1, 8, 8), [0, 1] * 10, ["shirt", "shoe"])
     assert load_dataset(pairs).train.class_names == ("shirt", "shoe")
     assert load_dataset(Subset(pairs, range(10))).train.class_names == ("shirt", "shoe")
+    assert load_dataset(Subset(ConcatDataset([pairs, pairs]), range(30))).train.class_names == ("shirt", "shoe")
     assert load_dataset(pairs, class_names=["a", "b"]).train.class_names == ("a", "b")
     assert load_dataset(FakeData(20, (3, 8, 8), 4)).train.class_names == ("0", "1", "2", "3")
 
@@ -243,6 +244,13 @@ IMAGES = random_images(20, 1, 8, 8)
         (IMAGES, {"labels": ["c"] * 20, "class_names": ["a", "b"]}, "the label 'c' is not one of the 2 classes"),
         (IMAGES, {"labels": ["c"] * 20, "class_names": ["c", "c"]}, "a name twice"),
         (IMAGES, {"class_names": ["a"]}, "class_names need labels"),
+        (IMAGES, {"labels": [0] * 20, "class_names": "a"}, "must be a list, .* not a str"),
+        (IMAGES, {"labels": [0] * 20, "class_names": {"a": 0}}, "must be a list, .* not a dict"),
+        (IMAGES, {"labels": [0] * 20, "class_names": [7]}, "must be strings; one is 7"),
+        (IMAGES.to_sparse(), {}, "neither sparse nor quantised"),
+        (IMAGES % 2, {}, "tensors: 8-bit values of 0 and 1 alone"),
+        (ConcatDataset([Pairs(IMAGES, [0] * 20, [name]) for name in "ab"]), {}, r"differently \(a and b\)"),
+        ("", {}, "'' is neither a folder or zip"),
         (IMAGES, {"size": 3}, "size must be a whole number from 4 to"),
         (IMAGES, {"colour": "blue"}, "colour must be"),
         (IMAGES, {"fractions": (0.5, 0.6, 0.0)}, "sum to 1"),

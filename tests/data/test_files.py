@@ -102,6 +102,12 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
     backslashes = zipped(tmp_path / "w.zip", [("a.png", good), (r"..\..\evil.png", good)])
     with pytest.raises(DataError, match=r"1 of 2 files(.|\n)*evil\.png: its path points out of the archive"):
         load_split(DataConfig(name="folder", path=str(backslashes), fractions=(1.0, 0.0, 0.0)), "train")
+    windows = zipped(tmp_path / "windows.zip", [(r"cat\0.png", good), (r"dog\1.png", png((9, 9, 9)))])
+    whole = DataConfig(name="folder", path=str(windows), fractions=(1.0, 0.0, 0.0))
+    assert load_split(whole, "train").class_names == ("cat", "dog")
+    zipped(windows, [("cat/0.png", good), ("dog/1.png", good), ("emu/", b"")])
+    with pytest.raises(DataError, match=r"the folder emu in .* is empty beside folders of images"):
+        load_split(whole, "train")
     only = zipped(tmp_path / "only.zip", [("../evil.png", good)])
     with pytest.raises(DataError, match=r"holds no image that can be used(.|\n)*\.\./evil\.png: its path points out"):
         load_split(DataConfig(name="folder", path=str(only)), "train")
@@ -177,7 +183,8 @@ def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path):
 
 def test_a_link_to_nowhere_is_listed(tmp_path):
     fill(tmp_path / "images", bad=False)
-    (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "images" / "circle")
+    (tmp_path / "images" / "circle").symlink_to(tmp_path / "images" / "lost.png")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0))
     with pytest.raises(DataError, match=r"1 of 11 files(.|\n)*lost\.png: it is a link to nowhere"):
         load_split(config, "train")

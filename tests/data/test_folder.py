@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,29 @@ def test_folder_classes_from_a_table(tmp_path, draw, config):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
             load_split(config(tmp_path, "folder", **settings), "train")
+
+
+def test_a_table_may_name_its_files_by_any_path(tmp_path, monkeypatch, draw, config):
+    monkeypatch.chdir(tmp_path)
+    for index in range(4):
+        draw(tmp_path / "own" / "in" / f"{index}.png", index)
+    settings = {"path": "own", "table": "table.csv", "fractions": (1.0, 0.0, 0.0)}
+    rows = ["./in/0.png", r"in\1.png", "own/in/2.png", f"{tmp_path}/own/in/3.png"]
+    table = "file,kind\n" + "".join(f'{row}, "{kind}"\n' for row, kind in zip(rows, "abba", strict=True))
+    Path("table.csv").write_text(table)
+    data = load_split(config(tmp_path, "folder", **settings), "train")
+    assert (data.class_names, data.labels.tolist()) == (("a", "b"), [0, 1, 1, 0])
+    Path("table.csv").write_text(f"{table}in/0.png,b\n")
+    with pytest.raises(DataError, match=r"in/0\.png two classes: a and b"):
+        load_split(config(tmp_path, "folder", **settings), "train")
+
+
+@pytest.mark.parametrize("names", ["train_images test_images", "train2017 val2017", "train eval", "Train train"])
+def test_folders_that_look_like_splits_are_no_classes(tmp_path, names, draw, config):
+    for name in names.split():
+        draw(tmp_path / "own" / name / "cat" / "0.png", len(name))
+    with pytest.raises(DataError, match=f"{sorted(names.split())[0]}, .* look like splits, and would be classes"):
+        load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
 
 
 def test_a_table_that_is_not_in_utf_8_is_refused_with_the_remedy(tmp_path, draw, config):

@@ -39,6 +39,8 @@ def test_mixed_with_a_folder_and_with_an_attribute(faces, draw, config):
     files = open_files(mix)
     assert files.path.name == "mixed"
     assert "folder/cats/0.png" in files.images
+    # As with the folder alone, training goes on where none of its images is held out.
+    assert len(DatasetSplits(mix).held_out) == 0
 
 
 def test_arrays_can_be_pooled_and_split_anew():
@@ -57,10 +59,12 @@ def test_arrays_can_be_pooled_and_split_anew():
     assert "split 50/25/25 by seed 0" in splits[0].describe()
 
 
-def test_arrays_are_resized_coloured_and_thinned():
+def test_arrays_are_resized_coloured_and_thinned(capsys):
     small = load_split(DataConfig(source="embedded", size=16, colour="rgb", max_train_images=50), "train")
     assert (len(small), small.image_shape) == (50, (3, 16, 16))
     assert "50 of its images" in small.describe()
+    load_split(DataConfig(source="embedded", max_train_images=3), "train")
+    assert "of max_train_images 3. A model will not know these classes: raise it" in capsys.readouterr().out
     whole = load_split(DataConfig(source="embedded"), "train")
     taken = load_split(DataConfig(source="embedded", max_train_images=50), "train")
     keys = {image.numpy().tobytes() for image in whole.images}
@@ -80,6 +84,8 @@ def test_arrays_are_resized_coloured_and_thinned():
         ({"name": "mnist", "source": "embedded"}, "data.source is for data.name fashion-mnist"),
         ({"mix_share": "proportional"}, "data.mix_share is for data.name mixed"),
         ({"source": "embedded", "fractions": (0.5, 0.5, 0.0)}, "would go unused: fashion-mnist comes in its official"),
+        ({"source": "embedded", "crop": "random"}, "crop random would go unused: fashion-mnist comes in arrays"),
+        ({"source": "embedded", "value_range": "0,9"}, "value_range 0,9 would go unused: fashion-mnist comes in"),
         ({"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"}, "could be celeba or oxford-iiit-pet"),
         ({"name": "mixed", "mix": ("folder", "mnist")}, r"needs --data\.path"),
         ({"mix": ("mnist",)}, "goes with it alone"),

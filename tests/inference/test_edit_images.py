@@ -162,6 +162,9 @@ def test_a_mask_may_be_a_picture(tmp_path):
     assert int(mask.sum()) == 5 * 28
     with pytest.raises(ValueError, match="is 28x28, the images are 8x8"):
         read_mask(str(tmp_path / "mask.png"), (8, 8))
+    picture.point(lambda value: value // 255).save(tmp_path / "mask.png")
+    with pytest.raises(ConfigError, match=r"fills nothing: none of its pixels is white \(its brightest is 1\)"):
+        read_mask(str(tmp_path / "mask.png"), (28, 28))
     (tmp_path / "mask.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match=r"mask\.png cannot be used: it is not an image"):
         read_mask(str(tmp_path / "mask.png"), (28, 28))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from latentdiff import checkpoint, load
-from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.errors import CheckpointError, FolderError, LatentdiffError
 from latentdiff.files import file_sha256
 from latentdiff.runs.model_card import card
 from latentdiff.runs.patched_models import with_smooth_colours
@@ -106,6 +106,17 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     with pytest.raises(FolderError, match=r"thesis\.tex is no model of latentdiff, and would be lost"):
         release.main([*again, "thesis.tex", "--overwrite"])
     assert Path("thesis.tex").read_text() == "precious"
+    Path("notes.md").write_text("precious")
+    for to, message in (
+        ("notes.safetensors", r"notes\.md, where the card goes, is no card of a model, and would be lost"),
+        (model, "is the run's own model"),
+        ("card", r"--to card: a released file's name ends in \.safetensors"),
+    ):
+        with pytest.raises(LatentdiffError, match=message):
+            release.main([*again, to, "--overwrite"])
+    with pytest.raises(FolderError, match="is the run's own model, and would be lost"):
+        average.main([f"--models=[{model},{model}]", "--to", model, "--overwrite"])
+    assert Path("notes.md").read_text() == "precious"
     capsys.readouterr()
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
     assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
@@ -168,6 +179,9 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     assert "![Samples](latent.jpg)" in card
     assert "MIT licence" in card
     assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
+    Path("shelf/photo.jpg").write_text("precious")
+    with pytest.raises(FolderError, match=r"photo\.jpg, where samples go, is no picture of a model's"):
+        release.main([*arguments[:3], "shelf/photo.safetensors", "--overwrite", "--evaluation=measured"])
     shutil.copy("shelf/latent.safetensors", "shelf/guide.safetensors")
     guided = ["--steps=2", "--guide=shelf/guide.safetensors", "--guidance_scale=2", "--run.folder=by_a_guide"]
     evaluate.main([*measuring, *guided])

@@ -115,7 +115,9 @@ def test_a_run_without_an_end_or_with_a_loss_that_is_not_finite_says_so(tmp_path
         train(module, tmp_path)
 
 
-def test_seconds_end_a_run_too(tmp_path):
+def test_seconds_end_a_run_too(tmp_path, monkeypatch):
+    for name in ("SLURM_NTASKS", "SLURM_JOB_ID"):  # of a job of four tasks, in which srun began nothing
+        monkeypatch.setenv(name, "4")
     module = diffusion_module()
     module.settings = TrainerConfig(max_images=None, max_seconds=0.2, batch_size=8, accelerator="cpu")
     train(module, tmp_path)
