@@ -24,6 +24,7 @@ STAGES: dict[str, tuple[str, bool]] = {
     "sweep": ("train with different settings for equal seconds, and rank them", False),
     "release": ("write a model as bf16 with a model card", False),
     "average": ("average the weights of runs that grew out of one another", False),
+    "reproduce": ("train, release and compare all models of a data set", False),
     "verify": ("prove the diffusion core and the metrics against others' code", False),
     "benchmark": ("measure speed and memory on this machine", False),
 }

@@ -170,6 +170,39 @@ class SweepStage(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReproduceStage(Settings):
+    """Train, release, measure and compare all models of a data set, by its recipe. A data set's name may stand first.
+
+    All lies in one folder. The same command goes on where an earlier one was interrupted. It begins with a plan: which
+    models are trained, and how long that takes on this machine.
+
+    Args:
+        budget: How long all runs together train: a time such as ``2h`` or ``45m``, or a share of the recipe's length
+            such as ``0.1``. Each run gets its part of it.
+        only: The models to make, with the autoencoder that they need. Default: all.
+        runs: The training runs by name. Each has its stage and that stage's flags.
+        evaluations: The evaluations by name, each with its flags. A name is a run's, or begins with one's and a dash.
+            ``--guide`` takes a run's name.
+        flags: Further settings of all runs, such as --trainer.num_threads=1.
+        num_images: Images of each model that are measured. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and
+            2,000 with the classifier alone.
+        data: The data set, and where it lies.
+        folder: Where the runs and the page lie. Default: stages/reproduce/ and the data set's name.
+        release_folder: Where the released files and their cards lie. Default: release/ in ``folder``.
+    """
+
+    budget: str = "1"
+    only: tuple[str, ...] = ()
+    runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    evaluations: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    flags: tuple[str, ...] = ()
+    num_images: Annotated[int, Range(2, 10**7)] | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    folder: PathSetting | None = None
+    release_folder: PathSetting | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoStage(Settings):
     """Train a small autoencoder and VAE, then latent and pixel diffusion for the same time; compare them on one page.
 

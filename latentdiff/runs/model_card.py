@@ -39,6 +39,7 @@ def card(
     evaluations: Sequence[dict[str, Any]] = (),
     licence: str | None = None,
     samples: str | None = None,
+    made_by: str | None = None,
 ) -> str:
     """The model card as Markdown.
 
@@ -49,6 +50,7 @@ def card(
         evaluations: Of this file.
         licence: Of the data; None says what is known of the data set.
         samples: Name of the picture beside the card, or None.
+        made_by: The command that makes the file. Default: that of the training.
     """
     made = header.get("provenance") or {}
     data, config = made.get("data") or {}, made.get("config") or {}
@@ -78,9 +80,9 @@ def card(
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines.append("")
-    if made.get("command"):
-        lines += ["Trained by", "", f"    {made['command']}", ""]
-    if resumed := made.get("resumed_by"):
+    if command := made_by or made.get("command"):
+        lines += ["Made by" if made_by else "Trained by", "", f"    {command}", ""]
+    if (resumed := made.get("resumed_by")) and not made_by:
         lines += ["and resumed by", "", *(f"    {command}" for command in resumed), ""]
     if averaged := made.get("averaged"):
         lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]

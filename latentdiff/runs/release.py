@@ -23,8 +23,13 @@ from latentdiff.runs.patched_models import (
 )
 
 
-def release_model(config: ReleaseStage) -> Path:
-    """Write the file and its card; return the path of the file."""
+def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
+    """Write the file and its card; return the path of the file.
+
+    Args:
+        config: The settings of the release stage.
+        made_by: The command that makes the released file, which the card gives. Default: that of the training.
+    """
     source, target = resolve_checkpoint(config.model), Path(config.to)
     header, tensors = checkpoint.read(source)
     kind = header["kind"]
@@ -62,11 +67,12 @@ def release_model(config: ReleaseStage) -> Path:
             if (values["model"] or {}).get("sha256") != file_sha256(waiting):
                 raise ConfigError(f"{measured_in} measured another file than {target}: evaluate the released file")
             check_guide(measured_in, values["sampling"] or {})
-        sharing = models_decoding_with(target) if kind == "autoencoder" else []
+        is_other = not target.is_file() or file_sha256(target) != file_sha256(waiting)
+        sharing = models_decoding_with(target) if kind == "autoencoder" and is_other else []
         os.replace(waiting, target)
     samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    text = card(target, header, numbers, evaluations, config.licence, samples)
+    text = card(target, header, numbers, evaluations, config.licence, samples, made_by)
     write_atomically(card_file, lambda file: file.write_text(text))
     print(target)
     for name in sharing:

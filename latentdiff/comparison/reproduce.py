@@ -1,0 +1,199 @@
+"""Everything that is released of a data set, from one command: trained, released, measured, compared."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+from latentdiff.command_line import PACKAGE, parse
+from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model, train_once
+from latentdiff.comparison.compare import compare
+from latentdiff.comparison.released_models import RANDOM
+from latentdiff.comparison.training_plan import (
+    PlannedRun,
+    clock,
+    describe_plan,
+    measure_rates,
+    parse_budget,
+    read_runs,
+)
+from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.config.model_stages import EvaluateStage, ReleaseStage
+from latentdiff.config.run import default_folder
+from latentdiff.errors import ConfigError, FolderError
+from latentdiff.folder_mark import write_files
+from latentdiff.runs.release import release_model
+
+PLAN = "plan.json"
+
+
+def reproduce(settings: ReproduceStage) -> Path:
+    """Train, release, measure and compare the models of a recipe; return the path of the page.
+
+    All lies in one folder. What is there already is kept, and a run that was interrupted goes on: the same command
+    ends what an earlier one began.
+
+    Args:
+        settings: Those of the reproduce stage.
+
+    Raises:
+        ConfigError: A recipe that cannot be meant, or a name in ``only`` that it has not. Nothing has been run.
+        FolderError: The folder was begun with another budget, or a run in it with other settings.
+        StageError: A training run ended with an error, which it has printed.
+    """
+    recipe = read_runs(settings.runs, [*_data_flags(settings), *settings.flags])
+    _check_evaluations(settings.evaluations, recipe)
+    chosen = _chosen(recipe, settings.only)
+    folder = Path(settings.folder) if settings.folder else default_folder("reproduce", settings.data.name)
+    released = Path(settings.release_folder) if settings.release_folder else folder / "release"
+
+    share, rates = _make_plan(settings, recipe, folder)
+    runs = [run.scaled(share) for run in recipe if run.name in chosen]
+    models = _train(runs, rates, folder)
+    for run in runs:
+        _release(run, models[run.name], released, settings)
+    evaluations = _evaluate(settings, runs, folder, released)
+    for run in runs:  # once more, with what was measured on the card
+        measured = [path for name, path in evaluations.items() if _model_of(name, recipe) == run.name]
+        _release(run, models[run.name], released, settings, measured)
+    title = f"{settings.data.name}: pixel against latent"
+    report = compare(list(evaluations.values()), title=title, folder=folder / "report", overwrite=True)
+    page = folder / "report" / "index.html"
+    print(f"\n{report}\n{page}")
+    return page
+
+
+def _data_flags(settings: ReproduceStage) -> list[str]:
+    """The flags that tell each run where the data set lies. All else of its data is in its own settings."""
+    flags = [f"--data.name={settings.data.name}"]
+    for setting in ("root", "path", "source", "table"):
+        if (value := getattr(settings.data, setting)) != getattr(DataConfig(), setting):
+            flags.append(f"--data.{setting}={value}")
+    return flags
+
+
+def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:
+    """The names of the runs to be made: all, or those of ``only`` with the autoencoder that they need."""
+    names = [run.name for run in runs]
+    if unknown := [name for name in only if name not in names]:
+        raise ConfigError(f"only names {', '.join(unknown)}, and the recipe has {', '.join(names)}")
+    chosen = set(only or names)
+    if any(run.is_latent for run in runs if run.name in chosen):
+        chosen.add("autoencoder")
+    return chosen
+
+
+def _check_evaluations(evaluations: Mapping[str, Sequence[str]], runs: Sequence[PlannedRun]) -> None:
+    names = [run.name for run in runs]
+    for name, flags in evaluations.items():
+        if _model_of(name, runs) is None:
+            raise ConfigError(f"evaluations.{name}: its name must be a run's, or begin with one's and a dash")
+        parse(EvaluateStage, list(flags))
+        for flag, value in pairwise(flags):
+            if flag == "--guide" and value not in names:
+                raise ConfigError(f"evaluations.{name}: --guide {value} is no run of the recipe")
+
+
+def _model_of(evaluation: str, runs: Sequence[PlannedRun]) -> str | None:
+    """The run whose model an evaluation measures: ``latent`` for ``latent`` and ``latent-guided``."""
+    fitting = [run.name for run in runs if evaluation == run.name or evaluation.startswith(f"{run.name}-")]
+    return max(fitting, key=len, default=None)
+
+
+def _make_plan(settings: ReproduceStage, runs: Sequence[PlannedRun], folder: Path) -> tuple[float, dict[str, float]]:
+    """The share of its length that each run has, and the rates of this machine; kept for the next call in the folder.
+
+    A budget in hours gives another share whenever rates are measured, and a run can only go on with its own length.
+    """
+    amount, is_seconds = parse_budget(settings.budget)
+    path = folder / PLAN
+    before: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            before = cast(dict[str, Any], json.loads(path.read_text()))
+            share, rates = float(before["share"]), {name: float(rate) for name, rate in before["rates"].items()}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise FolderError(f"{path} is damaged ({error}): remove it, and give the same --budget as before") from None
+        if before.get("budget") != settings.budget:
+            raise FolderError(
+                f"{folder} was begun with --budget {before.get('budget')}: give the same, or another folder "
+                "with --folder"
+            )
+        if {run.name for run in runs if run.settings.trainer.max_images} <= set(rates):
+            return share, rates
+    print("measuring how fast this machine trains", flush=True)
+    rates = measure_rates(runs)
+    whole = sum(run.seconds(rates.get(run.name)) for run in runs)
+    share = float(before.get("share") or (amount / whole if is_seconds else amount))
+    record = {"budget": settings.budget, "share": share, "rates": rates}
+    write_files(folder, {PLAN: json.dumps(record, indent=1).encode()}, "reproduce")
+    return share, rates
+
+
+def _train(runs: Sequence[PlannedRun], rates: Mapping[str, float], folder: Path) -> dict[str, Path]:
+    """The model files of the runs by their names, those that are not there made now."""
+    own = {run.name: _flags_in(run, folder) for run in runs}
+    done = [run.name for run in runs if find_finished_model(run.stage, own[run.name], folder / run.name)]
+    print(describe_plan(runs, rates, done), flush=True)
+    models: dict[str, Path] = {}
+    for place, run in enumerate(runs, 1):
+        start = time.perf_counter()
+        models[run.name] = train_once(run.stage, own[run.name], folder / run.name)
+        if run.name in done:
+            continue
+        left = sum(other.seconds(rates.get(other.name)) for other in runs[place:] if other.name not in done)
+        rest = f"; about {clock(left)} of training left" if left else ""
+        print(f"{run.name}: trained in {clock(time.perf_counter() - start)}{rest}", flush=True)
+    return models
+
+
+def _flags_in(run: PlannedRun, folder: Path) -> list[str]:
+    """The flags of a run whose autoencoder and caches lie in ``folder``."""
+    flags = list(run.flags)
+    if run.is_latent:
+        flags.append(f"--autoencoder={folder / 'autoencoder' / 'model.safetensors'}")
+    if run.stage == "diffusion":
+        flags += [f"--latents_folder={folder / 'latents'}", f"--features_folder={folder / 'features'}"]
+    return flags
+
+
+def _release(
+    run: PlannedRun, model: Path, folder: Path, settings: ReproduceStage, evaluations: Sequence[Path] = ()
+) -> None:
+    """Write the released file of a model, half the size, and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first, *more = [str(path) for path in evaluations] or [None]
+    asked = ReleaseStage(
+        model=str(model),
+        to=str(folder / f"{run.name}.safetensors"),
+        codec_beside=run.is_latent,
+        evaluation=first,
+        more_evaluations=tuple(path for path in more if path),
+        overwrite=True,
+    )
+    budget = [] if settings.budget == ReproduceStage.budget else ["--budget", settings.budget]
+    only = ["--only", run.name]
+    command = shlex.join(["python", "-m", f"{PACKAGE}.reproduce", settings.data.name, *budget, *only])
+    release_model(asked, made_by=command)
+
+
+def _evaluate(settings: ReproduceStage, runs: Sequence[PlannedRun], folder: Path, released: Path) -> dict[str, Path]:
+    """The folders of the evaluations by their names: of noise, and of each released model."""
+    here = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
+    asked = {name: list(flags) for name, flags in settings.evaluations.items() if _model_of(name, runs)}
+    found: dict[str, Path] = {}
+    for name in [*RANDOM, *asked]:
+        model = None if name in RANDOM else released / f"{_model_of(name, runs)}.safetensors"
+        flags = asked.get(name, [])
+        for place, flag in enumerate(flags[:-1]):
+            if flag == "--guide":
+                flags[place + 1] = str(released / f"{flags[place + 1]}.safetensors")
+        flags = ["--model", str(model or name), "--name", name, *flags, "--features_folder", str(folder / "features")]
+        found[name] = evaluate_once(flags, folder / "evaluate" / here.folder / name, model, here)
+    return found

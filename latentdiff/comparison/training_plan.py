@@ -1,0 +1,171 @@
+"""What a recipe's runs are, how long each is, and how long that takes on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+
+import torch
+
+from latentdiff.codec import AutoencoderCodec, Codec
+from latentdiff.comparison.cached_runs import STAGES, parse_settings
+from latentdiff.config import TrainerConfig
+from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
+from latentdiff.data import load_dataset
+from latentdiff.errors import ConfigError
+from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.training.train_autoencoder import train_autoencoder
+from latentdiff.training.train_diffusion import train_diffusion
+
+# Time in which all rates together are measured, and the least for one of them.
+MEASURED_SECONDS, LEAST_SECONDS = 20.0, 2.0
+# Images that a rate is measured on: a step's time does not depend on their number.
+MEASURED_IMAGES = 512
+SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training run of a recipe.
+
+    Attributes:
+        name: What its model is called.
+        stage: The stage that trains it.
+        flags: The settings of that stage, for the shell.
+        settings: The same, read.
+    """
+
+    name: str
+    stage: str
+    flags: tuple[str, ...]
+    settings: AutoencoderStage | DiffusionStage
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether it is trained on the latents of the recipe's own autoencoder."""
+        return isinstance(self.settings, DiffusionStage) and self.settings.autoencoder == "auto"
+
+    def seconds(self, rate: float | None) -> float:
+        """How long it trains on a machine that trains ``rate`` images a second."""
+        trainer = self.settings.trainer
+        limits = [trainer.max_seconds] if trainer.max_seconds else []
+        if trainer.max_images and rate:
+            limits.append(trainer.max_images / rate)
+        return min(limits)
+
+    def scaled(self, share: float) -> PlannedRun:
+        """The run with so large a share of its length.
+
+        What its schedule counts in images is scaled too: the warm-up of the learning rate, and the epochs.
+        """
+        if share == 1.0:
+            return self
+        trainer, own = self.settings.trainer, []
+        if trainer.max_seconds:
+            own.append(f"--trainer.max_seconds={max(1.0, round(trainer.max_seconds * share, 1)):g}")
+        for setting in ("max_images", "images_per_epoch", "lr_warmup_images"):
+            if images := getattr(trainer, setting):
+                own.append(f"--trainer.{setting}={max(trainer.batch_size, round(images * share))}")
+        flags = (*self.flags, *own)
+        return replace(self, flags=flags, settings=parse_settings(self.stage, list(flags)))
+
+
+def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[PlannedRun]:
+    """The runs of a recipe, their settings read.
+
+    Args:
+        runs: For each name its stage and that stage's flags.
+        more: Flags of all of them.
+
+    Raises:
+        ConfigError: A stage that does not train, a setting that there is not, or latents without an autoencoder.
+    """
+    found: list[PlannedRun] = []
+    for name, (stage, *flags) in ((name, list(words) or [""]) for name, words in runs.items()):
+        if stage not in STAGES:
+            raise ConfigError(f"runs.{name} must begin with its stage, {' or '.join(STAGES)}, not with {stage!r}")
+        flags = [*flags, f"--name={name}", *more]
+        try:
+            found.append(PlannedRun(name, stage, tuple(flags), parse_settings(stage, flags)))
+        except ConfigError as error:
+            raise ConfigError(f"runs.{name}: {error}") from error
+    if not found:
+        raise ConfigError("the recipe has no runs: name a data set that has a recipe, or a file of one with --config")
+    if any(run.is_latent for run in found) and "autoencoder" not in runs:
+        raise ConfigError("runs has models on latents, and no run named autoencoder to encode them")
+    return sorted(found, key=lambda run: run.name != "autoencoder")  # the others need it
+
+
+def parse_budget(text: str) -> tuple[float, bool]:
+    """A budget's amount, and whether that is seconds (``2h``, ``45m``, ``90s``) or else a share (``0.1``)."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([hms]?)", text.strip())
+    amount = float(match[1]) if match else 0.0
+    if match is None or not 0.0 < amount < 1e9:
+        raise ConfigError(
+            f"budget is a time such as 2h, 45m or 90s, or a share of the recipe such as 0.1, not {text!r}"
+        )
+    return amount * SECONDS.get(match[2], 1.0), bool(match[2])
+
+
+def measure_rates(runs: Sequence[PlannedRun]) -> dict[str, float]:
+    """Images a second that each run trains on this machine, measured in 20 seconds for all of them.
+
+    A run whose length is a time needs no rate.
+    """
+    counted = [run for run in runs if run.settings.trainer.max_images]
+    seconds = max(LEAST_SECONDS, MEASURED_SECONDS / max(1, len(counted)))
+    encoder = next((run.settings for run in runs if run.name == "autoencoder"), None)
+    return {run.name: _measure_rate(run, encoder, seconds) for run in counted}
+
+
+def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | None, seconds: float) -> float:
+    settings = run.settings
+    with redirect_stdout(StringIO()):
+        data = load_dataset(replace(settings.data, max_train_images=MEASURED_IMAGES))
+        trainer = _for_seconds(settings.trainer, seconds)
+        if isinstance(settings, AutoencoderStage):
+            own = {"network": settings.network, "loss": settings.loss, "phases": settings.phases}
+            model = train_autoencoder(data, **own, trainer=trainer, validation_images=0)
+        else:
+            codec = _untrained(encoder, data.train.image_shape) if run.is_latent else None
+            own = {"network": settings.network, "diffusion": settings.diffusion, "autoencoder": codec}
+            model = train_diffusion(data, **own, trainer=trainer, validation_images=0, quality_images=0)
+    return model.metrics[-1]["images_per_second"]
+
+
+def _for_seconds(trainer: TrainerConfig, seconds: float) -> TrainerConfig:
+    """The settings of a training that has so many seconds, and no pauses."""
+    free = {"max_images": None, "images_per_epoch": 10**9, "monitor": None, "stop_patience": None}
+    return replace(trainer, max_seconds=seconds, **free)
+
+
+def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: tuple[int, int, int]) -> Codec:
+    """An autoencoder that has learned nothing: a step on its latents takes as long as on another's."""
+    assert isinstance(encoder, AutoencoderStage)  # read_runs has asked for one
+    network, channels = encoder.network, encoder.network.latent_channels
+    return AutoencoderCodec(Autoencoder(image_shape, network), network, torch.zeros(channels), torch.ones(channels))
+
+
+def describe_plan(runs: Sequence[PlannedRun], rates: Mapping[str, float], done: Sequence[str]) -> str:
+    """The runs with their lengths, a line each, and how long those that are not done take in all."""
+    lines: list[str] = []
+    total, width = 0.0, max(len(run.name) for run in runs)
+    for run in runs:
+        seconds, trainer = run.seconds(rates.get(run.name)), run.settings.trainer
+        images = f"{trainer.max_images:,} images" if trainer.max_images else "as many images as that allows"
+        lines.append(f"  {run.name:<{width}}  {'done' if run.name in done else clock(seconds):>10}  {images}")
+        total += 0.0 if run.name in done else seconds
+    left = sum(run.name not in done for run in runs)
+    head = f"{left} training run{'s' * (left != 1)}, about {clock(total)} on this machine"
+    return "\n".join([head + (", measured over 20 seconds:" if rates else ":"), *lines])
+
+
+def clock(seconds: float) -> str:
+    """A length of time as people say it: ``3 h 40 min``, ``12 min`` or ``45 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentdiff import checkpoint, load
+from latentdiff.comparison.reproduce import reproduce
+from latentdiff.comparison.training_plan import clock, describe_plan, parse_budget, read_runs
+from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.errors import ConfigError, FolderError
+from latentdiff.resources import find_config
+from latentdiff.stages import reproduce as stage
+
+RECIPES = ("fashion-mnist",)
+
+
+def recipe(tiny):
+    """A recipe of models that train in a moment, as flags."""
+    network = [*tiny.unet, "--validation_images=0"]
+    values = {
+        "runs": {
+            "latent": ["diffusion", *network],
+            "guide": ["diffusion", *network],
+            "pixel": ["diffusion", *network, "--autoencoder=none"],
+            "autoencoder": ["autoencoder", *tiny.codec],
+        },
+        "evaluations": {
+            "autoencoder": [],
+            "latent": [],
+            "latent-guided": ["--guide", "guide", "--guidance_scale", "2"],
+            "pixel": [],
+        },
+        "flags": tiny.trainer[1:],
+        "num_images": 20,
+        "data": {"source": "embedded"},
+    }
+    Path("recipe.yaml").write_text(yaml.safe_dump(values))
+    return ["--config", "recipe.yaml", "--budget", "0.5"]
+
+
+@pytest.mark.slow
+def test_everything_is_made_by_one_command_that_goes_on(tiny, trainings, monkeypatch, capsys):
+    for module in ("evaluation.feature_nets", "models.lpips"):
+        monkeypatch.setattr(f"latentdiff.{module}.server_answers", lambda *_: False)
+    trainings.fail_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        stage.main(recipe(tiny))
+    said = capsys.readouterr().out
+    assert "4 training runs, about" in said
+    assert "32 images" in said  # half of 64
+    trainings.fail_at = None
+    stage.main(recipe(tiny))
+    assert len(trainings) == 4  # the first two are kept
+    assert "2 training runs, about" in capsys.readouterr().out
+    folder = Path("stages/reproduce/fashion-mnist")
+    latent = folder / "release" / "latent.safetensors"
+    assert load(latent).provenance["images_seen"] == 32
+    # The autoencoder is released once, beside the models that decode with it.
+    assert checkpoint.read_header(latent)["codec_file"]["name"] == "autoencoder.safetensors"
+    card = latent.with_suffix(".md").read_text()
+    assert "Made by\n\n    python -m latentdiff.stages.reproduce fashion-mnist --budget 0.5 --only latent" in card
+    assert "--guide stages/reproduce/fashion-mnist/release/guide.safetensors" in card
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert "latent-guided" in json.dumps(report)
+    # The same command has nothing left to do, and releases the same bytes.
+    before = latent.read_bytes()
+    stage.main([*recipe(tiny), "--only", "latent"])
+    assert len(trainings) == 4
+    assert latent.read_bytes() == before
+    with pytest.raises(FolderError, match=r"was begun with --budget 0\.5: give the same"):
+        stage.main([*recipe(tiny), "--budget", "0.25"])
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("2h", (7200.0, True)), ("45m", (2700.0, True)), ("1.5 s", (1.5, True)), (".1", (0.1, False))]
+)
+def test_budget_is_a_time_or_a_share(text, amount):
+    assert parse_budget(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "0", "2d", "-1", "nan", "h", "1e400"])
+def test_no_other_budget_is_taken(text):
+    with pytest.raises(ConfigError, match="budget is a time such as 2h"):
+        parse_budget(text)
+
+
+def test_plan_says_what_is_trained_and_how_long():
+    runs = read_runs(
+        {
+            "latent": ["diffusion", "--trainer.max_images=null", "--trainer.max_seconds=600"],
+            "autoencoder": ["autoencoder", "--trainer.max_images=36000", "--trainer.lr_warmup_images=1000"],
+        },
+        [],
+    )
+    assert [run.name for run in runs] == ["autoencoder", "latent"]  # which the latents need
+    text = describe_plan(runs, {"autoencoder": 10.0}, [])
+    assert text.splitlines()[0] == "2 training runs, about 1 h 10 min on this machine, measured over 20 seconds:"
+    assert "36,000 images" in text
+    assert "1 training run, about 10 min" in describe_plan(runs, {"autoencoder": 10.0}, ["autoencoder"])
+    half = [run.scaled(0.5) for run in runs]
+    assert [run.seconds(10.0) for run in half] == [1800.0, 300.0]
+    assert half[0].settings.trainer.lr_warmup_images == 500
+    assert clock(80) == "80 s"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "the recipe has no runs"),
+        ({"runs": {"a": ["sample"]}}, r"runs\.a must begin with its stage"),
+        ({"runs": {"a": ["autoencoder", "--network.widht=3"]}}, r"runs\.a: .*no such setting"),
+        ({"runs": {"latent": ["diffusion"]}}, "no run named autoencoder"),
+        ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, and the recipe has a"),
+        ({"runs": {"a": ["autoencoder"]}, "evaluations": {"b": []}}, r"evaluations\.b: its name"),
+        ({"runs": {"a": ["autoencoder"]}, "evaluations": {"a": ["--guide", "x"]}}, "--guide x is no run"),
+        ({"runs": {"a": ["autoencoder"]}, "budget": "soon"}, "budget is a time"),
+    ],
+)
+def test_recipe_that_cannot_be_meant_is_refused_before_any_work(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        reproduce(ReproduceStage(**settings))
+    assert not Path("stages").exists()
+
+
+def test_name_without_a_recipe_is_refused():
+    with pytest.raises(ConfigError, match="there is no such file, and no such name under configs/"):
+        stage.main(["nothing"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_can_be_read(name):
+    values = yaml.safe_load(find_config(f"{name}/reproduce.yaml").read_text())
+    assert {run.name for run in read_runs(values["runs"], [])} >= set(values["evaluations"])
