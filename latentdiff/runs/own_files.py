@@ -23,6 +23,7 @@ _TRAINING = (
     r"hparams\.yaml",
     r"events\.out\.tfevents\.\d+\.[^/]+",
     r"samples/\d{9}\.png",
+    r"ema/\d{12}\.safetensors",
     # Half-written ones, some of them of earlier versions.
     r"\.(last|previous)\.ckpt",
     r"\.metrics\.csv",
@@ -52,8 +53,8 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
 }
 # Folders within a run's folder that hold some of them.
 FOLDERS = {
-    "autoencoder": ("samples",),
-    "diffusion": ("samples",),
+    "autoencoder": ("samples", "ema"),
+    "diffusion": ("samples", "ema"),
     "sample": ("images",),
     "demo": ("latents", "features", "evaluate"),
 }

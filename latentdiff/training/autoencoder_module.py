@@ -71,6 +71,9 @@ class AutoencoderModule(StageModule):
         self.config, self.loss = network, loss
         self.network = Autoencoder(image_shape, network)
         self.ema = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
+        # An encoder that is frozen on the way has one set of weights, and no average of another length.
+        is_frozen = any(losses.frozen_encoder for losses in self._losses)
+        self.keep_averages_of(self.network.decoder if is_frozen else self.network)
         # One log-variance for all pixels: the optimal-sigma VAE of Rybkin et al. 2021.
         self.log_variance = nn.Parameter(torch.zeros(()), requires_grad=loss.reconstruction == "gaussian")
         # (mean, std) of the latents as the models trained on them know them, where the encoder is not to change.
@@ -183,8 +186,7 @@ class AutoencoderModule(StageModule):
             outputs = {start: result.outputs for start, result in zip(starts, results, strict=True)}
             losses |= self._train_discriminators(discriminator_optimizers[0], x, dither, outputs)
 
-        # The average of the weights, which is what is used afterwards, follows.
-        self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
+        self.update_averages()
         return losses
 
     def _adversarial_phase(self) -> tuple[bool, bool]:

@@ -18,11 +18,12 @@ from latentdiff import distributed
 from latentdiff.checkpoint import name_of_not_finite
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
-from latentdiff.errors import DivergenceError
+from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.learning_rate import lr_factor, stopped_early
+from latentdiff.training.post_hoc_ema import PowerAverages
 from latentdiff.training.random_streams import RandomStream
 from latentdiff.training.run_data import check_against_checkpoint
 
@@ -72,6 +73,8 @@ class StageModule(lightning.LightningModule):
         self.data_identity: dict[str, Any] | None = None
         # Those that this run was trained by: the one that began it, then those that went on with it.
         self.commands: list[str] = []
+        # Averages whose length is chosen afterwards, where the run keeps snapshots of them.
+        self.averages: PowerAverages | None = None
         self.data: tuple[Tensor, ...] = ()
         self.batches: Batches | None = None
         self._seconds_before = 0.0
@@ -83,6 +86,8 @@ class StageModule(lightning.LightningModule):
         self._meter: EnergyMeter | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
+        # In a list, so that it is not registered as a module a second time.
+        self._averaged: list[nn.Module] = []
 
     def describe(self) -> str:
         """The network in a line, for the screen."""
@@ -132,6 +137,20 @@ class StageModule(lightning.LightningModule):
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Do one optimiser step on this process's share of a batch; return the losses to log."""
         raise NotImplementedError
+
+    def keep_averages_of(self, part: nn.Module) -> None:
+        """Average the parameters of a part of the network for snapshots, where the run is to have some."""
+        if self.settings.ema_snapshots:
+            if self.settings.strategy == "fsdp":
+                raise ConfigError("trainer.ema_snapshots needs the network whole: use --trainer.strategy ddp")
+            self.averages, self._averaged = PowerAverages(part), [part]
+
+    def update_averages(self) -> None:
+        """Let the averages of the weights, which are what is used afterwards, follow. Called after each step."""
+        self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
+        if self.averages is not None:
+            now = self.images_seen + self.settings.batch_size
+            self.averages.update(self._averaged[0], now, self.settings.batch_size)
 
     def training_step(self, _: Any, batch_idx: int) -> None:
         # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.

@@ -17,6 +17,7 @@ from latentdiff.progress import progress_bar
 from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
+from latentdiff.training.post_hoc_ema import snapshots_in
 
 
 class EpochEnd(lightning.Callback):
@@ -69,6 +70,8 @@ class EpochEnd(lightning.Callback):
         if trainer.is_global_zero:
             self._log(trainer, module, row)
         if self.folder:
+            if trainer.is_global_zero:
+                save_snapshot(module, self.folder)
             self._save_checkpoint(trainer, self.folder)
             if trainer.is_global_zero and not module.finished():
                 self.save_last()
@@ -103,6 +106,18 @@ class EpochEnd(lightning.Callback):
     def _save_checkpoint(self, trainer: lightning.Trainer, folder: Path) -> None:
         trainer.save_checkpoint(folder / LAST)  # by training/checkpoint_files.py
         distributed.barrier()
+
+
+def save_snapshot(module: StageModule, folder: Path) -> None:
+    """Keep a snapshot of the averages where one is due: so many, evenly over the budget, the last at its end.
+
+    How many there are already is read from the folder, so that a resumed run keeps the same ones.
+    """
+    if module.averages is None:
+        return
+    before = [path for path in snapshots_in(folder) if int(path.stem) < module.images_seen]
+    if len(before) < int(module.progress() * module.settings.ema_snapshots) or module.finished():
+        module.averages.save(folder, module.images_seen)
 
 
 class Progress(lightning.Callback):

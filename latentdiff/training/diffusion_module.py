@@ -51,6 +51,7 @@ class DiffusionModule(StageModule):
         channels = codec.latent_shape[0]
         self.network = build_network(channels, num_classes, network, channels * (2 if diffusion.learn_variance else 1))
         self.ema: Ema[ConditionedNetwork] = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
+        self.keep_averages_of(self.network)
 
     def describe(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -85,8 +86,7 @@ class DiffusionModule(StageModule):
 
         losses, _ = self.optimise(self.optimizers(), self.network.parameters(), [loss], len(x0))
 
-        # Let the average of the weights, which is what is sampled from, follow.
-        self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
+        self.update_averages()
         return losses
 
     def stratified_times(self) -> Tensor:
