@@ -57,8 +57,8 @@ class TrainerConfig(Settings):
         grad_clip: Largest gradient norm. A larger gradient is scaled down to it.
         ema_half_life: Half-life of the moving average of the weights (EMA), in training images.
         ema_warmup: Largest half-life as a fraction of the images seen so far. It makes the EMA forget the start sooner.
-        ema_snapshots: Number of snapshots of two more averages, evenly over the budget, in ema/ in the run's folder. They
-            give an average of any length after the run (post-hoc EMA, Karras et al. 2024). 0 keeps none.
+        ema_snapshots: Number of snapshots of two more averages, evenly over the budget, in ema/ in the run's folder.
+            They give an average of any length after the run (post-hoc EMA, Karras et al. 2024). 0 keeps none.
         precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
         seed: Seed of the weights, the batches and the noise.
         accelerator: Kind of device. ``auto`` uses a GPU where there is one.
