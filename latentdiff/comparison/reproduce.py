@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from latentdiff.command_line import PACKAGE, parse
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model, train_once
@@ -53,7 +53,7 @@ def reproduce(settings: ReproduceStage) -> Path:
     folder = Path(settings.folder) if settings.folder else default_folder("reproduce", settings.data.name)
     released = Path(settings.release_folder) if settings.release_folder else folder / "release"
 
-    share, rates = _make_plan(settings, recipe, folder)
+    share, rates = _make_plan(settings, recipe, chosen, folder)
     runs = [run.scaled(share) for run in recipe if run.name in chosen]
     models = _train(runs, rates, folder)
     for run in runs:
@@ -106,34 +106,47 @@ def _model_of(evaluation: str, runs: Sequence[PlannedRun]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def _make_plan(settings: ReproduceStage, runs: Sequence[PlannedRun], folder: Path) -> tuple[float, dict[str, float]]:
+def _make_plan(
+    settings: ReproduceStage, runs: Sequence[PlannedRun], chosen: set[str], folder: Path
+) -> tuple[float, dict[str, float]]:
     """The share of its length that each run has, and the rates of this machine; kept for the next call in the folder.
 
     A budget in hours gives another share whenever rates are measured, and a run can only go on with its own length.
     """
     amount, is_seconds = parse_budget(settings.budget)
-    path = folder / PLAN
-    before: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            before = cast(dict[str, Any], json.loads(path.read_text()))
-            share, rates = float(before["share"]), {name: float(rate) for name, rate in before["rates"].items()}
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise FolderError(f"{path} is damaged ({error}): remove it, and give the same --budget as before") from None
-        if before.get("budget") != settings.budget:
-            raise FolderError(
-                f"{folder} was begun with --budget {before.get('budget')}: give the same, or another folder "
-                "with --folder"
-            )
-        if {run.name for run in runs if run.settings.trainer.max_images} <= set(rates):
-            return share, rates
-    print("measuring how fast this machine trains", flush=True)
-    rates = measure_rates(runs)
-    whole = sum(run.seconds(rates.get(run.name)) for run in runs)
-    share = float(before.get("share") or (amount / whole if is_seconds else amount))
+    before = _read_plan(folder / PLAN)
+    if before and before["budget"] != settings.budget:
+        raise FolderError(
+            f"{folder} was begun with --budget {before['budget']}: give the same, or another folder with --folder"
+        )
+    rates: dict[str, float] = before.get("rates", {})
+    needed = runs if is_seconds else [run for run in runs if run.name in chosen]
+    missing = [run for run in needed if run.settings.trainer.max_images and run.name not in rates]
+    if before and not missing:
+        return before["share"], rates
+    if missing:
+        print(f"measuring how fast this machine trains: {', '.join(run.name for run in missing)}", flush=True)
+        rates |= measure_rates(missing, runs)
+    share = amount
+    if before:
+        share = before["share"]
+    elif is_seconds:
+        share = amount / sum(run.seconds(rates.get(run.name)) for run in runs)
     record = {"budget": settings.budget, "share": share, "rates": rates}
     write_files(folder, {PLAN: json.dumps(record, indent=1).encode()}, "reproduce")
     return share, rates
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    """What an earlier call has planned; empty where there was none."""
+    if not path.is_file():
+        return {}
+    try:
+        plan = json.loads(path.read_text())
+        rates = {str(name): float(rate) for name, rate in plan["rates"].items()}
+        return {"budget": str(plan["budget"]), "share": float(plan["share"]), "rates": rates}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FolderError(f"{path} is damaged ({error}): remove it, and give the same --budget as before") from None
 
 
 def _train(runs: Sequence[PlannedRun], rates: Mapping[str, float], folder: Path) -> dict[str, Path]:

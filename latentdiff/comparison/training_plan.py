@@ -110,15 +110,16 @@ def parse_budget(text: str) -> tuple[float, bool]:
     return amount * SECONDS.get(match[2], 1.0), bool(match[2])
 
 
-def measure_rates(runs: Sequence[PlannedRun]) -> dict[str, float]:
-    """Images a second that each run trains on this machine, measured in 20 seconds for all of them.
+def measure_rates(runs: Sequence[PlannedRun], recipe: Sequence[PlannedRun]) -> dict[str, float]:
+    """Images a second that each run trains on this machine, measured in about 20 seconds for all of them.
 
-    A run whose length is a time needs no rate.
+    Args:
+        runs: Those to be measured.
+        recipe: All runs, of which one may be the autoencoder of the others.
     """
-    counted = [run for run in runs if run.settings.trainer.max_images]
-    seconds = max(LEAST_SECONDS, MEASURED_SECONDS / max(1, len(counted)))
-    encoder = next((run.settings for run in runs if run.name == "autoencoder"), None)
-    return {run.name: _measure_rate(run, encoder, seconds) for run in counted}
+    seconds = max(LEAST_SECONDS, MEASURED_SECONDS / max(1, len(runs)))
+    encoder = next((run.settings for run in recipe if run.name == "autoencoder"), None)
+    return {run.name: _measure_rate(run, encoder, seconds) for run in runs}
 
 
 def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | None, seconds: float) -> float:

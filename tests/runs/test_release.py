@@ -119,12 +119,17 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert Path("notes.md").read_text() == "precious"
     capsys.readouterr()
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
+    assert "was replaced" not in capsys.readouterr().out  # by the same
+    header, tensors = checkpoint.read(codec)
+    checkpoint.save(
+        Path("other.safetensors"), "autoencoder", {**tensors, "latent_std": tensors["latent_std"] + 1}, header
+    )
+    release.main(["--model", "other.safetensors", "--to", "pair/autoencoder.safetensors", "--overwrite"])
     assert "pair/latent.safetensors decodes with the file that was replaced" in capsys.readouterr().out
     content = Path("pair/autoencoder.safetensors").read_bytes()
     Path("pair/autoencoder.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CheckpointError, match=r"pair/autoencoder\.safetensors is damaged"):
         checkpoint.read("pair/autoencoder.safetensors")
-    header, tensors = checkpoint.read(codec)
     checkpoint.save(Path("pair/autoencoder.safetensors"), "autoencoder", tensors, header)
     with pytest.raises(CheckpointError, match="is not the autoencoder that pair/latent"):
         load(pair)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import struct
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def train(name: str) -> None:
         flags = "--flags=[--trainer.batch_size=2,--data.max_train_images=16,--quality_images=0,--validation_images=2]"
         few = ["--seconds=0.1", "--jobs=1", "--num_images=4", "--finalists=0", "--data.source=embedded"]
         importlib.import_module("latentdiff.stages.sweep").main(["--config", str(path), runs, flags, *few])
+        return
+    if name.endswith("reproduce.yaml"):
+        small = [f"--flags={json.dumps(TWO_STEPS)}"]
+        small += ["--only=vae_baseline", "--num_images=4", "--data.source=embedded"]
+        importlib.import_module("latentdiff.stages.reproduce").main(["--config", str(path), *small])
         return
     is_autoencoder = "autoencoder" in path.stem or path.stem == "vae_baseline"
     flags = [] if is_autoencoder else ["--quality_images=0", "--sample_every=1000"]
