@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentdiff import resources
+from latentdiff.checkpoint import read_header
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once
 from latentdiff.comparison.equal_budget import BASELINES, run_budgets
 from latentdiff.comparison.released_models import evaluate_released
@@ -20,6 +21,7 @@ from latentdiff.config.run import default_folder
 from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError, ReportError
 from latentdiff.evaluation.evaluate import Evaluable, evaluate
+from latentdiff.evaluation.image_files import holds_images
 from latentdiff.files import scratch_folder, write_atomically
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import missing_baselines
@@ -118,12 +120,18 @@ def compare(
 def _read_if_evaluated(model: Evaluation | Evaluable) -> Evaluation | Evaluable:
     """The evaluation in the folder that ``model`` names; all else as it is: a model, or an evaluation that is read.
 
-    Raises :class:`~latentdiff.errors.ReportError` for a path that is neither an evaluation's folder nor a model's file.
+    Raises :class:`~latentdiff.errors.ReportError` for a path that is neither an evaluation's folder nor a model's file,
+    and CheckpointError for a model's file that cannot be read: before any of the others is evaluated.
     """
     if not isinstance(model, str | Path) or model in ("noise", "gaussian"):
         return model
-    if (Path(model) / FILE).is_file() or not resolve_checkpoint(model).exists():
+    if (Path(model) / FILE).is_file():
         return read_evaluation(model)
+    file = resolve_checkpoint(model)
+    if not file.exists():
+        raise ReportError(f"there is no model or evaluation at {model}: check the path")
+    if not holds_images(file):
+        read_header(file)
     return model
 
 
@@ -234,8 +242,12 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
 
     An evaluation of the same file under the same conditions is not made again.
     """
-    models = {path: resolve_checkpoint(path) for path in named if not (path / FILE).is_file()}
-    models = {path: file for path, file in models.items() if file.is_file()}
+    models: dict[Path, Path] = {}
+    for path in named:
+        if not isinstance(_read_if_evaluated(path), Evaluation):
+            if not (file := resolve_checkpoint(path)).is_file():
+                raise ReportError(f"{path} is no evaluation's folder and no model: run the evaluate stage on it first")
+            models[path] = file
     if not models:
         if settings.data != DataConfig(name=settings.data.name):
             raise ConfigError(

@@ -71,7 +71,7 @@ def test_what_cannot_be_compared_is_named(data, noise):
         compare([], data)
     with pytest.raises(ConfigError, match="1 of the 2 models are not evaluated yet: give data"):
         compare([noise, LATENT])
-    with pytest.raises(ReportError, match=r"there is no nowhere/evaluation\.json"):
+    with pytest.raises(ReportError, match="there is no model or evaluation at nowhere"):
         compare([noise, "nowhere"], data)
     fewer = evaluate("noise", data, name="fewer", **{**SETTINGS, "num_images": 10})
     with pytest.raises(ReportError, match="noise and fewer do not compare, the number of images differs: 20 against"):

@@ -18,7 +18,7 @@ from latentdiff.comparison.cached_runs import EvaluationConditions
 from latentdiff.comparison.compare import find_evaluations, sampler_records
 from latentdiff.config import DataConfig
 from latentdiff.data.load import check_settings
-from latentdiff.errors import ConfigError, FolderError, ReportError
+from latentdiff.errors import CheckpointError, ConfigError, FolderError, ReportError
 from latentdiff.files import file_sha256
 from latentdiff.report.evaluation import Evaluation
 from latentdiff.stages import autoencoder, compare, evaluate
@@ -230,6 +230,14 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
         assert "--model noise" not in said
         rows = json.loads(Path(f"twice-{number}/report.json").read_text())["rows"]
         assert [row["name"] for row in rows] == ["noise", "real images"]
+
+
+@pytest.mark.parametrize("second", ["nowhere", "damaged.safetensors"])
+def test_every_path_is_checked_before_the_first_model_is_evaluated(second):
+    Path("damaged.safetensors").write_bytes(b"no model")
+    with pytest.raises((ReportError, CheckpointError), match=second):
+        compare.main(["checkpoints/fashion-mnist/latent.safetensors", second, "--data.source=embedded"])
+    assert not Path("stages").exists()
 
 
 def test_samplers_of_two_models_of_one_name_are_both_found():
