@@ -15,7 +15,8 @@ from latentdiff import checkpoint, distributed
 from latentdiff.codec import ENCODE_BATCH, Codec, IdentityCodec, load_codec
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
-from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.data.shape_check import check_image_shape
+from latentdiff.errors import CheckpointError
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
@@ -107,9 +108,8 @@ def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) ->
     codec = autoencoder
     if not isinstance(codec, Codec):
         codec = load_codec(find_autoencoder(str(autoencoder), splits.config))
-    if codec.image_shape != splits.train.image_shape:
-        named = getattr(codec, "path", None) or "the autoencoder"
-        raise ConfigError(f"{named} is for images of {codec.image_shape}, the data set has {splits.train.image_shape}")
+    named, settings = str(getattr(codec, "path", None) or "the autoencoder"), getattr(codec, "settings", {})
+    check_image_shape(named, codec.image_shape, splits.train, settings, "or train one of this size")
     return codec
 
 

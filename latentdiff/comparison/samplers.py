@@ -15,6 +15,7 @@ from latentdiff.checkpoint import device_name, environment
 from latentdiff.config import to_dict
 from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_split
+from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError, FolderError
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
@@ -43,6 +44,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     device, path = resolve_device(config.device), resolve_checkpoint(config.model)
     model = load_diffusion(path).to(device)
     train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
+    check_image_shape(str(path), model.codec.image_shape, test, model.settings)
     classifier = find_classifier(test.name)
     if classifier is None:
         raise CheckpointError(

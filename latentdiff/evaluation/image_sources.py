@@ -14,6 +14,7 @@ from latentdiff import distributed
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
 from latentdiff.data import ImageDataset
+from latentdiff.data.shape_check import check_image_shape
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
@@ -166,7 +167,7 @@ def autoencoder_images(
     Raises :class:`~latentdiff.errors.CheckpointError`, and ConfigError for images of another shape or too many.
     """
     device, named = codec.mean.device, name_of(codec)
-    _check_shape(named, codec, real)
+    check_image_shape(named, codec.image_shape, real, codec.settings)
     _check_finite(named, codec.model)
     parameters = sum(p.numel() for p in codec.model.parameters())
     about = {"model": _model_record(codec, parameters), "provenance": codec.provenance}
@@ -199,7 +200,7 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     that cannot be met. ``batches`` raises :class:`~latentdiff.errors.DivergenceError` for samples that are not finite.
     """
     named = name_of(model)
-    _check_shape(named, model.codec, test)
+    check_image_shape(named, model.codec.image_shape, test, model.settings)
     _check_finite(named, model.network)
     model.check(request)
     classes, notes = _classes_in(test, model, named, model.resolve_labels(request))
@@ -270,13 +271,6 @@ def _model_record(codec: Codec, parameters: int) -> dict[str, Any]:
 def name_of(model: TrainedModel) -> str:
     """What messages call a model: its file, or the folder of its run."""
     return str(model.path or model.folder or "the model")
-
-
-def _check_shape(named: str, codec: Codec, test: ImageDataset) -> None:
-    if codec.image_shape != test.image_shape:
-        raise ConfigError(
-            f"{named} makes images of {list(codec.image_shape)}, {test.name} has {list(test.image_shape)}"
-        )
 
 
 def _check_finite(named: str, module: nn.Module) -> None:

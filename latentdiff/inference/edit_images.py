@@ -18,6 +18,7 @@ from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.data.decode import open_image
 from latentdiff.data.image_formats import BadImageError
+from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.inpainting import inpaint
@@ -133,8 +134,7 @@ def _check(
     n = config.num_images
     if not 1 <= n <= len(test):
         raise ConfigError(f"--num_images must be from 1 to {len(test)}, the number of test images, not {n}")
-    if test.image_shape != model.codec.image_shape:
-        raise ConfigError(f"the model makes images of {model.codec.image_shape}, the data set has {test.image_shape}")
+    check_image_shape(config.model, model.codec.image_shape, test, model.settings)
     check_strengths(config.strengths)
     if config.frames < 2:
         raise ConfigError(f"--frames must be at least 2, the ends of the way, not {config.frames}")
