@@ -125,7 +125,10 @@ def test_what_a_training_returns_is_the_model_with_its_record(data, autoencoder,
     assert not list(tmp_path.iterdir()), "a run in memory writes nothing"
     assert [row["images_seen"] for row in autoencoder.metrics] == [32, 64]
     assert autoencoder.settings["network"]["channels"] == [8, 16, 16]
-    model = train_diffusion(cache_latents(autoencoder, data), folder=tmp_path / "run", **UNET)
+    latents = cache_latents(autoencoder, data)
+    with pytest.raises(ConfigError, match="latents are of another autoencoder than autoencoder= names"):
+        train_diffusion(latents, autoencoder="none", **UNET)
+    model = train_diffusion(latents, autoencoder=autoencoder, folder=tmp_path / "run", **UNET)
     assert model.folder == tmp_path / "run"
     assert model.metrics[-1]["val_loss"] > 0
     images = model.sample(num_images=3, labels=["Dress", 2, "coat"], steps=2)

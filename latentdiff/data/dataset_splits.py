@@ -113,6 +113,8 @@ class DatasetSplits:
             raise NoSplitError(self._absent[split])
         if split not in self._loaded:
             data = load_split(self.config, split)
+            if any(known.class_names != data.class_names for known in self._loaded.values()):
+                raise DataError(f"the classes of {self.name} have changed while its splits were read: begin again")
             self._loaded[split] = replace(data, name=self._name) if self._name else data
         return self._loaded[split]
 

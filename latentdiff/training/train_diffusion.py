@@ -19,6 +19,7 @@ from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, Trainer
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.data.identity import identity
+from latentdiff.errors import ConfigError
 from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
@@ -112,7 +113,10 @@ def train_diffusion(
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(data)
     train, held_out = splits.train, splits.held_out
-    codec = data.codec if isinstance(data, CachedLatents) else find_codec(autoencoder, splits)
+    made = data.codec if isinstance(data, CachedLatents) else None
+    codec = made if made and autoencoder is None else find_codec(autoencoder, splits)
+    if made and made.fingerprint != codec.fingerprint:
+        raise ConfigError("the cached latents are of another autoencoder than autoencoder= names: leave it out")
     print(codec.describe())
 
     settings = DiffusionStage(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentdiff.data import load_split
+from latentdiff.data import DatasetSplits, load_split
 from latentdiff.errors import DataError
 
 
@@ -53,6 +53,16 @@ def test_two_classes_that_look_the_same_are_refused(tmp_path, draw, config):
         draw(tmp_path / "own" / name / "0.png", index)
     with pytest.raises(DataError, match=r"two classes are called .* and look the same: .*u0301"):
         load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
+
+
+def test_a_class_that_comes_while_the_splits_are_read_shifts_no_label(tmp_path, draw, config):
+    for name in ("train/cat", "train/dog", "test/cat"):
+        draw(tmp_path / "own" / name / "0.png")
+    data = DatasetSplits(config(tmp_path, "folder", path=str(tmp_path / "own")))
+    assert data.train.class_names == ("cat", "dog")
+    draw(tmp_path / "own" / "test" / "ant" / "0.png")
+    with pytest.raises(DataError, match="classes of folder have changed while its splits were read"):
+        _ = data.test
 
 
 def test_folder_without_folders_has_no_classes(tmp_path, draw, config):
