@@ -27,6 +27,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_default_dtype() -> None:
+    """Raise ConfigError where torch makes numbers of another type than fp32 unasked: layers would not take them."""
+    if (dtype := torch.get_default_dtype()) != torch.float32:
+        raise ConfigError(f"torch's default is {dtype} here: torch.set_default_dtype(torch.float32) sets it back")
+
+
 def supports_bf16(device: torch.device) -> bool:
     """Return whether the hardware multiplies in bf16. An emulation would be slower than fp32."""
     if device.type == "cuda":

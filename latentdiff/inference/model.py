@@ -26,7 +26,7 @@ from latentdiff.inference.labels import Labels, resolve_labels
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
-from latentdiff.precision import call_with_min_batch, cast_weights, disable_tf32, resolve_precision
+from latentdiff.precision import call_with_min_batch, cast_weights, check_default_dtype, disable_tf32, resolve_precision
 from latentdiff.resources import resolve_checkpoint
 
 
@@ -172,6 +172,7 @@ class DiffusionModel(TrainedModel):
 
         Raises :class:`~latentdiff.errors.DivergenceError` for a model whose weights are NaN or infinite.
         """
+        check_default_dtype()
         self._check_finite()
         self.resolve_labels(request)
         self.sampling_levels(request)

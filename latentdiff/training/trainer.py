@@ -21,7 +21,7 @@ from latentdiff import distributed
 from latentdiff.config import TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
-from latentdiff.precision import disable_tf32, num_threads, resolve_device, resolve_precision
+from latentdiff.precision import check_default_dtype, disable_tf32, num_threads, resolve_device, resolve_precision
 from latentdiff.run_checkpoint import LAST
 from latentdiff.runs.run_folder import resumed_folder, training_folder
 from latentdiff.training import learning_rate
@@ -37,6 +37,7 @@ def check_settings(settings: TrainerConfig) -> torch.device:
     """The training device. Raises ConfigError for settings that no run can have, before anything is touched."""
     if not settings.max_images and not settings.max_seconds:
         raise ConfigError("a run needs an end: set --trainer.max_images or --trainer.max_seconds")
+    check_default_dtype()
     learning_rate.check(settings)
     if settings.batch_size % distributed.world_size():
         raise ConfigError(

@@ -32,6 +32,15 @@ def model():
     return DiffusionModel(build_network(1, 2, config), config, diffusion, IdentityCodec((1, 8, 8)), ("a", "b"))
 
 
+def test_another_default_of_torch_is_refused_with_the_remedy(model):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(ConfigError, match=r"default is torch\.float64 here: .* sets it back"):
+            model.sample(1, steps=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def refuse(call, name, values):
     """Every value is refused, by the name of what it was given for, in one line."""
     taken = []
