@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers
-from latentdiff.folder_mark import MARKER, read_mark
+from latentdiff.folder_mark import MARKER, read_mark, write_mark
 
 # A cache of latents, or of features of real images: a name, a split, and a hash.
 _CACHE = r"[^/]+-[0-9a-f]{16}\.safetensors"
@@ -114,7 +115,12 @@ def remove_run(folder: Path, stage: str) -> None:
     mark = read_mark(folder)
     of = (mark and mark.stage) or stage
     for inside, its_stage in _runs_inside(folder, of):
+        inner = read_mark(inside)
         remove_run(inside, its_stage)
+        if inner and os.listdir(inside) != [MARKER]:
+            # Another's file keeps the folder. With its mark a new run may begin there.
+            write_mark(inside, replace(inner, finished=False))
+            continue
         (inside / MARKER).unlink(missing_ok=True)
         _remove_if_empty(inside)
     for path in own_files(folder, stage):

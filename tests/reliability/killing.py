@@ -31,7 +31,6 @@ from latentdiff.inference import edit_images, sample_to_files  # noqa: F401
 from latentdiff.models import lpips
 from latentdiff.runs import release  # noqa: F401
 from latentdiff.training import train_autoencoder, train_classifier, train_diffusion  # noqa: F401
-from latentdiff.verify import run_proofs  # noqa: F401
 
 # What the system is asked for when files change, as Python's audit hooks name it. A file that is opened counts where
 # it is opened to be written.

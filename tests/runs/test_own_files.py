@@ -191,8 +191,9 @@ def test_runs_inside_a_run_go_with_it_and_what_has_no_mark_stays(tmp_path):
         (folder / name).touch()
     run_folder.prepare(run, "demo", "name")
     left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert left == [MARKER, "latent/notes.txt", "pixel/model.safetensors"]
+    assert left == [MARKER, f"latent/{MARKER}", "latent/notes.txt", "pixel/model.safetensors"]
     assert not (folder / "evaluate").exists()
+    run_folder.prepare(RunConfig(folder=str(folder / "latent")), "diffusion", "name")  # which begins there again
 
 
 def test_the_mark_of_a_hostile_folder_names_no_file_outside(tmp_path):
