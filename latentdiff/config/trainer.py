@@ -32,7 +32,8 @@ class TrainerConfig(Settings):
     Args:
         max_images: Stop after this many training images. None means no limit but ``max_seconds``.
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
-        images_per_epoch: Number of images between two validations and checkpoints. Default: size of the training set.
+        images_per_epoch: Number of images between two validations and checkpoints. Default: size of the training set,
+            at least 5,000.
         batch_size: Number of images in a step.
         gradient_accumulation_steps: Number of micro-batches that a batch is split into. The gradient is that of the
             whole batch, and the memory that of one micro-batch.

@@ -27,7 +27,7 @@ from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
 from latentdiff.training.run_data import RunData
-from latentdiff.training.trainer import check_settings, fit, training_run
+from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
 
@@ -95,6 +95,8 @@ def train_autoencoder(
     )
     trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
     _check(trainer, loss, phases, init)
+    run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
+    check_folder(run, "autoencoder", name)
 
     # Load the images, and the network whose features the perceptual loss compares.
     splits = load_training_data(data)
@@ -108,7 +110,7 @@ def train_autoencoder(
         trainer=trainer,
         validation_images=validation_images,
         init=str(init) if init else None,
-        run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
+        run=run,
     )
     perceptual = _perceptual(loss, phases)
 

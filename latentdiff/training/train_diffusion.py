@@ -30,7 +30,7 @@ from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
 from latentdiff.training.run_data import RunData
-from latentdiff.training.trainer import check_settings, fit, training_run
+from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
 
@@ -110,6 +110,9 @@ def train_diffusion(
     DiffusionStage.check_given(
         name=name, network=network, diffusion=diffusion, trainer=trainer, validation_images=validation_images
     )
+    run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
+    check_folder(run, "diffusion", name)
+
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(data)
     train, held_out = splits.train, splits.held_out
@@ -133,18 +136,18 @@ def train_diffusion(
         features_folder=None if features_folder is None else str(features_folder),
         latents_folder=None if latents_folder is None else str(latents_folder),
         init=str(init) if init else None,
-        run=RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite),
+        run=run,
     )
     device = check_settings(settings.trainer)
     codec.to(device)
     probe = QualityProbe.build(held_out, quality_images, device, quality_net, settings.features_folder)
-    # The monitor is the run's own affair: config.yaml keeps what was asked for.
-    monitored = choose_monitor(settings.trainer, probe, held_out)
-    check_settings(monitored)
+    # ``auto`` stands for a metric of this run. config.yaml keeps ``auto``.
+    trainer = choose_monitor(settings.trainer, probe, held_out)
+    check_settings(trainer)
 
     # Build the network and its training step. The model samples from the average of the network's weights.
-    lightning.seed_everything(monitored.seed, verbose=False)
-    module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, monitored)
+    lightning.seed_everything(trainer.seed, verbose=False)
+    module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, trainer)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
     model = DiffusionModel(
@@ -166,7 +169,16 @@ def train_diffusion(
         # Train, with samples and their quality at the end of each epoch.
         record = partial(provenance, module, train, to_dict(settings), **_stage_one(latents))
         save = partial(_save, model, record)
-        epoch_end = DiffusionEpochEnd(run_folder, module, model, held_out, validation_images, probe, sample_every, save)
+        epoch_end = DiffusionEpochEnd(
+            run_folder,
+            module,
+            model,
+            held_out=held_out,
+            validation_images=validation_images,
+            probe=probe,
+            sample_every=sample_every,
+            save=save,
+        )
         fit(module, (latents.moments, latents.labels), run_folder, [epoch_end, *callbacks], resume, loggers)
 
         # Save the averaged network with its codec, in one file.

@@ -18,11 +18,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from latentdiff import distributed
-from latentdiff.config import TrainerConfig
+from latentdiff.config import RunConfig, TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.precision import check_default_dtype, disable_tf32, num_threads, resolve_device, resolve_precision
 from latentdiff.run_checkpoint import LAST
+from latentdiff.runs import run_folder
 from latentdiff.runs.run_folder import resumed_folder, training_folder
 from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
@@ -31,6 +32,10 @@ from latentdiff.training.checkpoint_files import CheckpointFiles
 from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.run_data import RunData
 from latentdiff.training.sharded_strategy import ShardedStrategy
+
+# Images of an epoch, unless the settings say otherwise. Each epoch ends with samples and a checkpoint: after every pass
+# over a hundred images they would take longer than the training.
+SMALLEST_EPOCH = 5000
 
 
 def check_settings(settings: TrainerConfig) -> torch.device:
@@ -57,6 +62,12 @@ def check_settings(settings: TrainerConfig) -> torch.device:
             "begin as many as there are, let each see all of them, or take --trainer.accelerator cpu"
         )
     return device
+
+
+def check_folder(run: RunConfig, stage: str, name: str) -> None:
+    """Raise FolderError where :func:`training_run` would, before the images are loaded."""
+    if run.folder and distributed.is_main_process():
+        run_folder.check(run, stage, name, resumable=True)
 
 
 @contextmanager
@@ -124,7 +135,8 @@ def fit(
             **_strategy(module),
         )
         module.data = tensors
-        per_epoch = min(settings.images_per_epoch or len(tensors[0]), settings.max_images or 2**62)
+        per_epoch = settings.images_per_epoch or max(len(tensors[0]), SMALLEST_EPOCH)
+        per_epoch = min(per_epoch, settings.max_images or per_epoch)
         last = folder / LAST if folder else None
         checkpoint = last if last and resume and last.is_file() else None
         distributed.check_same(f"whether {last} is there", checkpoint is not None)
