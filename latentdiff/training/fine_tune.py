@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentdiff import run_checkpoint
 from latentdiff.checkpoint import load_weights, read, read_header
+from latentdiff.config import to_dict
 from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
@@ -58,6 +59,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
             tuple(header.get("class_names") or ()),
             header.get("image_shape") or (header.get("codec") or {}).get("image_shape"),
             (header.get("provenance") or {}).get("codec_fingerprint"),
+            header.get("diffusion"),
         )
         _check_origin(module, origin, data, path)
         if data is not None and isinstance(module.network, ConditionedNetwork):
@@ -84,15 +86,22 @@ class _Origin:
         class_names: The classes, in order.
         image_shape: (c, h, w) of the images.
         codec: The fingerprint of the autoencoder of their latents.
+        diffusion: The settings of the noising process and its target.
     """
 
     class_names: tuple[str, ...] | None
     image_shape: Sequence[int] | None
     codec: str | None
+    diffusion: dict[str, Any] | None = None
 
 
 def _check_origin(module: StageModule, origin: _Origin, data: ImageDataset | None, path: Path) -> None:
-    """Raise CheckpointError for images of another colour; say in a line where the latents are others."""
+    """Raise CheckpointError for images of another colour; say in a line where the latents or the process are others."""
+    if isinstance(module, DiffusionModule) and origin.diffusion:
+        before, now = origin.diffusion, to_dict(module.diffusion)
+        changed = [f"{key} {before[key]}" for key in ("schedule", "target") if before.get(key, now[key]) != now[key]]
+        if changed:
+            print(f"the weights in {path} were trained with {' and '.join(changed)}: they have to learn another first")
     if data is None:
         return
     if origin.image_shape is not None and origin.image_shape[0] != data.image_shape[0]:
