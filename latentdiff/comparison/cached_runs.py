@@ -14,6 +14,7 @@ from latentdiff import checkpoint
 from latentdiff.command_line import command as command_line
 from latentdiff.command_line import parse
 from latentdiff.config import DataConfig, to_dict
+from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.data import load_split
@@ -130,7 +131,7 @@ class EvaluationConditions:
             raise ConfigError(f"num_images must be at least 2, a distance's least, not {num_images}")
         device = resolve_device("auto")
         train, test = load_split(data, "train"), load_split(data, "test")
-        nets = find_feature_nets(test, device)
+        nets = find_feature_nets(test, device, data)
         only = ["classifier"] if quick and "classifier" in nets else list(nets)
         hashes = {key: nets[key].weights_sha256 for key in only}
         if not quick and (lpips := find_lpips_net(device)):
@@ -169,17 +170,6 @@ def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions
         print(f"\n$ {command}", flush=True)
         evaluate_with_settings(parse(EvaluateStage, arguments), command)
     return folder
-
-
-def data_flags(data: DataConfig) -> list[str]:
-    """The flags that make ``data`` of the defaults."""
-    usual = to_dict(DataConfig())
-    changed = {key: value for key, value in to_dict(data).items() if value != usual[key]}
-    return [
-        part
-        for key, value in changed.items()
-        for part in (f"--data.{key}", value if isinstance(value, str) else json.dumps(value))
-    ]
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentdiff.command_line import parse
-from latentdiff.comparison.cached_runs import EvaluationConditions, data_flags, evaluate_once, train_once
+from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, train_once
 from latentdiff.comparison.released_models import evaluate_baselines
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import BudgetConfig
+from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError

@@ -17,6 +17,7 @@ from latentdiff.config.comparison_stages import SamplersStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_split
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.evaluation.available_nets import how_to_train_classifier
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
@@ -48,7 +49,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     classifier = find_classifier(test.name)
     if classifier is None:
         raise CheckpointError(
-            f"{test.name} has no classifier to measure with: train one with python -m latentdiff.stages.classifier"
+            f"{test.name} has no classifier to measure with. {how_to_train_classifier(test, config.data)}".rstrip()
         )
     base = SamplingRequest(
         num_images=config.num_images,

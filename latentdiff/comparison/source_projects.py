@@ -8,13 +8,13 @@ from pathlib import Path
 from latentdiff import resources as shelf
 from latentdiff.comparison.cached_runs import (
     EvaluationConditions,
-    data_flags,
     evaluate_once,
     parse_settings,
     train_once,
 )
 from latentdiff.comparison.released_models import evaluate_released
 from latentdiff.config import DataConfig
+from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.data import load_split
 from latentdiff.errors import CheckpointError, DataError, ReportError

@@ -10,12 +10,12 @@ from typing import Any
 from latentdiff.command_line import parse
 from latentdiff.comparison.cached_runs import (
     EvaluationConditions,
-    data_flags,
     evaluate_once,
     find_finished_model,
     train_once,
 )
 from latentdiff.config.comparison_stages import SweepStage
+from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.diffusion.loss import check_loss_weight

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from latentdiff.config.base import Settings
+from latentdiff.config.base import Settings, to_dict
 from latentdiff.config.ranges import Fraction, HeldImages, PathSetting, Range, Seed
 
 DatasetName = Literal[
@@ -83,3 +84,14 @@ class DataConfig(Settings):
     def classes_column(self) -> str | None:
         """The attribute or the table's column that ``classes`` names; None where it is ``labels`` or ``none``."""
         return None if self.classes in ("labels", "none") else self.classes
+
+
+def data_flags(data: DataConfig) -> list[str]:
+    """The flags that make ``data`` of the defaults."""
+    usual = to_dict(DataConfig())
+    changed = {key: value for key, value in to_dict(data).items() if value != usual[key]}
+    return [
+        part
+        for key, value in changed.items()
+        for part in (f"--data.{key}", value if isinstance(value, str) else json.dumps(value))
+    ]

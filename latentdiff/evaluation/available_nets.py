@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import torch
 
+from latentdiff.config import DataConfig
+from latentdiff.config.data import data_flags
 from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import ClassifierFeatures, InceptionFeatures, find_inception
@@ -15,7 +18,11 @@ from latentdiff.runs.find import find_classifier
 
 
 def find_feature_nets(
-    test: ImageDataset, device: torch.device, inception: str = "auto", weights: str | None = None
+    test: ImageDataset,
+    device: torch.device,
+    data: DataConfig,
+    inception: str = "auto",
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """The data set's classifier where it has one that takes its images, Inception where its weights are, by their keys
     in an evaluation; what cannot be had is said in a line.
@@ -23,6 +30,7 @@ def find_feature_nets(
     Args:
         test: The images to be measured against.
         device: Where the nets go.
+        data: Which images these are, for what a message says.
         inception: ``auto``, ``require`` or ``off``.
         weights: Inception's file; none looks where :func:`~latentdiff.evaluation.feature_nets.find_inception` does.
 
@@ -51,11 +59,18 @@ def find_feature_nets(
             print("no FID or KID: the FID Inception's weights are not here and could not be downloaded")
     if not nets:
         raise CheckpointError(
-            f"there is nothing to measure {test.name} with: no classifier and no FID Inception. Train a classifier on "
-            f"these images with python -m latentdiff.stages.classifier --data.name {test.name} (and the other --data "
-            "options), or name Inception's weights by inception_weights or the variable LATENTDIFF_INCEPTION"
+            f"there is nothing to measure {test.name} with: no classifier of these images and no FID Inception. "
+            + ("" if classifier else how_to_train_classifier(test, data))
+            + "Name Inception's weights: --inception_weights FILE (inception_weights=), or LATENTDIFF_INCEPTION=FILE"
         )
     return nets
+
+
+def how_to_train_classifier(test: ImageDataset, data: DataConfig) -> str:
+    """What to do, for a message; nothing where no command can do it: of images in memory, or without classes."""
+    if data.name == "tensors" or not test.num_classes:
+        return ""
+    return f"Train a classifier: {shlex.join(['python', '-m', 'latentdiff.stages.classifier', *data_flags(data)])}\n"
 
 
 def find_lpips_net(device: torch.device) -> LPIPS | None:

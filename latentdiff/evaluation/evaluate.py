@@ -190,7 +190,7 @@ def evaluate(
         train, test = splits.train, splits.test_or_val
     source, count = build_source(settings, model, train, test, torch_device)
     with distributed.main_process_first():
-        nets = find_feature_nets(test, torch_device, inception, settings.inception_weights)
+        nets = find_feature_nets(test, torch_device, settings.data, inception, settings.inception_weights)
     distributed.check_same("the images or the nets to measure with", [test.fingerprint, *nets])
     lpips_metric = find_lpips_net(torch_device) if lpips == "auto" and distributed.is_main_process() else None
     # As many real training as test images, since a Fréchet distance falls with the number on either side. Training

@@ -23,13 +23,15 @@ def test_ones_own_images_are_measured_by_ones_own_classifier(tmp_path, monkeypat
             Image.fromarray(pixels).save(tmp_path / "mine" / name / f"{index}.png")
     data = DataConfig(name="folder", path="mine", size=12, colour="grey", fractions=(0.5, 0.25, 0.25))
     test = load_dataset(data).test
-    with pytest.raises(CheckpointError, match="stages.classifier --data.name folder".replace(".", r"\.")):
-        find_feature_nets(test, torch.device("cpu"), inception="off")
+    with pytest.raises(
+        CheckpointError, match=r"stages\.classifier --data\.name folder --data\.path mine --data\.size 12"
+    ):
+        find_feature_nets(test, torch.device("cpu"), data, inception="off")
 
     settings = ClassifierStage(data=data, epochs=2, batch_size=2, channels=(8,), num_threads=1)
     path = train_classifier(settings)
     assert find_classifier("folder") == path.relative_to(tmp_path) if path.is_absolute() else path
-    assert find_feature_nets(test, torch.device("cpu"), inception="off")["classifier"].fits(test)
+    assert find_feature_nets(test, torch.device("cpu"), data, inception="off")["classifier"].fits(test)
 
 
 def test_a_released_classifier_comes_before_ones_own(tmp_path, monkeypatch):
