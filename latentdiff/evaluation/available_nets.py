@@ -42,6 +42,8 @@ def find_feature_nets(
         net = ClassifierFeatures(classifier, device)
         if net.fits(test):
             nets["classifier"] = net
+            for caveat in net.caveats:
+                print(f"note: {caveat}")
         else:
             print(f"no classifier distance: {net.wants}")
     if inception != "off":

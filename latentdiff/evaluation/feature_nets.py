@@ -23,6 +23,7 @@ from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.files import file_sha256
 from latentdiff.models.classifier import Classifier
 from latentdiff.precision import disable_tf32
+from latentdiff.report.verdict import is_near_chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ class ClassifierFeatures:
         CheckpointError: There is no such file, or it holds no classifier.
     """
 
-    metric, caveats = "distance", ()
+    metric = "distance"
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu"):
         header, tensors = checkpoint.read(path, "classifier")
@@ -150,6 +151,12 @@ class ClassifierFeatures:
         self.wants = f"the classifier is for images of {shape} and the classes {', '.join(self.class_names)}"
         self.name = f"{header['data']['name']} classifier"
         self.accuracy: float = header["test_accuracy"]
+        self.caveats: tuple[str, ...] = ()
+        if is_near_chance(self.accuracy, len(self.class_names)):
+            self.caveats = (
+                f"the {self.name} recognises only {self.accuracy:.0%} of its test images (chance is "
+                f"{1 / len(self.class_names):.0%}): distances in its features say little. Train it for longer.",
+            )
         self.dim, self.device, self.batch_size = net.feature_dim, torch.device(device), 64
         self.weights_sha256 = file_sha256(path)
         self.resize = f"none: images of {'x'.join(map(str, net.image_shape))} as they are"

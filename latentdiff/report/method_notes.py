@@ -84,7 +84,7 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
         )
     if "distance_test" in columns:
         notes["Classifier distance"] = (
-            "The FID's formula in the features of the package's own classifier. It is not an FID: it compares with no "
+            "The FID's formula in the features of a classifier of this data set. It is not an FID: it compares with no "
             f"published number, only within this report. {_network(evaluations, 'classifier')}"
         )
     if "diversity" in columns:

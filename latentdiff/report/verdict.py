@@ -13,6 +13,8 @@ from latentdiff.report.table import DISTANCE_ERROR, FID_ERROR, total_training_se
 SAME_BUDGET = 1.1  # Training times up to this ratio count as the same budget.
 MIN_LEAD_RATIO = 1.02  # A lead below this ratio is none, whatever the standard errors say.
 MIN_LEAD_ERRORS = 2.0  # Nor is one below so many standard errors of the difference.
+FEWEST_TO_RANK = 100  # Nor are models ranked by fewer images, or fewer test images, than this.
+NEAR_CHANCE = 1 / 3  # A classifier that is less than so far on the way from chance to all images right is near chance.
 FEWEST_FOR_FID = 2048  # Inception's feature dimensions: with fewer images the covariance is singular.
 
 
@@ -33,13 +35,21 @@ def verdict_sentences(evaluations: list[Evaluation]) -> list[str]:
             [item for item in ranking.with_value(evaluations) if item.role == role] for role in ("latent", "pixel")
         ]
         if all(candidates):
+            if few := _too_few([*candidates[0], *candidates[1]], ranking):
+                return [*few, *_classifier_reservations(evaluations, ranking), *_data_reservations(evaluations[0])]
             return [*_compare(candidates, ranking), *_indistinguishable_pairs(evaluations, ranking)]
     missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
     reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
     ranked = next((ranking for ranking in RANKING_METRICS if len(ranking.with_value(evaluations)) > 1), None)
+    order: list[str] = []
+    if ranked:
+        order = _too_few(ranked.with_value(evaluations), ranked) or (
+            _ranking(evaluations, ranked) + _indistinguishable_pairs(evaluations, ranked)
+        )
+        order += _classifier_reservations(evaluations, ranked)
     return [
         f"Whether the latent space paid off cannot be said: {reason}.",
-        *(_ranking(evaluations, ranked) + _indistinguishable_pairs(evaluations, ranked) if ranked else []),
+        *order,
         *_data_reservations(evaluations[0]),
     ]
 
@@ -65,6 +75,42 @@ RANKING_METRICS = (
     RankingMetric("FID to the test images", ("metrics", "inception", "fid_test"), FID_ERROR),
     RankingMetric("classifier distance to the test images", ("metrics", "classifier", "distance_test"), DISTANCE_ERROR),
 )
+
+
+def _too_few(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
+    """That there are too few images, of the models or real ones, to name a winner, with the values; else nothing.
+
+    A classifier has few features, so as many images can be asked for; Inception's FID has a reservation of its own.
+    """
+    net = ranking.path[1]
+    dims = [item.get("features", net, "dim") or 0 for item in evaluations if net == "classifier"]
+    needed = max([FEWEST_TO_RANK, *dims])
+    images = min(item.values["num_images"] for item in evaluations)
+    real = min(item.get("features", net, "test_images") or needed for item in evaluations)
+    if min(images, real) >= needed:
+        return []
+    values = ", ".join(f"{item.name} {ranking.text(item)}" for item in evaluations)
+    found = f"{images:,} images" + (f" and {real:,} test images" if real < needed else "")
+    return [
+        f"{found} are too few to tell which is better: {needed:,} of each are needed.",
+        f"{ranking.metric}: {values}.",
+    ]
+
+
+def _classifier_reservations(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
+    """That the classifier whose features decide knows little of the classes; nothing where it knows them, or is not
+    known to."""
+    accuracy = evaluations[0].get("floors", "classifier", "class_accuracy")
+    classes = len(evaluations[0].get("data", "class_names") or ())
+    if ranking.path[1] != "classifier" or accuracy is None or not is_near_chance(accuracy, classes):
+        return []
+    return [f"The classifier recognises only {accuracy:.0%} of the test images: its distances say little."]
+
+
+def is_near_chance(accuracy: float, classes: int) -> bool:
+    """Whether an accuracy is less than a third of the way from chance to 1."""
+    chance = 1 / max(classes, 1)
+    return accuracy - chance < NEAR_CHANCE * (1 - chance)
 
 
 def _ranking(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
@@ -131,9 +177,10 @@ def _compare(candidates: list[list[Evaluation]], ranking: RankingMetric) -> list
         sentences.append(f"Sampled differently: {first.name} by {ways[0]}; {second.name} by {ways[1]}.")
     if path[1] == "classifier":
         sentences.append(
-            "No FID decides here: this distance is in the features of the package's own classifier "
+            "No FID decides here: this distance is in the features of a classifier of this data set "
             "and compares only within this report."
         )
+        sentences += _classifier_reservations([first], ranking)
     elif first.values["num_images"] < FEWEST_FOR_FID:
         images = f"{first.values['num_images']:,}"
         sentences.append(f"An FID from {images} images is unreliable: Inception needs at least {FEWEST_FOR_FID:,}.")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from latentdiff.report.evaluation import read_evaluation
@@ -237,6 +239,26 @@ def test_without_inception_the_classifier_decides_and_is_named(write):
     )
     assert verdict(pair).startswith("Latent beat pixel: classifier distance to the test images 1.00 against 2.00")
     assert "No FID decides here" in verdict(pair)
+
+
+@pytest.mark.parametrize(
+    ("images", "test_images", "few"), [(8, 11, "8 images and 11 test images"), (99, 100, "99 images"), (100, 100, "")]
+)
+def test_no_winner_is_named_from_too_few_images(write, images, test_images, few):
+    def change(values):
+        values["metrics"]["inception"], values["num_images"] = None, images
+        values["features"]["classifier"] |= {"dim": 64, "test_images": test_images}
+        values["floors"]["classifier"]["class_accuracy"] = 0.45
+
+    pair = [
+        read(write(name, "diffusion", fid, 1000.0, change=change, folder=name))[0]
+        for name, fid in (("pixel", 20.0), ("latent", 10.0))
+    ]
+    for found in (verdict(pair), verdict([pair[0], replace(pair[0], name="other")])):
+        assert ("too few to tell which is better: 100 of each are needed" in found) == bool(few)
+        assert f"{few} are too few" in found or not few
+        assert ("beat" in found or "best first" in found) == (not few)
+        assert "The classifier recognises only 45% of the test images" in found
 
 
 def test_what_cannot_be_said(write, five):
