@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     elif stage not in STAGES:
         near = get_close_matches(stage, STAGES, n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
+        meant = " Training is `autoencoder`, then `diffusion`." if stage == "train" else meant
         sys.exit(f"error: there is no stage {stage!r}.{meant} `latentdiff` alone lists the stages.")
     else:
         module = import_module(f"latentdiff.stages.{stage}")

@@ -90,6 +90,7 @@ def test_unknown_keys_and_bad_values_are_refused_by_name(arguments):
         (["--trainer.lr="], "--trainer.lr must be a number from 0 to 100, not ''"),
         (["--trainer.max_images="], "--trainer.max_images must be a whole number from 1 to .* or null, not ''"),
         (["--data.mix", "mnist", "cifar-10"], "'cifar-10' belongs to no setting"),
+        (["--data.fractions", "[0.8,", "0.2]"], "a list with spaces needs quotes"),
         (["-x"], "'-x' belongs to no setting"),
         (["--print_config=all"], "--print_config takes no value"),
     ],

@@ -254,6 +254,7 @@ def _find_config(source: str | Path) -> DataConfig:
     path = Path(source).expanduser()
     if not str(source) or not path.exists():
         raise DataError(
-            f"{str(source)!r} is neither a folder or zip of images nor a data set's name: {', '.join(NAMES)}"
+            f"{str(source)!r} is neither a folder or zip of images nor a data set's name: "
+            + ", ".join(name for name in NAMES if name not in ("folder", "mixed"))
         )
     return DataConfig(name="folder", path=str(path))

@@ -178,6 +178,8 @@ class ZipFiles(Files):
         try:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
+            if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"):
+                raise DataError(f"{path} is an image: name its folder") from error
             raise DataError(f"{path} cannot be read as a zip: {error}. Copy or download it again.") from error
         self._entries: dict[str, zipfile.ZipInfo] = {}
         refused: list[tuple[str, str]] = []

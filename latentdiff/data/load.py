@@ -202,7 +202,10 @@ def check_settings(config: DataConfig) -> None:
     with_path = [name for name in members if has(name, "TAKES_PATH")]
     if config.path and not with_path:
         takers = ", ".join(name for name in get_args(DatasetName) if has(name, "TAKES_PATH"))
-        raise ConfigError(f"data.path is for {takers}; {config.name} is looked for under data.root")
+        raise ConfigError(
+            f"data.path is for {takers}; {config.name} is looked for under data.root; "
+            "for images of your own add --data.name folder"
+        )
     if config.path and len(with_path) > 1 and "folder" not in with_path:
         raise ConfigError(f"data.path could be {' or '.join(with_path)}: put both under data.root")
     if "folder" in members and not config.path:

@@ -109,17 +109,17 @@ class ReferenceFeatures:
 
     @cached_property
     def train_moments(self) -> Moments:
-        """Mean and covariance of the training images\' features."""
+        """Mean and covariance of the training images' features."""
         return moments(self.train.pooled)
 
     @cached_property
     def test_moments(self) -> Moments:
-        """Mean and covariance of the test images\' features."""
+        """Mean and covariance of the test images' features."""
         return moments(self.test.pooled)
 
     @cached_property
     def test_manifold(self) -> Manifold:
-        """The test images\' features with the distances to their neighbours."""
+        """The test images' features with the distances to their neighbours."""
         return Manifold(self.test.pooled)
 
     def floor(self, count: int, seed: int = 0, subsets: Subsets = SUBSETS) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def feature_metrics(
         net, another scale) and, with labels, ``class_accuracy`` (share of images that the classifier takes for the
         class asked for).
         Under both, with labels, ``per_class_distance`` {class: distance to the test images of that class} and their
-        mean ``per_class_mean``; where a class has fewer than :data:`CLASS_IMAGES` on either side it is left out, and
-        there is no mean.
+        mean ``per_class_mean``; where a class has fewer than :data:`MIN_CLASS_IMAGES` on either side it is left out,
+        and there is no mean.
 
     Raises:
         ConfigError: Fewer than two images, NaN among the features, or labels of another number.
@@ -195,31 +195,32 @@ def feature_metrics(
 def reliability_warnings(
     features: Features, labels: Tensor | None, reference: ReferenceFeatures, result: dict[str, Any]
 ) -> list[str]:
-    """What a reader must know before comparing the numbers of ``result``, what :func:`measure` gave, with others; empty
+    """What a reader must know before comparing the numbers of ``result``, what :func:`feature_metrics` gave; empty
     where there is nothing."""
     dim, found = reference.net["dim"], []
-    for what, count in (
-        ("images", len(features)),
-        ("real training images", len(reference.train)),
-        ("real test images", len(reference.test)),
-    ):
-        if count < dim:
-            found.append(
-                f"{count:,} {what} are fewer than the {dim:,} features of {reference.net['name']}: the distance is too "
-                "large by an amount that depends on that number, and compares only with others of equally many."
-            )
+    counts = {
+        "images": len(features),
+        "real training images": len(reference.train),
+        "real test images": len(reference.test),
+    }
+    few = " and ".join(f"{count:,} {what}" for what, count in counts.items() if count < dim)
+    if few:
+        found.append(
+            f"{few} are fewer than the {dim:,} features of {reference.net['name']}: compare these distances, and those "
+            "within classes, only with others of the same numbers."
+        )
     copied = result.get("memorisation", {}).get("share_closer", 0.0)
     if copied > MAX_SHARE_CLOSER:
         found.append(
             f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
             "may be repeating its training images."
         )
-    if labels is not None and result.get("per_class_distance"):
-        counts = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
-        if int(counts.min()) < dim:
-            name = reference.class_names[int(counts.argmin())]
+    if labels is not None and result.get("per_class_distance") and not few:
+        of_class = torch.bincount(labels.cpu(), minlength=len(reference.class_names))
+        if int(of_class.min()) < dim:
+            name = reference.class_names[int(of_class.argmin())]
             found.append(
-                f"{int(counts.min()):,} images of a class ({name}) are fewer than the {dim:,} features of "
+                f"{int(of_class.min()):,} images of a class ({name}) are fewer than the {dim:,} features of "
                 f"{reference.net['name']}: the distances for each class compare only with others of equally many."
             )
     return found

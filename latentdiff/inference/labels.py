@@ -43,7 +43,8 @@ def resolve_labels(labels: Labels, class_names: Sequence[str], num_classes: int,
     indices = [_index(label, class_names, num_classes) for label in given]
     if len(indices) != num_images:
         raise ConfigError(
-            f"{len(indices)} labels were given for {num_images} images: give one for all, or one for each"
+            f"{len(indices)} labels were given for {num_images} images: give one for all, or one for "
+            "each; without labels the classes take turns"
         )
     return torch.tensor(indices)
 

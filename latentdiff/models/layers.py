@@ -137,7 +137,7 @@ class SelfAttention(nn.Module):
         if channels % head_channels:
             raise ConfigError(
                 f"{channels} channels cannot be divided into attention heads of {head_channels}: take a multiple of "
-                "that, or leave attention out at this level"
+                "that, set network.head_channels, or leave attention out at this level with network.attention_levels"
             )
         self.heads = channels // head_channels
         self.norm = group_norm(channels)

@@ -329,7 +329,7 @@ def check_same_settings(config: Any, folder: Path) -> None:
     before = flatten(to_dict(type(config)())) | recorded
     unknown = [key for key in recorded if key not in now]
     if unknown:
-        raise FolderError(f"{path} has settings that there are not: {', '.join(unknown)}. Rename or remove them.")
+        raise FolderError(f"{path} has unknown settings: {', '.join(unknown)}. Rename or remove them.")
     free = {*MAY_CHANGE_ON_RESUME, *COMPARED_BY_CONTENT}
     if _same_path(before.get("init"), now.get("init")):
         free.add("init")
@@ -393,7 +393,7 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
     """
     if settings.run.folder is None:
         if settings.run.resume or settings.run.overwrite:
-            raise FolderError("resume and overwrite are said of a run's folder: name it, as in folder=")
+            raise FolderError("resume and overwrite need folder=")
         yield None
         return
     with ExitStack() as stack:

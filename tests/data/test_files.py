@@ -211,9 +211,11 @@ def test_what_systems_leave_behind_is_not_an_image(tmp_path):
 
 def test_a_damaged_zip_a_missing_path_and_an_empty_folder_are_named(tmp_path):
     (tmp_path / "z.zip").write_bytes(zipped(tmp_path / "ok.zip", [("a.png", png())]).read_bytes()[:40])
+    (tmp_path / "z.jpg").write_bytes(b"an image")
     (tmp_path / "empty").mkdir()
     for path, message in (
         ("z.zip", "cannot be read as a zip"),
+        ("z.jpg", "is an image: name its folder"),
         ("nowhere", "there is no"),
         ("empty", "holds no image"),
     ):

@@ -75,7 +75,7 @@ def test_arrays_are_resized_coloured_and_thinned(capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": "x"}, "data.path is for celeba"),
+        ({"path": "x"}, "for images of your own add --data.name folder"),
         ({"name": "folder"}, r"needs --data\.path"),
         ({"name": "celeba", "table": "x"}, "data.table is for data.name folder"),
         ({"classes": "Smiling"}, "an attribute is CelebA's"),

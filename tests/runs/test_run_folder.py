@@ -173,5 +173,5 @@ def test_names_of_a_models_folder(tmp_path):
 @pytest.mark.parametrize("said", ["resume", "overwrite"])
 def test_resume_and_overwrite_need_a_folder(said):
     settings = DiffusionStage(run=RunConfig(**{said: True}))
-    with pytest.raises(FolderError, match="name it"), run_folder.training_folder(settings, "diffusion", "name"):
+    with pytest.raises(FolderError, match="need folder="), run_folder.training_folder(settings, "diffusion", "name"):
         pass
