@@ -166,7 +166,10 @@ def _perceptual(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> L
     distributed.check_same("whether the LPIPS trunk is there", trunk is None)
     if trunk is None:
         more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
-        print(f"perceptual loss off: the LPIPS trunk is not here and could not be downloaded{more}")
+        print(
+            f"perceptual loss off{more}: the weights of {loss.perceptual_net} for it were not found and could not be "
+            "downloaded. LATENTDIFF_LPIPS names their folder."
+        )
         return None
     return LPIPS(trunk, loss.perceptual_net, loss.perceptual_min_side)
 

@@ -19,7 +19,7 @@ def names_in(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in paths}
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("demo", "sweep")])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_full_disk_is_said_and_the_run_goes_on(stage, small_disk, evaluated, in_one_process, monkeypatch):
     arguments, setting = STAGES[stage]
     folder = small_disk.path / ("run" if setting else "stages")
