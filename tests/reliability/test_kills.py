@@ -109,10 +109,11 @@ def without_times(value: Any) -> Any:
 def files_of(folder: Path) -> dict[str, Path]:
     """All files by their names but TensorBoard's, the checkpoint before the last, and those of a user.
 
-    A cache of images has a name that depends on where these are.
+    A cache of images has a name that depends on where these are, and a demo's latents on how far its autoencoder came.
     """
     own = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    names = {re.sub(r"(content|folder-16|samples)[-/][0-9a-f]+", r"\1", name): path for path, name in own.items()}
+    varies = re.compile(r"(content|folder-16|samples|run/latents/[a-z-]+)[-/][0-9a-f]+")
+    names = {varies.sub(r"\1", name): path for path, name in own.items()}
     return {name: path for name, path in names.items() if not re.search(r"tfevents|previous\.ckpt|mine", name)}
 
 
