@@ -144,7 +144,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
 def test_bad_requests_end_in_one_sentence(workbench):
     for arguments in (
         ["evaluate", "--model", "absent.safetensors"],
-        ["diffusion", "--data.source", "embedded", "--autoencoder", "absent.safetensors"],
+        ["diffusion", "--data.source", "embedded", "--name", "new", "--autoencoder", "absent.safetensors"],
         ["compare", "nowhere"],
     ):
         command = [sys.executable, "-m", f"latentdiff.stages.{arguments[0]}", *arguments[1:]]
