@@ -73,6 +73,7 @@ def test_compare_alone_measures_the_released_models_once(capsys):
         compare.main(["--data.name=mnist"])
 
 
+@pytest.mark.slow
 def test_both_paths_at_equal_images_steps_and_seconds(trainings, capsys):
     autoencoder.main([*TINY, *CODEC])
     asked = ["--budget.images=64", "--budget.steps=4", "--budget.seconds=0.2", "--budget.stage_one_too=true"]
