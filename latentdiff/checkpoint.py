@@ -175,7 +175,7 @@ def is_anothers(path: Path) -> bool:
 
 
 def is_of_a_run(path: Path) -> bool:
-    """Whether a path is that of a run's own model, by its name and its folder's mark."""
+    """Whether a path is the model of a run: its name is one of a model, and its folder has a mark."""
     return path.name in RUN_MODELS and read_mark(path.parent) is not None
 
 

@@ -19,6 +19,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.train_diffusion import train_diffusion
+from latentdiff.training.trainer import check_settings
 
 # Time in which all rates together are measured, and the least for one of them.
 MEASURED_SECONDS, LEAST_SECONDS = 20.0, 2.0
@@ -66,9 +67,9 @@ class PlannedRun:
         trainer, own = self.settings.trainer, []
         if trainer.max_seconds:
             own.append(f"--trainer.max_seconds={max(1.0, round(trainer.max_seconds * share, 1)):g}")
-        for setting in ("max_images", "images_per_epoch", "lr_warmup_images"):
+        for setting, least in (("max_images", 1), ("images_per_epoch", 1), ("lr_warmup_images", 0)):
             if images := getattr(trainer, setting):
-                own.append(f"--trainer.{setting}={max(trainer.batch_size, round(images * share))}")
+                own.append(f"--trainer.{setting}={max(least, round(images * share))}")
         flags = (*self.flags, *own)
         return replace(self, flags=flags, settings=parse_settings(self.stage, list(flags)))
 
@@ -89,7 +90,9 @@ def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[Pl
             raise ConfigError(f"runs.{name} must begin with its stage, {' or '.join(STAGES)}, not with {stage!r}")
         flags = [*flags, f"--name={name}", *more]
         try:
-            found.append(PlannedRun(name, stage, tuple(flags), parse_settings(stage, flags)))
+            settings = parse_settings(stage, flags)
+            check_settings(settings.trainer)
+            found.append(PlannedRun(name, stage, tuple(flags), settings))
         except ConfigError as error:
             raise ConfigError(f"runs.{name}: {error}") from error
     if not found:

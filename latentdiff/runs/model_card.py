@@ -50,7 +50,7 @@ def card(
         evaluations: Of this file.
         licence: Of the data; None says what is known of the data set.
         samples: Name of the picture beside the card, or None.
-        made_by: The command that makes the file. Default: that of the training.
+        made_by: The command that makes the file. Default: the command of its training.
     """
     made = header.get("provenance") or {}
     data, config = made.get("data") or {}, made.get("config") or {}

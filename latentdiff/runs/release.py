@@ -28,7 +28,8 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
 
     Args:
         config: The settings of the release stage.
-        made_by: The command that makes the released file, which the card gives. Default: that of the training.
+        made_by: The command that makes the released file, which the card gives. Default: the command of its
+            training.
     """
     source, target = resolve_checkpoint(config.model), Path(config.to)
     header, tensors = checkpoint.read(source)

@@ -112,6 +112,7 @@ def test_plan_says_what_is_trained_and_how_long():
         ({}, "the recipe has no runs"),
         ({"runs": {"a": ["sample"]}}, r"runs\.a must begin with its stage"),
         ({"runs": {"a": ["autoencoder", "--network.wide=3"]}}, r"runs\.a: .*no such setting"),
+        ({"runs": {"a": ["autoencoder", "--trainer.max_images=null"]}}, r"runs\.a: a run needs an end"),
         ({"runs": {"latent": ["diffusion"]}}, "no run named autoencoder"),
         ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, and the recipe has a"),
         ({"runs": {"a": ["autoencoder"]}, "evaluations": {"b": []}}, r"evaluations\.b: its name"),
