@@ -276,7 +276,7 @@ def _to_python(label: Any) -> Any:
 
 
 def _dataset_class_names(dataset: Any) -> frozenset[tuple[str, ...]]:
-    """The classes that a Dataset names, or that its parts name where it joins others. None where no classes are named."""
+    """The classes that a Dataset names, or that its parts name where it joins others. Empty where none are named."""
     names = getattr(dataset, "classes", None)
     if names is not None and all(isinstance(name, str) for name in names):
         return frozenset({tuple(names)})
