@@ -13,6 +13,7 @@ from torch import nn
 
 from latentdiff.comparison import cached_runs as kept
 from latentdiff.stages import autoencoder, diffusion, latents
+from latentdiff.training import diffusion_epoch_end
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
 TRAINER += ["--trainer.batch_size=16", "--trainer.accelerator=cpu"]
@@ -35,6 +36,14 @@ def isolated(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # milliseconds for each of thousands of files
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_grids():
+    """The grid of samples that each epoch ends with is drawn in a few steps; it is most of a miniature training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion_epoch_end, "GRID_STEPS", 3)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.quality_probe import QualityProbe
 
-# Rows, and columns, of a run's sample grid.
+# Rows, and columns, of a run's sample grid; and its sampling steps.
 GRID = 10
+GRID_STEPS = 20
 
 
 class DiffusionEpochEnd(EpochEnd):
@@ -63,7 +64,7 @@ class DiffusionEpochEnd(EpochEnd):
 
     def draw_samples(self, path: Path) -> None:
         """Save the run's sample grid: always the same seeds and classes."""
-        steps = min(20, self.model.diffusion.num_train_steps or 20)
+        steps = min(GRID_STEPS, self.model.diffusion.num_train_steps or GRID_STEPS)
         labels = grid_labels(len(self.model.class_names))
         images = self.model.sample(GRID * GRID, labels=labels, batch_size=GRID * GRID, steps=steps)
         save_grid(images, path, columns=GRID)
