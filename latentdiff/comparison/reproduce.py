@@ -29,6 +29,7 @@ from latentdiff.config.run import default_folder
 from latentdiff.errors import ConfigError, FolderError
 from latentdiff.folder_mark import write_files
 from latentdiff.runs.release import release_model
+from latentdiff.training.ema_choice import validation_images, write_ema_model
 
 PLAN = "plan.json"
 
@@ -52,6 +53,10 @@ def reproduce(settings: ReproduceStage) -> Path:
     chosen = _chosen(recipe, settings.only)
     folder = Path(settings.folder) if settings.folder else default_folder("reproduce", settings.data.name)
     released = Path(settings.release_folder) if settings.release_folder else folder / "release"
+
+    for run in recipe:
+        if run.name in chosen and run.settings.trainer.ema_snapshots:
+            validation_images(run.settings.data)
 
     share, rates = _make_plan(settings, recipe, chosen, folder)
     runs = [run.scaled(share) for run in recipe if run.name in chosen]
@@ -151,26 +156,39 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 def _train(runs: Sequence[PlannedRun], rates: Mapping[str, float], folder: Path) -> dict[str, Path]:
     """The model files of the runs by their names, those that are not there made now."""
-    own = {run.name: _flags_in(run, folder) for run in runs}
-    done = [run.name for run in runs if find_finished_model(run.stage, own[run.name], folder / run.name)]
-    print(describe_plan(runs, rates, done), flush=True)
     models: dict[str, Path] = {}
+    for run in runs:
+        # Without the autoencoder no model on its latents can be finished.
+        if run.is_latent and "autoencoder" not in models:
+            continue
+        if found := find_finished_model(run.stage, _flags_in(run, folder, models), folder / run.name):
+            models[run.name] = _with_best_average(run, found, folder)
+    done = list(models)
+    print(describe_plan(runs, rates, done), flush=True)
     for place, run in enumerate(runs, 1):
-        start = time.perf_counter()
-        models[run.name] = train_once(run.stage, own[run.name], folder / run.name)
         if run.name in done:
             continue
+        start = time.perf_counter()
+        trained = train_once(run.stage, _flags_in(run, folder, models), folder / run.name)
+        models[run.name] = _with_best_average(run, trained, folder)
         left = sum(other.seconds(rates.get(other.name)) for other in runs[place:] if other.name not in done)
         rest = f"; about {clock(left)} of training left" if left else ""
         print(f"{run.name}: trained in {clock(time.perf_counter() - start)}{rest}", flush=True)
     return models
 
 
-def _flags_in(run: PlannedRun, folder: Path) -> list[str]:
-    """The flags of a run whose autoencoder and caches lie in ``folder``."""
+def _with_best_average(run: PlannedRun, model: Path, folder: Path) -> Path:
+    """The run's model, or where it kept snapshots of its averages the one that validation images choose."""
+    if not run.settings.trainer.ema_snapshots:
+        return model
+    return write_ema_model(model, "auto", features_folder=folder / "features")
+
+
+def _flags_in(run: PlannedRun, folder: Path, models: Mapping[str, Path]) -> list[str]:
+    """The flags of a run whose autoencoder is among ``models``, and whose caches lie in ``folder``."""
     flags = list(run.flags)
     if run.is_latent:
-        flags.append(f"--autoencoder={folder / 'autoencoder' / 'model.safetensors'}")
+        flags.append(f"--autoencoder={models['autoencoder']}")
     if run.stage == "diffusion":
         flags += [f"--latents_folder={folder / 'latents'}", f"--features_folder={folder / 'features'}"]
     return flags

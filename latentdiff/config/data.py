@@ -40,7 +40,9 @@ class DataConfig(Settings):
         fractions: Fractions of training, validation and test images. A named data set has them in every class. An image
             of ``folder`` falls by its own content, so that a new one moves no other, and the fractions hold on
             average. Refused where the official split is taken.
-        split_seed: Seed of the split, of random crops and of ``max_train_images``.
+        split_seed: Seed of the split, of ``val_images``, of random crops and of ``max_train_images``.
+        val_images: Set so many of the official training images apart for validation, as many of each class. For data
+            sets that come as arrays and have no validation split of their own: MNIST, Fashion-MNIST, CIFAR-10.
         max_train_images: Train on no more than this many images.
         classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.
         table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
@@ -69,6 +71,7 @@ class DataConfig(Settings):
     split: Literal["default", "official", "fractions"] = "default"
     fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
     split_seed: Seed = 0
+    val_images: Annotated[int, Range(2, 10**7)] | None = None
     max_train_images: HeldImages | None = None
     classes: str = "labels"
     table: PathSetting | None = None

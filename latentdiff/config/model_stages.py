@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
-from latentdiff.config.ranges import BatchSize, Devices, Fraction, HeldImages, PathSetting, Range, Steps
+from latentdiff.config.ranges import BatchSize, Devices, EmaLength, Fraction, HeldImages, PathSetting, Range, Steps
 from latentdiff.config.run import RunConfig
 from latentdiff.config.sampling import SamplingConfig
 
@@ -80,6 +80,8 @@ class EvaluateStage(SamplingConfig):
         value_range: The values of such images that become black and white, where they have more than 8 bits or are
             floats: ``LOW,HIGH``, as in ``--value_range=-1,1``. ``auto`` takes all that an integer can hold, and 0 to 1
             of floats, and refuses images that go beyond or use less than an eighth.
+        ema: Measure the run's model with another average of its weights: of this length, 0.01 to 0.28 of the run, or
+            ``auto``, the best on validation images. The run must have kept ``trainer.ema_snapshots``.
         name: Name of the row in a comparison. Default: the file's own name.
         mode: What an autoencoder is asked for: ``reconstruction`` of real images, which bounds any model on its
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
@@ -110,6 +112,7 @@ class EvaluateStage(SamplingConfig):
 
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     value_range: str = "auto"
+    ema: EmaLength | Literal["auto"] | None = None
     name: str | None = None
     mode: Literal["reconstruction", "prior"] = "reconstruction"
     reconstruct: Literal["test", "train"] = "test"
@@ -137,6 +140,7 @@ class ReleaseStage(Settings):
     Args:
         model: The run's model.safetensors, or a released file, which is then released anew.
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
+        ema: Release the run's model with another average of its weights, as in ``evaluate``.
         autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
             since the model was; its encoder must be the model's own.
         codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
@@ -152,6 +156,7 @@ class ReleaseStage(Settings):
 
     model: PathSetting
     to: PathSetting
+    ema: EmaLength | Literal["auto"] | None = None
     autoencoder: PathSetting | None = None
     codec_beside: bool = False
     smooth_colours: bool = False

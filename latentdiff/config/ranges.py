@@ -120,6 +120,8 @@ Width = Annotated[int, Range(1, 65_536)]
 Blocks = Annotated[int, Range(1, 256)]
 BlocksOrNone = Annotated[int, Range(0, 256)]
 Fraction = Annotated[float, Range(0, 1)]
+# Of an average with a power-function profile, as a share of the run (training/post_hoc_ema.py).
+EmaLength = Annotated[float, Range(0.01, 0.28)]
 LearningRate = Annotated[float, Range(0, 100)]
 Weight = Annotated[float, Range(0, 10**9)]
 Steps = Annotated[int, Range(1, 100_000)]

@@ -87,7 +87,7 @@ def load_split(config: DataConfig, split: Split) -> ImageDataset:
             raise ConfigError(f"data.{setting} {value} would go unused: {config.name} comes in arrays, not in files")
     if config.name == "mixed":
         return limit_training_images(data, config)
-    if tuple(config.fractions) != DataConfig.fractions and not data.split_description:
+    if tuple(config.fractions) != DataConfig.fractions and (not data.split_description or config.val_images):
         raise ConfigError(
             f"data.fractions {format_fractions(config)} would go unused: {config.name} comes in its official split "
             "here; add --data.split fractions"
@@ -99,7 +99,10 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
     """One split of one data set, before ``max_train_images`` applies."""
     found = _read_source(config, split)
     if isinstance(found, ImageDataset):
-        found = _pool_and_split(config, split) if config.split == "fractions" else found
+        if config.split == "fractions":
+            found = _pool_and_split(config, split)
+        elif config.val_images and split != "test":
+            found = _set_validation_apart(found, config, split)
         return _apply_classes_setting(_resize_and_colour(found, config), config)
     size = config.size or getattr(dataset_module(config.name), "DEFAULT_SIZE", DEFAULT_SIZE)
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
@@ -189,8 +192,13 @@ def _read_source(config: DataConfig, split: Split) -> ImageDataset | FileList:
     found: ImageDataset | FileList = dataset_module(config.name).load(
         data_root(config.root), config, "train" if split == "val" else split
     )
-    if isinstance(found, ImageDataset) and split == "val" and config.split != "fractions":
-        raise NoSplitError(f"{config.name} has no official validation split; use --data.split fractions for one")
+    if isinstance(found, ImageDataset):
+        if split == "val" and config.split != "fractions" and not config.val_images:
+            raise NoSplitError(f"{config.name} has no official validation split; use --data.val_images for one")
+    elif config.val_images:
+        raise ConfigError(
+            f"data.val_images is for data sets that come as arrays, not for {config.name}: use --data.split fractions"
+        )
     return found
 
 
@@ -220,6 +228,8 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
+    if config.val_images and config.split == "fractions":
+        raise ConfigError("data.val_images sets images of the official split apart; data.fractions has its own share")
     parse_value_range(config.value_range)
     if bool(config.mix) != (config.name == "mixed"):
         raise ConfigError("data.mix lists the data sets of data.name mixed, and goes with it alone")
@@ -236,6 +246,17 @@ def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:
         official[0], images=images, labels=labels, split=split, split_description=describe_fractions(config)
     )
     return pooled.take(indices)
+
+
+def _set_validation_apart(official: ImageDataset, config: DataConfig, split: Split) -> ImageDataset:
+    """The official training images without ``val_images`` of them, or those."""
+    count, seed = config.val_images or 0, config.split_seed
+    if count >= len(official):
+        raise ConfigError(f"data.val_images {count:,} would leave no image of {len(official):,} to train on")
+    share = count / len(official)
+    indices = split_indices(official.labels, (1.0 - share, share, 0.0), seed)[split]
+    description = f"{count:,} of the official training images set apart for validation by seed {seed}"
+    return replace(official.take(indices), split=split, split_description=description)
 
 
 def format_fractions(config: DataConfig) -> str:

@@ -260,7 +260,9 @@ def evaluate_with_settings(settings: EvaluateStage, command: str = "") -> Evalua
     name = settings.name or (run_folder.folder_name(path) if path else default_name(model))
     run = run_folder.numbered(settings.run, "evaluate", name)
     sampling = SamplingConfig(**{field.name: getattr(settings, field.name) for field in fields(SamplingConfig)})
-    others = settings.to_kwargs("model", "data", "run", "devices", *(field.name for field in fields(SamplingConfig)))
+    others = settings.to_kwargs(
+        "model", "ema", "data", "run", "devices", *(field.name for field in fields(SamplingConfig))
+    )
     evaluation = evaluate(
         settings.model,
         load_dataset(settings.data),

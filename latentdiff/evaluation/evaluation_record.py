@@ -87,8 +87,11 @@ def validation_as_test_warnings(test: ImageDataset) -> list[str]:
 def other_split_warnings(provenance: dict[str, Any] | None, train: ImageDataset, test: ImageDataset) -> list[str]:
     """A warning where the model was trained on other images than the training split here, of a set that is split anew:
     test images may then be among those that it was trained on."""
-    data = (provenance or {}).get("data") or {}
-    anew = test.split_description or data.get("split")
+    provenance = provenance or {}
+    data = provenance.get("data") or {}
+    # Images of the official training split that were set apart for validation leave the test split as it is.
+    is_official = bool(((provenance.get("config") or {}).get("data") or {}).get("val_images"))
+    anew = test.split_description or (None if is_official else data.get("split"))
     if not data or not anew or data.get("fingerprint") == train.fingerprint:
         return []
     return [

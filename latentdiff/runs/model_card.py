@@ -64,6 +64,10 @@ def card(
         rows["Of it in earlier runs"] = (
             f"{before['images_seen']:,} images, {before['seconds'] / 60:.1f} minutes: it starts from {source}"
         )
+    if average := made.get("ema"):
+        rows["Weights"] = f"an average over {average['length']:g} of the run (post-hoc EMA)"
+        if values := average.get("values"):
+            rows["Weights"] += f", the best of {len(values)} by {average['metric']} to validation images"
     if made.get("stage_one_seconds"):
         rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
     if named := header.get("codec_file"):

@@ -25,6 +25,7 @@ _TRAINING = (
     r"events\.out\.tfevents\.\d+\.[^/]+",
     r"samples/\d{9}\.png",
     r"ema/\d{12}\.safetensors",
+    r"ema(-0\.\d+\.safetensors|\.json)",
     # Half-written ones, some of them of earlier versions.
     r"\.(last|previous)\.ckpt",
     r"\.metrics\.csv",

@@ -86,8 +86,8 @@ def folder_name(path: Path) -> str:
     folder = path.resolve().parent
     if path.is_file() and folder.parent.name == "checkpoints":
         return f"{folder.name}-{path.stem}"
-    if path.name == "best.safetensors" and (folder / MARKER).is_file():
-        return f"{folder.name}-best"
+    if (path.name == "best.safetensors" or path.name.startswith("ema-")) and (folder / MARKER).is_file():
+        return f"{folder.name}-{path.stem}"
     return model_name(path)
 
 

@@ -13,8 +13,9 @@ def main(argv: list[str] | None = None) -> None:
     if start_processes("evaluate", argv, settings.devices):
         return
     from latentdiff.evaluation.evaluate import evaluate_with_settings  # torch: --help does not wait for it
+    from latentdiff.training.ema_choice import with_ema
 
-    evaluate_with_settings(settings, command("evaluate", argv))
+    evaluate_with_settings(with_ema(settings), command("evaluate", argv))
 
 
 if __name__ == "__main__":

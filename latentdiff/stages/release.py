@@ -10,8 +10,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(ReleaseStage, argv)
     from latentdiff.runs.release import release_model  # torch: --help does not wait for it
+    from latentdiff.training.ema_choice import with_ema
 
-    release_model(settings)
+    release_model(with_ema(settings))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from latentdiff.models.autoencoder import Autoencoder, kl_per_dim, sample_poster
 from latentdiff.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from latentdiff.models.feature_discriminator import FeatureDiscriminator
 from latentdiff.models.lpips import LPIPS
-from latentdiff.precision import disable_tf32
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
+from latentdiff.training.latent_statistics import latent_statistics
 from latentdiff.training.perceptual_loss import (
     PerceptualFeatures,
     feature_discriminator_loss,
@@ -160,7 +160,7 @@ class AutoencoderModule(StageModule):
     def _freeze_encoder(self) -> None:
         """Let the averaged encoder, the one that a run hands on, be the one that runs, and keep its statistics."""
         self.network.encoder.load_state_dict(self.ema.network.encoder.state_dict())
-        self.kept_statistics = self.latent_statistics(self.data[0])
+        self.kept_statistics = latent_statistics(self.ema.network, self.data[0])
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """One step on uint8 images: first the autoencoder, then the discriminators that judged it."""
@@ -321,23 +321,9 @@ class AutoencoderModule(StageModule):
             values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}
         return values
 
-    @torch.inference_mode()
-    @disable_tf32()
-    def latent_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Per-channel mean and std of posterior draws over ``images``: Var = Var[mean] + E[variance]."""
-        total = square = variance = 0.0
-        for chunk in images.split(ENCODE_BATCH):
-            mean, logvar = self.ema.network.encode(to_float(chunk.to(self.device))).double().chunk(2, dim=1)
-            total = total + mean.sum(dim=(0, 2, 3))
-            square = square + mean.square().sum(dim=(0, 2, 3))
-            variance = variance + logvar.exp().sum(dim=(0, 2, 3))
-        count = len(images) * math.prod(self.network.latent_shape[1:])
-        mean = total / count
-        return mean.float(), (square / count - mean.square() + variance / count).clamp_min(1e-12).sqrt().float()
-
     def build_codec(self, images: Tensor) -> AutoencoderCodec:
         """The trained codec (averaged weights), its statistics taken over ``images`` unless they are to be kept."""
-        statistics = self.kept_statistics or self.latent_statistics(images)
+        statistics = self.kept_statistics or latent_statistics(self.ema.network, images)
         return AutoencoderCodec(self.ema.network, self.config, *(value.to(self.device) for value in statistics))
 
     @torch.inference_mode()

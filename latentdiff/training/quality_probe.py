@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from latentdiff.config import TrainerConfig
 from latentdiff.data import ImageDataset
@@ -114,21 +115,30 @@ class QualityProbe:
     def reference_moments(self) -> Moments:
         return moments(self.reference.pooled)
 
+    def distance_of(self, images: Tensor) -> float:
+        """The measure of any uint8 images [n, c, h, w]."""
+        return self._distance(extract_features(self.net, images, progress=False))
+
+    def _distance(self, features: Features) -> float:
+        if self.metric == "kid":
+            return kernel_distance(features.pooled, self.reference.pooled).mean
+        return frechet_distance(moments(features.pooled), self.reference_moments)
+
     def __call__(self, model: DiffusionModel) -> dict[str, float]:
         """``distance`` or ``kid``, for a conditional model and a classifier ``class_accuracy``, of samples in 20 steps,
         and the ``quality_seconds`` that the look took."""
         start = time.perf_counter()
-        steps = min(STEPS, model.schedule.num_train_steps or STEPS)
-        images = model.sample(self.num_images, steps=steps, batch_size=100)
-        features = extract_features(self.net, images, progress=False)
-        if self.metric == "kid":
-            values = {"kid": kernel_distance(features.pooled, self.reference.pooled).mean}
-        else:
-            values = {"distance": frechet_distance(moments(features.pooled), self.reference_moments)}
-            if model.conditional and features.logits is not None:
-                asked = torch.arange(self.num_images) % model.network.null_label
-                values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
+        features = extract_features(self.net, self.sample(model), progress=False)
+        values = {self.metric: self._distance(features)}
+        if self.metric == "distance" and model.conditional and features.logits is not None:
+            asked = torch.arange(self.num_images) % model.network.null_label
+            values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
         return values | {"quality_seconds": time.perf_counter() - start}
+
+    def sample(self, model: DiffusionModel) -> Tensor:
+        """The samples that are measured: uint8 [num_images, c, h, w]."""
+        steps = min(STEPS, model.schedule.num_train_steps or STEPS)
+        return model.sample(self.num_images, steps=steps, batch_size=100)
 
 
 def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out: ImageDataset) -> TrainerConfig:
