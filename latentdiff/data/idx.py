@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import math
 import struct
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ FILES = {
 }
 
 
+# How a file is packed, by the end of its name. Data sets come plain or gzipped, the slice in the package as xz.
+UNPACK = {"": bytes, ".gz": gzip.decompress, ".xz": lzma.decompress}
+
+
 @dataclass(frozen=True)
 class IdxDataset:
-    """A data set in torchvision's layout of IDX files, plain or gzipped, 28x28 pixels and ten classes.
+    """A data set in torchvision's layout of IDX files, plain or packed, 28x28 pixels and ten classes.
 
     Attributes:
         name: The data set's name in settings.
@@ -68,8 +73,8 @@ class IdxDataset:
         return ImageDataset(images[:, None], labels.long(), self.name, split, source, self.class_names)
 
     def _locate(self, root: Path, name: str) -> Path | None:
-        """Find a file, plain or gzipped; None where there is none."""
-        candidates = (root / self.folder / name, root / self.folder / f"{name}.gz")
+        """Find a file, plain or packed; None where there is none."""
+        candidates = (root / self.folder / f"{name}{suffix}" for suffix in UNPACK)
         return next((path for path in candidates if path.is_file()), None)
 
     def _read_array(self, root: Path, name: str) -> Tensor:
@@ -84,15 +89,15 @@ class IdxDataset:
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read an IDX file of unsigned bytes, plain or gzipped, as a uint8 tensor.
+    """Read an IDX file of unsigned bytes, plain or packed, as a uint8 tensor.
 
     The format: two zero bytes, the type 8, the number of dimensions, the sizes in big-endian order, the data.
     Raises :class:`DataError`.
     """
     advice = "Nothing was changed; restore the file, or remove it and its neighbours to download the set again."
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+        content = UNPACK.get(path.suffix, bytes)(path.read_bytes())
+    except (OSError, EOFError, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read: {error}. {advice}") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path} is not an IDX file of bytes. {advice}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import struct
 from pathlib import Path
@@ -101,11 +102,25 @@ def test_damage_is_named_and_nothing_is_overwritten(small_set, damage, message):
     assert (path.read_bytes() if path.exists() else None) == before
 
 
-def test_damaged_gzip_and_wrong_label(small_set):
+def test_damaged_packed_files_and_wrong_label(small_set):
     packed = small_set / FOLDER / f"{FILES['test'][0]}.gz"
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        load_split(DataConfig(root=str(small_set)), "test")
+    packed = packed.rename(packed.with_suffix(".xz"))
+    packed.write_bytes(lzma.compress(gzip.decompress(whole)))
+    assert len(load_split(DataConfig(root=str(small_set)), "test")) == 20
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be read"):
         load_split(DataConfig(root=str(small_set)), "test")
     write_idx(small_set / FOLDER / FILES["train"][1], torch.full((30,), 10, dtype=torch.uint8))
     with pytest.raises(DataError, match="label 10"):
         load_split(DataConfig(root=str(small_set)), "train")
+
+
+def test_the_slice_is_read_once_and_is_each_callers_own():
+    first, second = (load_split(DataConfig(source="embedded"), "test") for _ in range(2))
+    first.images.zero_()
+    assert int(second.images.max()) == 255
+    assert int(load_split(DataConfig(source="embedded"), "test").images.max()) == 255
