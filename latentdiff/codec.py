@@ -38,11 +38,13 @@ class Codec(ABC):
         image_shape: (channels, height, width) of the images.
         latent_shape: (channels, height, width) of the latents.
         value_range: Bounds that every clean latent keeps, or None.
+        has_posterior: Whether :meth:`sample` is random, and has a use for ``noise``.
     """
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, int, int]
     value_range: tuple[float, float] | None
+    has_posterior = True
 
     @property
     @abstractmethod
@@ -99,6 +101,8 @@ class Codec(ABC):
 
 class IdentityCodec(Codec):
     """The pixel path: latents are the pixels in [-1, 1], moments the uint8 images."""
+
+    has_posterior = False
 
     def __init__(self, image_shape: tuple[int, int, int]):
         self.image_shape = self.latent_shape = image_shape

@@ -92,8 +92,13 @@ def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None)
     rows = next(len(tensor) for tensor in inputs if tensor is not None)
     if rows >= MIN_BATCH_SIZE:
         return function(*inputs)
-    index = torch.arange(MIN_BATCH_SIZE).clamp(max=rows - 1)
-    return function(*(None if tensor is None else tensor[index.to(tensor.device)] for tensor in inputs))[:rows]
+
+    def filled(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        return tensor[torch.arange(MIN_BATCH_SIZE, device=tensor.device).clamp(max=rows - 1)]
+
+    return function(*map(filled, inputs))[:rows]
 
 
 def cast_weights(network: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor]:

@@ -51,7 +51,8 @@ class Batches:
         return len(self.tensors[0])
 
     def indices(self, images_seen: int) -> Tensor:
-        """The images that this rank takes after ``images_seen`` images: indices int64 [batch_size / world_size]."""
+        """The images that this rank takes after ``images_seen`` images: int64 [batch_size / world_size], on the
+        tensors' device."""
         share = self.batch_size // self.world_size
         start = images_seen + self.rank * share
         pieces = []
@@ -64,14 +65,14 @@ class Batches:
 
     def at(self, images_seen: int) -> tuple[Tensor, ...]:
         """The batch after ``images_seen`` images: [batch_size / world_size, ...] of each tensor."""
-        index = self.indices(images_seen).to(self.tensors[0].device)
+        index = self.indices(images_seen)
         return tuple(tensor[index] for tensor in self.tensors)
 
     def _order(self, epoch: int) -> Tensor:
-        """The permutation of a pass."""
+        """The permutation of a pass, drawn on the CPU and moved to the tensors' device once."""
         if epoch not in self._orders:
             # A batch can reach into the next passes, so the permutations of the latest passes are kept.
             self._orders = {key: order for key, order in self._orders.items() if key >= epoch - 1}
             generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
-            self._orders[epoch] = torch.randperm(len(self), generator=generator)
+            self._orders[epoch] = torch.randperm(len(self), generator=generator).to(self.tensors[0].device)
         return self._orders[epoch]

@@ -133,7 +133,7 @@ class NetworkDenoiser:
         """
         low, high = self.guidance.interval
         scale = self.guidance.scale if low <= float(level.karras_sigma) <= high else 1.0
-        x0, model_var_values = self._apply_guidance(x, level.expand(len(x)), scale)
+        x0, model_var_values = self._apply_guidance(x, level.expand(len(x), x.device), scale)
         return self._apply_threshold(x0), model_var_values
 
     def _apply_guidance(self, x: Tensor, levels: NoiseLevels, scale: float) -> tuple[Tensor, Tensor | None]:

@@ -32,8 +32,8 @@ def variational_bound_term(
 
     Args:
         transitions: The transitions, noisiest first.
-        index: Index of each image's transition, int64 [b]. The term of the last transition is the decoder's,
-            -log p(x0 | x_t). The other terms are KL(q(x_s | x_t, x0) || p(x_s | x_t)).
+        index: Index of each image's transition, int64 [b], on the transitions' device. The term of the last transition
+            is the decoder's, -log p(x0 | x_t). The other terms are KL(q(x_s | x_t, x0) || p(x_s | x_t)).
         x: Noisy images at the start of the transition, [b, ...].
         x0: Clean images, [b, ...].
         pred_x0: Clean images that the model predicted, [b, ...].
@@ -43,7 +43,7 @@ def variational_bound_term(
     """
 
     def at_index(values: Tensor) -> Tensor:
-        return values[index.cpu()].to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        return values[index].to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
     squared = (at_index(transitions.posterior_mean_coef1) * (x0 - pred_x0)).square() * torch.exp(-log_variance)
     true_variance = at_index(transitions.posterior_variance)
@@ -108,10 +108,12 @@ def variational_bound(
     if variance == "learned" and not isinstance(denoiser, VarianceDenoiser):
         raise ConfigError("variance learned needs a denoiser with a method with_variance")
     transitions = Transitions.from_levels(levels)
+    small_is_positive = (transitions.posterior_variance > 0).tolist()
+    transitions = transitions.to(x0.device)
     terms = []
     for step in range(len(levels) - 1):
         t = levels[step]
-        x = add_noise(x0, noise(), t.expand(len(x0)))
+        x = add_noise(x0, noise(), t.expand(len(x0), x0.device))
         if variance == "learned" and isinstance(denoiser, VarianceDenoiser):
             pred_x0, model_var_values = denoiser.with_variance(x, t)
             assert model_var_values is not None, "the network has learned no variance"
@@ -119,10 +121,10 @@ def variational_bound(
         else:
             pred_x0 = denoiser(x, t)
             # At the clean end the small variance is 0, and the large one takes its place.
-            small = variance == "small" and transitions.posterior_variance[step] > 0
+            small = variance == "small" and small_is_positive[step]
             fixed = transitions.posterior_variance if small else transitions.beta
-            log_variance = fixed[step].log().to(x.device, x.dtype)
-        index = torch.full((len(x0),), step)
+            log_variance = fixed[step].log().to(x.dtype)
+        index = torch.full((len(x0),), step, device=x0.device)
         terms.append(variational_bound_term(transitions, index, x, x0, pred_x0, log_variance, discretised))
     prior = 0.5 * (x0 / float(levels.sigma[0]) * float(levels.alpha[0])).square().flatten(1).mean(dim=1)
     bits = 1.0 / math.log(2.0)

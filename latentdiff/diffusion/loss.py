@@ -105,6 +105,8 @@ class VarianceLoss:
             model_var_values: Second half of the network's output channels, [b, ...].
             levels: Noise level of each image, [b].
         """
+        if self.transitions.beta.device != levels.time.device:
+            self.transitions = self.transitions.to(levels.time.device)  # once, where a training is on a GPU
         index = self.last - levels.time.long()
         log_variance = self.transitions.log_variance(model_var_values.float(), index)
         term = variational_bound_term(

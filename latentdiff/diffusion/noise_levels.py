@@ -47,9 +47,18 @@ class NoiseLevels:
             *(tensor.to(x.device, x.dtype).reshape(shape) for tensor in (self.time, self.alpha, self.sigma))
         )
 
-    def expand(self, count: int) -> NoiseLevels:
-        """Return a single level repeated for ``count`` images, [count]."""
-        return NoiseLevels(*(tensor.expand(count) for tensor in (self.time, self.alpha, self.sigma)))
+    def expand(self, count: int, device: torch.device | None = None) -> NoiseLevels:
+        """Return a single level repeated for ``count`` images, [count].
+
+        Args:
+            count: Number of images.
+            device: Where to make it, by the level's value: a GPU that works need not be waited for, as for a copy.
+                Default: the level's own device.
+        """
+        values = (self.time, self.alpha, self.sigma)
+        if device is None or device == self.time.device:
+            return NoiseLevels(*(value.expand(count) for value in values))
+        return NoiseLevels(*(torch.full((count,), float(value), dtype=value.dtype, device=device) for value in values))
 
     def concat(self, other: NoiseLevels) -> NoiseLevels:
         """Return the levels followed by ``other``, [n + m]."""
@@ -97,6 +106,11 @@ class Transitions:
     posterior_variance: Tensor
     beta: Tensor
 
+    def to(self, device: torch.device) -> Transitions:
+        """Return the transitions on ``device``."""
+        parts = (self.posterior_mean_coef1, self.posterior_mean_coef2, self.posterior_variance, self.beta)
+        return Transitions(*(tensor.to(device) for tensor in parts))
+
     @classmethod
     def from_levels(cls, levels: NoiseLevels) -> Transitions:
         """Return the n - 1 transitions between n ``levels``, noisiest first."""
@@ -115,10 +129,10 @@ class Transitions:
         Args:
             model_var_values: Second half of the network's output channels, [b, ...], from -1 (``posterior_variance``)
                 to 1 (``beta``).
-            index: Index of the transition: one for all images, or one for each, int64 [b].
+            index: Index of the transition: one for all images, or one for each, int64 [b] on the transitions' device.
         """
         next_to_last = self.posterior_variance[-2:].max()
-        stand_in = next_to_last if next_to_last > 0 else self.beta
+        stand_in = torch.where(next_to_last > 0, next_to_last, self.beta)
         least = torch.where(self.posterior_variance > 0, self.posterior_variance, stand_in)
         shape = (-1,) + (1,) * (model_var_values.ndim - 1)
         low, high = (

@@ -64,8 +64,8 @@ class Schedule(ABC):
         return NoiseLevels(self.time_at_sigma(ratio), alpha, ratio * alpha)
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
-        """Return the training levels for ``uniform`` draws from U[0, 1) (any shape)."""
-        return self.levels(uniform.double().cpu())
+        """Return the training levels for ``uniform`` draws from U[0, 1) (any shape), on their device."""
+        return self.levels(uniform.double())
 
     @property
     def last_position(self) -> float:
@@ -116,17 +116,17 @@ class DiscreteSchedule(Schedule):
     """
 
     def __init__(self, alpha_bar: Tensor):
-        self.alpha_bar = alpha_bar.double()
+        self.alpha_bar = self._table = alpha_bar.double()
         self.num_train_steps = len(alpha_bar)
 
     def levels(self, positions: Tensor) -> NoiseLevels:
         """Return the levels at ``positions``; between two steps, log(sigma / alpha) is interpolated."""
         positions = positions.cpu().double()
         below = positions.floor()
-        alpha_bar = self.alpha_bar[below.long()]
-        exact = NoiseLevels(positions, alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
+        exact = self._at_steps(below.long())
         if torch.equal(below, positions):
             return exact
+        alpha_bar = self.alpha_bar[below.long()]
         above = self.alpha_bar[positions.ceil().long()]
         log_below, log_above = (0.5 * ((1.0 - a) / a).log() for a in (alpha_bar, above))
         log_ratio = torch.lerp(log_below, log_above, positions - below)
@@ -146,10 +146,16 @@ class DiscreteSchedule(Schedule):
         return torch.as_tensor(time, dtype=torch.float64)
 
     def training_levels(self, uniform: Tensor) -> NoiseLevels:
-        """Return the levels of whole training steps for ``uniform`` draws from U[0, 1)."""
+        """Return the levels of whole training steps for ``uniform`` draws from U[0, 1), on their device."""
         count = len(self.alpha_bar)
-        steps = (uniform.cpu() * count).long().clamp(max=count - 1)
-        return self.levels(steps)
+        return self._at_steps((uniform * count).long().clamp(max=count - 1))
+
+    def _at_steps(self, steps: Tensor) -> NoiseLevels:
+        """Return the levels of training steps int64 (any shape), on their device."""
+        if self._table.device != steps.device:
+            self._table = self.alpha_bar.to(steps.device)  # once, where a training is on a GPU
+        alpha_bar = self._table[steps]
+        return NoiseLevels(steps.double(), alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
 
 
 class ContinuousSchedule(Schedule):
@@ -167,8 +173,8 @@ class ContinuousSchedule(Schedule):
         self._scale = first / (first - self._shift)
 
     def levels(self, positions: Tensor) -> NoiseLevels:
-        """Return the levels at ``positions`` from 0 to 1."""
-        positions = positions.cpu().double()
+        """Return the levels at ``positions`` from 0 to 1, on their device."""
+        positions = positions.double()
         alpha = self._scale * (self.alpha_bar(TIME_RANGE[0] + (TIME_RANGE[1] - TIME_RANGE[0]) * positions).sqrt())
         alpha = (alpha - self._scale * self._shift).clamp_min(0.0)
         return NoiseLevels(1000.0 * positions, alpha, (1.0 - alpha.square()).sqrt())
@@ -203,7 +209,7 @@ class VarianceExplodingSchedule(Schedule):
 
     def levels(self, positions: Tensor) -> NoiseLevels:
         """Return the levels at ``positions`` from 0 to 1, sigma = sigma_min (sigma_max / sigma_min)^position."""
-        return self.levels_at_sigma(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.cpu().double())
+        return self.levels_at_sigma(self.sigma_min * (self.sigma_max / self.sigma_min) ** positions.double())
 
     def time_at_sigma(self, ratio: Tensor) -> Tensor:
         """Return log(ratio) / 4."""
@@ -214,7 +220,7 @@ class VarianceExplodingSchedule(Schedule):
         if self.log_normal is None:
             return super().training_levels(uniform)
         mean, std = self.log_normal
-        quantile = torch.special.ndtri(uniform.cpu().double().clamp(1e-6, 1.0 - 1e-6))
+        quantile = torch.special.ndtri(uniform.double().clamp(1e-6, 1.0 - 1e-6))
         return self.levels_at_sigma(torch.exp(mean + std * quantile))
 
 

@@ -13,7 +13,7 @@ from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
 from latentdiff.inference.labels import Labels
-from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.model import DiffusionModel, check_finite_samples
 from latentdiff.progress import progress_bar
 
 
@@ -58,16 +58,18 @@ def inpaint(
     request = checked_request(model, n, labels, {"sampler": "ddpm", "steps": steps, "seed": seed})
     levels, known = model.schedule.sampling_levels(steps), latents_of(model, shown)
     noise, classes = noise_for(model, seed, n), classes_for(model, labels, n)
-    x = noise() * float(levels.sigma[0])
+    x, finite = noise() * float(levels.sigma[0]), []
     for step in progress_bar(range(steps), desc="inpainting", leave=False):
         pair = levels[step : step + 2]
         last_time = 1 if step == steps - 1 else resamples
         for turn in range(last_time):
-            *_, state = model.states(request, classes, noise, pair, x)
+            *_, state = model.states(request, classes, noise, pair, x, finite)
             kept = float(pair.alpha[1]) * known + float(pair.sigma[1]) * noise()
             x = torch.where(unknown, state.x, kept)
             if turn + 1 < last_time:
                 ratio = float(pair.alpha[0] / pair.alpha[1])
                 again = math.sqrt(float(Transitions.from_levels(pair).beta))
                 x = ratio * x + again * noise()
-    return torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())
+    painted = torch.where(mask.cpu(), model.codec.decode(x).cpu(), images.cpu())
+    check_finite_samples(finite, request)
+    return painted

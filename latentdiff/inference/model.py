@@ -226,16 +226,20 @@ class DiffusionModel(TrainedModel):
             request: What is asked for.
             within: Only these images of it, a process's share; they are the same as they would be among the others.
 
-        Raises ValueError as :meth:`check` does.
+        Raises ValueError as :meth:`check` does. Raises :class:`~latentdiff.errors.DivergenceError` for a batch that is
+        not finite when the next one is asked for, or the end. By then the images have been copied from the device, and
+        nothing waits.
         """
         self.check(request)
         labels, levels = self.resolve_labels(request), self.sampling_levels(request)
+        finite: list[Tensor] = []
         within = range(request.num_images) if within is None else within
         for start in range(within.start, within.stop, request.batch_size):
             indices = range(start, min(start + request.batch_size, within.stop))
             own = labels[start : indices.stop].to(self.device) if labels is not None else None
             x, noise = self.initial_noise(request, indices)
-            yield indices, self.states(request, own, noise, levels, x)
+            yield indices, self.states(request, own, noise, levels, x, finite)
+            check_finite_samples(finite, request)
 
     def initial_noise(self, request: SamplingRequest, indices: range) -> tuple[Tensor, PerImageNoise]:
         """The noise that images ``indices`` of ``request`` start from, [b, *latent_shape] at the first level, and the
@@ -248,7 +252,13 @@ class DiffusionModel(TrainedModel):
         return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
-        self, request: SamplingRequest, labels: Tensor | None, noise: PerImageNoise, levels: NoiseLevels, x: Tensor
+        self,
+        request: SamplingRequest,
+        labels: Tensor | None,
+        noise: PerImageNoise,
+        levels: NoiseLevels,
+        x: Tensor,
+        finite: list[Tensor] | None = None,
     ) -> Iterator[SamplerState]:
         """The states of one batch from ``x`` at ``levels[0]`` on, in inference mode.
 
@@ -258,8 +268,11 @@ class DiffusionModel(TrainedModel):
             noise: The batch's noise, for stochastic samplers.
             levels: Falling, the last clean.
             x: Latents [b, c, h, w].
+            finite: Gets whether all of the last state is finite, for :func:`check_finite_samples`, so that nothing
+                waits for the device here.
 
-        Raises :class:`~latentdiff.errors.DivergenceError` in place of a last state that is not finite.
+        Raises :class:`~latentdiff.errors.DivergenceError` in place of a last state that is not finite, unless
+        ``finite`` is given.
         """
         options = request.sampler_options()
         if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
@@ -273,12 +286,11 @@ class DiffusionModel(TrainedModel):
                 state = next(states, None)
             if state is None:
                 return
-            # As pixels they would be black or white, like any others.
-            if state.step == len(levels) - 1 and not bool(state.x.isfinite().all()):
-                raise DivergenceError(
-                    f"samples hold NaN or infinity: {request.sampler} in {request.steps} steps diverges. Take more "
-                    "steps, less guidance or another sampler."
-                )
+            if state.step == len(levels) - 1:
+                flags = [] if finite is None else finite
+                flags.append(state.x.isfinite().all())
+                if finite is None:
+                    check_finite_samples(flags, request)
             yield state
 
     def denoiser(self, request: SamplingRequest, labels: Tensor | None) -> NetworkDenoiser:
@@ -356,6 +368,24 @@ class DiffusionModel(TrainedModel):
             "provenance": self.provenance if provenance is None else provenance,
         }
         checkpoint.save(Path(path), "diffusion", tensors, header, dtype)
+
+
+def check_finite_samples(finite: list[Tensor], request: SamplingRequest) -> None:
+    """Raise DivergenceError for samples that hold NaN or infinity: as pixels they would be black or white.
+
+    Args:
+        finite: Whether each batch is finite, a boolean scalar each, which wait on the device. It is emptied.
+        request: What was asked for, for the message.
+    """
+    if not finite:
+        return
+    passed = bool(torch.stack(finite).all())
+    finite.clear()
+    if not passed:
+        raise DivergenceError(
+            f"samples hold NaN or infinity: {request.sampler} in {request.steps} steps diverges. Take more "
+            "steps, less guidance or another sampler."
+        )
 
 
 def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:

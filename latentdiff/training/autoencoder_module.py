@@ -22,6 +22,7 @@ from latentdiff.training.degradation import check_degradation, degrade
 from latentdiff.training.ema import Ema
 from latentdiff.training.latent_statistics import latent_statistics
 from latentdiff.training.perceptual_loss import (
+    CountedImages,
     PerceptualFeatures,
     feature_discriminator_loss,
     norm_ratios,
@@ -88,6 +89,7 @@ class AutoencoderModule(StageModule):
         if any(losses.feature_adversarial_weight for losses in self._losses) and perceptual is not None:
             self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
         self.has_unused_parameters = True  # the generator's and the discriminator's backward passes
+        self._counted: dict[tuple[float, int, int], CountedImages] = {}
         # In a list, so that the trunk's weights stay out of every checkpoint.
         self._perceptual = [perceptual]
 
@@ -167,14 +169,13 @@ class AutoencoderModule(StageModule):
         x, draw = to_float(batch[0]), self.batch_random()
         noise = draw(torch.randn, *self.network.latent_shape)
         inputs = degrade(x, self.loss.degradation, self.loss.degradation_strength, draw)
-        perceptual_weights = self._perceptual_weights()
         dither = self._dither(draw)
         adversarial, learns = self._adversarial_phase()
 
         # The autoencoder goes down the gradient of reconstruction + KL + perceptual + adversarial loss.
         def generator_loss(part: slice) -> MicroBatch:
             return self._generator_loss(
-                x[part], inputs[part], noise[part], perceptual_weights[part], dither[part] if adversarial else None
+                x[part], inputs[part], noise[part], self._counted_images(part), dither[part] if adversarial else None
             )
 
         optimizer, *discriminator_optimizers = self._optimizers()
@@ -240,7 +241,8 @@ class AutoencoderModule(StageModule):
         return self.discriminator(images, (step % 4, step // 4 % 4) if self.loss.discriminator_bands else None).float()
 
     def _perceptual_weights(self) -> Tensor:
-        """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out.
+        """Weights [b] of the images in the perceptual loss, of mean 1 over the whole batch, 0 for those left out, on
+        the CPU.
 
         The images that count are spread evenly over the batch, so that each process has some, and so has each
         part that is large enough.
@@ -248,10 +250,17 @@ class AutoencoderModule(StageModule):
         ends = torch.arange(self.settings.batch_size + 1) * self.loss.perceptual_share
         counts = (ends.floor().diff() > 0).float()
         counts[0] = counts[0] if counts.any() else 1.0
-        return (counts / counts.mean())[self.local_slice].to(self.device)
+        return (counts / counts.mean())[self.local_slice]
+
+    def _counted_images(self, part: slice) -> CountedImages:
+        """The images of a micro batch that count in the perceptual loss. They are the same in each step of a phase."""
+        key = (self.loss.perceptual_share, part.start, part.stop)
+        if key not in self._counted:
+            self._counted[key] = CountedImages.from_weights(self._perceptual_weights()[part], self.device)
+        return self._counted[key]
 
     def _generator_loss(
-        self, x: Tensor, inputs: Tensor, noise: Tensor, perceptual_weights: Tensor, dither: Tensor | None
+        self, x: Tensor, inputs: Tensor, noise: Tensor, counted: CountedImages, dither: Tensor | None
     ) -> MicroBatch:
         """The autoencoder's loss for images x, which it sees as ``inputs``. Without a dither no discriminator counts.
 
@@ -264,7 +273,7 @@ class AutoencoderModule(StageModule):
         # The losses judge the image as it is shown, clamped. A value beyond the bounds is pulled back where that helps
         # and pushed no further: so a black background can be decoded to exactly black instead of to black give or take.
         image = reconstruction.detach().clamp(-1.0, 1.0).requires_grad_()
-        gradient, features, losses = self._image_gradient(x, image, perceptual_weights, dither)
+        gradient, features, losses = self._image_gradient(x, image, counted, dither)
         outward = torch.where(reconstruction.detach().abs() > 1.0, gradient * reconstruction.detach(), 0.0) < 0.0
         # A pixel that is exactly right, black decoded as black, is left alone, whatever its neighbours want of it.
         gradient = gradient.masked_fill(outward | (image.detach() == x), 0.0)
@@ -278,7 +287,7 @@ class AutoencoderModule(StageModule):
         return MicroBatch(loss, losses, GeneratorOutput(image.detach(), kept))
 
     def _image_gradient(
-        self, x: Tensor, image: Tensor, perceptual_weights: Tensor, dither: Tensor | None
+        self, x: Tensor, image: Tensor, counted: CountedImages, dither: Tensor | None
     ) -> tuple[Tensor, PerceptualFeatures | None, dict[str, Tensor]]:
         """Gradient of the weighted image losses with respect to the reconstruction, the LPIPS trunk's features, and the
         losses one by one."""
@@ -287,9 +296,7 @@ class AutoencoderModule(StageModule):
         features = None
         if self._perceptual[0] is not None and self.loss.perceptual_weight:
             judge = None if dither is None or not self.loss.feature_adversarial_weight else self.feature_discriminator
-            more, features, found = perceptual_gradient(
-                self._perceptual[0], judge, self.loss, x, image, perceptual_weights
-            )
+            more, features, found = perceptual_gradient(self._perceptual[0], judge, self.loss, x, image, counted)
             gradient, losses = gradient + more, losses | found
         if dither is not None and self.discriminator is not None and self.loss.adversarial_weight:
             losses["adversarial"] = hinge_generator_loss(self._logits(image + dither))

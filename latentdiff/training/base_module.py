@@ -22,9 +22,10 @@ from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.training import sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
+from latentdiff.training.gradient_norms import STEPS_BETWEEN_CHECKS, GradientNorms
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 from latentdiff.training.post_hoc_ema import PowerAverages
-from latentdiff.training.random_streams import RandomStream
+from latentdiff.training.random_streams import RandomStream, seeded_generator
 from latentdiff.training.run_data import check_against_checkpoint
 
 
@@ -86,6 +87,7 @@ class StageModule(lightning.LightningModule):
         self._meter: EnergyMeter | None = None
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
+        self._gradient_norms = GradientNorms()
         # In a list, so that it is not registered as a module a second time.
         self._averaged: list[nn.Module] = []
 
@@ -167,6 +169,8 @@ class StageModule(lightning.LightningModule):
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.detach(), count + 1)
         self._steps += 1
+        if self._steps % STEPS_BETWEEN_CHECKS == 0:
+            self._gradient_norms.check()
         if self.finished():
             self.trainer.should_stop = True
 
@@ -179,14 +183,15 @@ class StageModule(lightning.LightningModule):
     def batch_random(self) -> Callable[..., Tensor]:
         """A function that draws random numbers for the whole batch and keeps this process's part of them.
 
-        ``draw(torch.randn, c, h, w)`` is [b, c, h, w] on the training device. The same batch thus has the same noise,
-        and the same loss, for any number of processes. Each call of this method starts the step's stream anew.
+        ``draw(torch.randn, c, h, w)`` is [b, c, h, w], drawn on the training device. The same batch thus has the same
+        noise, and the same loss, for any number of processes on devices of one kind. Each call of this method starts
+        the step's stream anew.
         """
-        generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, RandomStream.BATCH, self.images_seen))
+        generator = seeded_generator(self.device, self.settings.seed, RandomStream.BATCH, self.images_seen)
 
         def draw(distribution: Callable[..., Tensor], *shape: int) -> Tensor:
-            whole = distribution(self.settings.batch_size, *shape, generator=generator)
-            return whole[self.local_slice].to(self.device)
+            whole = distribution(self.settings.batch_size, *shape, generator=generator, device=self.device)
+            return whole[self.local_slice]
 
         return draw
 
@@ -212,7 +217,7 @@ class StageModule(lightning.LightningModule):
 
         Returns: the mean of each logged loss over the batch, and what the functions returned, in their order.
 
-        A gradient that is not finite ends the run by name rather than ruining the weights.
+        A gradient that is not finite ends the run by name, soon and before anything is saved.
         """
         parameters, logs, results = list(parameters), {}, []
         optimizer.zero_grad(set_to_none=True)
@@ -228,17 +233,13 @@ class StageModule(lightning.LightningModule):
         return logs, results
 
     def clip_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Scale the gradient down to the norm ``grad_clip``. Raises DivergenceError where it is not finite."""
+        """Scale the gradient down to the norm ``grad_clip``, and keep its norm for a later check."""
         if self.sharded:
             sharding.average_gradients(parameters)
             norm = sharding.clip_gradients(parameters, self.settings.grad_clip)
         else:
             norm = nn.utils.clip_grad_norm_(parameters, self.settings.grad_clip)
-        if not math.isfinite(norm):
-            raise DivergenceError(
-                f"the gradient is {float(norm)} after {self.images_seen:,} images. Lower --trainer.lr, or train with "
-                "--trainer.precision fp32; the last checkpoint is from before this step."
-            )
+        self._gradient_norms.append(norm, self.images_seen)
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
@@ -283,7 +284,11 @@ class StageModule(lightning.LightningModule):
         self.share_clock()
 
     def end_epoch(self) -> dict[str, float]:
-        """End an epoch's training time and put its averaged network together; its mean losses and its speed."""
+        """End an epoch's training time and put its averaged network together; its mean losses and its speed.
+
+        Raises DivergenceError, before anything is drawn or saved, for gradients, weights or losses that are not finite.
+        """
+        self._gradient_norms.check()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - self._clock
@@ -325,6 +330,7 @@ class StageModule(lightning.LightningModule):
     # --- resuming -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._gradient_norms.check()
         checkpoint.pop("loops", None)
         checkpoint["latentdiff"] = {
             "images_seen": self.images_seen,

@@ -19,7 +19,7 @@ from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.ema import Ema
-from latentdiff.training.random_streams import RandomStream
+from latentdiff.training.random_streams import RandomStream, seeded_generator
 
 
 class DiffusionModule(StageModule):
@@ -66,8 +66,8 @@ class DiffusionModule(StageModule):
         moments, labels = batch
         draw, shape = self.batch_random(), self.codec.latent_shape
 
-        # Draw a noise level and the noise for each image. The levels cover the process evenly. The draws share one
-        # random stream: their order decides which numbers each of them gets.
+        # Draw a noise level and the noise for each image, on the training device. The levels cover the process evenly.
+        # The draws share one random stream: their order decides which numbers each of them gets.
         levels = self.schedule.training_levels(self.stratified_times())
         noise = draw(torch.randn, *shape)
 
@@ -76,8 +76,8 @@ class DiffusionModule(StageModule):
         null = self.network.null_label
         labels = None if null is None else torch.where(hidden, null, labels)
 
-        # Draw the clean latents from their posterior.
-        x0 = self.codec.sample(moments, noise=draw(torch.randn, *shape))
+        # Draw the clean latents from their posterior. Pixels have none, and nothing is drawn.
+        x0 = self.codec.sample(moments, noise=draw(torch.randn, *shape) if self.codec.has_posterior else None)
 
         # Noise them, let the network denoise them, and go down the gradient of its error.
         def loss(part: slice) -> MicroBatch:
@@ -92,11 +92,10 @@ class DiffusionModule(StageModule):
     def stratified_times(self) -> Tensor:
         """Shares of the process, fp32 [b] in [0, 1): one random offset and equal strides, so that every batch covers
         the noise levels evenly (Kingma et al. 2021, VDM)."""
-        size = self.settings.batch_size
-        generator = torch.Generator().manual_seed(
-            mix_seed(self.settings.seed, RandomStream.NOISE_LEVELS, self.images_seen)
-        )
-        return (torch.rand((), generator=generator) + torch.arange(size) / size)[self.local_slice] % 1.0
+        size, device = self.settings.batch_size, self.device
+        generator = seeded_generator(device, self.settings.seed, RandomStream.NOISE_LEVELS, self.images_seen)
+        offset = torch.rand((), generator=generator, device=device)
+        return (offset + torch.arange(size, device=device) / size)[self.local_slice] % 1.0
 
     def _micro_batch(self, x0: Tensor, noise: Tensor, levels: Any, labels: Tensor | None) -> MicroBatch:
         losses = training_losses(
@@ -118,8 +117,9 @@ class DiffusionModule(StageModule):
         generator = torch.Generator().manual_seed(mix_seed(self.settings.seed, RandomStream.VALIDATION))
         n, shape = len(moments), self.codec.latent_shape
         levels = self.schedule.training_levels((torch.arange(n) + 0.5) / n)[torch.randperm(n, generator=generator)]
-        noise, posterior_noise = (torch.randn(n, *shape, generator=generator) for _ in range(2))
-        total, network = 0.0, self.ema.network
+        noise = torch.randn(n, *shape, generator=generator)
+        posterior_noise = torch.randn(n, *shape, generator=generator) if self.codec.has_posterior else noise
+        total, network = torch.zeros((), dtype=torch.float64, device=self.device), self.ema.network
         for start in range(0, n, batch_size):
             part = slice(start, min(start + batch_size, n))
             x0 = self.codec.sample(moments[part].to(self.device), noise=posterior_noise[part])
@@ -134,8 +134,8 @@ class DiffusionModule(StageModule):
                 self.diffusion,
                 self.variance_loss,
             )
-            total += len(x0) * float(losses["loss"])
-        return total / n
+            total += len(x0) * losses["loss"].double()
+        return float(total) / n
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -18,6 +18,25 @@ from latentdiff.models.feature_discriminator import (
 from latentdiff.models.lpips import LPIPS
 
 
+class CountedImages(NamedTuple):
+    """The images of a micro batch that count in the perceptual loss.
+
+    Attributes:
+        index: Which they are, int64 [n], on the training device.
+        weights: Their weights in the loss [n], there too.
+    """
+
+    index: Tensor
+    weights: Tensor
+
+    @classmethod
+    def from_weights(cls, weights: Tensor, device: torch.device) -> CountedImages:
+        """Leave out images of weight 0, given all images' ``weights`` [b] on the CPU."""
+        index = weights.nonzero().flatten()
+        index = index if len(index) else torch.zeros(1, dtype=torch.long)  # a small part may have none
+        return cls(index.to(device), weights[index].to(device))
+
+
 class PerceptualFeatures(NamedTuple):
     """The LPIPS trunk's features of some images of a micro batch.
 
@@ -38,7 +57,7 @@ def perceptual_gradient(
     loss: AutoencoderLossConfig,
     x: Tensor,
     image: Tensor,
-    weights: Tensor,
+    counted: CountedImages,
 ) -> tuple[Tensor, PerceptualFeatures, dict[str, Tensor]]:
     """Gradient of LPIPS, and of a discriminator on its features, with respect to reconstructions.
 
@@ -49,13 +68,11 @@ def perceptual_gradient(
         discriminator: Judges the features, or None where it does not count yet.
         loss: The weights of both losses.
         x, image: Originals and reconstructions [b, c, h, w] in [-1, 1], the latter with a gradient.
-        weights: [b], the images' weights; images of weight 0 are left out.
+        counted: Which images count, and how much.
 
     Returns: the gradient [b, c, h, w], the features, and the losses one by one.
     """
-    some = weights.nonzero().flatten()
-    some = some if len(some) else torch.zeros_like(weights[:1], dtype=torch.long)  # a small part may have none
-    weights = weights[some] / len(x)
+    some, weights = counted.index, counted.weights / len(x)
     with torch.no_grad():
         real = lpips.features(x[some])
     reached = lpips.features(image[some])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import torch
+
+from latentdiff.data.loader import mix_seed
+
 
 class RandomStream(IntEnum):
     """What the random numbers of a training are for.
@@ -15,3 +19,11 @@ class RandomStream(IntEnum):
     BATCH = 2
     VALIDATION = 3
     NOISE_LEVELS = 4
+
+
+def seeded_generator(device: torch.device, *parts: int) -> torch.Generator:
+    """Return a generator on ``device`` that is seeded by ``parts``: the run's seed, the stream, and the images seen.
+
+    What it draws is made on the device itself. The numbers of a CPU and of a GPU differ.
+    """
+    return torch.Generator(device).manual_seed(mix_seed(*parts))

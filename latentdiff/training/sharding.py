@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -66,13 +65,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad /= distributed.world_size()
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
-    """``clip_grad_norm_`` over all processes, for parameters of which some are sharded; the norm before."""
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """``clip_grad_norm_`` over all processes, where some parameters are sharded; the norm before, on the device."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    squares = {False: 0.0, True: 0.0}
+    device = own_share(gradients[0]).device
+    squares = {kind: torch.zeros((), dtype=torch.float64, device=device) for kind in (False, True)}
     for gradient in gradients:
         squares[is_sharded(gradient)] += own_share(gradient).double().square().sum()
-    of_shares = torch.as_tensor(squares[True], device=own_share(gradients[0]).device, dtype=torch.float64)
-    norm = math.sqrt(float(squares[False]) + distributed.world_size() * float(distributed.all_reduce_mean(of_shares)))
-    torch._foreach_mul_([own_share(gradient) for gradient in gradients], min(1.0, largest / (norm + 1e-6)))
+    norm = (squares[False] + distributed.world_size() * distributed.all_reduce_mean(squares[True])).sqrt()
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_([own_share(gradient) for gradient in gradients], factor)
     return norm

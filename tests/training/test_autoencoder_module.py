@@ -9,8 +9,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
 from latentdiff.models.autoencoder import sample_posterior
 from latentdiff.training.autoencoder_module import AutoencoderModule
+from latentdiff.training.perceptual_loss import CountedImages
 
 CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+ALL = CountedImages.from_weights(torch.ones(2), torch.device("cpu"))
 
 
 def module(**loss):
@@ -61,7 +63,7 @@ def test_image_gradient_is_the_gradient_of_the_weighted_sum():
     net = module(adversarial_weight=0.3, adversarial_adaptive=False, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
     dither = 0.1 * torch.randn(2, 1, 8, 8)
-    gradient, *_ = net._image_gradient(x, image, torch.ones(2), dither)
+    gradient, *_ = net._image_gradient(x, image, ALL, dither)
     total = (image - x).abs().mean() - 0.3 * net.discriminator(image + dither).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
@@ -69,8 +71,8 @@ def test_image_gradient_is_the_gradient_of_the_weighted_sum():
 def test_adaptive_weight_is_a_ratio_of_gradient_norms():
     net = module(adversarial_weight=0.3, adversarial_adaptive=True, discriminator_channels=8)
     x, image = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8, requires_grad=True)
-    both, *_ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
-    alone, *_ = net._image_gradient(x, image, torch.ones(2), None)
+    both, *_ = net._image_gradient(x, image, ALL, torch.zeros(2, 1, 1, 1))
+    alone, *_ = net._image_gradient(x, image, ALL, None)
     torch.testing.assert_close((both - alone).norm() / alone.norm(), torch.tensor(0.3))
 
 
@@ -103,10 +105,10 @@ def test_the_pull_of_features_is_a_ratio_to_that_of_lpips_at_each_layer():
     pulls = [a + 0.5 * a.norm() / b.norm() * b for a, b in zip(own, others, strict=True)]
     expected = torch.autograd.grad(trunk.features(image), image, pulls)[0]
     expected = expected + torch.autograd.grad((image - x).abs().mean(), image)[0]
-    gradient, *_ = net._image_gradient(x, image, torch.ones(2), torch.zeros(2, 1, 1, 1))
+    gradient, *_ = net._image_gradient(x, image, ALL, torch.zeros(2, 1, 1, 1))
     torch.testing.assert_close(gradient, expected)
     # Before it enters, LPIPS alone.
-    gradient, *_ = net._image_gradient(x, image, torch.ones(2), None)
+    gradient, *_ = net._image_gradient(x, image, ALL, None)
     total = (image - x).abs().mean() + 2.0 * trunk.distance_of_features(trunk.features(image), trunk.features(x)).mean()
     torch.testing.assert_close(gradient, torch.autograd.grad(total, image)[0])
 
@@ -122,7 +124,7 @@ def test_a_position_without_any_feature_makes_no_gradient_that_is_no_number():
     )
     x, image = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
     image[..., :4] = -1.0
-    gradient, *_ = net._image_gradient(x, image.requires_grad_(), torch.ones(2), torch.zeros(2, 1, 1, 1))
+    gradient, *_ = net._image_gradient(x, image.requires_grad_(), ALL, torch.zeros(2, 1, 1, 1))
     assert gradient.isfinite().all()
     assert gradient[..., 4:].abs().min() > 0
 
@@ -165,7 +167,7 @@ def without_a_step(optimizer, parameters, loss_functions, count):
 
 def generator_loss(net, x, adversarial):
     dither = torch.zeros(len(x), 1, 1, 1) if adversarial else None
-    return net._generator_loss(x, x, torch.zeros(len(x), *net.network.latent_shape), torch.ones(len(x)), dither)
+    return net._generator_loss(x, x, torch.zeros(len(x), *net.network.latent_shape), ALL, dither)
 
 
 def test_a_discriminator_that_is_shown_fine_detail_is_not_shown_the_256_levels(monkeypatch):
@@ -213,7 +215,9 @@ def test_the_perceptual_loss_is_the_mean_over_a_share_spread_over_the_batch(shar
     # Cut into unequal parts, weighted as a step weights them.
     found = 0.0
     for part in (slice(0, 5), slice(5, 6), slice(6, 16)):
-        *_, losses = net._image_gradient(x[part], image[part].detach().requires_grad_(), weights[part], None)
+        *_, losses = net._image_gradient(
+            x[part], image[part].detach().requires_grad_(), net._counted_images(part), None
+        )
         found += len(x[part]) / 16 * float(losses["perceptual"].detach())
     assert found == pytest.approx(expected, abs=1e-6)
 

@@ -60,6 +60,7 @@ def ddpm(
         raise ConfigError("variance learned needs a denoiser with a method with_variance")
     noise = noise or default_noise(x)
     transitions = Transitions.from_levels(levels)
+    on_device = transitions.to(x.device)  # the learned variance lies between two of its tables
     for step in range(len(levels) - 1):
         t, s = levels[step], levels[step + 1]
         model_var_values = None
@@ -74,7 +75,7 @@ def ddpm(
                 fixed = transitions.beta if variance == "large" else transitions.posterior_variance
                 std = math.sqrt(float(fixed[step]))
             else:
-                std = torch.exp(0.5 * transitions.log_variance(model_var_values, step))
+                std = torch.exp(0.5 * on_device.log_variance(model_var_values, step))
             x = x + std * noise()
         yield SamplerState(step + 1, x, pred_x0, s)
 
