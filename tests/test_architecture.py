@@ -18,7 +18,7 @@ FLOORS = (
     ("stages",),
     ("benchmark", "comparison"),
     ("training", "verify"),
-    ("evaluation",),
+    ("evaluation", "export"),
     ("inference", "latents", "command_line"),
     ("codec", "runs"),
     ("models", "report"),
@@ -26,7 +26,7 @@ FLOORS = (
     ("progress", "run_checkpoint"),
     ("checkpoint",),
     ("model_header", "folder_mark"),
-    ("config", "distributed", "files", "precision", "resources", "console"),
+    ("config", "distributed", "files", "precision", "resources", "console", "extras"),
     ("digest", "errors", "os_errors"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
-from latentdiff.config.ranges import BatchSize, Devices, EmaLength, Fraction, HeldImages, PathSetting, Range, Steps
+from latentdiff.config.ranges import (
+    BatchSize,
+    Devices,
+    EmaLength,
+    Fraction,
+    HeldImages,
+    Length,
+    PathSetting,
+    Range,
+    Steps,
+)
 from latentdiff.config.run import RunConfig
 from latentdiff.config.sampling import SamplingConfig
 
@@ -164,6 +174,28 @@ class ReleaseStage(Settings):
     more_evaluations: tuple[PathSetting, ...] = ()
     licence: str | None = None
     overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportStage(Settings):
+    """Write a diffusion model as a folder that other programs read.
+
+    ``onnx`` writes network.onnx, encoder.onnx and decoder.onnx, model.json, a README, and sample.py, which samples with
+    numpy and onnxruntime alone. It needs the extra ``onnx``: ``pip install 'latentdiff[onnx]'``.
+
+    Args:
+        model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
+        to: The form that is written.
+        precision: How the ONNX files store kernels and matrices. ``bf16`` halves the files. Arithmetic stays in fp32.
+        steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default.
+        run: The folder that is written.
+    """
+
+    model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
+    to: Literal["onnx"] = "onnx"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
+    run: RunConfig = field(default_factory=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,10 @@ def scaled_group_norm(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tenso
     """Return ``norm(x) * (1 + scale) + shift`` of x [b, c, h, w], with scale and shift [b, c], by one kernel.
 
     The batch is normalised as one image of b * c channels, each with its own weight, so scale and shift cost no kernel.
+    An exported graph has the plain form: folding the batch into the channels would fix its size.
     """
+    if torch.compiler.is_exporting():
+        return norm(x) * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
     b, c, height, width = x.shape
     weight = norm.weight * (1 + scale)
     bias = norm.bias * (1 + scale) + shift
@@ -147,9 +150,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c, h, w] to [b, c, h, w]."""
         qkv = self.qkv(to_layout_of(self.norm(to_contiguous_layout(x)), x))
-        small = x.device.type == "cpu" and x[0, 0].numel() <= (
-            MAX_MATMUL_POSITIONS_TRAINING if qkv.requires_grad else MAX_MATMUL_POSITIONS
-        )
+        most = MAX_MATMUL_POSITIONS_TRAINING if qkv.requires_grad else MAX_MATMUL_POSITIONS
+        small = x.device.type == "cpu" and x.shape[2] * x.shape[3] <= most
+        # torch's fused kernels have no one form in all runtimes.
+        small = small or torch.compiler.is_exporting()
         return x + self.out((matmul_attention if small else fused_attention)(qkv, self.heads))
 
 
@@ -159,9 +163,10 @@ def matmul_attention(qkv: Tensor, heads: int) -> Tensor:
         q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads (h w) c", n=3, heads=heads)
         weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)
         return _positions_to_maps(weights.to(v.dtype) @ v, qkv)
-    q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads c (h w)", n=3, heads=heads)
+    # Without len() and einops, which would fix the batch of an exported graph.
+    q, k, v = qkv.unflatten(1, (3 * heads, -1)).flatten(3).chunk(3, dim=1)  # b heads c (h w)
     weights = torch.softmax((q * q.shape[2] ** -0.5).mT @ k, dim=-1)
-    return (v @ weights.to(v.dtype).mT).reshape(len(qkv), -1, *qkv.shape[2:])
+    return (v @ weights.to(v.dtype).mT).flatten(1, 2).unflatten(2, qkv.shape[2:])
 
 
 def fused_attention(qkv: Tensor, heads: int) -> Tensor:

@@ -34,8 +34,11 @@ def to_convolution_layout(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Return whether ``x`` [b, c, h, w] has channels last and is not contiguous (maps of one channel are both)."""
-    return x.is_contiguous(memory_format=CHANNELS_LAST) and not x.is_contiguous()
+    """Return whether ``x`` [b, c, h, w] has channels last and is not contiguous (maps of one channel are both).
+
+    An exported graph has no layouts: asking for one would fix its batch.
+    """
+    return not torch.compiler.is_exporting() and x.is_contiguous(memory_format=CHANNELS_LAST) and not x.is_contiguous()
 
 
 def to_contiguous_layout(x: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
     "compare": (r"index\.html", r"report\.(md|json)", r"results\.md"),
     "analyse": (r"index\.html", r"analysis\.json"),
     "samplers": (r"samplers\.(json|md|png|svg)",),
+    "export": (r"(network|encoder|decoder)\.onnx", r"model\.json", r"README\.md", r"sample\.py"),
     "demo": (rf"(latents|features)/{_CACHE}",),
     "benchmark": (r"benchmark\.(json|md|png|svg)",),
     "verify": (r"(verify|metrics)\.json",),

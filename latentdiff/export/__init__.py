@@ -1,0 +1,1 @@
+"""A model written in forms that other programs read."""

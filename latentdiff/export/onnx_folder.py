@@ -1,0 +1,141 @@
+"""A diffusion model as a folder of ONNX files, with all that sampling needs beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from latentdiff import __version__
+from latentdiff.codec import AutoencoderCodec
+from latentdiff.config import to_dict
+from latentdiff.config.model_stages import ExportStage
+from latentdiff.digest import json_with_digest
+from latentdiff.errors import ConfigError
+from latentdiff.export.half_weights import with_half_weights
+from latentdiff.files import file_sha256, write_atomically
+from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.request import SamplingRequest
+from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, network_graph
+from latentdiff.resources import resolve_checkpoint
+from latentdiff.runs import run_folder
+
+FORMAT = 1
+HERE = Path(__file__).resolve().parent
+# torch draws fewer numbers than these in another way, which sample.py does not follow.
+LEAST_NUMBERS = 16
+
+
+def export_onnx(config: ExportStage) -> Path:
+    """Write the folder that ``config`` asks for, and return it.
+
+    Without ``config.run.folder`` it is the first of ``stages/export/NAME``, ``NAME-2``, ... that is free.
+
+    Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``onnx``, for a
+    file that holds no diffusion model, for steps that its schedule has not, and for a folder of another's.
+    """
+    path = resolve_checkpoint(config.model)
+    model = load_diffusion(path)
+    model.check(SamplingRequest(num_images=1))
+    levels = {str(steps): _levels(model, steps) for steps in config.steps}
+    if model.codec.latent_shape[0] * model.codec.latent_shape[1] * model.codec.latent_shape[2] < LEAST_NUMBERS:
+        raise ConfigError(
+            f"{path} has latents of fewer than {LEAST_NUMBERS} numbers, whose noise sample.py cannot draw"
+        )
+    name = run_folder.folder_name(path)
+    run = run_folder.numbered(config.run, "export", name)
+    run_folder.check(run, "export", name)
+    files = onnx_files(model)
+    if config.precision == "bf16":
+        files = {file: with_half_weights(content) for file, content in files.items()}
+    record = _record(model, path, config, levels)
+    record["files"] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    files["sample.py"] = (HERE / "sample.py").read_bytes()
+    files["README.md"] = _readme(record, files).encode()
+    files["model.json"] = json_with_digest(record)
+    with run_folder.opened(run, "export", name, inputs=[path]) as folder:
+        for file, content in files.items():
+            write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))
+    print(folder)
+    return folder
+
+
+def onnx_files(model: DiffusionModel) -> dict[str, bytes]:
+    """The graphs of a model by their files' names: the network, and for latents the encoder and the decoder."""
+    files = {"network.onnx": network_graph(model.network, model.codec.latent_shape)}
+    if isinstance(model.codec, AutoencoderCodec):
+        files["encoder.onnx"] = encoder_graph(model.codec.model)
+        files["decoder.onnx"] = decoder_graph(model.codec.model)
+    return files
+
+
+def _levels(model: DiffusionModel, steps: int) -> list[list[float]]:
+    """The noise levels of sampling in ``steps`` steps: time, alpha and sigma of each, noisiest first."""
+    levels = model.schedule.sampling_levels(steps)
+    return [list(row) for row in zip(levels.time.tolist(), levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
+
+
+def _record(
+    model: DiffusionModel, path: Path, config: ExportStage, levels: dict[str, list[list[float]]]
+) -> dict[str, Any]:
+    """What model.json says, but for the files."""
+    codec = model.codec if isinstance(model.codec, AutoencoderCodec) else None
+    usual = SamplingRequest(num_images=1)
+    return {
+        "format": FORMAT,
+        "latentdiff": __version__,
+        "opset": OPSET,
+        "precision": config.precision,
+        "model": {"name": run_folder.folder_name(path), "sha256": file_sha256(path)},
+        "image_shape": list(model.codec.image_shape),
+        "latent_shape": list(model.codec.latent_shape),
+        "latent_mean": codec.mean.tolist() if codec else None,
+        "latent_std": codec.std.tolist() if codec else None,
+        "class_names": list(model.class_names),
+        "null_label": model.network.null_label,
+        "can_guide": model.conditional and model.diffusion.class_dropout > 0,
+        "target": model.diffusion.target,
+        "sigma_data": model.diffusion.sigma_data,
+        "schedule": to_dict(model.diffusion),
+        "levels": levels,
+        "defaults": {
+            "sampler": usual.sampler,
+            "steps": config.steps[0],
+            "guidance_scale": usual.guidance_scale,
+            "seed": usual.seed,
+            "batch_size": usual.batch_size,
+        },
+        "provenance": {key: value for key, value in model.provenance.items() if key not in ("history", "config")},
+    }
+
+
+def _readme(record: dict[str, Any], files: dict[str, bytes]) -> str:
+    """README.md: what is in the folder, and how it is used."""
+    sizes = {name: f"{len(content) / 1e6:.1f} MB" for name, content in files.items()}
+    rows = [
+        (
+            "network.onnx",
+            "`x` [n, c, h, w], `time` [n]" + (", `labels` [n]" if record["null_label"] else "") + " to `output`",
+        )
+    ]
+    if "decoder.onnx" in files:
+        rows += [
+            ("encoder.onnx", "`images` in [-1, 1] to `moments`: mean, then log-variance, of raw latents"),
+            ("decoder.onnx", "raw `latents` to `images` in [-1, 1]"),
+        ]
+    names = record["class_names"]
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return Template((HERE / "README.template.md").read_text()).substitute(
+        name=record["model"]["name"],
+        sha256=record["model"]["sha256"][:12],
+        version=record["latentdiff"],
+        image="x".join(map(str, record["image_shape"])),
+        latent="x".join(map(str, record["latent_shape"])),
+        classes=shown or "none",
+        opset=record["opset"],
+        precision=record["precision"],
+        files="\n".join(f"| `{name}` ({sizes[name]}) | {what} |" for name, what in rows),
+        steps=", ".join(record["levels"]),
+        target=record["target"],
+    )
