@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # What makes the host wait for a number, or for a shape that depends on numbers.
 READS = {
@@ -93,24 +95,30 @@ class PretendDevice:
     @contextmanager
     def entered(self) -> Iterator[HostReads]:
         """Let code that makes tensors on the device, or moves some there, find it; count what the host waits for."""
-        with HostReads() as counted, _Made(self):
+        with pytest.MonkeyPatch.context() as patch, HostReads() as counted, _Made(self, counted):
+            # Under it torch takes operations apart where no mode sees the parts.
+            patch.setattr(torch.inference_mode, "__enter__", lambda mode: None)
+            patch.setattr(torch.inference_mode, "__exit__", lambda *_: None)
             yield counted
 
 
 class _Made(TorchFunctionMode):
-    """Calls that name the device are made in its mode: torch alone would look for a driver."""
+    """Calls that name the device, or take a tensor of it, are made in its mode: torch alone would look for a driver."""
 
-    def __init__(self, pretended: PretendDevice):
-        self.pretended = pretended
+    def __init__(self, pretended: PretendDevice, counted: HostReads):
+        self.pretended, self.counted = pretended, counted
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        named = any(self._names_device(value) for value in (*args, *kwargs.values()))
-        if named and not (args and isinstance(args[0], FakeTensor)):
+        if any(map(self._is_there, tree_leaves((args, kwargs)))):
+            if func is torch.tensor:
+                self.counted.copies["numbers of Python"] += 1
             kwargs = {name: value for name, value in kwargs.items() if name != "generator"}
             with self.pretended.mode:
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _names_device(self, value: Any) -> bool:
-        return isinstance(value, torch.device) and value.type == self.pretended.device.type
+    def _is_there(self, value: Any) -> bool:
+        if isinstance(value, torch.device):
+            return value.type == self.pretended.device.type
+        return isinstance(value, FakeTensor)

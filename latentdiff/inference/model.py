@@ -232,11 +232,12 @@ class DiffusionModel(TrainedModel):
         """
         self.check(request)
         labels, levels = self.resolve_labels(request), self.sampling_levels(request)
+        labels = None if labels is None else labels.to(self.device)
         finite: list[Tensor] = []
         within = range(request.num_images) if within is None else within
         for start in range(within.start, within.stop, request.batch_size):
             indices = range(start, min(start + request.batch_size, within.stop))
-            own = labels[start : indices.stop].to(self.device) if labels is not None else None
+            own = labels[start : indices.stop] if labels is not None else None
             x, noise = self.initial_noise(request, indices)
             yield indices, self.states(request, own, noise, levels, x, finite)
             check_finite_samples(finite, request)

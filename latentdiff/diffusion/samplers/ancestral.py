@@ -60,7 +60,8 @@ def ddpm(
         raise ConfigError("variance learned needs a denoiser with a method with_variance")
     noise = noise or default_noise(x)
     transitions = Transitions.from_levels(levels)
-    on_device = transitions.to(x.device)  # the learned variance lies between two of its tables
+    # A learned variance lies between two tables, which are copied once.
+    on_device = transitions.to(x.device) if variance == "learned" else transitions
     for step in range(len(levels) - 1):
         t, s = levels[step], levels[step + 1]
         model_var_values = None
