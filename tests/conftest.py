@@ -38,6 +38,12 @@ def isolated(tmp_path, monkeypatch):
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request):
+    """Each device that this machine has. A test that works on a device takes it from here."""
+    return torch.device(request.param)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_grids():
     """The grid of samples that each epoch ends with is drawn in a few steps; it is most of a miniature training."""

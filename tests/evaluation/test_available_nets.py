@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from latentdiff.config import DataConfig
 from latentdiff.evaluation.available_nets import find_feature_nets
 from latentdiff.evaluation.feature_nets import InceptionFeatures
@@ -14,8 +12,8 @@ from latentdiff.files import file_sha256
 UNPUBLISHED = "are not those that published FIDs use"
 
 
-def test_weights_that_published_fids_do_not_use_are_told_before_the_work(make_images, inception_file, capsys):
-    nets = find_feature_nets(make_images(6, 0), torch.device("cpu"), DataConfig(), weights=str(inception_file))
+def test_weights_that_published_fids_do_not_use_are_told_before_the_work(make_images, inception_file, capsys, device):
+    nets = find_feature_nets(make_images(6, 0), device, DataConfig(), weights=str(inception_file))
     assert list(nets) == ["inception"]
     printed = capsys.readouterr().out
     assert UNPUBLISHED in printed

@@ -48,8 +48,8 @@ def test_diversity_of_too_few_images_is_none_and_pairs_are_capped(net, monkeypat
     assert PAIRS >= 100
 
 
-def test_a_trunk_of_another_net_is_named_with_its_file(tmp_path, monkeypatch):
+def test_a_trunk_of_another_net_is_named_with_its_file(tmp_path, monkeypatch, device):
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "alexnet_features.safetensors")
     monkeypatch.setenv("LATENTDIFF_LPIPS", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"alexnet_features\.safetensors \(SHA-256 [0-9a-f]{12}\) do not fit"):
-        find_lpips(torch.device("cpu"))
+        find_lpips(device)

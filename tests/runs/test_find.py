@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig, RunConfig
@@ -14,7 +13,7 @@ from latentdiff.runs.find import find_classifier
 from latentdiff.training.train_classifier import train_classifier
 
 
-def test_ones_own_images_are_measured_by_ones_own_classifier(tmp_path, monkeypatch):
+def test_ones_own_images_are_measured_by_ones_own_classifier(tmp_path, monkeypatch, device):
     monkeypatch.chdir(tmp_path)
     for label, name in enumerate(("dark", "light")):
         (tmp_path / "mine" / name).mkdir(parents=True)
@@ -26,12 +25,12 @@ def test_ones_own_images_are_measured_by_ones_own_classifier(tmp_path, monkeypat
     with pytest.raises(
         CheckpointError, match=r"stages\.classifier --data\.name folder --data\.path mine --data\.size 12"
     ):
-        find_feature_nets(test, torch.device("cpu"), data, inception="off")
+        find_feature_nets(test, device, data, inception="off")
 
     settings = ClassifierStage(data=data, epochs=2, batch_size=2, channels=(8,), num_threads=1)
     path = train_classifier(settings)
     assert find_classifier("folder") == path.relative_to(tmp_path) if path.is_absolute() else path
-    assert find_feature_nets(test, torch.device("cpu"), data, inception="off")["classifier"].fits(test)
+    assert find_feature_nets(test, device, data, inception="off")["classifier"].fits(test)
 
 
 def test_a_released_classifier_comes_before_ones_own(tmp_path, monkeypatch):

@@ -32,21 +32,25 @@ class Recorder:
         return torch.zeros_like(x, requires_grad=True)
 
 
-def given(monkeypatch, rank, world_size):
+CPU = torch.device("cpu")
+
+
+def given(monkeypatch, rank, world_size, device=CPU):
     monkeypatch.setattr(distributed, "rank", lambda: rank)
     monkeypatch.setattr(distributed, "world_size", lambda: world_size)
     torch.manual_seed(0)
     settings = TrainerConfig(batch_size=16, accelerator="cpu")
     module = DiffusionModule(codec(), 3, NETWORK, DiffusionConfig(class_dropout=0.5), settings)
     moments, labels = torch.randn(40, 4, 4, 4), torch.arange(40) % 3
-    batches = Batches(moments, labels, batch_size=16, seed=0, rank=rank, world_size=world_size)
+    batches = Batches(moments.to(device), labels.to(device), batch_size=16, seed=0, rank=rank, world_size=world_size)
     recorder = Recorder()
     # A plain stand-in: the step's arithmetic is what is under test, not the optimiser.
     stub = type("Stub", (), dict(vars(module)))()
     for name in ("codec", "diffusion", "schedule", "target", "settings"):
         setattr(stub, name, getattr(module, name))
     part = 16 // world_size
-    stub.network, stub.images_seen, stub.device = recorder, 32, torch.device("cpu")
+    stub.network, stub.images_seen, stub.device = recorder, 32, device
+    stub.codec.to(device)
     stub.local_slice = slice(rank * part, (rank + 1) * part)
     stub.images_seen_after_step, stub.variance_loss = 48, None
     stub.optimizers = lambda: None
@@ -59,9 +63,9 @@ def given(monkeypatch, rank, world_size):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_see_the_one_global_batch(world_size, monkeypatch):
-    whole, loss = given(monkeypatch, 0, 1)
-    parts = [given(monkeypatch, rank, world_size) for rank in range(world_size)]
+def test_ranks_together_see_the_one_global_batch(world_size, device, monkeypatch):
+    whole, loss = given(monkeypatch, 0, 1, device)
+    parts = [given(monkeypatch, rank, world_size, device) for rank in range(world_size)]
     for index, tensor in enumerate(whole):
         assert torch.equal(tensor, torch.cat([inputs[index] for inputs, _ in parts]))
     torch.testing.assert_close(loss, torch.stack([share for _, share in parts]).mean())

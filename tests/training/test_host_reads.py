@@ -12,6 +12,7 @@ until all of that is done. A step may do neither. What a run does is listed here
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -121,13 +122,28 @@ def prepare(module, tensors):
     module.on_train_epoch_start()
 
 
+@contextmanager
+def waits_are_errors(device):
+    """A GPU's own watch over what makes the host wait."""
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_step_reads_no_number(case):
+def test_a_step_reads_no_number(case, device):
     torch.manual_seed(0)
     module, tensors = CASES[case]()
+    module.to(device)
+    if isinstance(module, DiffusionModule):
+        module.codec.to(device)
     prepare(module, tensors)
     module.training_step(None, 0)
-    with HostReads() as counted:
+    with HostReads() as counted, waits_are_errors(device):
         module.training_step(None, 0)
     assert not counted.reads
     assert module.images_seen == 2 * BATCH

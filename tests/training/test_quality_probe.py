@@ -41,11 +41,11 @@ def held_out(images):
     return ImageDataset(images, torch.zeros(len(images), dtype=torch.int64), "nameless", "val", "full", ())
 
 
-def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, tmp_path):
+def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, tmp_path, device):
     monkeypatch.setattr(in_training, "find_inception", lambda _: tmp_path)
     monkeypatch.setattr(in_training, "InceptionFeatures", lambda *_: Pixels())
     real = pixels(200, 0)
-    probe = QualityProbe.build(held_out(real), 150, torch.device("cpu"), folder=tmp_path)
+    probe = QualityProbe.build(held_out(real), 150, device, folder=tmp_path)
     near, far = (probe(Model(images)) for images in (pixels(150, 1), pixels(150, 1, 99)))
     assert set(near) == {"kid", "quality_seconds"}
     ours, theirs = (images.flatten(1).float() / 255 for images in (pixels(150, 1), real))
@@ -54,7 +54,7 @@ def test_kid_in_training_is_the_kernel_distance_to_held_out_images(monkeypatch, 
     assert list(tmp_path.iterdir())  # the real features are cached
 
 
-def test_kid_in_training_is_taken_to_so_many_held_out_images_of_every_class_alike(monkeypatch):
+def test_kid_in_training_is_taken_to_so_many_held_out_images_of_every_class_alike(monkeypatch, device):
     monkeypatch.setattr(in_training, "find_inception", lambda _: "somewhere")
     monkeypatch.setattr(in_training, "InceptionFeatures", lambda *_: Pixels())
     monkeypatch.setattr(in_training, "HELD_OUT", 40)
@@ -62,13 +62,13 @@ def test_kid_in_training_is_taken_to_so_many_held_out_images_of_every_class_alik
     labels = torch.arange(100) // 50
     images = (labels * 255).to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
     data = ImageDataset(images.contiguous(), labels, "nameless", "val", "full", ("a", "b"))
-    reference = QualityProbe.build(data, 5, torch.device("cpu")).reference.pooled
+    reference = QualityProbe.build(data, 5, device).reference.pooled
     assert reference.mean(dim=1).tolist() == [0.0] * 20 + [1.0] * 20
 
 
-def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch, capsys):
+def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch, capsys, device):
     monkeypatch.setattr(in_training, "find_inception", lambda _: None)
-    data, device = held_out(pixels(9, 0)), torch.device("cpu")
+    data = held_out(pixels(9, 0))
     assert QualityProbe.build(data, 0, device, "inception") is None
     assert QualityProbe.build(data, 5, device) is None
     assert "no quality figures" in capsys.readouterr().out
