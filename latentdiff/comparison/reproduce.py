@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from latentdiff.command_line import PACKAGE, parse
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model, train_once
 from latentdiff.comparison.compare import compare
+from latentdiff.comparison.presets import complete_data_settings, preset_evaluations, preset_runs, read_facts
 from latentdiff.comparison.released_models import RANDOM
 from latentdiff.comparison.training_plan import (
     PlannedRun,
@@ -24,6 +26,7 @@ from latentdiff.comparison.training_plan import (
 )
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage, ReleaseStage
 from latentdiff.config.run import default_folder
 from latentdiff.errors import ConfigError, FolderError
@@ -48,39 +51,62 @@ def reproduce(settings: ReproduceStage) -> Path:
         FolderError: The folder was begun with another budget, or a run in it with other settings.
         StageError: A training run ended with an error, which it has printed.
     """
-    recipe = read_runs(settings.runs, [*_data_flags(settings), *settings.flags])
+    settings = _with_preset(settings)
+    recipe = read_runs(settings.runs, [*data_flags(settings.data), *settings.flags])
     _check_evaluations(settings.evaluations, recipe)
     chosen = _chosen(recipe, settings.only)
-    folder = Path(settings.folder) if settings.folder else default_folder("reproduce", settings.data.name)
+    folder = Path(settings.folder) if settings.folder else default_folder("reproduce", _name(settings.data))
     released = Path(settings.release_folder) if settings.release_folder else folder / "release"
 
     for run in recipe:
         if run.name in chosen and run.settings.trainer.ema_snapshots:
             validation_images(run.settings.data)
 
+    # Before hours of training it is known whether anything can measure the models.
+    here = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
     share, rates = _make_plan(settings, recipe, chosen, folder)
     runs = [run.scaled(share) for run in recipe if run.name in chosen]
     models = _train(runs, rates, folder)
     for run in runs:
         _release(run, models[run.name], released, settings)
-    evaluations = _evaluate(settings, runs, folder, released)
+    evaluations = _evaluate(settings, runs, folder, released, here)
     for run in runs:  # once more, with what was measured on the card
         measured = [path for name, path in evaluations.items() if _model_of(name, recipe) == run.name]
         _release(run, models[run.name], released, settings, measured)
-    title = f"{settings.data.name}: pixel against latent"
+    title = f"{_name(settings.data)}: pixel against latent"
     report = compare(list(evaluations.values()), title=title, folder=folder / "report", overwrite=True)
     page = folder / "report" / "index.html"
     print(f"\n{report}\n{page}")
     return page
 
 
-def _data_flags(settings: ReproduceStage) -> list[str]:
-    """The flags that tell each run where the data set lies. All else of its data is in its own settings."""
-    flags = [f"--data.name={settings.data.name}"]
-    for setting in ("root", "path", "source", "table"):
-        if (value := getattr(settings.data, setting)) != getattr(DataConfig(), setting):
-            flags.append(f"--data.{setting}={value}")
-    return flags
+def _with_preset(settings: ReproduceStage) -> ReproduceStage:
+    """The settings, with runs by rules where they have no recipe, or where a preset is asked for."""
+    if settings.runs:
+        if settings.preset:
+            raise ConfigError("preset makes runs by rules, and runs names others: leave one of them out")
+        return settings
+    if settings.preset is None:
+        return settings
+    data = complete_data_settings(settings.data)
+    facts = read_facts(data)
+    shape = f"{facts.channels}x{facts.side}x{facts.side}"
+    print(f"preset {settings.preset} for {facts.num_images:,} training images of {shape}", flush=True)
+    amount, is_seconds = parse_budget(settings.budget)
+    runs = preset_runs(settings.preset, facts, amount if is_seconds else None)
+    evaluations = settings.evaluations or preset_evaluations()
+    return replace(settings, data=data, runs=runs, evaluations=evaluations)
+
+
+def _data_words(data: DataConfig) -> list[str]:
+    """The flags of the data on a card: all but the name, and where this machine keeps its data sets."""
+    usual = DataConfig()
+    return data_flags(replace(data, name=usual.name, root=usual.root, source=usual.source))
+
+
+def _name(data: DataConfig) -> str:
+    """What is made of a data set is called so: by the folder's own name where it is one."""
+    return Path(data.path).resolve().stem if data.name == "folder" and data.path else data.name
 
 
 def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:
@@ -200,7 +226,7 @@ def _release(
     """Write the released file of a model, half the size, and its card."""
     folder.mkdir(parents=True, exist_ok=True)
     first, *more = [str(path) for path in evaluations] or [None]
-    asked = ReleaseStage(
+    release = ReleaseStage(
         model=str(model),
         to=str(folder / f"{run.name}.safetensors"),
         codec_beside=run.is_latent,
@@ -208,15 +234,18 @@ def _release(
         more_evaluations=tuple(path for path in more if path),
         overwrite=True,
     )
+    preset = ["--preset", settings.preset] if settings.preset else []
     budget = [] if settings.budget == ReproduceStage.budget else ["--budget", settings.budget]
     only = ["--only", run.name]
-    command = shlex.join(["python", "-m", f"{PACKAGE}.reproduce", settings.data.name, *budget, *only])
-    release_model(asked, made_by=command)
+    asked = [settings.data.name, *_data_words(settings.data), *preset, *budget, *only]
+    command = shlex.join(["python", "-m", f"{PACKAGE}.reproduce", *asked])
+    release_model(release, made_by=command)
 
 
-def _evaluate(settings: ReproduceStage, runs: Sequence[PlannedRun], folder: Path, released: Path) -> dict[str, Path]:
+def _evaluate(
+    settings: ReproduceStage, runs: Sequence[PlannedRun], folder: Path, released: Path, here: EvaluationConditions
+) -> dict[str, Path]:
     """The folders of the evaluations by their names: of noise, and of each released model."""
-    here = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
     asked = {name: list(flags) for name, flags in settings.evaluations.items() if _model_of(name, runs)}
     found: dict[str, Path] = {}
     for name in [*RANDOM, *asked]:

@@ -171,14 +171,16 @@ class SweepStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceStage(Settings):
-    """Train, release, measure and compare all models of a data set, by its recipe. A data set's name may stand first.
+    """Train, release, measure and compare all models of a data set, or of a folder or zip of images, which comes first.
 
-    All lies in one folder. The same command goes on where an earlier one was interrupted. It begins with a plan: which
+    A data set with a recipe is made by it, any other by a preset. All lies in one folder. The same command goes on where an earlier one was interrupted. It begins with a plan: which
     models are trained, and how long that takes on this machine.
 
     Args:
         budget: How long all runs together train: a time such as ``2h`` or ``45m``, or a share of the recipe's length
             such as ``0.1``. Each run gets its part of it.
+        preset: Make the runs by rules, from the images' size and number, for data without a recipe. ``small`` is for a
+            CPU, ``medium`` for a GPU or a night.
         only: The models to make, with the autoencoder that they need. Default: all.
         runs: The training runs by name. Each has its stage and that stage's flags.
         evaluations: The evaluations by name, each with its flags. A name is a run's, or begins with one's and a dash.
@@ -192,6 +194,7 @@ class ReproduceStage(Settings):
     """
 
     budget: str = "1"
+    preset: Literal["small", "medium"] | None = None
     only: tuple[str, ...] = ()
     runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     evaluations: dict[str, list[str]] = field(default_factory=dict[str, list[str]])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import get_args
 
 from latentdiff.command_line import parse, run_stage
 from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.config.data import DatasetName
+from latentdiff.resources import find_config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,10 +21,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _expand_arguments(arguments: list[str]) -> list[str]:
-    """Write a data set's name before the first flag as its recipe."""
+    """Write what stands before the first flag as settings.
+
+    It is a data set's name, which means its recipe, or a preset where it has none or one is named; or the path of a
+    folder or zip of images.
+    """
     if not arguments or arguments[0].startswith("-"):
         return arguments
-    return ["--config", f"{arguments[0]}/reproduce.yaml", *arguments[1:]]
+    name, *flags = arguments
+    asks_for_preset = any(flag.split("=")[0] == "--preset" for flag in flags)
+    if not asks_for_preset and find_config(f"{name}/reproduce.yaml"):
+        return ["--config", f"{name}/reproduce.yaml", *flags]
+    is_own = name not in get_args(DatasetName) and Path(name).expanduser().exists()
+    data = ["--data.name", "folder", "--data.path", name] if is_own else ["--data.name", name]
+    return [*data, "--preset", "small", *flags]
 
 
 if __name__ == "__main__":

@@ -126,8 +126,14 @@ def test_recipe_that_cannot_be_meant_is_refused_before_any_work(settings, said):
     assert not Path("stages").exists()
 
 
-def test_name_without_a_recipe_is_refused():
-    with pytest.raises(ConfigError, match="there is no such file, and no such name under configs/"):
+def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
+    expand = stage._expand_arguments
+    assert expand(["fashion-mnist", "--budget", "1h"]) == ["--config", "fashion-mnist/reproduce.yaml", "--budget", "1h"]
+    assert expand(["fashion-mnist", "--preset=medium"])[:2] == ["--data.name", "fashion-mnist"]
+    assert expand(["mnist"]) == ["--data.name", "mnist", "--preset", "small"]
+    own = ["--data.name", "folder", "--data.path", str(tmp_path), "--preset", "small"]
+    assert expand([str(tmp_path)]) == own
+    with pytest.raises(ConfigError, match=r"must be fashion-mnist, mnist,.*not 'nothing'"):
         stage.main(["nothing"])
 
 
