@@ -173,8 +173,9 @@ class SweepStage(Settings):
 class ReproduceStage(Settings):
     """Train, release, measure and compare all models of a data set, or of a folder or zip of images, which comes first.
 
-    A data set with a recipe is made by it, any other by a preset. All lies in one folder. The same command goes on where an earlier one was interrupted. It begins with a plan: which
-    models are trained, and how long that takes on this machine.
+    A data set with a recipe is made by it, any other by a preset. All lies in one folder. The same command goes on
+    where an earlier one was interrupted. It begins with a plan: which models are trained, and how long that takes on
+    this machine.
 
     Args:
         budget: How long all runs together train: a time such as ``2h`` or ``45m``, or a share of the recipe's length
