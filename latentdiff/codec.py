@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,18 @@ from latentdiff.models.autoencoder import Autoencoder, sample_posterior
 from latentdiff.precision import call_with_min_batch, disable_tf32
 
 ENCODE_BATCH = 256
+
+
+class CodecEngine(Protocol):
+    """Runs the networks of an autoencoder."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the moments of images [b, c, h, w] in [-1, 1]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images, about in [-1, 1], of raw latents [b, c, h, w]."""
+        ...
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -151,6 +163,8 @@ class AutoencoderCodec(TrainedModel, Codec):
         self.mean, self.std = mean.float(), std.float()
         self.image_shape, self.latent_shape = model.image_shape, model.latent_shape
         self.value_range = None
+        # What runs the networks; None is torch, the same for every size of batch.
+        self.engine: CodecEngine | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +180,8 @@ class AutoencoderCodec(TrainedModel, Codec):
     @disable_tf32()
     def encode(self, images: Tensor) -> Tensor:
         self._check(images)
-        return self.model.encode(to_float(images.to(self.mean.device)))
+        encode = self.engine.encode if self.engine else self.model.encode
+        return encode(to_float(images.to(self.mean.device)))
 
     def sample(self, moments: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         if noise is None:
@@ -179,13 +194,16 @@ class AutoencoderCodec(TrainedModel, Codec):
     @torch.inference_mode()
     @disable_tf32()
     def decode(self, latents: Tensor) -> Tensor:
-        return to_uint8(call_with_min_batch(self.model.decode, self.unstandardise(latents.to(self.mean.device))))
+        return to_uint8(self._decode(self.unstandardise(latents.to(self.mean.device))))
 
     @torch.inference_mode()
     @disable_tf32()
     def decode_prior(self, noise: Tensor) -> Tensor:
         """The VAE baseline: raw latents from N(0, I), [b, *latent_shape], decoded to uint8 images."""
-        return to_uint8(call_with_min_batch(self.model.decode, noise.to(self.mean.device)))
+        return to_uint8(self._decode(noise.to(self.mean.device)))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.engine.decode(latents) if self.engine else call_with_min_batch(self.model.decode, latents)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """uint8 images through the posterior's mean and back."""

@@ -11,7 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.comparison import cached_runs as kept
+from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
+from latentdiff.inference.model import DiffusionModel
+from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.models.unet import UNet
 from latentdiff.stages import autoencoder, diffusion, latents
 from latentdiff.training import diffusion_epoch_end
 
@@ -26,6 +31,14 @@ CODEC = [
 CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
 UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
 UNET += ["--network.head_channels=8", "--quality_images=20"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Graphs are cached for the session, and not in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTDIFF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +84,22 @@ def inception_file(tmp_path_factory):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # else the signal dies on its way
     torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_file(tmp_path_factory):
+    """The file of a latent diffusion model with random weights, 1x10x10 images and three classes, always the same."""
+    torch.manual_seed(0)
+    network_config = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
+    codec_config = AutoencoderConfig(channels=(8,), encoder_blocks=1, decoder_blocks=1, attention=False, patch=2)
+    network, autoencoder = UNet(2, 3, network_config), Autoencoder((1, 10, 10), codec_config)
+    for parameter in (*network.parameters(), *autoencoder.parameters()):
+        nn.init.normal_(parameter, std=0.1)
+    codec = AutoencoderCodec(autoencoder, codec_config, torch.tensor([0.2, 0.1]), torch.tensor([1.5, 0.7]))
+    names = ("Coat", "Dress", "T-shirt, top")
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    DiffusionModel(network, network_config, DiffusionConfig(), codec, names).save(path)
     return path
 
 

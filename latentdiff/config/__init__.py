@@ -10,7 +10,7 @@ from latentdiff.config.data import DataConfig
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.network import NetworkConfig
 from latentdiff.config.run import RunConfig
-from latentdiff.config.sampling import SamplerName, SamplingConfig, Spacing
+from latentdiff.config.sampling import EngineName, SamplerName, SamplingConfig, Spacing
 from latentdiff.config.trainer import Precision, TrainerConfig
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "AutoencoderLossConfig",
     "DataConfig",
     "DiffusionConfig",
+    "EngineName",
     "NetworkConfig",
     "PhaseConfig",
     "Precision",

@@ -19,7 +19,7 @@ from latentdiff.config.ranges import (
     Steps,
 )
 from latentdiff.config.run import RunConfig
-from latentdiff.config.sampling import SamplingConfig
+from latentdiff.config.sampling import EngineName, SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,10 @@ class SampleStage(SamplingConfig):
         num_images: Number of images to sample.
         labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default:
             all classes in turn.
+        engine: What runs the networks: ``torch``; ``onnxruntime`` or ``openvino`` on a CPU (extras ``onnx``,
+            ``openvino``); ``auto`` measures those that are installed and takes the fastest.
+        exact: Make an image the same, bit for bit, whatever the size of its batch. It takes the engine torch, and makes
+            batches of less than 16 images slower.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
         columns: Images in a row of the grid; none makes it about square.
@@ -62,6 +66,8 @@ class SampleStage(SamplingConfig):
     steps: Steps | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     num_images: HeldImages = 64
     labels: str | int | tuple[str | int, ...] | None = None
+    engine: EngineName = "torch"
+    exact: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Devices = 1
     columns: Annotated[int, Range(1, 10**4)] | None = None
@@ -114,6 +120,8 @@ class EvaluateStage(SamplingConfig):
         kid_subset_size: Number of images in a subset. Default: 1,000, or all images where there are fewer.
         lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
             AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
+        engine: What runs the model's networks, as in the stage ``sample``. With torch an image does not depend on the
+            size of its batch.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images to be sampled and measured.
         features_folder: Folder where the features of real images are cached.
@@ -137,6 +145,7 @@ class EvaluateStage(SamplingConfig):
     kid_subsets: Annotated[int, Range(1, 10**6)] = 100
     kid_subset_size: Annotated[int, Range(2, 10**6)] | None = None
     lpips: Literal["auto", "off"] = "auto"
+    engine: EngineName = "torch"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Devices = 1
     features_folder: PathSetting | None = "stages/features"

@@ -23,6 +23,8 @@ SamplerName = Literal[
 ]
 Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
 
+EngineName = Literal["torch", "onnxruntime", "openvino", "auto"]
+
 # A noise level as sigma / alpha, which is infinite where a schedule ends in pure noise.
 Level = Annotated[float, Range(0, math.inf)]
 
@@ -56,8 +58,8 @@ class SamplingConfig(Settings):
         corrector_snr: Signal-to-noise ratio of a Langevin step (r in Song et al. 2021). Default: 0.16.
         precision: Precision of the denoising network; the decoder always uses fp32. ``bf16`` is autocast. It is faster
             for more than a few images on hardware with bf16, and changes the images a little.
-        seed: Seed of the noise. Image i depends on (seed, i) alone.
-        batch_size: Number of images sampled at a time. It changes the memory needed, not the images.
+        seed: Seed of the noise. That of image i depends on (seed, i) alone.
+        batch_size: Number of images sampled at a time. It changes the memory needed.
     """
 
     steps: Steps = 20

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdiff import checkpoint, distributed
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import RunConfig, SamplingConfig, check_choice
+from latentdiff.config import EngineName, RunConfig, SamplingConfig, check_choice
 from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.ranges import Name
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
@@ -83,6 +83,7 @@ def evaluate(
     kid_subsets: int = SUBSETS.count,
     kid_subset_size: int | None = None,
     lpips: Literal["auto", "off"] = "auto",
+    engine: EngineName = "torch",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     features_folder: Path | str | None = None,
     folder: Path | str | None = None,
@@ -117,6 +118,7 @@ def evaluate(
         kid_subsets: KID (Binkowski et al. 2018) is the mean over so many pairs of random subsets.
         kid_subset_size: Images in each subset. Default: 1,000, or as many as there are.
         lpips: ``auto`` measures LPIPS (Zhang et al. 2018) where its network is here or can be downloaded.
+        engine: What runs the networks of a model that is given as a path, see :func:`~latentdiff.load`.
         device: ``auto`` takes a GPU where there is one. The model is moved there.
         features_folder: Where the features of real images are cached for later calls. Default: nowhere.
         folder: Where ``evaluation.json`` and the pictures are written. Default: they stay in memory.
@@ -171,6 +173,7 @@ def evaluate(
         kid_subsets=kid_subsets,
         kid_subset_size=kid_subset_size,
         lpips=lpips,
+        engine=engine,
         device=device,
         devices=distributed.world_size(),
         features_folder=None if features_folder is None else str(features_folder),
@@ -335,7 +338,7 @@ def build_source(
         kind = checkpoint.read_header(model)["kind"]
         if settings.mode == "prior" and kind != "autoencoder":
             raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
-        model = load(model, device)
+        model = load(model, device, settings.engine, exact=settings.engine == "torch")
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:
         raise ConfigError(f"mode prior is for autoencoders, which {named} is not")

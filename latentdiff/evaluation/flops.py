@@ -32,6 +32,8 @@ def count_flops(function: Callable[[], Any]) -> int:
 def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     """Of one image of ``request``, its decoding included; in whatever precision, counted in fp32, where no layout is
     changed by products."""
+    # The counter sees torch's operations alone.
+    model = model.with_engine("torch", exact=True)
     few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, batch_size=MIN_BATCH_SIZE, precision="fp32")
     return count_flops(lambda: model.sample(**to_dict(few))) / MIN_BATCH_SIZE
 

@@ -175,7 +175,7 @@ def autoencoder_images(
     if mode == "prior":
         latents = (PerImageNoise(seed, indices, codec.latent_shape, device)() for indices in ranges)
         few = torch.zeros(MIN_BATCH_SIZE, *codec.latent_shape, device=device)
-        flops = count_flops(lambda: codec.decode_prior(few)) / MIN_BATCH_SIZE
+        flops = count_flops(lambda: codec.model.decode(few)) / MIN_BATCH_SIZE
         sampling = {"sampler": "decoder", "steps": 1, "guidance_scale": None, "seed": seed, "flops": flops}
         batches = (codec.decode_prior(z) for z in latents)
         return ImageSource("prior", batches, sampling=sampling, reconstruct=_reconstruct_in_batches(codec), **about)
@@ -219,6 +219,8 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
         )
 
     sampling = request.record() | {"flops": sampling_flops(model, request)}
+    if model.engine is not None and model.engine.name != "torch":
+        sampling["engine"] = model.engine.name
     if request.guide is not None:
         sampling["guide_sha256"] = file_sha256(resolve_checkpoint(request.guide))
     return ImageSource(

@@ -15,9 +15,10 @@ from latentdiff.digest import json_with_digest
 from latentdiff.errors import ConfigError
 from latentdiff.export.half_weights import with_half_weights
 from latentdiff.files import file_sha256, write_atomically
+from latentdiff.inference.engines.graphs import GraphName, Graphs
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
-from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, network_graph
+from latentdiff.models.onnx_graph import OPSET
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
@@ -63,11 +64,10 @@ def export_onnx(config: ExportStage) -> Path:
 
 def onnx_files(model: DiffusionModel) -> dict[str, bytes]:
     """The graphs of a model by their files' names: the network, and for latents the encoder and the decoder."""
-    files = {"network.onnx": network_graph(model.network, model.codec.latent_shape)}
-    if isinstance(model.codec, AutoencoderCodec):
-        files["encoder.onnx"] = encoder_graph(model.codec.model)
-        files["decoder.onnx"] = decoder_graph(model.codec.model)
-    return files
+    codec = model.codec.model if isinstance(model.codec, AutoencoderCodec) else None
+    graphs = Graphs(model.network, codec, model.codec.latent_shape)
+    names: tuple[GraphName, ...] = ("network", "encoder", "decoder") if codec else ("network",)
+    return {f"{name}.onnx": graphs.get(name) for name in names}
 
 
 def _levels(model: DiffusionModel, steps: int) -> list[list[float]]:

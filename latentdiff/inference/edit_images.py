@@ -51,7 +51,7 @@ def edit_images(config: SampleStage) -> Path:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
     check_task_settings(config)
     path = resolve_checkpoint(config.model)
-    model = load_diffusion(path).to(resolve_device(config.device))
+    model = load_diffusion(path).to(resolve_device(config.device)).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     _check_unused_settings(config)

@@ -54,7 +54,7 @@ def bits_per_dim(
     variance = variance or ("learned" if model.diffusion.learn_variance else "large")
     settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
     request = checked_request(model, len(images), labels, settings)
-    denoiser = model.denoiser(request, classes_for(model, labels, len(images)))
+    denoiser = model.denoiser(request, classes_for(model, labels, len(images)), differentiable=method == "ode")
     x0, pixels = latents_of(model, images), model.codec.value_range is not None
     noise = noise_for(model, seed, len(images), first)
     if method == "bound":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, build_codec, codec_of_file
-from latentdiff.config import DiffusionConfig, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
+from latentdiff.config import DiffusionConfig, EngineName, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
+from latentdiff.config.base import check_choice
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.noise_levels import NoiseLevels
@@ -22,11 +23,14 @@ from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerStat
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
+from latentdiff.inference.engines import build_engine
+from latentdiff.inference.engines.engine import Engine
+from latentdiff.inference.engines.torch_engine import TorchEngine
 from latentdiff.inference.labels import Labels, resolve_labels
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
-from latentdiff.precision import call_with_min_batch, cast_weights, check_default_dtype, disable_tf32, resolve_precision
+from latentdiff.precision import check_default_dtype, disable_tf32
 from latentdiff.resources import resolve_checkpoint
 
 
@@ -55,7 +59,10 @@ class DiffusionModel(TrainedModel):
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
         self.provenance = self.header.get("provenance") or {}
-        self._guides: dict[str, ConditionedNetwork] = {}
+        self._guides: dict[str, DiffusionModel] = {}
+        # What runs the networks; None is torch, the same for every size of batch.
+        self.engine: Engine | None = None
+        self._engine_settings: tuple[EngineName, bool] = ("torch", True)
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
 
     @property
@@ -76,11 +83,40 @@ class DiffusionModel(TrainedModel):
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> DiffusionModel:
-        """The model, moved to ``device``."""
+        """The model, moved to ``device``.
+
+        Raises :class:`~latentdiff.errors.ConfigError` for a GPU where the engine works on the CPU alone.
+        """
+        if torch.device(device).type != "cpu" and self._engine_settings[0] in ("onnxruntime", "openvino"):
+            raise ConfigError(f"the engine {self._engine_settings[0]} works on the CPU alone: load with engine torch")
         self.network.to(device)
         self.codec.to(device)
         self._guides.clear()  # loaded again where they are needed
+        if self.engine is not None:
+            self._set_engine(*self._engine_settings)
         return self
+
+    def with_engine(self, name: EngineName, exact: bool = False) -> DiffusionModel:
+        """The same model, of the same weights, whose networks are run by another engine.
+
+        Args:
+            name: See :func:`load`.
+            exact: See :func:`load`.
+
+        Raises :class:`~latentdiff.errors.ConfigError` as :func:`load` does.
+        """
+        check_choice("engine", name, EngineName)
+        other = copy.copy(self)
+        other.codec, other._guides = copy.copy(self.codec), {}
+        other._set_engine(name, exact)
+        return other
+
+    def _set_engine(self, name: EngineName, exact: bool) -> None:
+        autoencoder = self.codec.model if isinstance(self.codec, AutoencoderCodec) else None
+        self.engine = build_engine(name, exact, self.network, autoencoder, self.codec.latent_shape, self.device)
+        self._engine_settings = (name, exact)
+        if isinstance(self.codec, AutoencoderCodec):
+            self.codec.engine = self.engine
 
     def sample(
         self,
@@ -116,7 +152,9 @@ class DiffusionModel(TrainedModel):
             steps: Sampling steps, each one network pass; ``heun`` and ``predictor_corrector`` take two.
             guidance_scale: Classifier-free guidance (Ho and Salimans 2022): 1 is off, 0 ignores the class, more than 1
                 exaggerates it. With a ``guide`` it is autoguidance (Karras et al. 2024).
-            seed: Image i depends on (seed, i) alone, not on ``num_images`` or ``batch_size``.
+            seed: The noise of image i depends on (seed, i) alone, not on ``num_images`` or ``batch_size``. The images
+                of two sizes of batch may differ by one grey level in one pixel of ten thousand, unless the model was
+                loaded with ``exact``.
             sampler: The solver that walks from noise to image.
             spacing: Where the steps are. Default: ``trailing``, for exploding processes ``karras``.
             rho: Exponent of the ``karras`` spacing. Default: 7.
@@ -128,7 +166,7 @@ class DiffusionModel(TrainedModel):
             churn, churn_min, churn_max, churn_noise: Karras's stochastic sampling, for ``heun``.
             corrector_steps, corrector_snr: Langevin steps of ``predictor_corrector``.
             precision: Of the denoising network; the decoder always works in fp32.
-            batch_size: Images at a time. It changes memory, not images.
+            batch_size: Images at a time, which changes the memory needed.
 
         Raises :class:`~latentdiff.errors.ConfigError`, before any work, for settings that do not go together.
 
@@ -294,11 +332,19 @@ class DiffusionModel(TrainedModel):
                     check_finite_samples(flags, request)
             yield state
 
-    def denoiser(self, request: SamplingRequest, labels: Tensor | None) -> NetworkDenoiser:
-        """The denoiser that ``request`` describes for ``labels`` [b]."""
-        guide = None if request.guide is None else self._in_precision(request.precision, self._guide(request.guide))
+    def denoiser(
+        self, request: SamplingRequest, labels: Tensor | None, differentiable: bool = False
+    ) -> NetworkDenoiser:
+        """The denoiser that ``request`` describes for ``labels`` [b].
+
+        Args:
+            request: Its sampling settings; it must have been checked.
+            labels: int64 [b] on the model's device, or None.
+            differentiable: Whether gradients pass through it, which only torch has.
+        """
+        guide = None if request.guide is None else self._guide(request.guide)._run_by(request, differentiable)
         return NetworkDenoiser(
-            network=self._in_precision(request.precision, self.network),
+            network=self._run_by(request, differentiable),
             target=self.target,
             labels=labels,
             null_label=self.network.null_label,
@@ -311,13 +357,13 @@ class DiffusionModel(TrainedModel):
             thresholding=request.thresholding,
         )
 
-    def _in_precision(self, precision: str, network: nn.Module) -> Network:
-        """``network`` in that precision, and the same for every size of batch."""
-        dtype = resolve_precision(precision, self.device)
-        return partial(call_with_min_batch, network if dtype == torch.float32 else cast_weights(network, dtype))
+    def _run_by(self, request: SamplingRequest, differentiable: bool) -> Network:
+        """The network in the precision asked for, run by the engine."""
+        engine = None if differentiable else self.engine
+        return (engine or TorchEngine(self.network, None, exact=True)).network(request.precision)
 
-    def _guide(self, path: str) -> ConditionedNetwork:
-        """The network of a weaker model, loaded once. Raises ValueError for one of another kind."""
+    def _guide(self, path: str) -> DiffusionModel:
+        """A weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
             other = load_diffusion(resolve_checkpoint(path)).to(self.device)
             same = {
@@ -328,7 +374,7 @@ class DiffusionModel(TrainedModel):
             for what, agrees in same.items():
                 if not agrees:
                     raise ConfigError(f"{path} cannot guide this model: its {what} is another")
-            self._guides[path] = other.network
+            self._guides[path] = other if self.engine is None else other.with_engine(*self._engine_settings)
         return self._guides[path]
 
     def resolve_labels(self, request: SamplingRequest) -> Tensor | None:
@@ -399,27 +445,39 @@ def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
     return config.num_train_steps, tuple(float(ratio) for ratio in ratios), config.target, config.sigma_data
 
 
-def load(path: Path | str, device: torch.device | str = "cpu") -> DiffusionModel | AutoencoderCodec:
+def load(
+    path: Path | str, device: torch.device | str = "cpu", engine: EngineName = "torch", exact: bool = False
+) -> DiffusionModel | AutoencoderCodec:
     """Load a model: a :class:`DiffusionModel`, or of an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
 
     Args:
         path: A model file, or the name of a released model, such as ``checkpoints/fashion-mnist/latent.safetensors``,
             which is found wherever latentdiff is installed.
         device: Where it is to work.
+        engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
+            ``openvino``), on a CPU; or ``auto``, which measures what is installed and takes the fastest. Images of two
+            engines differ by one grey level in a few pixels of ten thousand.
+        exact: Whether an image is the same, bit for bit, whatever the size of its batch. It takes torch, and makes
+            batches of less than 16 images slower.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
+    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind, and
+    :class:`~latentdiff.errors.ConfigError` for an engine that is not installed or not for the device.
 
     Example:
         >>> from latentdiff import load
         >>> load("checkpoints/fashion-mnist/autoencoder.safetensors").latent_shape
         (2, 7, 7)
     """
+    check_choice("engine", engine, EngineName)
     path = resolve_checkpoint(path)
     header, tensors = checkpoint.read(path)
     if header["kind"] == "classifier":
         raise CheckpointError(f"{path} holds a classifier; load takes a diffusion model or an autoencoder")
-    build = _build_diffusion if header["kind"] == "diffusion" else codec_of_file
-    return build(path, header, tensors).to(device)
+    if header["kind"] == "diffusion":
+        return _build_diffusion(path, header, tensors).to(device).with_engine(engine, exact)
+    codec = codec_of_file(path, header, tensors).to(device)
+    codec.engine = build_engine(engine, exact, None, codec.model, codec.latent_shape, codec.mean.device)
+    return codec
 
 
 def load_diffusion(path: Path | str) -> DiffusionModel:

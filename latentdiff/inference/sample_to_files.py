@@ -37,7 +37,7 @@ def sample_to_files(config: SampleStage) -> Path:
     """
     check_task_settings(config)
     device, path = resolve_device(config.device), resolve_checkpoint(config.model)
-    model = load_diffusion(path).to(device)
+    model = load_diffusion(path).to(device).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     config = replace(config, steps=config.steps or STEPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,39 +16,25 @@ import torch
 from PIL import Image
 
 from latentdiff import load
-from latentdiff.codec import AutoencoderCodec
-from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
+from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.digest import read_json
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.export import onnx_folder
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.models.autoencoder import Autoencoder
-from latentdiff.models.unet import UNet
 from latentdiff.stages import export
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-NETWORK = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
-CODEC = AutoencoderConfig(channels=(8,), encoder_blocks=1, decoder_blocks=1, attention=False, patch=2)
 FILES = {".latentdiff", "README.md", "decoder.onnx", "encoder.onnx", "model.json", "network.onnx", "sample.py"}
 
 
-def tiny_model(**diffusion):
-    network, autoencoder = UNet(2, 3, NETWORK), Autoencoder((1, 10, 10), CODEC)
-    for parameter in (*network.parameters(), *autoencoder.parameters()):
-        torch.nn.init.normal_(parameter, std=0.1)
-    codec = AutoencoderCodec(autoencoder, CODEC, torch.tensor([0.2, 0.1]), torch.tensor([1.5, 0.7]))
-    return DiffusionModel(network, NETWORK, DiffusionConfig(**diffusion), codec, ("Coat", "Dress", "T-shirt, top"))
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, tiny_model_file):
     """A folder that the stage wrote, and the model's file."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("exported")
-    tiny_model().save(folder / "tiny.safetensors")
+    shutil.copy(tiny_model_file, folder)
     export.main([str(folder / "tiny.safetensors"), "--to", "onnx", "--steps=[4,2]", f"--run.folder={folder / 'onnx'}"])
     return folder
 
@@ -170,10 +157,11 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["eps", "x0", "edm", "score"])
-def test_sample_py_knows_every_target(target, tmp_path):
-    model = tiny_model(
-        target=target, **({"schedule": "edm", "sigma_data": 0.5} if target == "edm" else {"schedule": "linear"})
-    )
+def test_sample_py_knows_every_target(target, tmp_path, tiny_model_file):
+    tiny = load(tiny_model_file)
+    process = {"schedule": "edm", "sigma_data": 0.5} if target == "edm" else {"schedule": "linear"}
+    diffusion = DiffusionConfig(target=target, **process)
+    model = DiffusionModel(tiny.network, tiny.network_config, diffusion, tiny.codec, tiny.class_names)
     model.save(tmp_path / "tiny.safetensors")
     export.main([str(tmp_path / "tiny.safetensors"), "--steps=[5]", f"--run.folder={tmp_path / 'onnx'}"])
     grid = drawn(tmp_path / "onnx", tmp_path, "--num-images=9", "--guidance-scale=1.5")

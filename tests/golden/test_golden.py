@@ -52,7 +52,7 @@ HERE = Path(__file__).resolve().parent
 @cache
 def released(name: str) -> Any:
     """A released diffusion model or autoencoder, such as ``celeba/latent``."""
-    return load(f"checkpoints/{name}.safetensors")
+    return load(f"checkpoints/{name}.safetensors", exact=True)
 
 
 def path_of(name: str) -> str:

@@ -1,0 +1,161 @@
+"""The engine auto: whichever is the fastest for this model, on this machine, at this size of batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Network
+from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
+from latentdiff.inference.engines.engine import Engine
+from latentdiff.inference.engines.graphs import Graphs, cache_folder
+from latentdiff.inference.engines.torch_engine import TorchEngine
+
+# Seconds that measuring takes at most, without the building of graphs.
+BUDGET = 0.5
+
+
+class AutoEngine:
+    """Measures the engines that are installed when a size of batch is first met, and remembers the fastest.
+
+    The choice is kept in the user's cache folder, by the model, the machine, the precision and the size of the batch,
+    rounded up to a power of two. Images are decoded by the engine that ran the network last.
+
+    Args:
+        torch_engine: What is left where nothing else is installed.
+        graphs: The model's graphs.
+        others: The other engines by name.
+    """
+
+    name = "auto"
+
+    def __init__(self, torch_engine: TorchEngine, graphs: Graphs, others: Mapping[str, Callable[[Graphs], Engine]]):
+        self._torch, self._graphs = torch_engine, graphs
+        self._others, self._last = others, None
+        self._choice, self._engines = cache(self._choose), cache(self._find_engines)
+
+    @property
+    def chosen(self) -> Engine:
+        """The engine that ran last; torch before any has."""
+        return self._last or self._torch
+
+    def network(self, precision: str) -> Network:
+        """Return a network that is run by the fastest engine for each size of batch."""
+
+        def run(x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
+            engine = self._last = self._choice(1 << (len(x) - 1).bit_length(), precision, labels is not None)
+            return network_of(engine)(x, time, labels)
+
+        network_of = cache(lambda engine: engine.network(precision))  # torch casts weights in it
+        return run
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the moments of images in [-1, 1]."""
+        return self.chosen.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images, about in [-1, 1], of raw latents."""
+        return self.chosen.decode(latents)
+
+    def _choose(self, rows: int, precision: str, with_labels: bool) -> Engine:
+        engines = self._engines()
+        if len(engines) == 1:
+            return self._torch
+        path = self._record_of(rows, precision)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return engines[json.loads(path.read_text())["engine"]]
+        labels = torch.zeros(rows, dtype=torch.long) if with_labels else None
+        inputs = (torch.zeros(rows, *self._graphs.latent_shape), torch.zeros(rows), labels)
+        found, measured = measure(engines, precision, inputs)
+        best = min(found, key=lambda name: found[name])
+        shown = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in found.items())
+        print(f"engine {best} for {rows} images at a time: milliseconds a pass of {measured} are {shown}", flush=True)
+        with suppress(OSError):
+            record = json.dumps({"engine": best, "seconds": found})
+            write_atomically(path, lambda file: file.write_text(record))
+        return engines[best]
+
+    def _find_engines(self) -> dict[str, Engine]:
+        """The engines that are installed and have this model's graph."""
+        found: dict[str, Engine] = {"torch": self._torch}
+        for name, build in self._others.items():
+            with suppress(ConfigError):
+                found[name] = build(self._graphs)
+        if len(found) == 1:
+            print("engine torch: no other is installed (pip install 'latentdiff[onnx]')", flush=True)
+            return found
+        try:
+            self._graphs.get("network")
+        except Exception as error:  # whatever the exporter cannot do
+            print(f"engine torch: the network has no ONNX graph here ({str(error).splitlines()[0][:150]})", flush=True)
+            return {"torch": self._torch}
+        return found
+
+    def _record_of(self, rows: int, precision: str) -> Path:
+        key = (self._graphs.model_digest, machine(), torch.get_num_threads(), precision, rows)
+        return cache_folder() / "engines" / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
+
+
+def measure(
+    engines: Mapping[str, Engine], precision: str, inputs: tuple[Tensor, Tensor, Tensor | None], budget: float = BUDGET
+) -> tuple[dict[str, float], int]:
+    """Return the seconds of a network pass by each engine, the shortest of several, and of how many images it was.
+
+    Engines take turns until ``budget`` seconds are over. Where that is not enough for two rounds, fewer images are
+    measured. An engine that does not have the precision is left out.
+
+    Args:
+        engines: By name.
+        precision: Of the network.
+        inputs: Of the network: x, time, labels.
+        budget: Seconds, without the engines' first pass.
+    """
+    networks: dict[str, Network] = {}
+    for name, engine in engines.items():
+        with suppress(ConfigError):
+            networks[name] = engine.network(precision)
+    rows = len(inputs[0])
+    for network in networks.values():
+        _seconds(network, _first(inputs, 1))  # reads and compiles the graph
+    one = sum(_seconds(network, _first(inputs, 1)) for network in networks.values())
+    while rows > 1 and 3 * rows * one / 2 > budget:  # many images take less time each than one alone
+        rows //= 2
+    inputs, best, end = _first(inputs, rows), dict.fromkeys(networks, float("inf")), time.perf_counter() + budget
+    while time.perf_counter() < end:
+        for name, network in networks.items():
+            best[name] = min(best[name], _seconds(network, inputs))
+    return best, rows
+
+
+def _first(inputs: tuple[Tensor, Tensor, Tensor | None], rows: int) -> tuple[Tensor | None, ...]:
+    return tuple(None if tensor is None else tensor[:rows] for tensor in inputs)
+
+
+def _seconds(network: Network, inputs: tuple[Tensor | None, ...]) -> float:
+    start = time.perf_counter()
+    network(*inputs)  # pyright: ignore[reportArgumentType]
+    return time.perf_counter() - start
+
+
+def machine() -> str:
+    """What speed depends on beside the model: the processor, and the versions of the engines."""
+    processor = platform.processor()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    versions = []
+    for name in ("torch", "onnxruntime", "openvino"):
+        with suppress(PackageNotFoundError):
+            versions.append(f"{name} {version(name)}")
+    return ", ".join([platform.machine(), processor, *versions])

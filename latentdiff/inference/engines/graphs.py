@@ -1,0 +1,109 @@
+"""The ONNX graphs of a model, kept in the user's cache folder: building one takes seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from latentdiff import __version__
+from latentdiff.errors import ConfigError
+from latentdiff.files import write_atomically
+from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, network_graph
+
+GraphName = Literal["network", "encoder", "decoder"]
+DIGEST_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of latentdiff: ``LATENTDIFF_CACHE``, else ``latentdiff`` in ``XDG_CACHE_HOME``."""
+    if named := os.environ.get("LATENTDIFF_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentdiff"
+
+
+class Graphs:
+    """The graphs of a model's networks. Each is built when it is first asked for, or read from the cache folder.
+
+    Args:
+        network: The denoising network, or None.
+        autoencoder: The autoencoder, or None.
+        latent_shape: Shape of the network's input.
+    """
+
+    def __init__(
+        self, network: ConditionedNetwork | None, autoencoder: Autoencoder | None, latent_shape: tuple[int, int, int]
+    ):
+        self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Of the weights, the architecture and the versions: what is cached is of this very model."""
+        digest = hashlib.sha256(repr((OPSET, __version__, torch.__version__, self.latent_shape)).encode())
+        for module in (self._network, self._autoencoder):
+            digest.update(repr(module).encode())
+            for name, value in sorted(_plain_values(module)):
+                digest.update(f"{name}={value}".encode())
+            for name, tensor in sorted(module.state_dict().items()) if module is not None else ():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:32]
+
+    def get(self, name: GraphName) -> bytes:
+        """The graph ``name``.
+
+        Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built.
+        """
+        path = cache_folder() / "graphs" / f"{self.model_digest}-{name}.onnx"
+        if (content := _read(path)) is not None:
+            return content
+        print(f"building the ONNX graph of the {name}: once for this model, some seconds", flush=True)
+        content = self._build(name)
+        with suppress(OSError):  # a cache that cannot be written is no reason to fail
+            write_atomically(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
+        return content
+
+    def _build(self, name: GraphName) -> bytes:
+        if name == "network":
+            assert self._network is not None
+            return network_graph(self._network, self.latent_shape)
+        assert self._autoencoder is not None
+        build: Callable[[Autoencoder], bytes] = encoder_graph if name == "encoder" else decoder_graph
+        return build(self._autoencoder)
+
+
+def _plain_values(module: nn.Module | None) -> list[tuple[str, object]]:
+    """The settings that modules hold beside their weights, such as a patch's side."""
+    plain = bool | int | float | str | tuple | list
+    parts = module.named_modules() if module is not None else ()
+    return [
+        (f"{place}.{name}", value)
+        for place, part in parts
+        for name, value in vars(part).items()
+        if isinstance(value, plain)
+    ]
+
+
+def _read(path: Path) -> bytes | None:
+    """The content of a cached file; None where it is missing or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    whole = hashlib.sha256(content[DIGEST_BYTES:]).digest() == content[:DIGEST_BYTES]
+    return content[DIGEST_BYTES:] if whole else None
+
+
+def check_fp32(name: str, precision: str) -> None:
+    """Raise ConfigError for an engine that has fp32 alone."""
+    if precision != "fp32":
+        raise ConfigError(f"the engine {name} has no precision {precision}: take fp32, or the engine torch or openvino")

@@ -1,0 +1,55 @@
+"""The engine onnxruntime: ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Network
+from latentdiff.extras import import_extra
+from latentdiff.inference.engines.graphs import GraphName, Graphs, check_fp32
+
+
+class OnnxRuntimeEngine:
+    """Runs a model's graphs with ONNX Runtime, in fp32, with as many threads as torch has.
+
+    Args:
+        graphs: The model's graphs.
+
+    Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx``.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, graphs: Graphs):
+        self._graphs = graphs
+        self._runtime: Any = import_extra("onnxruntime", "onnx")
+        self._session = cache(self._new_session)
+
+    def network(self, precision: str) -> Network:
+        """Return the network; it has fp32 alone."""
+        check_fp32(self.name, precision)
+        return lambda x, time, labels: self._run("network", x, time, labels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the moments of images in [-1, 1]."""
+        return self._run("encoder", images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images, about in [-1, 1], of raw latents."""
+        return self._run("decoder", latents)
+
+    def _run(self, graph: GraphName, *inputs: Tensor | None) -> Tensor:
+        session = self._session(graph)
+        given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
+        names = [each.name for each in session.get_inputs()]
+        return torch.from_numpy(session.run(None, dict(zip(names, given, strict=True)))[0])
+
+    def _new_session(self, graph: GraphName) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        return self._runtime.InferenceSession(self._graphs.get(graph), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,55 @@
+"""The engine openvino: OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Network
+from latentdiff.extras import import_extra
+from latentdiff.inference.engines.graphs import GraphName, Graphs, cache_folder
+
+
+class OpenVinoEngine:
+    """Runs a model's graphs with OpenVINO, with as many threads as torch has. Compiled graphs are cached on the disk.
+
+    Args:
+        graphs: The model's graphs.
+
+    Raises :class:`~latentdiff.errors.ConfigError` without the extra ``openvino``.
+    """
+
+    name = "openvino"
+
+    def __init__(self, graphs: Graphs):
+        self._graphs = graphs
+        self._core: Any = import_extra("openvino", "openvino").Core()
+        self._compiled = cache(self._compile)
+
+    def network(self, precision: str) -> Network:
+        """Return the network in that precision."""
+        return lambda x, time, labels: self._run("network", precision, x, time, labels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the moments of images in [-1, 1]."""
+        return self._run("encoder", "fp32", images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images, about in [-1, 1], of raw latents."""
+        return self._run("decoder", "fp32", latents)
+
+    def _run(self, graph: GraphName, precision: str, *inputs: Tensor | None) -> Tensor:
+        given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
+        return torch.from_numpy(self._compiled(graph, precision)(given)[0])
+
+    def _compile(self, graph: GraphName, precision: str) -> Any:
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is bf16
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "CACHE_DIR": str(cache_folder() / "openvino"),
+        }
+        return self._core.compile_model(self._core.read_model(self._graphs.get(graph)), "CPU", settings)

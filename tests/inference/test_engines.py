@@ -1,0 +1,232 @@
+"""Engines draw the same images; what is cached is of the very model; auto measures once and remembers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+import torch
+
+from latentdiff import load
+from latentdiff.errors import ConfigError
+from latentdiff.inference.engines import auto_engine, build_engine, graphs
+from latentdiff.inference.engines.auto_engine import AutoEngine, measure
+from latentdiff.inference.engines.graphs import Graphs
+from latentdiff.inference.engines.torch_engine import TorchEngine
+from latentdiff.inference.likelihood import bits_per_dim
+
+RELEASED = "checkpoints/fashion-mnist/latent.safetensors"
+ENGINES = ("onnxruntime", "openvino")
+CPU = torch.device("cpu")
+
+
+def assert_same_images(images, others, share):
+    """At most a share of the pixels differ, by one grey level."""
+    off = (images.int() - others.int()).abs()
+    assert off.max() <= 1
+    assert (off > 0).float().mean() <= share
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_draws_and_encodes_what_torch_does(name, tiny_model_file):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip(name)
+    model, other = load(tiny_model_file), load(tiny_model_file, engine=name)
+    assert (model.engine.name, other.engine.name) == ("torch", name)
+    settings = {"steps": 4, "guidance_scale": 2.0, "seed": 5}
+    images = model.sample(6, **settings)
+    assert_same_images(images, other.sample(6, **settings), 1e-3)
+    assert_same_images(images, other.sample(6, batch_size=1, **settings), 1e-3)
+    torch.testing.assert_close(other.codec.encode(images), model.codec.encode(images), rtol=0, atol=5e-6)
+
+
+def test_likelihoods_need_gradients_and_get_them_from_torch(tiny_model_file):
+    model, images = load(tiny_model_file), torch.zeros(2, 1, 10, 10, dtype=torch.uint8)
+
+    class NoGradients(TorchEngine):
+        def network(self, precision):
+            pytest.fail("an engine has no gradients")
+
+    model.engine = NoGradients(model.network, None, exact=False)
+    assert bits_per_dim(model, images, 0, method="ode", steps=2).isfinite().all()
+
+
+def test_exact_images_do_not_depend_on_the_batch_and_others_hardly_do():
+    exact = load(RELEASED, exact=True)
+    images = exact.sample(4, steps=6)
+    for batch_size in (1, 3):
+        assert torch.equal(images, exact.sample(4, steps=6, batch_size=batch_size))
+        assert_same_images(images, load(RELEASED).sample(4, steps=6, batch_size=batch_size), 1e-3)
+
+
+def test_small_batches_are_filled_up_for_exact_images_alone(tiny_model_file):
+    seen = []
+    model = load(tiny_model_file)
+    model.network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    for exact in (False, True):
+        model.with_engine("torch", exact).sample(1, steps=1)
+    assert seen == [1, 16]
+
+
+@pytest.mark.parametrize(("name", "package", "extra"), [("onnxruntime", "onnxruntime", "onnx"), ("openvino",) * 3])
+def test_a_missing_package_is_one_line_that_names_the_extra(name, package, extra, tiny_model_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"^{package} is not installed: pip install 'latentdiff\[{extra}\]'$"):
+        load(tiny_model_file, engine=name)
+
+
+def test_what_an_engine_cannot_do_is_refused(tiny_model_file):
+    with pytest.raises(ConfigError, match="exact is torch's"):
+        load(tiny_model_file, engine="onnxruntime", exact=True)
+    with pytest.raises(ConfigError, match="engine must be torch, onnxruntime, openvino or auto, not 'tensorrt'"):
+        load(tiny_model_file, engine="tensorrt")
+    with pytest.raises(ConfigError, match="works on the CPU alone"):
+        build_engine("openvino", False, None, None, (1, 2, 2), torch.device("cuda"))
+    assert isinstance(build_engine("auto", False, None, None, (1, 2, 2), torch.device("cuda")), TorchEngine)
+    with pytest.raises(ConfigError, match="has no precision bf16"):
+        graphs.check_fp32("onnxruntime", "bf16")
+
+
+def test_another_engine_is_another_model_of_the_same_weights(tiny_model_file):
+    model = load(tiny_model_file)
+    exact = model.with_engine("torch", exact=True)
+    assert exact.network is model.network
+    assert (model.codec.engine.exact, exact.codec.engine.exact) == (False, True)
+
+
+@pytest.fixture
+def built(monkeypatch, tmp_path):
+    """The names of the graphs that were built; the cache is empty."""
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(tmp_path / "cache"))
+    names = []
+    for name in ("network", "encoder", "decoder"):
+        monkeypatch.setattr(graphs, f"{name}_graph", lambda *_, name=name: (names.append(name), name.encode())[1])
+    return names
+
+
+def graphs_of(path):
+    model = load(path)
+    return Graphs(model.network, model.codec.model, model.codec.latent_shape)
+
+
+def test_a_graph_is_built_once_and_again_where_it_is_damaged(built, tiny_model_file, tmp_path):
+    for _ in range(2):
+        assert graphs_of(tiny_model_file).get("network") == b"network"
+    assert built == ["network"]
+    (path,) = (tmp_path / "cache" / "graphs").iterdir()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert graphs_of(tiny_model_file).get("network") == b"network"
+    assert built == ["network"] * 2
+    assert graphs_of(tiny_model_file).get("decoder") == b"decoder"
+
+
+def test_a_graph_is_of_the_very_model(built, tiny_model_file):
+    digests = {graphs_of(tiny_model_file).model_digest for _ in range(2)}
+    other = graphs_of(tiny_model_file)
+    next(other._network.parameters()).add_(1e-3)
+    digests.add(other.model_digest)
+    other = graphs_of(tiny_model_file)
+    other._autoencoder.decoder.smooth_colours = True
+    digests.add(other.model_digest)
+    assert len(digests) == 3
+
+
+class Fake:
+    """An engine whose pass takes so many milliseconds, and which writes its name into ``ran``."""
+
+    ran: list[str] = []  # noqa: RUF012
+
+    def __init__(self, name, milliseconds=0.0):
+        self.name, self.milliseconds = name, milliseconds
+
+    def network(self, precision):
+        if precision != "fp32":
+            raise ConfigError("fp32 alone")
+
+        def run(x, time_, labels):
+            time.sleep(self.milliseconds / 1e3 * len(x))
+            self.ran.append(self.name)
+            return x
+
+        return run
+
+    encode = decode = None
+
+
+def auto(tiny_model_file, **others):
+    model = load(tiny_model_file)
+    engine = AutoEngine(
+        Fake("torch", 2.0), graphs_of(tiny_model_file), {name: lambda _, e=e: e for name, e in others.items()}
+    )
+    model.engine = engine
+    return engine
+
+
+def run(engine, rows, precision="fp32"):
+    """The name of the engine that ran a batch."""
+    engine.network(precision)(torch.zeros(rows, 2, 5, 5), torch.zeros(rows), torch.zeros(rows, dtype=torch.long))
+    return Fake.ran[-1]
+
+
+def test_auto_takes_the_fastest_and_remembers_it(built, tiny_model_file, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(auto_engine, "BUDGET", 0.02)
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    assert run(auto(tiny_model_file, slow=Fake("slow", 5.0), fast=Fake("fast")), 3) == "fast"
+    assert capsys.readouterr().out.startswith("building")
+    (path,) = (tmp_path / "cache" / "engines").iterdir()
+    assert set(json.loads(path.read_text())["seconds"]) == {"torch", "slow", "fast"}
+    monkeypatch.setattr(auto_engine, "measure", lambda *_: pytest.fail("it was measured already"))
+    assert run(auto(tiny_model_file, slow=Fake("slow"), fast=Fake("fast")), 4) == "fast"  # 3 and 4 are one size
+    assert capsys.readouterr().out == ""
+    path.write_text("{")
+    with pytest.raises(pytest.fail.Exception):
+        run(auto(tiny_model_file, fast=Fake("fast")), 4)
+
+
+def test_auto_is_torch_where_nothing_else_is_there(built, tiny_model_file, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    model = load(tiny_model_file, engine="auto")
+    assert_same_images(model.sample(2, steps=2), load(tiny_model_file).sample(2, steps=2), 0.0)
+    assert capsys.readouterr().out == "engine torch: no other is installed (pip install 'latentdiff[onnx]')\n"
+
+    def refuse(*_):
+        raise RuntimeError("no such operator\nmore")
+
+    monkeypatch.setattr(graphs, "network_graph", refuse)
+    assert run(auto(tiny_model_file, fast=Fake("fast")), 2) == "torch"
+    assert capsys.readouterr().out.endswith("engine torch: the network has no ONNX graph here (no such operator)\n")
+
+
+def test_measuring_keeps_to_its_time():
+    engines = {"one": Fake("one", 4.0), "two": Fake("two", 8.0)}
+    start = time.perf_counter()
+    inputs = (torch.zeros(64, 1), torch.zeros(64), None)
+    found, rows = measure(engines, "fp32", inputs, budget=0.2)
+    assert time.perf_counter() - start < 0.6
+    assert 1 <= rows < 64
+    assert found["one"] < found["two"]
+    with_bf16 = Fake("with")
+    with_bf16.network = lambda precision: lambda x, time_, labels: x
+    assert list(measure({"without": Fake("without"), "with": with_bf16}, "bf16", inputs, 0.01)[0]) == ["with"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fashion-mnist/latent", "fashion-mnist/pixel", "flowers-102/latent", "celeba/latent"])
+def test_released_models_are_the_same_by_every_engine(name):
+    pytest.importorskip("onnxscript")
+    path = f"checkpoints/{name}.safetensors"
+    exact = load(path, exact=True)
+    for sampler in ("dpmpp_2m", "ddpm", "heun"):
+        settings = {"steps": 20, "sampler": sampler, "guidance_scale": 1.5 if exact.conditional else 1.0}
+        images = exact.sample(8, **settings)
+        for engine in ("torch", *ENGINES):
+            pytest.importorskip("torch" if engine == "torch" else engine)
+            other = load(path, engine=engine).sample(8, batch_size=4, **settings)
+            off = (images.int() - other.int()).abs()
+            print(f"{name} {sampler} {engine}: {(off > 0).float().mean():.1e} of the values differ, by {off.max()}")
+            assert_same_images(images, other, 1e-3)
