@@ -15,6 +15,7 @@ from benchmarks.training import diffusers_autoencoder_training, diffusers_encodi
 from benchmarks.whole_processes import measure_whole_processes
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.encoding_speed import measure_encoding
+from latentdiff.benchmark.engine_speed import measure_engines
 from latentdiff.benchmark.evaluation_speed import measure_evaluation
 from latentdiff.benchmark.latents_against_pixels import measure_latents_against_pixels
 from latentdiff.benchmark.loader_speed import measure_loader
@@ -56,6 +57,11 @@ def sampling(context: BenchmarkContext) -> Iterator[Measurement]:
     return with_target(measure_sampling(context, diffusers_samplers), SAMPLING)
 
 
+def engines(context: BenchmarkContext) -> Iterator[Measurement]:
+    """Measure sampling by each engine beside diffusers."""
+    return measure_engines(context, diffusers_samplers)
+
+
 def evaluation(context: BenchmarkContext) -> Iterator[Measurement]:
     """Measure features beside torch-fidelity, and the Fréchet distance beside torchmetrics and scipy."""
     measurements = measure_evaluation(context, torch_fidelity_features, scipy_and_torchmetrics_distances)
@@ -75,6 +81,7 @@ PARTS: dict[str, Part] = {
     "lightning_overhead": measure_lightning_overhead,
     "loader": measure_loader,
     "sampling": sampling,
+    "engines": engines,
     "whole_processes": measure_whole_processes,
     "evaluation": evaluation,
     "latents_against_pixels": latents_against_pixels,

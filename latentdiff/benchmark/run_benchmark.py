@@ -15,6 +15,7 @@ import torch
 from latentdiff.benchmark.batch_divisor import batch_divisor, measure_training_speed
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.encoding_speed import measure_encoding
+from latentdiff.benchmark.engine_speed import measure_engines
 from latentdiff.benchmark.evaluation_speed import measure_evaluation
 from latentdiff.benchmark.latents_against_pixels import measure_latents_against_pixels
 from latentdiff.benchmark.loader_speed import measure_loader
@@ -43,6 +44,7 @@ PARTS: dict[str, Part] = {
     "diffusion_training": measure_diffusion_training,
     "loader": measure_loader,
     "sampling": measure_sampling,
+    "engines": measure_engines,
     "evaluation": measure_evaluation,
     "latents_against_pixels": measure_latents_against_pixels,
 }

@@ -41,7 +41,7 @@ def sampling_limit(limits: MachineLimits, model: DiffusionModel, request: Sampli
     """Return the most images/s that the machine's limits allow for ``request``.
 
     Operations are counted in requests of one step and of two steps: all steps are alike, and the rest is the decoding,
-    which is in fp32. That small batches are filled up with copies (``precision.call_with_min_batch``) is not counted.
+    which is in fp32.
     """
     one, two = (sampling_flops(model, replace(request, steps=steps)) for steps in (1, 2))
     dtype = resolve_precision(request.precision, model.device)
@@ -105,12 +105,13 @@ def measure_sampling(
     """
     sizes, networks = context.sizes, context.sizes.networks[0]
     model = untrained_model(networks.side, networks.autoencoder, networks.latent_network, context.device)
+    model = model.with_engine("torch")
     bf16 = context.dtype == torch.bfloat16
     for precision, dtype in {"fp32": torch.float32, **({"bf16": torch.bfloat16} if bf16 else {})}.items():
         factories = {OURS: partial(our_sampler, model), **dict(competitors(context, model, dtype))}
         for batch in sizes.sampling_batches:
             if precision == "bf16" and batch < MIN_BATCH_SIZE:
-                continue  # It is computed as MIN_BATCH_SIZE rows, which fp32 has shown already.
+                continue  # Casting costs more than it saves.
             few_steps = sizes.few_steps if batch >= sizes.extrapolated_batch else None
             for scale in (1.0, GUIDANCE_SCALE):
                 request = SamplingRequest(
@@ -123,7 +124,7 @@ def measure_sampling(
     request = SamplingRequest(num_images=sizes.ddpm_batch, steps=DDPM_STEPS, sampler="ddpm")
     name = f"latents, {networks.side} px, DDPM, {DDPM_STEPS:,} steps"
     yield _measure(context, name, model, fp32_factories, request, sizes.ddpm_steps)
-    model = untrained_model(networks.side, None, networks.pixel_network, context.device)
+    model = untrained_model(networks.side, None, networks.pixel_network, context.device).with_engine("torch")
     factories = {OURS: partial(our_sampler, model), **dict(competitors(context, model, torch.float32))}
     request = SamplingRequest(num_images=sizes.ddpm_batch, steps=sizes.sampling_steps)
     name = f"pixels, {networks.side} px, {request.steps} steps, no guidance"

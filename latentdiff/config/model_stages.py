@@ -45,7 +45,7 @@ class SampleStage(SamplingConfig):
         exact: Make an image the same, bit for bit, whatever the size of its batch. It takes the engine torch, and makes
             batches of less than 16 images slower.
         device: ``auto`` uses a GPU where there is one.
-        devices: GPUs, or processes on a CPU, that share the images of ``sample``; the images stay the same.
+        devices: GPUs, or processes on a CPU, that share the images of ``sample``. With ``exact`` they stay the same.
         columns: Images in a row of the grid; none makes it about square.
         pngs: Write each image as its own PNG.
         npz: Write all images (``images``, uint8 n h w c), ``labels`` and ``class_names`` as samples.npz.

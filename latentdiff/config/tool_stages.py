@@ -90,6 +90,7 @@ PartName = Literal[
     "diffusion_training",
     "loader",
     "sampling",
+    "engines",
     "evaluation",
     "latents_against_pixels",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from latentdiff.benchmark import evaluation_speed, sampling_speed
 from latentdiff.benchmark.encoding_speed import measure_encoding
+from latentdiff.benchmark.engine_speed import measure_engines
 from latentdiff.benchmark.latents_against_pixels import SAME_NETWORK, measure_latents_against_pixels
 from latentdiff.benchmark.loader_speed import measure_loader
 from latentdiff.benchmark.machine_limits import Work, measure_limits
@@ -70,6 +72,15 @@ def test_sampling(context):
     measurements = checked(measure_sampling(context))
     assert [each.name.rsplit(", batch ", 1)[1] for each in measurements] == ["1", "1", "4", "4", "2", "2"]
     assert ["extrapolated" in each.note for each in measurements] == [False, False, True, True, True, True]
+
+
+def test_engines_that_are_here_stand_beside_one_another_and_others_are_left_out(context, monkeypatch):
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
+    measurements = checked(measure_engines(context, lambda *_: {"another": lambda request: lambda steps: None}))
+    assert [each.name for each in measurements] == [f"latents, 8 px, fp32, batch {batch}" for batch in (1, 4)]
+    assert [*measurements[0].values] == [OURS, "engine torch", "engine torch, exact", "another"]
+    assert context.left_out["engine onnxruntime, fp32"].startswith("onnxruntime is not installed")
 
 
 def test_sampling_in_bf16_is_measured_where_training_is_in_it(context, monkeypatch):

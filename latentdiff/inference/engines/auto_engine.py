@@ -22,6 +22,8 @@ from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.engines.graphs import Graphs, cache_folder
 from latentdiff.inference.engines.torch_engine import TorchEngine
 
+# A network's: x, time, labels.
+Inputs = tuple[Tensor, Tensor, Tensor | None]
 # Seconds that measuring takes at most, without the building of graphs.
 BUDGET = 0.5
 
@@ -108,7 +110,7 @@ class AutoEngine:
 
 
 def measure(
-    engines: Mapping[str, Engine], precision: str, inputs: tuple[Tensor, Tensor, Tensor | None], budget: float = BUDGET
+    engines: Mapping[str, Engine], precision: str, inputs: Inputs, budget: float = BUDGET
 ) -> tuple[dict[str, float], int]:
     """Return the seconds of a network pass by each engine, the shortest of several, and of how many images it was.
 
@@ -138,13 +140,14 @@ def measure(
     return best, rows
 
 
-def _first(inputs: tuple[Tensor, Tensor, Tensor | None], rows: int) -> tuple[Tensor | None, ...]:
-    return tuple(None if tensor is None else tensor[:rows] for tensor in inputs)
+def _first(inputs: Inputs, rows: int) -> Inputs:
+    x, level, labels = inputs
+    return x[:rows], level[:rows], None if labels is None else labels[:rows]
 
 
-def _seconds(network: Network, inputs: tuple[Tensor | None, ...]) -> float:
+def _seconds(network: Network, inputs: Inputs) -> float:
     start = time.perf_counter()
-    network(*inputs)  # pyright: ignore[reportArgumentType]
+    network(*inputs)
     return time.perf_counter() - start
 
 
