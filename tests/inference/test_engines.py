@@ -173,7 +173,6 @@ def run(engine, rows, precision="fp32"):
 
 
 def test_auto_takes_the_fastest_and_remembers_it(built, tiny_model_file, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(auto_engine, "BUDGET", 0.02)
     monkeypatch.setattr(measure, "__defaults__", (0.02,))
     assert run(auto(tiny_model_file, slow=Fake("slow", 5.0), fast=Fake("fast")), 3) == "fast"
     assert capsys.readouterr().out.startswith("building")
@@ -200,6 +199,17 @@ def test_auto_is_torch_where_nothing_else_is_there(built, tiny_model_file, monke
     monkeypatch.setattr(graphs, "network_graph", refuse)
     assert run(auto(tiny_model_file, fast=Fake("fast")), 2) == "torch"
     assert capsys.readouterr().out.endswith("engine torch: the network has no ONNX graph here (no such operator)\n")
+
+
+def test_auto_leaves_out_an_engine_that_fails(built, tiny_model_file, monkeypatch, capsys):
+    def fail(x, time_, labels):
+        raise RuntimeError("illegal instruction")
+
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    broken = Fake("broken")
+    broken.network = lambda precision: fail
+    assert run(auto(tiny_model_file, broken=broken), 2) == "torch"
+    assert "the engine broken is left out: it fails here (illegal instruction)" in capsys.readouterr().out
 
 
 def test_measuring_keeps_to_its_time():

@@ -26,7 +26,7 @@ def build_engine(
     latent_shape: tuple[int, int, int],
     device: torch.device,
 ) -> Engine:
-    """Return the engine for a model's networks. Graphs are built, and read, when they are first needed.
+    """Return the engine for a model's networks, ready to sample. ``auto`` builds graphs when they are first needed.
 
     Args:
         name: Which. ``auto`` is torch on a GPU.
@@ -49,4 +49,10 @@ def build_engine(
     graphs = Graphs(network, autoencoder, latent_shape)
     if name == "auto":
         return AutoEngine(torch_engine, graphs, GRAPH_ENGINES)
-    return GRAPH_ENGINES[name](graphs)
+    engine = GRAPH_ENGINES[name](graphs)
+    # Now, so that what is missing is said before any work. Encoders are rarely needed.
+    if network is not None:
+        graphs.get("network")
+    if autoencoder is not None:
+        graphs.get("decoder")
+    return engine

@@ -100,7 +100,7 @@ class AutoEngine:
         try:
             self._graphs.get("network")
         except Exception as error:  # whatever the exporter cannot do
-            print(f"engine torch: the network has no ONNX graph here ({str(error).splitlines()[0][:150]})", flush=True)
+            print(f"engine torch: the network has no ONNX graph here ({_first_line(error)})", flush=True)
             return {"torch": self._torch}
         return found
 
@@ -115,7 +115,7 @@ def measure(
     """Return the seconds of a network pass by each engine, the shortest of several, and of how many images it was.
 
     Engines take turns until ``budget`` seconds are over. Where that is not enough for two rounds, fewer images are
-    measured. An engine that does not have the precision is left out.
+    measured. An engine that does not have the precision, or fails, is left out.
 
     Args:
         engines: By name.
@@ -128,8 +128,14 @@ def measure(
         with suppress(ConfigError):
             networks[name] = engine.network(precision)
     rows = len(inputs[0])
-    for network in networks.values():
-        _seconds(network, _first(inputs, 1))  # reads and compiles the graph
+    for name, network in list(networks.items()):
+        try:
+            _seconds(network, _first(inputs, 1))  # reads and compiles the graph
+        except Exception as error:  # whatever another's library cannot do here
+            if name == "torch":
+                raise
+            print(f"the engine {name} is left out: it fails here ({_first_line(error)})", flush=True)
+            del networks[name]
     one = sum(_seconds(network, _first(inputs, 1)) for network in networks.values())
     while rows > 1 and 3 * rows * one / 2 > budget:  # many images take less time each than one alone
         rows //= 2
@@ -138,6 +144,10 @@ def measure(
         for name, network in networks.items():
             best[name] = min(best[name], _seconds(network, inputs))
     return best, rows
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:150]
 
 
 def _first(inputs: Inputs, rows: int) -> Inputs:
