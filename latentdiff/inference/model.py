@@ -456,7 +456,7 @@ def load(
         device: Where it is to work.
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which measures what is installed and takes the fastest. Images of two
-            engines differ by one grey level in a few pixels of ten thousand.
+            engines differ by one grey level in one pixel of ten thousand.
         exact: Whether an image is the same, bit for bit, whatever the size of its batch. It takes torch, and makes
             batches of less than 16 images slower.
 
