@@ -41,6 +41,7 @@ class AutoencoderStage(Settings):
         validation_images: Number of held-out images whose reconstructions are measured each epoch. They come from the
             validation split, or from the test split where there is no validation split.
         init: Start from trained weights: a model file, a run's folder or its last.ckpt.
+        dry_run: Print what the run needs, in memory, arithmetic and time, and end. Nothing is written.
         run: The folder that the run writes to.
     """
 
@@ -52,6 +53,7 @@ class AutoencoderStage(Settings):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation_images: HeldImagesOrNone = 1000
     init: PathSetting | None = None
+    dry_run: bool = False
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -93,6 +95,7 @@ class DiffusionStage(Settings):
         features_folder: Folder where Inception's features of the held-out images are cached.
         latents_folder: Folder of the latent caches.
         init: Start from trained weights: a model file, a run's folder or its last.ckpt.
+        dry_run: Print what the run needs, in memory, arithmetic and time, and end. Nothing is written.
         run: The folder that the run writes to.
     """
 
@@ -109,6 +112,7 @@ class DiffusionStage(Settings):
     features_folder: PathSetting | None = "stages/features"
     latents_folder: PathSetting | None = "stages/latents"
     init: PathSetting | None = None
+    dry_run: bool = False
     run: RunConfig = field(default_factory=RunConfig)
 
 

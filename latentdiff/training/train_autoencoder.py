@@ -23,6 +23,7 @@ from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
+from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
@@ -45,6 +46,7 @@ def train_autoencoder(
     folder: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
     command: str = "",
@@ -63,6 +65,7 @@ def train_autoencoder(
         folder: The run's folder, which makes the run resumable. Default: nothing is written.
         resume: Go on from ``folder/last.ckpt``.
         overwrite: Start anew over an earlier run in ``folder``.
+        dry_run: Print what the run needs, in memory, arithmetic and time, and return the model untrained.
         callbacks, loggers: More of Lightning's.
         command: The command line that asked for it, for the model's record.
 
@@ -119,6 +122,11 @@ def train_autoencoder(
     module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual, phases)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
+    if dry_run:
+        count = len(train.images) * (2 if settings.data.hflip else 1)
+        print_dry_run(module, (train.images[:1],), count)
+        unknown = torch.zeros(settings.network.latent_channels)  # the latents' statistics
+        return AutoencoderCodec(module.ema.network, settings.network, unknown, unknown + 1.0)
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, perceptual=None if perceptual is None else perceptual.weights_sha256)
     if earlier := resumed_folder(settings.run):

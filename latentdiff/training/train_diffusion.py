@@ -26,6 +26,7 @@ from latentdiff.latents import CachedLatents, cache_latents, find_codec
 from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
@@ -53,6 +54,7 @@ def train_diffusion(
     folder: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
     command: str = "",
@@ -80,6 +82,7 @@ def train_diffusion(
         folder: The run's folder, which makes the run resumable. Default: nothing is written.
         resume: Go on from ``folder/last.ckpt``.
         overwrite: Start anew over an earlier run in ``folder``.
+        dry_run: Print what the run needs, in memory, arithmetic and time, and return the model untrained.
         callbacks, loggers: More of Lightning's.
         command: The command line that asked for it, for the model's record.
 
@@ -153,6 +156,9 @@ def train_diffusion(
     model = DiffusionModel(
         module.ema.network, settings.network, settings.diffusion, codec, _class_names(settings, train)
     )
+    if dry_run:
+        print_dry_run(module, (codec.encode(train.images[:1]), train.labels[:1]), len(train.images))
+        return model
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, codec.fingerprint)
     if earlier := resumed_folder(settings.run):

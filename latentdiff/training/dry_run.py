@@ -1,0 +1,174 @@
+"""What a training will need: parameters, arithmetic, memory and time, from a step without numbers."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from latentdiff import distributed
+from latentdiff.precision import resolve_device, resolve_precision
+from latentdiff.training.autoencoder_module import AutoencoderModule
+from latentdiff.training.base_module import StageModule
+
+# Dense bf16 operations a second with sums in fp32, from the makers' data sheets.
+GPU_PEAKS = {"L4": 121e12, "RTX 4090": 165e12, "A100": 312e12, "H100 SXM": 989e12}
+# Of the peak: what a training of such networks is expected to reach.
+EXPECTED_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step costs a process.
+
+    Attributes:
+        flops: Floating-point operations of an image, forward and backward.
+        weights: Bytes of the weights, the averages and the frozen networks.
+        optimizer: Bytes of the optimisers' state.
+        step: Bytes of activations and gradients, at most.
+    """
+
+    flops: float
+    weights: int
+    optimizer: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return self.weights + self.optimizer + self.step
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Bytes of the tensors that were made while it is entered and are still there; ``peak`` is the most."""
+
+    def __init__(self):
+        super().__init__()
+        self._storages: dict[weakref.ref, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in given:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        reference = weakref.ref(storage, self._remove)
+        if reference not in self._storages:
+            self._storages[reference] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+
+    def _remove(self, reference: weakref.ref) -> None:
+        self.now -= self._storages.pop(reference, 0)
+
+
+def step_cost(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtype = torch.float32) -> StepCost:
+    """Find what a step of ``module`` costs. Nothing is computed, and the module stays as it is.
+
+    Args:
+        module: The training step.
+        sample: What a batch is drawn from, [n, ...] each; their shapes and types are used.
+        dtype: bf16 is autocast. Operations are counted in fp32, where no layout is changed by products.
+    """
+    traced = copy.deepcopy(module).train()
+    size = module.settings.batch_size // distributed.world_size()
+    if isinstance(traced, AutoencoderModule):
+        for part in traced.micro_batches(size):
+            traced._counted_images(part)  # chosen by numbers, once a phase
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _drop_numbers(traced)
+        optimizers: Any = traced.configure_optimizers()
+        _replace(traced, optimizers=lambda: optimizers, manual_backward=lambda loss: loss.backward())
+        traced.images_seen = 10**12  # the discriminators have begun
+        batch = tuple(torch.empty(size, *tensor.shape[1:], dtype=tensor.dtype) for tensor in sample)
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            traced.train_batch(batch)
+        with _LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            traced.train_batch(batch)
+    optimizer = sum(_bytes(tree_leaves(list(own.state.values()))) for own in tree_leaves(optimizers))
+    networks = [traced, *getattr(traced, "_perceptual", [])]
+    weights = sum(_bytes([*net.parameters(), *net.buffers()]) for net in networks if net is not None)
+    return StepCost(counter.get_total_flops() / size, weights, optimizer, live.peak)
+
+
+def _drop_numbers(traced: StageModule) -> None:
+    """Leave parameters and buffers their shapes and types alone."""
+    for part in [traced, *filter(None, getattr(traced, "_perceptual", []))]:
+        for child in part.modules():
+            for name, parameter in list(child._parameters.items()):
+                if parameter is not None:
+                    child._parameters[name] = nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
+            for name, buffer in list(child._buffers.items()):
+                if buffer is not None:
+                    child._buffers[name] = torch.empty_like(buffer)
+
+
+def _replace(traced: StageModule, **methods: Any) -> None:
+    """Stand in for what Lightning brings to a step."""
+    for name, method in methods.items():
+        setattr(traced, name, method)
+
+
+def _bytes(tensors: Iterable[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
+
+
+def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -> None:
+    """Print what training ``module`` on ``count`` images like ``sample`` [n, ...] will need.
+
+    With phases, the memory is that of the largest, and the operations are the mean over the run.
+    """
+    settings = module.settings
+    dtype = resolve_precision(settings.precision, resolve_device(settings.accelerator))
+    shares, costs = [1.0], []
+    if isinstance(module, AutoencoderModule):
+        shares = [end - start for start, end in pairwise([0.0, *(phase.start for phase in module.phases), 1.0])]
+    for phase in range(len(shares)):
+        if isinstance(module, AutoencoderModule):
+            module = copy.copy(module)
+            module.loss = module._losses[phase]
+        costs.append(step_cost(module, sample, dtype))
+    largest = max(costs, key=lambda cost: cost.total)
+    flops = sum(share * cost.flops for share, cost in zip(shares, costs, strict=True))
+    data = count * _bytes(sample) // len(sample[0])
+    rows = [
+        ("parameters", f"{sum(p.numel() for p in module.network.parameters()):,}"),
+        ("an image", f"{flops / 1e9:,.2f} GFLOP, forward and backward"),
+        ("images and latents", _size(data)),
+        ("weights and averages", _size(largest.weights)),
+        ("optimiser", _size(largest.optimizer)),
+        ("activations and gradients", f"{_size(largest.step)}, in {str(dtype).removeprefix('torch.')}"),
+        ("memory in all", _size(largest.total + data)),
+    ]
+    rows += [(f"expected on {name}", _time(flops, peak, settings)) for name, peak in GPU_PEAKS.items()]
+    for name, value in rows:
+        print(f"{name:<26} {value}")
+    print(f"The times are arithmetic, at {EXPECTED_SHARE:.0%} of a GPU's peak in bf16; none was measured.")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+
+
+def _time(flops: float, peak: float, settings: Any) -> str:
+    speed = EXPECTED_SHARE * peak / flops * distributed.world_size()
+    if settings.max_images:
+        seconds = settings.max_images / speed
+        if not settings.max_seconds or seconds <= settings.max_seconds:
+            return f"{seconds:,.0f} s for {settings.max_images:,} images"
+    return f"{settings.max_seconds * speed:,.0f} images in {settings.max_seconds:,g} s"
