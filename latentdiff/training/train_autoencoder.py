@@ -99,7 +99,8 @@ def train_autoencoder(
     trainer, loss = trainer or TrainerConfig(), loss or AutoencoderLossConfig()
     _check(trainer, loss, phases, init)
     run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
-    check_folder(run, "autoencoder", name)
+    if not dry_run:
+        check_folder(run, "autoencoder", name)
 
     # Load the images, and the network whose features the perceptual loss compares.
     splits = load_training_data(data)

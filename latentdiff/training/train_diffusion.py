@@ -114,7 +114,8 @@ def train_diffusion(
         name=name, network=network, diffusion=diffusion, trainer=trainer, validation_images=validation_images
     )
     run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
-    check_folder(run, "diffusion", name)
+    if not dry_run:
+        check_folder(run, "diffusion", name)
 
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(data)
