@@ -227,6 +227,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_training_works_in_a_spawned_process(autoencoder, tmp_path):
     (tmp_path / "spawn.py").write_text(SPAWN)
     done = subprocess.run([sys.executable, "spawn.py"], capture_output=True, text=True)

@@ -97,7 +97,7 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     monkeypatch.setattr(feature_nets, "server_answers", lambda *_: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(workbench))
     monkeypatch.setattr("latentdiff.models.lpips.server_answers", lambda *_: False)
-    common = ["--data.source=embedded", "--num_images=40", "--steps=2"]
+    common = ["--data.source=embedded", "--num_images=40", "--real_images=200", "--steps=2"]
     codec = "stages/autoencoder/fashion-mnist-autoencoder/model.safetensors"
     evaluate.main([*common, "--model=noise"])
     printed = capsys.readouterr().out
@@ -123,7 +123,8 @@ def test_evaluate_and_compare_make_a_report(workbench, monkeypatch, capsys):
     assert values["metrics"]["diversity"]["pairs"] == 20
     with pytest.raises(ValueError, match="in mode prior"):
         evaluate.main([*common, f"--model={codec}", "--mode=prior", "--reconstruct=train", "--run.folder=never"])
-    evaluate.main([*common, f"--model={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
+    own_number = [flag for flag in common if "real_images" not in flag]
+    evaluate.main([*own_number, f"--model={codec}", "--reconstruct=train", "--run.folder=reconstructed"])
     learned = json.loads(Path("reconstructed/evaluation.json").read_text())
     assert any("40 training images' reconstructions" in warning for warning in learned["warnings"])
     assert learned["metrics"]["reconstruction"] != reconstruction["reconstruction"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,11 +21,24 @@ SNAPSHOTS = ["--trainer.ema_snapshots=4", "--trainer.images_per_epoch=16"]
 MEASURE = ["--num_images=20", "--real_images=20", "--inception=off", "--lpips=off", "--steps=2"]
 
 
+RUN = Path("stages/diffusion/fashion-mnist-p")
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """A folder with a small pixel model's run with snapshots."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        diffusion.main([*tiny.trainer, *tiny.unet, *SNAPSHOTS, "--autoencoder=none", "--quality_images=0", "--name=p"])
+    return folder
+
+
 @pytest.fixture
-def pixel(tiny):
-    """The folder of a small pixel model's run with snapshots."""
-    diffusion.main([*tiny.trainer, *tiny.unet, *SNAPSHOTS, "--autoencoder=none", "--quality_images=0", "--name=p"])
-    return ema_choice.Path("stages/diffusion/fashion-mnist-p")
+def pixel(trained):
+    """The run's folder, a copy for each test."""
+    shutil.copytree(trained / RUN, RUN)
+    return RUN
 
 
 @pytest.fixture
@@ -55,10 +70,10 @@ def test_a_named_length_is_rebuilt_measured_and_released(pixel):
     assert not torch.equal(next(made.network.parameters()), next(load(pixel).network.parameters()))
     assert made.provenance["ema"] == {"length": 0.1}
     evaluate.main(["--model", str(pixel), "--ema=0.1", *MEASURE, "--data.source=embedded"])
-    values = json.loads(ema_choice.Path("stages/evaluate/fashion-mnist-p-ema-0.1/evaluation.json").read_text())
+    values = json.loads(Path("stages/evaluate/fashion-mnist-p-ema-0.1/evaluation.json").read_text())
     assert values["model"]["sha256"] == ema_choice.file_sha256(path)
     release.main(["--model", str(pixel), "--ema=0.1", "--to=p.safetensors"])
-    assert "an average over 0.1 of the run" in ema_choice.Path("p.md").read_text()
+    assert "an average over 0.1 of the run" in Path("p.md").read_text()
 
 
 def test_auto_takes_what_validation_images_like_best_and_remembers(pixel, distances, monkeypatch):
@@ -104,7 +119,7 @@ def test_a_frozen_encoder_keeps_its_latents_and_a_moving_one_gets_new_statistics
     phases = tmp_path / "phases.yaml"
     phases.write_text("phases: [{start: 0.5, frozen_encoder: true}]" if frozen else "{}")
     autoencoder.main(["--config", str(phases), *tiny.trainer, *tiny.codec, *SNAPSHOTS, "--name=a"])
-    folder = ema_choice.Path("stages/autoencoder/fashion-mnist-a")
+    folder = Path("stages/autoencoder/fashion-mnist-a")
     before, after = load(folder), load(write_ema_model(folder, 0.05))
     encoders = [torch.cat([each.flatten() for each in codec.model.encoder.parameters()]) for codec in (before, after)]
     decoders = [torch.cat([each.flatten() for each in codec.model.decoder.parameters()]) for codec in (before, after)]

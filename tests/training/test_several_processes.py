@@ -70,7 +70,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12"]
-    stage("diffusion", *arguments, "--run.folder", "one")
+    diffusion_stage.main([*arguments, "--trainer.num_threads", "1", "--run.folder", "one"])
     done = stage(
         "diffusion", *arguments, "--trainer.devices", "2", "--latents_folder", "two-latents", "--run.folder", "two"
     )
