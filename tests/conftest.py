@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from pathlib import Path
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -109,18 +109,24 @@ def tiny():
     return SimpleNamespace(trainer=TRAINER, codec=CODEC, unet=UNET)
 
 
-@pytest.fixture(scope="module")
-def workbench(tmp_path_factory, tiny):
-    """A folder where both stages have been run, on latents and on pixels; a file's tests leave more in it."""
-    folder, before = tmp_path_factory.mktemp("workbench"), Path.cwd()
-    os.chdir(folder)
-    try:
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, tiny):
+    """A folder where both stages have been run, on latents and on pixels. It stays as it is."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         autoencoder.main([*tiny.trainer, *tiny.codec])
         latents.main(["--data.source=embedded"])
         diffusion.main([*tiny.trainer, *tiny.unet])
         diffusion.main([*tiny.trainer, *tiny.unet, "--name=pixel", "--autoencoder=none"])
-    finally:
-        os.chdir(before)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workbench(trained_once, tmp_path_factory):
+    """A copy of that folder for the tests of a file, which leave more in it."""
+    folder = tmp_path_factory.mktemp("workbench")
+    shutil.copytree(trained_once, folder, dirs_exist_ok=True)
     return folder
 
 
