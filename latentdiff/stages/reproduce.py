@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> None:
 def _expand_arguments(arguments: list[str]) -> list[str]:
     """Write what stands before the first flag as settings.
 
-    It is a data set's name, which means its recipe, or a preset where it has none or one is named; or the path of a
-    folder or zip of images.
+    A data set's name means its recipe. It means a preset if there is no recipe, or if a preset is named. The path of a
+    folder or zip of images means a preset too.
     """
     if not arguments or arguments[0].startswith("-"):
         return arguments

@@ -131,7 +131,7 @@ def _bytes(tensors: Iterable[Any]) -> int:
 def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -> None:
     """Print what training ``module`` on ``count`` images like ``sample`` [n, ...] will need.
 
-    With phases, the memory is that of the largest, and the operations are the mean over the run.
+    A run with phases needs the memory of its largest phase. Its operations are the mean over the run.
     """
     settings = module.settings
     dtype = resolve_precision(settings.precision, resolve_device(settings.accelerator))

@@ -54,7 +54,7 @@ def write_ema_model(
         device: Where they are made.
         features_folder: Where Inception's features of the validation images are cached.
 
-    Returns: the path of the file; that of the run's own model where ``auto`` found no better one.
+    Returns: the path of the file. If ``auto`` finds nothing better, it is the run's own ``model.safetensors``.
 
     Raises:
         CheckpointError: Not a run's model, a run without snapshots, or nothing to judge with.
@@ -175,7 +175,7 @@ def validation_images(data: DataConfig) -> ImageDataset:
     held_out = load_dataset(data).held_out
     if held_out.split != "val" or len(held_out) < 2:
         raise ConfigError(
-            f"an average (--ema auto, --trainer.ema_snapshots in a recipe) is chosen on validation images, and "
+            "--ema auto chooses on validation images, and so does a recipe with --trainer.ema_snapshots. "
             f"{data.name} has none. Name a length, such as --ema 0.1"
         )
     return held_out
