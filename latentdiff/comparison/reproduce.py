@@ -30,7 +30,7 @@ from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage, ReleaseStage
 from latentdiff.config.run import default_folder
 from latentdiff.errors import ConfigError, FolderError
-from latentdiff.folder_mark import write_files
+from latentdiff.folder_mark import claim, is_new_or_empty, read_mark, write_files
 from latentdiff.runs.release import release_model
 from latentdiff.training.ema_choice import validation_images, write_ema_model
 
@@ -48,12 +48,14 @@ def reproduce(settings: ReproduceStage) -> Path:
 
     Raises:
         ConfigError: A recipe that cannot be meant, or a name in ``only`` that it has not. Nothing has been run.
-        FolderError: The folder was begun with another budget, or a run in it with other settings.
+        FolderError: The folder cannot be used, holds other things, or was begun with another budget; or a run in it
+            was begun with other settings.
         StageError: A training run ended with an error, which it has printed.
     """
     settings = _with_preset(settings)
     recipe = read_runs(settings.runs, [*data_flags(settings.data), *settings.flags])
     _check_evaluations(settings.evaluations, recipe)
+    parse_budget(settings.budget)
     chosen = _chosen(recipe, settings.only)
     folder = Path(settings.folder) if settings.folder else default_folder("reproduce", _name(settings.data))
     released = Path(settings.release_folder) if settings.release_folder else folder / "release"
@@ -64,6 +66,7 @@ def reproduce(settings: ReproduceStage) -> Path:
 
     # Before hours of training it is known whether anything can measure the models.
     here = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
+    _claim(folder)
     share, rates = _make_plan(settings, recipe, chosen, folder)
     runs = [run.scaled(share) for run in recipe if run.name in chosen]
     models = _train(runs, rates, folder)
@@ -118,6 +121,16 @@ def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:
     if any(run.is_latent for run in runs if run.name in chosen):
         chosen.add("autoencoder")
     return chosen
+
+
+def _claim(folder: Path) -> None:
+    """Mark a folder that is new, and refuse one that cannot be used, before time is spent on measuring the machine."""
+    mark = read_mark(folder)
+    if mark is None and not is_new_or_empty(folder):
+        raise FolderError(f"{folder} holds other things than a reproduction: name another folder with --folder")
+    if mark is not None and mark.stage not in (None, "reproduce"):
+        raise FolderError(f"{folder} was made by the stage {mark.stage}: name another folder with --folder")
+    claim(folder, [PLAN], "reproduce")
 
 
 def _check_evaluations(evaluations: Mapping[str, Sequence[str]], runs: Sequence[PlannedRun]) -> None:

@@ -9,8 +9,10 @@ import yaml
 from latentdiff import checkpoint, load
 from latentdiff.comparison.reproduce import reproduce
 from latentdiff.comparison.training_plan import clock, describe_plan, parse_budget, read_runs
+from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.errors import ConfigError, FolderError
+from latentdiff.folder_mark import Mark, write_mark
 from latentdiff.resources import find_config
 from latentdiff.stages import reproduce as stage
 
@@ -124,6 +126,19 @@ def test_recipe_that_cannot_be_meant_is_refused_before_any_work(settings, said):
     with pytest.raises(ConfigError, match=said):
         reproduce(ReproduceStage(**settings))
     assert not Path("stages").exists()
+
+
+def test_a_folder_of_another_is_refused_before_the_machine_is_measured(monkeypatch):
+    monkeypatch.setattr("latentdiff.comparison.reproduce.measure_rates", lambda *_: pytest.fail("measured"))
+    for name in ("mine", "theirs"):
+        Path(name).mkdir()
+    Path("mine/plan.json").write_text("my own plan")
+    write_mark(Path("theirs"), Mark("autoencoder"))
+    recipe = {"runs": {"a": ["autoencoder"]}, "num_images": 20, "data": DataConfig(source="embedded")}
+    for name, said in (("mine", "holds other things"), ("theirs", "made by the stage autoencoder")):
+        with pytest.raises(FolderError, match=said):
+            reproduce(ReproduceStage(folder=name, **recipe))
+    assert Path("mine/plan.json").read_text() == "my own plan"
 
 
 def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):

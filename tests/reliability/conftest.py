@@ -30,6 +30,13 @@ SWEEP = ["--seconds=0.2", "--num_images=20", "--finalists=1", "--finalist_images
 SWEEP += [f"--flags={json.dumps(SHORT)}", *DATA]
 SWEEP += [f"--runs={json.dumps({'base': [], 'wide': ['--network.channels=[16]']})}"]
 DEMO = [*(f"--{name}_seconds=0.3" for name in ("autoencoder", "vae", "diffusion")), "--num_images=20"]
+TRAINED = ["--data.max_train_images=48", *TRAINER[1:]]
+RECIPE = {
+    "autoencoder": ["autoencoder", *TRAINED, *TINY_CODEC],
+    "latent": ["diffusion", *TRAINED, *PIXEL[:-1]],
+}
+REPRODUCE = [f"--runs={json.dumps(RECIPE)}", f"--evaluations={json.dumps({'latent': []})}", "--num_images=20"]
+REPRODUCE += ["--data.source=embedded"]
 FOLDER = "--run.folder={}"
 # By name, each stage that writes: tiny settings, and the setting that names its folder. A sweep has none: it fills
 # ``stages/`` where it is started.
@@ -48,6 +55,8 @@ STAGES: dict[str, tuple[list[str], str]] = {
     "samplers": ([*DATA, "--num_images=20", "--steps=[1,2]", "--samplers=[ddim]"], FOLDER),
     "sweep": (SWEEP, ""),
     "demo": (DEMO, FOLDER),
+    "reproduce": (REPRODUCE, "--folder={}"),
+    "export": ([f"--model={RELEASED}", "--steps=[2]"], FOLDER),
     "release": ([f"--model={RELEASED}"], "--to={}/latent.safetensors"),
     "average": ([f"--models=[{CODEC},{CODEC}]"], "--to={}/mean.safetensors"),
     "benchmark": (["--parts=[encoding]"], "--folder={}"),
@@ -128,6 +137,8 @@ def in_one_process(monkeypatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", killing.run_inside)
     monkeypatch.setattr("latentdiff.benchmark.run_benchmark.build_context", killing.small_benchmark)
+    for name in ("MEASURED_SECONDS", "LEAST_SECONDS"):
+        monkeypatch.setattr(f"latentdiff.comparison.training_plan.{name}", 0.1)
 
 
 @pytest.fixture

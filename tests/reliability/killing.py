@@ -24,9 +24,10 @@ import torch
 
 from latentdiff import command_line
 from latentdiff.benchmark import run_benchmark
-from latentdiff.comparison import compare, demo, samplers, sweep  # noqa: F401
+from latentdiff.comparison import compare, demo, reproduce, samplers, sweep, training_plan  # noqa: F401
 from latentdiff.data import decode, image_cache  # noqa: F401
 from latentdiff.evaluation import dataset_analysis, feature_nets  # noqa: F401
+from latentdiff.export import onnx_folder  # noqa: F401
 from latentdiff.inference import edit_images, sample_to_files  # noqa: F401
 from latentdiff.models import lpips
 from latentdiff.runs import release  # noqa: F401
@@ -97,6 +98,7 @@ def _work(stage: str, arguments: list[str], folder: str, kill_at: int, seconds: 
     feature_nets.server_answers = lpips.server_answers = lambda *_: False
     torch.hub.get_dir = lambda: folder
     run_benchmark.build_context = small_benchmark
+    training_plan.MEASURED_SECONDS = training_plan.LEAST_SECONDS = 0.1
     main = import_module(f"latentdiff.stages.{stage}").main
 
     def count(event: str, values: tuple) -> None:

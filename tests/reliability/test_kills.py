@@ -29,6 +29,7 @@ RUN = "--run.folder=run"
 # Kills of each command; of those here, the stage and the settings too.
 KILLS = {"autoencoder": 5, "diffusion": 4, "classifier": 2, "latents": 2, "sample": 4, "evaluate": 4, "compare": 3}
 KILLS |= {"samplers": 4, "sweep": 3, "demo": 3, "release": 3, "average": 2, "benchmark": 2}
+KILLS |= {"reproduce": 4, "export": 3}
 MORE: dict[str, tuple[str, list[str], int]] = {
     "on latents": ("diffusion", [*TRAINER, *PIXEL[:-1], *DATA[1:], f"--autoencoder={RELEASED_CODEC}", RUN], 4),
     "likelihood": (
@@ -48,7 +49,7 @@ COMMANDS = MORE | {name: (name, [*STAGES[name][0], STAGES[name][1].format("run")
 OF_SECONDS = ("sweep", "demo", "benchmark")
 # What says how long something took, where, or by which command, and digests of files that say so.
 OF_THE_RUN = re.compile(
-    r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time"
+    r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time|rates|^resume$"
 )
 
 

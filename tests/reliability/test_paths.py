@@ -58,7 +58,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["sample", "latents", "diffusion", "analyse"])
+@pytest.mark.parametrize("stage", ["sample", "latents", "diffusion", "analyse", "export", "reproduce"])
 @pytest.mark.parametrize("place", FOLDERS)
 def test_a_folder_that_cannot_be_used(stage, place, tmp_path):
     if stage == "latents" and "full" in place:
