@@ -24,6 +24,12 @@ from latentdiff.runs import run_folder
 
 FORMAT = 1
 HERE = Path(__file__).resolve().parent
+# By the precision that is asked for.
+ARITHMETIC = {
+    "fp32": "They compute in fp32.",
+    "bf16": "They compute in fp32. Weights are stored as bf16.",
+    "int8": "The network computes in 8 bits, which changes its images a little. Encoder and decoder compute in fp32.",
+}
 # torch draws fewer numbers than these in another way, which sample.py does not follow.
 LEAST_NUMBERS = 16
 
@@ -47,7 +53,7 @@ def export_onnx(config: ExportStage) -> Path:
     name = run_folder.folder_name(path)
     run = run_folder.numbered(config.run, "export", name)
     run_folder.check(run, "export", name)
-    files = onnx_files(model)
+    files = onnx_files(model, config.precision == "int8")
     if config.precision == "bf16":
         files = {file: with_half_weights(content) for file, content in files.items()}
     record = _record(model, path, config, levels)
@@ -62,12 +68,19 @@ def export_onnx(config: ExportStage) -> Path:
     return folder
 
 
-def onnx_files(model: DiffusionModel) -> dict[str, bytes]:
-    """The graphs of a model by their files' names: the network, and for latents the encoder and the decoder."""
+def onnx_files(model: DiffusionModel, int8: bool = False) -> dict[str, bytes]:
+    """The graphs of a model by their files' names: the network, and for latents the encoder and the decoder.
+
+    Args:
+        model: The model.
+        int8: Whether the network is in 8 bits.
+    """
     codec = model.codec.model if isinstance(model.codec, AutoencoderCodec) else None
-    graphs = Graphs(model.network, codec, model.codec.latent_shape)
-    names: tuple[GraphName, ...] = ("network", "encoder", "decoder") if codec else ("network",)
-    return {f"{name}.onnx": graphs.get(name) for name in names}
+    graphs = Graphs(model.network, codec, model.codec.latent_shape, model.calibration)
+    names: dict[str, GraphName] = {"network.onnx": "network-int8" if int8 else "network"}
+    if codec:
+        names |= {"encoder.onnx": "encoder", "decoder.onnx": "decoder"}
+    return {file: graphs.get(name) for file, name in names.items()}
 
 
 def _levels(model: DiffusionModel, steps: int) -> list[list[float]]:
@@ -134,7 +147,8 @@ def _readme(record: dict[str, Any], files: dict[str, bytes]) -> str:
         latent="x".join(map(str, record["latent_shape"])),
         classes=shown or "none",
         opset=record["opset"],
-        precision=record["precision"],
+        engine=" with `--engine onnxruntime --precision int8`" if record["precision"] == "int8" else "",
+        arithmetic=ARITHMETIC[record["precision"]],
         files="\n".join(f"| `{name}` ({sizes[name]}) | {what} |" for name, what in rows),
         steps=", ".join(record["levels"]),
         target=record["target"],

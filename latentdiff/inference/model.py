@@ -23,8 +23,10 @@ from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerStat
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
+from latentdiff.inference.calibration import RecordingEngine, calibration
 from latentdiff.inference.engines import build_engine
 from latentdiff.inference.engines.engine import Engine
+from latentdiff.inference.engines.int8_graph import Calibration, Inputs
 from latentdiff.inference.engines.torch_engine import TorchEngine
 from latentdiff.inference.labels import Labels, resolve_labels
 from latentdiff.inference.request import SamplingRequest
@@ -111,9 +113,24 @@ class DiffusionModel(TrainedModel):
         other._set_engine(name, exact)
         return other
 
+    @property
+    def calibration(self) -> Calibration:
+        """What the ranges of an 8-bit network are measured on: see :mod:`latentdiff.inference.calibration`."""
+
+        def record(num_images: int, steps: int, seed: int, guidance_scale: float) -> list[Inputs]:
+            model = self.with_engine("torch")
+            assert model.engine is not None
+            model.engine = engine = RecordingEngine(model.engine)
+            scale = guidance_scale if self.conditional and self.diffusion.class_dropout > 0 else 1.0
+            model.sample(num_images, steps=steps, seed=seed, guidance_scale=scale, batch_size=num_images)
+            return engine.recorded
+
+        return calibration(record, self.diffusion)
+
     def _set_engine(self, name: EngineName, exact: bool) -> None:
         autoencoder = self.codec.model if isinstance(self.codec, AutoencoderCodec) else None
-        self.engine = build_engine(name, exact, self.network, autoencoder, self.codec.latent_shape, self.device)
+        shape, device = self.codec.latent_shape, self.device
+        self.engine = build_engine(name, exact, self.network, autoencoder, shape, device, self.calibration)
         self._engine_settings = (name, exact)
         if isinstance(self.codec, AutoencoderCodec):
             self.codec.engine = self.engine
@@ -140,7 +157,7 @@ class DiffusionModel(TrainedModel):
         churn_noise: float | None = None,
         corrector_steps: int | None = None,
         corrector_snr: float | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["fp32", "bf16", "int8"] = "fp32",
         batch_size: int = 64,
     ) -> Tensor:
         """Sample images: uint8 [num_images, c, h, w], on the CPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -11,6 +12,7 @@ import torch
 
 from latentdiff import load
 from latentdiff.errors import ConfigError
+from latentdiff.inference import calibration
 from latentdiff.inference.engines import auto_engine, build_engine, graphs
 from latentdiff.inference.engines.auto_engine import AutoEngine, measure
 from latentdiff.inference.engines.graphs import Graphs
@@ -40,6 +42,35 @@ def test_an_engine_draws_and_encodes_what_torch_does(name, tiny_model_file):
     assert_same_images(images, other.sample(6, **settings), 1e-3)
     assert_same_images(images, other.sample(6, batch_size=1, **settings), 1e-3)
     torch.testing.assert_close(other.codec.encode(images), model.codec.encode(images), rtol=0, atol=5e-6)
+
+
+def test_eight_bits_are_calibrated_once_and_change_images_a_little(tiny_model_file, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(calibration, "IMAGES", 8)
+    model, settings = load(tiny_model_file, engine="onnxruntime"), {"steps": 4, "guidance_scale": 2.0, "seed": 5}
+    with pytest.raises(ConfigError, match="onnxruntime has no precision bf16"):
+        model.sample(1, precision="bf16")
+    images = model.sample(6, **settings)
+    capsys.readouterr()
+    small = model.sample(6, precision="int8", **settings)
+    assert "network in 8 bits" in capsys.readouterr().out
+    off = (small.float() - images.float()).square().mean().sqrt()
+    assert 0 < off < 5.0  # grey levels
+    assert_same_images(small, load(tiny_model_file, engine="openvino").sample(6, precision="int8", **settings), 0.1)
+    assert capsys.readouterr().out == ""  # from the cache
+    assert_same_images(small, model.sample(6, precision="int8", batch_size=1, **settings), 1e-3)
+
+
+def test_ranges_are_measured_with_and_without_a_class(tiny_model_file):
+    model = load(tiny_model_file)
+    recorded = model.calibration.inputs()
+    assert len(recorded) == calibration.STEPS
+    x, time, labels = recorded[0]
+    assert (len(x), len(time)) == (2 * calibration.IMAGES,) * 2
+    assert set(labels.tolist()) == {0, 1, 2, model.network.null_label}
+    other = load(tiny_model_file)
+    other.diffusion = dataclasses.replace(other.diffusion, target="eps")
+    assert model.calibration.key != other.calibration.key
 
 
 def test_likelihoods_need_gradients_and_get_them_from_torch(tiny_model_file):
@@ -85,8 +116,8 @@ def test_what_an_engine_cannot_do_is_refused(tiny_model_file):
     with pytest.raises(ConfigError, match="works on the CPU alone"):
         build_engine("openvino", False, None, None, (1, 2, 2), torch.device("cuda"))
     assert isinstance(build_engine("auto", False, None, None, (1, 2, 2), torch.device("cuda")), TorchEngine)
-    with pytest.raises(ConfigError, match="has no precision bf16"):
-        graphs.check_fp32("onnxruntime", "bf16")
+    with pytest.raises(ConfigError, match="torch has no precision int8: take the engine onnxruntime or openvino"):
+        load(tiny_model_file).sample(1, precision="int8")
 
 
 def test_another_engine_is_another_model_of_the_same_weights(tiny_model_file):

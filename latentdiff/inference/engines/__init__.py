@@ -9,6 +9,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.inference.engines.auto_engine import AutoEngine
 from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.engines.graphs import Graphs
+from latentdiff.inference.engines.int8_graph import Calibration
 from latentdiff.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 from latentdiff.inference.engines.openvino_engine import OpenVinoEngine
 from latentdiff.inference.engines.torch_engine import TorchEngine
@@ -25,6 +26,7 @@ def build_engine(
     autoencoder: Autoencoder | None,
     latent_shape: tuple[int, int, int],
     device: torch.device,
+    calibration: Calibration | None = None,
 ) -> Engine:
     """Return the engine for a model's networks, ready to sample. ``auto`` builds graphs when they are first needed.
 
@@ -35,6 +37,7 @@ def build_engine(
         autoencoder: The autoencoder, or None for a model of pixels.
         latent_shape: Shape of the network's input.
         device: Where the model is.
+        calibration: See :class:`~latentdiff.inference.engines.graphs.Graphs`.
 
     Raises :class:`~latentdiff.errors.ConfigError` where a package is missing, on a device that the engine has not, and
     for ``exact`` with another engine than torch.
@@ -46,7 +49,7 @@ def build_engine(
         return torch_engine
     if device.type != "cpu":
         raise ConfigError(f"the engine {name} works on the CPU alone: take the device cpu, or the engine torch")
-    graphs = Graphs(network, autoencoder, latent_shape)
+    graphs = Graphs(network, autoencoder, latent_shape, calibration)
     if name == "auto":
         return AutoEngine(torch_engine, graphs, GRAPH_ENGINES)
     engine = GRAPH_ENGINES[name](graphs)

@@ -20,10 +20,9 @@ from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.engines.graphs import Graphs, cache_folder
+from latentdiff.inference.engines.int8_graph import Inputs
 from latentdiff.inference.engines.torch_engine import TorchEngine
 
-# A network's: x, time, labels.
-Inputs = tuple[Tensor, Tensor, Tensor | None]
 # Seconds that measuring takes at most, without the building of graphs.
 BUDGET = 0.5
 

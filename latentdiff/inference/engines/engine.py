@@ -18,7 +18,7 @@ class Engine(CodecEngine, Protocol):
     name: str
 
     def network(self, precision: str) -> Network:
-        """Return the denoising network in ``fp32`` or ``bf16``.
+        """Return the denoising network in ``fp32``, ``bf16`` or ``int8``.
 
         Raises :class:`~latentdiff.errors.ConfigError` for a precision that the engine has not.
         """

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from latentdiff import __version__
-from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
+from latentdiff.inference.engines.int8_graph import Calibration, int8_graph
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, network_graph
 
-GraphName = Literal["network", "encoder", "decoder"]
+GraphName = Literal["network", "network-int8", "encoder", "decoder"]
 DIGEST_BYTES = 32
 
 
@@ -38,12 +38,18 @@ class Graphs:
         network: The denoising network, or None.
         autoencoder: The autoencoder, or None.
         latent_shape: Shape of the network's input.
+        calibration: What the 8-bit network's ranges are measured on. Without it there is none.
     """
 
     def __init__(
-        self, network: ConditionedNetwork | None, autoencoder: Autoencoder | None, latent_shape: tuple[int, int, int]
+        self,
+        network: ConditionedNetwork | None,
+        autoencoder: Autoencoder | None,
+        latent_shape: tuple[int, int, int],
+        calibration: Calibration | None = None,
     ):
         self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
+        self._calibration = calibration
 
     @cached_property
     def model_digest(self) -> str:
@@ -63,16 +69,25 @@ class Graphs:
 
         Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built.
         """
-        path = cache_folder() / "graphs" / f"{self.model_digest}-{name}.onnx"
+        path = cache_folder() / "graphs" / f"{self.model_digest}-{self._file_name(name)}.onnx"
         if (content := _read(path)) is not None:
             return content
-        print(f"building the ONNX graph of the {name}: once for this model, some seconds", flush=True)
+        what = "network in 8 bits" if name == "network-int8" else name
+        print(f"building the ONNX graph of the {what}: once for this model, some seconds", flush=True)
         content = self._build(name)
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             write_atomically(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
         return content
 
+    def _file_name(self, name: GraphName) -> str:
+        if name != "network-int8" or self._calibration is None:
+            return name
+        return f"{name}-{hashlib.sha256(self._calibration.key.encode()).hexdigest()[:8]}"
+
     def _build(self, name: GraphName) -> bytes:
+        if name == "network-int8":
+            assert self._calibration is not None
+            return int8_graph(self.get("network"), self._calibration.inputs())
         if name == "network":
             assert self._network is not None
             return network_graph(self._network, self.latent_shape)
@@ -103,7 +118,6 @@ def _read(path: Path) -> bytes | None:
     return content[DIGEST_BYTES:] if whole else None
 
 
-def check_fp32(name: str, precision: str) -> None:
-    """Raise ConfigError for an engine that has fp32 alone."""
-    if precision != "fp32":
-        raise ConfigError(f"the engine {name} has no precision {precision}: take fp32, or the engine torch or openvino")
+def network_name(precision: str) -> GraphName:
+    """The network's graph for a precision: bf16 is the engine's own arithmetic on the graph in fp32."""
+    return "network-int8" if precision == "int8" else "network"

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
+from latentdiff.errors import ConfigError
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import GraphName, Graphs, check_fp32
+from latentdiff.inference.engines.graphs import GraphName, Graphs, network_name
 
 
 class OnnxRuntimeEngine:
-    """Runs a model's graphs with ONNX Runtime, in fp32, with as many threads as torch has.
+    """Runs a model's graphs with ONNX Runtime, in fp32 or int8, with as many threads as torch has.
 
     Args:
         graphs: The model's graphs.
@@ -30,9 +31,14 @@ class OnnxRuntimeEngine:
         self._session = cache(self._new_session)
 
     def network(self, precision: str) -> Network:
-        """Return the network; it has fp32 alone."""
-        check_fp32(self.name, precision)
-        return lambda x, time, labels: self._run("network", x, time, labels)
+        """Return the network in fp32 or int8.
+
+        Raises :class:`~latentdiff.errors.ConfigError` for bf16.
+        """
+        if precision == "bf16":
+            raise ConfigError("the engine onnxruntime has no precision bf16: take the engine torch or openvino")
+        graph = network_name(precision)
+        return lambda x, time, labels: self._run(graph, x, time, labels)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""

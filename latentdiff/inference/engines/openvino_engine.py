@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import GraphName, Graphs, cache_folder
+from latentdiff.inference.engines.graphs import GraphName, Graphs, cache_folder, network_name
 
 
 class OpenVinoEngine:
@@ -31,7 +31,8 @@ class OpenVinoEngine:
 
     def network(self, precision: str) -> Network:
         """Return the network in that precision."""
-        return lambda x, time, labels: self._run("network", precision, x, time, labels)
+        graph = network_name(precision)
+        return lambda x, time, labels: self._run(graph, precision, x, time, labels)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""

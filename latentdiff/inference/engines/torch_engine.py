@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
+from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.precision import call_with_min_batch, cast_weights, resolve_precision
@@ -29,7 +30,12 @@ class TorchEngine:
         self._network, self._autoencoder, self.exact = network, autoencoder, exact
 
     def network(self, precision: str) -> Network:
-        """Return the network in that precision, with its present weights."""
+        """Return the network in that precision, with its present weights.
+
+        Raises :class:`~latentdiff.errors.ConfigError` for int8.
+        """
+        if precision == "int8":
+            raise ConfigError("the engine torch has no precision int8: take the engine onnxruntime or openvino")
         assert self._network is not None
         dtype = resolve_precision(precision, next(self._network.parameters()).device)
         function = self._network if dtype == torch.float32 else cast_weights(self._network, dtype)
