@@ -6,11 +6,13 @@ import dataclasses
 import json
 import sys
 import time
+from typing import get_args
 
 import pytest
 import torch
 
 from latentdiff import load
+from latentdiff.config.sampling import SamplerName
 from latentdiff.errors import ConfigError
 from latentdiff.inference import calibration
 from latentdiff.inference.engines import auto_engine, build_engine, graphs
@@ -262,8 +264,9 @@ def test_released_models_are_the_same_by_every_engine(name):
     pytest.importorskip("onnxscript")
     path = f"checkpoints/{name}.safetensors"
     exact = load(path, exact=True)
-    for sampler in ("dpmpp_2m", "ddpm", "heun"):
-        settings = {"steps": 20, "sampler": sampler, "guidance_scale": 1.5 if exact.conditional else 1.0}
+    guide = {} if exact.conditional else {"guide": "checkpoints/celeba/guide.safetensors"}
+    for sampler in get_args(SamplerName):
+        settings = {"steps": 20, "sampler": sampler, "guidance_scale": 1.5, **guide}
         images = exact.sample(8, **settings)
         for engine in ("torch", *ENGINES):
             pytest.importorskip("torch" if engine == "torch" else engine)
