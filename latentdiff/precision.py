@@ -112,8 +112,7 @@ def cast_weights(network: nn.Module, dtype: torch.dtype) -> Callable[..., Tensor
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.to(dtype)
     device = next(network.parameters()).device.type
-    if device == "cpu":
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # as the maps are (models/memory_layout.py)
 
     def function(*inputs: Tensor | None) -> Tensor:
         with torch.autocast(device, dtype):

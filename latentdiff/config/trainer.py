@@ -61,6 +61,12 @@ class TrainerConfig(Settings):
         ema_snapshots: Number of snapshots of two more averages, evenly over the budget, in ema/ in the run's folder.
             They give an average of any length after the run (post-hoc EMA, Karras et al. 2024). 0 keeps none.
         precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
+        compile: Whether torch.compile makes kernels of its own for the networks that are trained, which takes minutes
+            at the start. ``auto`` does for runs of at least 15 minutes or 10,000 steps on a GPU, and goes on without
+            where it fails. Numbers differ by rounding.
+        memory: Memory that a training may take on a device: a number of bytes, or ``auto`` for what is free there. A
+            batch that needs more is computed in more parts (``gradient_accumulation_steps``). Batch size and learning
+            rate stay. Default: nothing is changed.
         seed: Seed of the weights, the batches and the noise.
         accelerator: Kind of device. ``auto`` uses a GPU where there is one.
         devices: Number of GPUs, or of processes on a CPU, that share ``batch_size``. With more than one, the command
@@ -95,6 +101,8 @@ class TrainerConfig(Settings):
     ema_warmup: Annotated[float, Range(0, 1000)] = 0.05
     ema_snapshots: Annotated[int, Range(0, 1000)] = 0
     precision: Precision = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    memory: Literal["auto"] | Annotated[int, Range(1, 10**15)] | None = None
     seed: Seed = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Devices = 1

@@ -32,6 +32,8 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.max_images",
     "trainer.max_seconds",
     "trainer.num_threads",
+    "trainer.compile",
+    "trainer.memory",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",

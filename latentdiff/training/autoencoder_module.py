@@ -102,7 +102,7 @@ class AutoencoderModule(StageModule):
         )
 
     @property
-    def sharded_parts(self) -> list[nn.Module]:
+    def called_parts(self) -> list[nn.Module]:
         return [self.network.encoder, self.network.decoder]
 
     def on_fit_start(self) -> None:

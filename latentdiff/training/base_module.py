@@ -19,7 +19,7 @@ from latentdiff.checkpoint import name_of_not_finite
 from latentdiff.config import TrainerConfig
 from latentdiff.data.loader import Batches, mix_seed
 from latentdiff.errors import ConfigError, DivergenceError
-from latentdiff.training import sharding
+from latentdiff.training import compiling, sharding
 from latentdiff.training.ema import Ema
 from latentdiff.training.energy import EnergyMeter
 from latentdiff.training.gradient_norms import STEPS_BETWEEN_CHECKS, GradientNorms
@@ -90,6 +90,7 @@ class StageModule(lightning.LightningModule):
         self._gradient_norms = GradientNorms()
         # In a list, so that it is not registered as a module a second time.
         self._averaged: list[nn.Module] = []
+        self._is_compiled = False
 
     def describe(self) -> str:
         """The network in a line, for the screen."""
@@ -103,14 +104,14 @@ class StageModule(lightning.LightningModule):
         return self.settings.strategy == "fsdp" and distributed.world_size() > 1
 
     @property
-    def sharded_parts(self) -> list[nn.Module]:
-        """The parts of the network that are called as modules, each to be sharded by itself."""
+    def called_parts(self) -> list[nn.Module]:
+        """The parts of the network that are called as modules, each to be sharded or compiled by itself."""
         return [self.network]
 
     def configure_model(self) -> None:
         """Called by Lightning once the processes have met, before the optimisers are made."""
         if self.sharded:
-            for part in self.sharded_parts:
+            for part in self.called_parts:
                 sharding.shard(part, self.trainer.strategy.root_device)  # where the module itself is not yet
 
     # --- one step -------------------------------------------------------------------------------------------------
@@ -125,6 +126,9 @@ class StageModule(lightning.LightningModule):
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+        if compiling.pays(self.settings, self.device):
+            compiling.compile_parts(self.called_parts, self.device)
+            self._is_compiled = True
         # A resumed run may have been killed after its last step, before its model was written.
         self.trainer.should_stop = self.finished()
 
@@ -155,14 +159,12 @@ class StageModule(lightning.LightningModule):
             self.averages.update(self._averaged[0], now, self.settings.batch_size)
 
     def training_step(self, _: Any, batch_idx: int) -> None:
-        # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
-        torch.manual_seed(mix_seed(self.settings.seed, RandomStream.DROPOUT, self.images_seen, distributed.rank()))
         self.begin_step()
         factor = self.lr_factor * lr_factor(self.settings, self.images_seen, self.progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-        losses = self.train_batch(self.batches.at(self.images_seen))
+        losses = self._train_compiled_batch(self.batches.at(self.images_seen))
         self.images_seen += self.settings.batch_size
         self.share_clock()
         for name, value in losses.items():
@@ -173,6 +175,29 @@ class StageModule(lightning.LightningModule):
             self._gradient_norms.check()
         if self.finished():
             self.trainer.should_stop = True
+
+    def _train_compiled_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """A step, once more without the compiler where that fails under ``auto``: the weights are as they were.
+
+        Raises ConfigError where compiling was asked for and fails.
+        """
+        try:
+            return self._train_seeded_batch(batch)
+        except RuntimeError as error:
+            if not (self._is_compiled and compiling.is_compiler_error(error)):
+                raise
+            words = f"torch.compile fails here ({compiling.words_of(error)})"
+            if self.settings.compile == "on":
+                raise ConfigError(f"{words}: train with --trainer.compile off") from error
+        print(f"not compiled: {words}", flush=True)
+        self._is_compiled = False
+        compiling.leave_uncompiled(self.called_parts)
+        return self._train_seeded_batch(batch)
+
+    def _train_seeded_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
+        torch.manual_seed(mix_seed(self.settings.seed, RandomStream.DROPOUT, self.images_seen, distributed.rank()))
+        return self.train_batch(batch)
 
     @property
     def local_slice(self) -> slice:

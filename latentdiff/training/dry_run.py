@@ -103,7 +103,33 @@ def step_cost(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtyp
     optimizer = sum(_bytes(tree_leaves(list(own.state.values()))) for own in tree_leaves(optimizers))
     networks = [traced, *getattr(traced, "_perceptual", [])]
     weights = sum(_bytes([*net.parameters(), *net.buffers()]) for net in networks if net is not None)
+    if module.sharded:  # of the network a share, of its average the whole and a share
+        own = _bytes(traced.network.parameters())
+        weights += 2 * own // distributed.world_size() - own
+        optimizer //= distributed.world_size()
     return StepCost(counter.get_total_flops() / size, weights, optimizer, live.peak)
+
+
+def phase_costs(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtype) -> list[StepCost]:
+    """:func:`step_cost` of each phase of a run; most have one."""
+    if not isinstance(module, AutoencoderModule):
+        return [step_cost(module, sample, dtype)]
+    costs = []
+    for losses in module._losses:
+        phase = copy.copy(module)
+        phase.loss = losses
+        costs.append(step_cost(phase, sample, dtype))
+    return costs
+
+
+def largest(costs: Iterable[StepCost]) -> StepCost:
+    """The cost of the phase that needs the most memory, which is what a run needs."""
+    return max(costs, key=lambda cost: cost.total)
+
+
+def data_bytes(sample: tuple[Tensor, ...], count: int) -> int:
+    """Bytes of ``count`` images like ``sample`` [n, ...], which stay on the device."""
+    return count * _bytes(sample) // len(sample[0])
 
 
 def _drop_numbers(traced: StageModule) -> None:
@@ -135,25 +161,20 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
     """
     settings = module.settings
     dtype = resolve_precision(settings.precision, resolve_device(settings.accelerator))
-    shares, costs = [1.0], []
+    shares, costs = [1.0], phase_costs(module, sample, dtype)
     if isinstance(module, AutoencoderModule):
         shares = [end - start for start, end in pairwise([0.0, *(phase.start for phase in module.phases), 1.0])]
-    for phase in range(len(shares)):
-        if isinstance(module, AutoencoderModule):
-            module = copy.copy(module)
-            module.loss = module._losses[phase]
-        costs.append(step_cost(module, sample, dtype))
-    largest = max(costs, key=lambda cost: cost.total)
+    most = largest(costs)
     flops = sum(share * cost.flops for share, cost in zip(shares, costs, strict=True))
-    data = count * _bytes(sample) // len(sample[0])
+    data = data_bytes(sample, count)
     rows = [
         ("parameters", f"{sum(p.numel() for p in module.network.parameters()):,}"),
         ("an image", f"{flops / 1e9:,.2f} GFLOP, forward and backward"),
-        ("images and latents", _size(data)),
-        ("weights and averages", _size(largest.weights)),
-        ("optimiser", _size(largest.optimizer)),
-        ("activations and gradients", f"{_size(largest.step)}, in {str(dtype).removeprefix('torch.')}"),
-        ("memory in all", _size(largest.total + data)),
+        ("images and latents", size_words(data)),
+        ("weights and averages", size_words(most.weights)),
+        ("optimiser", size_words(most.optimizer)),
+        ("activations and gradients", f"{size_words(most.step)}, in {str(dtype).removeprefix('torch.')}"),
+        ("memory in all", size_words(most.total + data)),
     ]
     rows += [(f"expected on {name}", _time(flops, peak, settings)) for name, peak in GPU_PEAKS.items()]
     for name, value in rows:
@@ -161,7 +182,8 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
     print(f"The times are arithmetic, at {EXPECTED_SHARE:.0%} of a GPU's peak in bf16; none was measured.")
 
 
-def _size(count: int) -> str:
+def size_words(count: float) -> str:
+    """An amount of memory as people read it."""
     return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 

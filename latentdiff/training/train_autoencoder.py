@@ -25,6 +25,7 @@ from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
 from latentdiff.training.run_data import RunData
@@ -123,8 +124,9 @@ def train_autoencoder(
     module = AutoencoderModule(train.image_shape, settings.network, settings.loss, settings.trainer, perceptual, phases)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
+    count = len(train.images) * (2 if settings.data.hflip else 1)
+    fit_memory(module, (train.images[:1],), count)
     if dry_run:
-        count = len(train.images) * (2 if settings.data.hflip else 1)
         print_dry_run(module, (train.images[:1],), count)
         unknown = torch.zeros(settings.network.latent_channels)  # the latents' statistics
         return AutoencoderCodec(module.ema.network, settings.network, unknown, unknown + 1.0)

@@ -28,6 +28,7 @@ from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
 from latentdiff.training.run_data import RunData
@@ -157,8 +158,10 @@ def train_diffusion(
     model = DiffusionModel(
         module.ema.network, settings.network, settings.diffusion, codec, _class_names(settings, train)
     )
+    sample = (codec.encode(train.images[:1]), train.labels[:1])
+    fit_memory(module, sample, len(train.images))
     if dry_run:
-        print_dry_run(module, (codec.encode(train.images[:1]), train.labels[:1]), len(train.images))
+        print_dry_run(module, sample, len(train.images))
         return model
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, codec.fingerprint)

@@ -1,0 +1,111 @@
+"""A step that fits into memory: the same batch, computed in more parts where it must be."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentdiff import distributed
+from latentdiff.data.memory_budget import memory_share
+from latentdiff.errors import ConfigError
+from latentdiff.precision import resolve_device, resolve_precision
+from latentdiff.training.base_module import StageModule
+from latentdiff.training.dry_run import StepCost, data_bytes, largest, phase_costs, size_words
+
+# Of what is free: an allocator cannot use all of it, kernels need some, and a process on a CPU takes up to half more
+# from the system than its tensors hold.
+USABLE_SHARE = {"cuda": 0.9, "cpu": 0.65}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device: of a GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = (line.split() for line in meminfo.read_text().splitlines())
+        found = next((int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]), None)
+        if found is not None:
+            return 1024 * found
+    return memory_share(1, 2**30)
+
+
+def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> None:
+    """Let ``module`` compute a batch in as many parts as its setting ``memory`` asks for, and say so in a line.
+
+    The gradient is that of the whole batch, up to rounding. So batch size and learning rate stay as they are. What a
+    step needs is found without computing one (:mod:`latentdiff.training.dry_run`).
+
+    Args:
+        module: The training step.
+        sample: What a batch is drawn from, [n, ...] each; their shapes and types are used.
+        count: Images that are trained on, which stay on the device.
+
+    Raises:
+        ConfigError: The step does not fit even if it is computed image by image, or it cannot be taken apart.
+    """
+    settings = module.settings
+    if settings.memory is None:
+        return
+    device = resolve_device(settings.accelerator)
+    dtype = resolve_precision(settings.precision, device)
+    own = USABLE_SHARE[device.type] * free_memory(device) if settings.memory == "auto" else settings.memory
+    limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
+    images = settings.batch_size // distributed.world_size()
+    data = data_bytes(sample, count)
+    parts = settings.gradient_accumulation_steps
+    whole = cost = _cost_in_parts(module, sample, dtype, images, parts)
+    while cost.total + data > limit:
+        size = -(-images // parts)
+        if getattr(getattr(module, "network", None), "conditioning", "") == "batch_norm":
+            raise ConfigError(
+                f"{_needs(cost, data, limit)}, and conditioning batch_norm cannot take a batch apart: lower "
+                "--trainer.batch_size, or use --network.conditioning scale_shift"
+            )
+        if size == 1:
+            raise ConfigError(
+                f"{_needs(cost, data, limit)}, image by image: take a smaller network (--network.channels), fewer "
+                "images (--data.max_train_images), or a larger --trainer.memory"
+            )
+        # What is left for activations, of which a part of the batch has its share; one image less at least.
+        room = (limit - cost.total - data + cost.step) / cost.step
+        parts = -(-images // max(1, min(size - 1, int(size * room))))
+        cost = _cost_in_parts(module, sample, dtype, images, parts)
+    if parts != settings.gradient_accumulation_steps:
+        module.settings = replace(settings, gradient_accumulation_steps=parts)
+        print(
+            f"{_needs(whole, data, limit)}: its {images} images are computed in {parts} parts, with "
+            f"{size_words(cost.total + data)}. Batch size and learning rate stay.",
+            flush=True,
+        )
+
+
+def _needs(cost: StepCost, data: int, limit: float) -> str:
+    return f"a training step needs {size_words(cost.total + data)} and may take {size_words(limit)} of memory"
+
+
+def _cost_in_parts(
+    module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtype, images: int, parts: int
+) -> StepCost:
+    """The cost of a step whose ``images`` are computed in ``parts``.
+
+    Beyond three parts each further one adds the same: what is kept of it until the step's end.
+    """
+    if parts <= 3:
+        return largest(phase_costs(_with(module, images, parts), sample, dtype))
+    size = -(-images // parts)
+    two, three = (phase_costs(_with(module, count * size, count), sample, dtype) for count in (2, 3))
+    return largest(
+        replace(a, step=a.step + (parts - 2) * max(0, b.step - a.step)) for a, b in zip(two, three, strict=True)
+    )
+
+
+def _with(module: StageModule, images: int, parts: int) -> StageModule:
+    other = copy.copy(module)
+    batch = images * distributed.world_size()
+    other.settings = replace(module.settings, batch_size=batch, gradient_accumulation_steps=parts)
+    return other
