@@ -1,4 +1,7 @@
-"""A recipe for any images: sizes and lengths by rules, for data sets that have no recipe of their own."""
+"""A recipe for any images: sizes and lengths by rules, for data sets that have no recipe of their own.
+
+The preset ``gpu`` is made of files where a data set has some: ``configs/<data set>/gpu/``.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,17 @@ from latentdiff.config import DataConfig
 from latentdiff.data import load_dataset
 from latentdiff.data.files import Files
 from latentdiff.data.load import open_files
+from latentdiff.resources import find_config
 
-Preset = Literal["small", "medium"]
+Preset = Literal["small", "medium", "gpu"]
 # Files whose size and colours are looked at before the images are decoded.
 LOOKED_AT = 200
 # How long each run of a preset trains, in seconds. Latent and pixel have the same time.
 SECONDS = {"autoencoder": 1200.0, "vae_baseline": 300.0, "latent": 1050.0, "pixel": 1050.0}
+# Widths at the finest resolution: of the autoencoder, of the latent U-Net and of the pixel U-Net.
+WIDTHS: dict[Preset, tuple[int, int, int]] = {"small": (32, 64, 32), "medium": (64, 96, 64), "gpu": (128, 256, 128)}
 # Images that a slow machine trains a second, for what is counted in images and should come a few times in a run.
-SLOW_RATE = 100
+SLOW_RATE: dict[Preset, int] = {"small": 100, "medium": 100, "gpu": 2000}
 # Seconds of training that a look at samples and their quality must be worth: on two CPU cores it takes about 20.
 SECONDS_A_LOOK = 240
 
@@ -44,19 +50,20 @@ def preset_runs(preset: Preset, facts: ImageFacts, seconds: float | None = None)
     """The runs of a preset: for each name the stage and its flags, as a recipe has them.
 
     Args:
-        preset: ``small`` is for a CPU. ``medium`` has about four times the weights, for a GPU or a night.
+        preset: ``small`` is for a CPU. ``medium`` has about four times the weights, for a small GPU or a night. ``gpu``
+            has about four times as many again, larger batches, and as many parts of a batch as fit into memory.
         facts: What is known of the images.
         seconds: Of all runs together. Default: an hour.
     """
     total = sum(SECONDS.values())
     times = {name: own * (seconds or total) / total for name, own in SECONDS.items()}
-    small = preset == "small"
+    small, width_of = preset == "small", dict(zip(("autoencoder", "latent", "pixel"), WIDTHS[preset], strict=True))
     # A latent of about a tenth of an image's numbers: a side of a quarter, with 4 channels for colour or 2 for grey.
     # Above 96 pixels a quarter leaves the U-Net 32 x 32 positions and more. There it is an eighth, with more channels.
     quarter = facts.side <= 96
     latent_channels = (2 if facts.channels == 1 else 4) * (1 if quarter else 2)
     # The layers at full resolution are half of an autoencoder's cost. Patches of 2 x 2 pixels save them.
-    width = 32 if small else 64
+    width = width_of["autoencoder"]
     autoencoder = {
         "network.patch": 2,
         "network.channels": [width, 2 * width] if quarter else [width, 2 * width, 2 * width],
@@ -92,17 +99,42 @@ def preset_runs(preset: Preset, facts: ImageFacts, seconds: float | None = None)
     # Fewer than ten thousand images are learned by heart sooner or later. Dropout delays it.
     common = {"network.dropout": 0.1 if facts.num_images < 10_000 else 0.0, "trainer.lr": 1e-3}
     latent_side = facts.side // (4 if quarter else 8)
-    latent = common | _unet(latent_side, 64 if small else 96)
-    pixel = common | _unet(facts.side, 32 if small else 64) | {"autoencoder": "none"}
+    latent = common | _unet(latent_side, width_of["latent"])
+    pixel = common | _unet(facts.side, width_of["pixel"]) | {"autoencoder": "none"}
     runs = {"autoencoder": autoencoder, "vae_baseline": vae, "latent": latent, "pixel": pixel}
+    if preset == "gpu":
+        # Four times the batch allows twice the learning rate (Adam), and four times the width a quarter (muP).
+        for flags in (autoencoder, latent, pixel):
+            lr = flags["trainer.lr"]
+            assert isinstance(lr, float)
+            flags |= {"trainer.batch_size": 256, "trainer.lr": lr / 2, "trainer.memory": "auto"}
+        for flags in (latent, pixel):
+            flags |= {"network.num_res_blocks": 2, "network.head_channels": 64}
     return {
         name: [
             "autoencoder" if name in ("autoencoder", "vae_baseline") else "diffusion",
             *(f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flags.items()),
-            *_lengths(name, times[name]),
+            *_lengths(name, times[name], SLOW_RATE[preset]),
         ]
         for name, flags in runs.items()
     }
+
+
+def gpu_runs(name: str) -> dict[str, list[str]] | None:
+    """The runs of a data set's files for a large GPU, of which a batch takes as many parts as fit; None without files.
+
+    Args:
+        name: The data set.
+    """
+    if find_config(f"{name}/gpu/autoencoder.yaml") is None:
+        return None
+    runs: dict[str, list[str]] = {}
+    for run in SECONDS:
+        file = f"{name}/vae_baseline.yaml" if run == "vae_baseline" else f"{name}/gpu/{run}.yaml"
+        if find_config(file):
+            stage = "autoencoder" if run in ("autoencoder", "vae_baseline") else "diffusion"
+            runs[run] = [stage, f"--config={file}", "--trainer.memory=auto"]
+    return runs
 
 
 def preset_evaluations() -> dict[str, list[str]]:
@@ -120,12 +152,12 @@ def _unet(side: int, width: int) -> dict[str, object]:
     return {"network.channels": channels, "network.num_res_blocks": 1, "network.attention_levels": [last]}
 
 
-def _lengths(name: str, seconds: float) -> list[str]:
+def _lengths(name: str, seconds: float, rate: int) -> list[str]:
     """A run's length, and what goes by it: at most five looks at its samples, and a tenth of it for the warm-up."""
-    epoch = SLOW_RATE * max(seconds / 5, SECONDS_A_LOOK)
+    epoch = rate * max(seconds / 5, SECONDS_A_LOOK)
     flags = ["--trainer.max_images=null", f"--trainer.max_seconds={seconds:.1f}"]
     flags += [f"--trainer.images_per_epoch={round(epoch)}"]
-    flags += [f"--trainer.lr_warmup_images={min(10_000, round(SLOW_RATE * seconds / 10))}"]
+    flags += [f"--trainer.lr_warmup_images={min(100 * rate, round(rate * seconds / 10))}"]
     if name in ("latent", "pixel"):
         flags += [f"--quality_images={200 if seconds >= SECONDS_A_LOOK else 0}"]
     return flags

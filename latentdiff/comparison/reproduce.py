@@ -14,7 +14,13 @@ from typing import Any
 from latentdiff.command_line import PACKAGE, parse
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model, train_once
 from latentdiff.comparison.compare import compare
-from latentdiff.comparison.presets import complete_data_settings, preset_evaluations, preset_runs, read_facts
+from latentdiff.comparison.presets import (
+    complete_data_settings,
+    gpu_runs,
+    preset_evaluations,
+    preset_runs,
+    read_facts,
+)
 from latentdiff.comparison.released_models import RANDOM
 from latentdiff.comparison.training_plan import (
     PlannedRun,
@@ -95,9 +101,11 @@ def _with_preset(settings: ReproduceStage) -> ReproduceStage:
     facts = read_facts(data)
     shape = f"{facts.channels}x{facts.side}x{facts.side}"
     print(f"preset {settings.preset} for {facts.num_images:,} training images of {shape}", flush=True)
-    amount, is_seconds = parse_budget(settings.budget)
-    runs = preset_runs(settings.preset, facts, amount if is_seconds else None)
-    evaluations = settings.evaluations or preset_evaluations()
+    runs = gpu_runs(data.name) if settings.preset == "gpu" else None
+    if runs is None:
+        amount, is_seconds = parse_budget(settings.budget)
+        runs = preset_runs(settings.preset, facts, amount if is_seconds else None)
+    evaluations = settings.evaluations or {name: own for name, own in preset_evaluations().items() if name in runs}
     return replace(settings, data=data, runs=runs, evaluations=evaluations)
 
 

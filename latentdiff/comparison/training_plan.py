@@ -25,7 +25,7 @@ from latentdiff.training.trainer import check_settings
 MEASURED_SECONDS, LEAST_SECONDS = 20.0, 2.0
 # Images that a rate is measured on: a step's time does not depend on their number.
 MEASURED_IMAGES = 512
-SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+SECONDS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[Pl
 
 def parse_budget(text: str) -> tuple[float, bool]:
     """A budget's amount, and whether that is seconds (``2h``, ``45m``, ``90s``) or else a share (``0.1``)."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([hms]?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(h|min|m|s|)", text.strip())
     amount = float(match[1]) if match else 0.0
     if match is None or not 0.0 < amount < 1e9:
         raise ConfigError(

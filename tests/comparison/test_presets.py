@@ -8,17 +8,27 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.comparison.presets import ImageFacts, complete_data_settings, preset_evaluations, preset_runs
+from latentdiff.comparison.presets import (
+    ImageFacts,
+    complete_data_settings,
+    gpu_runs,
+    preset_evaluations,
+    preset_runs,
+)
+from latentdiff.comparison.reproduce import _with_preset
 from latentdiff.comparison.training_plan import read_runs
 from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.network import build_network
 from latentdiff.stages import reproduce as stage
 from latentdiff.training.phases import check_phases
 
+GPU_DATA = ("fashion-mnist", "celeba", "flowers-102", "cifar-10")
 
-@pytest.mark.parametrize("preset", ["small", "medium"])
+
+@pytest.mark.parametrize("preset", ["small", "medium", "gpu"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [28, 32, 48, 64, 96, 128, 256])
 def test_rules_make_networks_that_fit(preset, channels, side):
@@ -58,6 +68,40 @@ def test_what_depends_on_number_time_and_preset():
             return sum(math.prod(each.shape) for each in Autoencoder((3, 64, 64), config).parameters())
 
     assert 2.5 < weights("medium") / weights("small") < 6
+    assert 2.5 < weights("gpu") / weights("medium") < 6
+    gpu = read_runs(preset_runs("gpu", ImageFacts(64, 3, 500), 360), [])
+    assert sum(run.settings.trainer.max_seconds for run in gpu) == pytest.approx(360, abs=0.3)
+    by_name = {run.name: run.settings for run in gpu}
+    assert {by_name[name].trainer.memory for name in ("autoencoder", "latent", "pixel")} == {"auto"}
+    assert (by_name["latent"].trainer.lr, by_name["autoencoder"].trainer.lr) == (5e-4, 3e-4)
+
+
+@pytest.mark.parametrize("name", GPU_DATA)
+def test_files_for_a_gpu_are_a_recipe(name):
+    runs = read_runs(gpu_runs(name), ["--data.name", name])
+    assert {run.name for run in runs} - {"vae_baseline"} == {"autoencoder", "latent", "pixel"}
+    by_name = {run.name: run.settings for run in runs}
+    # Latents and pixels have the same time.
+    assert by_name["latent"].trainer.max_seconds == by_name["pixel"].trainer.max_seconds
+    for settings in by_name.values():
+        assert settings.trainer.memory == "auto"
+    for own in ("autoencoder", "latent", "pixel"):
+        trainer = by_name[own].trainer
+        assert (trainer.precision, trainer.max_images) == ("bf16", None)
+        assert trainer.lr_warmup_images < trainer.images_per_epoch * 2
+
+
+def test_other_data_has_rules_for_a_gpu():
+    assert gpu_runs("folder") is None
+
+
+def test_a_gpu_preset_for_six_minutes(monkeypatch, capsys):
+    monkeypatch.setattr("latentdiff.comparison.reproduce.read_facts", lambda data: ImageFacts(28, 1, 60_000))
+    settings = _with_preset(ReproduceStage(preset="gpu", budget="6min"))
+    assert settings.runs == gpu_runs("fashion-mnist")
+    assert set(settings.evaluations) == set(settings.runs)
+    cifar = _with_preset(ReproduceStage(preset="gpu", data=DataConfig(name="cifar-10")))
+    assert "vae_baseline" not in cifar.evaluations
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,14 @@ def test_everything_is_made_by_one_command_that_goes_on(tiny, trainings, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("2h", (7200.0, True)), ("45m", (2700.0, True)), ("1.5 s", (1.5, True)), (".1", (0.1, False))]
+    ("text", "amount"),
+    [
+        ("2h", (7200.0, True)),
+        ("45m", (2700.0, True)),
+        ("6min", (360.0, True)),
+        ("1.5 s", (1.5, True)),
+        (".1", (0.1, False)),
+    ],
 )
 def test_budget_is_a_time_or_a_share(text, amount):
     assert parse_budget(text) == amount

@@ -13,7 +13,7 @@ from latentdiff.models import memory_layout as layout
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.layers import fused_attention, group_norm, matmul_attention, scaled_group_norm
 from latentdiff.models.network import build_network
-from latentdiff.precision import cast_weights
+from latentdiff.precision import CastNetwork
 
 
 @pytest.mark.parametrize("side", [(4, 4), (7, 5)])
@@ -175,7 +175,7 @@ def test_lowered_once_is_autocast_every_time(name):
     inputs = (torch.randn(4, 2, 9, 7), torch.rand(4), torch.arange(4) % 3)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = network(*inputs)
-    low = cast_weights(network, torch.bfloat16)
+    low = CastNetwork(network, torch.bfloat16)
     with torch.inference_mode():
         assert torch.equal(low(*inputs), expected)
         assert not torch.equal(low(*inputs).float(), network(*inputs))

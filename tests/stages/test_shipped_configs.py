@@ -19,7 +19,7 @@ from latentdiff.inference.model import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = sorted((CONFIGS.parent / "checkpoints").rglob("*.safetensors"))
-FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "oxford-iiit-pet", "mixed", "demo", "sources")
+FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "cifar-10", "oxford-iiit-pet", "mixed", "demo", "sources")
 TWO_STEPS = [
     "--trainer.max_images=4",
     "--trainer.max_seconds=null",
@@ -91,11 +91,24 @@ def train(name: str) -> None:
     if (yaml.safe_load(path.read_text()).get("data") or {}).get("name", "fashion-mnist") == "fashion-mnist":
         flags.append("--data.source=embedded")
     # Smaller than 64 pixels, but where released autoencoders of 28 may be taken, and where seven levels need all 64.
-    if path.parent.name not in ("fashion-mnist", "demo") and path.stem != "vae_baseline":
+    if name.split("/")[0] not in ("fashion-mnist", "demo") and path.stem != "vae_baseline":
         flags.append("--data.size=16")
     stage = importlib.import_module(f"latentdiff.stages.{'autoencoder' if is_autoencoder else 'diffusion'}")
     folder = [] if path.parent.name != "demo" else [f"--run.folder=demo/{path.stem}"]
+    if path.parent.name == "gpu":
+        flags += small_networks(path)
+        folder = [f"--run.folder={name.removesuffix('.yaml')}"]
     stage.main(["--config", str(path), *TWO_STEPS, *flags, *folder])
+
+
+def small_networks(path: Path) -> list[str]:
+    """Flags for as many resolutions as a file's networks have, and few channels: those for a GPU have millions."""
+    flags = [f"--network.channels={[32] * len(yaml.safe_load(path.read_text())['network']['channels'])}"]
+    if path.stem == "autoencoder":
+        return [*flags, "--loss.perceptual_weight=0", "--loss.discriminator_channels=8"]
+    codec = path.with_name("autoencoder") / "model.safetensors"
+    own = [] if path.stem == "pixel" else [f"--autoencoder={codec.relative_to(CONFIGS)}"]
+    return [*flags, *own, "--network.head_channels=32"]
 
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -113,8 +126,10 @@ def test_a_file_that_starts_from_released_weights_fits_them(data):
 def test_every_file_trains(folder, data):
     if folder == "flowers-102":
         train("celeba/autoencoder.yaml")  # whose weights the first one starts from
-    for path in sorted((CONFIGS / folder).glob("*.yaml"), key=lambda path: ("autoencoder" not in path.stem, path.name)):
-        train(f"{folder}/{path.name}")
+    for path in sorted(
+        (CONFIGS / folder).rglob("*.yaml"), key=lambda path: ("autoencoder" not in path.stem, path.name)
+    ):
+        train(str(path.relative_to(CONFIGS)))
 
 
 def test_every_folder_is_known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,13 +10,14 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
+from latentdiff.inference.engines.recorded_passes import RecordedPasses, can_record
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
-from latentdiff.precision import call_with_min_batch, cast_weights, resolve_precision
+from latentdiff.precision import CastNetwork, call_with_min_batch, resolve_precision
 
 
 class TorchEngine:
-    """Runs the networks as they are.
+    """Runs the networks as they are. On a GPU, passes of the denoising network are replayed as CUDA graphs.
 
     Args:
         network: The denoising network, or None.
@@ -28,6 +30,9 @@ class TorchEngine:
 
     def __init__(self, network: ConditionedNetwork | None, autoencoder: Autoencoder | None, exact: bool):
         self._network, self._autoencoder, self.exact = network, autoencoder, exact
+        # Copies of the weights by type and device; and recorded passes, which know where the weights lie in memory.
+        self._copies: dict[tuple[torch.dtype, torch.device], CastNetwork] = {}
+        self._recorded: dict[tuple[torch.dtype, int], RecordedPasses] = {}
 
     def network(self, precision: str) -> Network:
         """Return the network in that precision, with its present weights.
@@ -37,9 +42,23 @@ class TorchEngine:
         if precision == "int8":
             raise ConfigError("the engine torch has no precision int8: take the engine onnxruntime or openvino")
         assert self._network is not None
-        dtype = resolve_precision(precision, next(self._network.parameters()).device)
-        function = self._network if dtype == torch.float32 else cast_weights(self._network, dtype)
-        return partial(call_with_min_batch, function) if self.exact else function
+        weights = next(self._network.parameters())
+        device, dtype = weights.device, resolve_precision(precision, weights.device)
+        function: Callable[..., Tensor] = self._network if dtype == torch.float32 else self._cast(dtype, device)
+        if self.exact:
+            function = partial(call_with_min_batch, function)
+        if not can_record(device):
+            return function
+        return self._recorded.setdefault((dtype, weights.data_ptr()), RecordedPasses(function))
+
+    def _cast(self, dtype: torch.dtype, device: torch.device) -> CastNetwork:
+        """The network with cast weights, which are those of now."""
+        assert self._network is not None
+        if (dtype, device) in self._copies:
+            self._copies[dtype, device].refresh()
+        else:
+            self._copies[dtype, device] = CastNetwork(self._network, dtype)
+        return self._copies[dtype, device]
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""
