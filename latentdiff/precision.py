@@ -104,8 +104,8 @@ def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None)
 class CastNetwork:
     """A function that computes what ``network`` computes under autocast to ``dtype``, bit for bit.
 
-    The weights are cast once instead of in every pass, which saves a tenth of a pass of 16 latents. Weights of norms and
-    embeddings keep their type, as under autocast.
+    The weights are cast once instead of in every pass, which saves a tenth of a pass of 16 latents. Weights of norms
+    and embeddings keep their type, as under autocast.
 
     Args:
         network: The network, whose present weights are copied.

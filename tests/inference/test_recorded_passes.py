@@ -6,6 +6,7 @@ What a GPU does is pretended: a replay runs the function again, into the memory 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from latentdiff.inference.engines.recorded_passes import MOST_SHAPES, PASSES_BEF
 class Graph:
     """Stands for ``torch.cuda.CUDAGraph``: what ran while it was recorded runs again when it is replayed."""
 
-    recorded: list[Graph] = []
+    recorded: ClassVar[list[Graph]] = []
 
     def __init__(self):
         self.replays = 0
