@@ -61,6 +61,7 @@ def test_a_whole_batch_that_is_normalised_is_not_taken_apart():
         fit_memory(module, sample, 96)
 
 
+@pytest.mark.slow
 def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
     free = 2 * 10**7
     monkeypatch.setattr(memory_limit, "free_memory", lambda device: free)
