@@ -39,15 +39,18 @@ def measure_engines(
 ) -> Iterator[Measurement]:
     """Measure images/s of sampling in latents without guidance by the engine auto, beside the other engines.
 
-    In fp32, and where training is in bf16, large batches in bf16 too. An engine that is not installed, or does not have
-    the precision, is left out.
+    In fp32 and int8, and where training is in bf16, large batches in bf16 too. An engine that is not installed, or does
+    not have the precision, is left out. So is int8 where only torch is installed.
     """
     sizes, networks = context.sizes, context.sizes.networks[0]
     model = untrained_model(networks.side, networks.autoencoder, networks.latent_network, context.device)
     precisions = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if context.dtype == torch.bfloat16 else {})}
-    for precision, dtype in precisions.items():
+    for precision, dtype in {**precisions, "int8": torch.float32}.items():
+        others = dict(_models(context, model, precision))
+        if not others:
+            continue
         factories: dict[str, SamplerFactory] = {OURS: partial(our_sampler, model.with_engine("auto"))}
-        factories |= {name: partial(our_sampler, engine) for name, engine in _models(context, model, precision)}
+        factories |= {name: partial(our_sampler, engine) for name, engine in others.items()}
         factories |= competitors(context, model, dtype)
         for batch in sizes.sampling_batches:
             if precision == "bf16" and batch == 1:
@@ -62,7 +65,9 @@ def measure_engines(
                 part=PART,
                 name=f"latents, {networks.side} px, {precision}, batch {batch}",
                 unit="images/s",
-                values=_with_limit(values, sampling_limit(context.limits, model, request)),
+                values=values
+                if precision == "int8"
+                else _with_limit(values, sampling_limit(context.limits, model, request)),
                 note=f"{note}; extrapolated from {few_steps[0]} and {few_steps[1]} steps" if few_steps else note,
             )
 
