@@ -23,7 +23,7 @@ STAGES: dict[str, tuple[str, bool]] = {
     "samplers": ("measure samplers against their number of steps", False),
     "sweep": ("train with different settings for equal seconds, and rank them", False),
     "release": ("write a model as bf16 with a model card", False),
-    "export": ("write a model as ONNX, for programs without torch", False),
+    "export": ("write a model for programs without torch: ONNX, or a page for the browser", False),
     "average": ("average the weights of runs that grew out of one another", False),
     "reproduce": ("train, release and compare all models of a data set", False),
     "verify": ("prove the diffusion core and the metrics against others' code", False),

@@ -190,21 +190,33 @@ class ExportStage(Settings):
     """Write a diffusion model as a folder that other programs read.
 
     ``onnx`` writes network.onnx, encoder.onnx and decoder.onnx, model.json, a README, and sample.py, which samples with
-    numpy and onnxruntime alone. It needs the extra ``onnx``: ``pip install 'latentdiff[onnx]'``.
+    numpy and onnxruntime alone. ``web`` writes a page that samples in any browser, for any static host. Both need the
+    extra ``onnx``: ``pip install 'latentdiff[onnx]'``.
 
     Args:
         model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
+        beside: More models for the same page, such as a pixel model beside a latent one. They may follow ``model``
+            without the flag.
         to: The form that is written.
         precision: How the ONNX files store kernels and matrices. ``bf16`` halves the files, and arithmetic stays in
             fp32. ``int8`` quarters network.onnx, whose arithmetic is in 8 bits too; encoder and decoder stay in fp32.
-        steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default.
+            A page has no int8, and has bf16 where that loses nothing, as for released models.
+        steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default, and the page's.
+        onnxruntime_web: The npm package onnxruntime-web, as a file or a folder, for the page. Default: it is downloaded
+            once, from npm's registry or the one that ``npm_config_registry`` names, and checked.
+        serve: Show the page at http://127.0.0.1 until Ctrl-C.
+        port: Where to show it; 0 takes any that is free.
         run: The folder that is written.
     """
 
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
-    to: Literal["onnx"] = "onnx"
+    beside: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
+    to: Literal["onnx", "web"] = "onnx"
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
+    onnxruntime_web: PathSetting | None = None
+    serve: bool = False
+    port: Annotated[int, Range(0, 65_535)] = 8000
     run: RunConfig = field(default_factory=RunConfig)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -11,6 +12,7 @@ from latentdiff import __version__
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import to_dict
 from latentdiff.config.model_stages import ExportStage
+from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.digest import json_with_digest
 from latentdiff.errors import ConfigError
 from latentdiff.export.half_weights import with_half_weights
@@ -30,7 +32,7 @@ ARITHMETIC = {
     "bf16": "They compute in fp32. Weights are stored as bf16.",
     "int8": "The network computes in 8 bits, which changes its images a little. Encoder and decoder compute in fp32.",
 }
-# torch draws fewer numbers than these in another way, which sample.py does not follow.
+# torch draws fewer numbers than these in another way, which neither sample.py nor the page follows.
 LEAST_NUMBERS = 16
 
 
@@ -45,18 +47,15 @@ def export_onnx(config: ExportStage) -> Path:
     path = resolve_checkpoint(config.model)
     model = load_diffusion(path)
     model.check(SamplingRequest(num_images=1))
-    levels = {str(steps): _levels(model, steps) for steps in config.steps}
-    if model.codec.latent_shape[0] * model.codec.latent_shape[1] * model.codec.latent_shape[2] < LEAST_NUMBERS:
-        raise ConfigError(
-            f"{path} has latents of fewer than {LEAST_NUMBERS} numbers, whose noise sample.py cannot draw"
-        )
+    levels = {str(steps): level_rows(model.schedule.sampling_levels(steps)) for steps in config.steps}
+    check_noise(model, path)
     name = run_folder.folder_name(path)
     run = run_folder.numbered(config.run, "export", name)
     run_folder.check(run, "export", name)
     files = onnx_files(model, config.precision == "int8")
     if config.precision == "bf16":
         files = {file: with_half_weights(content) for file, content in files.items()}
-    record = _record(model, path, config, levels)
+    record = {"format": FORMAT, **model_record(model, path, config), "levels": levels}
     record["files"] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     files["sample.py"] = (HERE / "sample.py").read_bytes()
     files["README.md"] = _readme(record, files).encode()
@@ -83,20 +82,22 @@ def onnx_files(model: DiffusionModel, int8: bool = False) -> dict[str, bytes]:
     return {file: graphs.get(name) for file, name in names.items()}
 
 
-def _levels(model: DiffusionModel, steps: int) -> list[list[float]]:
-    """The noise levels of sampling in ``steps`` steps: time, alpha and sigma of each, noisiest first."""
-    levels = model.schedule.sampling_levels(steps)
+def check_noise(model: DiffusionModel, path: Path) -> None:
+    """Raise ConfigError for a model whose noise is drawn by torch alone."""
+    if math.prod(model.codec.latent_shape) < LEAST_NUMBERS:
+        raise ConfigError(f"{path} has latents of fewer than {LEAST_NUMBERS} numbers, whose noise only torch can draw")
+
+
+def level_rows(levels: NoiseLevels) -> list[list[float]]:
+    """Noise levels as rows of time, alpha and sigma."""
     return [list(row) for row in zip(levels.time.tolist(), levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
 
 
-def _record(
-    model: DiffusionModel, path: Path, config: ExportStage, levels: dict[str, list[list[float]]]
-) -> dict[str, Any]:
-    """What model.json says, but for the files."""
+def model_record(model: DiffusionModel, path: Path, config: ExportStage) -> dict[str, Any]:
+    """What a folder says of its model, but for the files and the noise levels."""
     codec = model.codec if isinstance(model.codec, AutoencoderCodec) else None
     usual = SamplingRequest(num_images=1)
     return {
-        "format": FORMAT,
         "latentdiff": __version__,
         "opset": OPSET,
         "precision": config.precision,
@@ -111,7 +112,6 @@ def _record(
         "target": model.diffusion.target,
         "sigma_data": model.diffusion.sigma_data,
         "schedule": to_dict(model.diffusion),
-        "levels": levels,
         "defaults": {
             "sampler": usual.sampler,
             "steps": config.steps[0],

@@ -27,7 +27,7 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
     Returns: fp32 [n, *latent_shape], about N(0, 1). :func:`generate` leads back.
     """
     request = checked_request(model, len(images), labels, FLOW_SETTINGS)
-    levels = _flow_levels(model, steps)
+    levels = flow_levels(model, steps)
     start = float(levels.alpha[-1]) * latents_of(model, images)
     upwards = levels[torch.arange(len(levels) - 1, -1, -1)]
     *_, last = _follow_flow(model, request, labels, upwards, start)
@@ -37,7 +37,7 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
 def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
     """uint8 images from given noise [n, *latent_shape]: the inverse of :func:`invert`."""
     request = checked_request(model, len(noise), labels, FLOW_SETTINGS)
-    levels = _flow_levels(model, steps)
+    levels = flow_levels(model, steps)
     start = noise.to(model.device) * float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
     *_, last = _follow_flow(model, request, labels, levels, start)
     return model.codec.decode(last.x / float(levels.alpha[-1])).cpu()
@@ -63,7 +63,7 @@ def interpolate(
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])
 
 
-def _flow_levels(model: DiffusionModel, steps: int, least: float = MIN_KARRAS_SIGMA) -> NoiseLevels:
+def flow_levels(model: DiffusionModel, steps: int, least: float = MIN_KARRAS_SIGMA) -> NoiseLevels:
     """Finite levels from the noisiest to ``least``, even in the 7th root of the noise (Karras et al. 2022)."""
     schedule, steps = model.schedule, checked(steps, Steps, "steps")
     high = float(schedule.levels(torch.tensor([schedule.last_position], dtype=torch.float64)).karras_sigma[0])

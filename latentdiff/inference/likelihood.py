@@ -14,7 +14,7 @@ from latentdiff.config.ranges import Steps
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.errors import ConfigError
 from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
-from latentdiff.inference.inversion import _flow_levels
+from latentdiff.inference.inversion import flow_levels
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.precision import disable_tf32
@@ -68,5 +68,5 @@ def bits_per_dim(
         width = 2.0 / 255.0
         x0 = x0 + width * (torch.special.ndtr(noise()) - 0.5)
     with disable_tf32():
-        bits = ode_bits_per_dim(denoiser, x0, _flow_levels(model, steps or 200, least=0.002), noise)
+        bits = ode_bits_per_dim(denoiser, x0, flow_levels(model, steps or 200, least=0.002), noise)
     return (bits - math.log2(width)).cpu() if pixels else bits.cpu()

@@ -99,10 +99,10 @@ def reconstruct(
 def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, strength: float) -> Tensor:
     if strength == 0.0:
         return latents
-    return add_noise(latents, noise, _level(model, strength))
+    return add_noise(latents, noise, level_at(model, strength))
 
 
-def _level(model: DiffusionModel, strength: float) -> NoiseLevels:
+def level_at(model: DiffusionModel, strength: float) -> NoiseLevels:
     """The level at a strength of the schedule, [1]."""
     return model.schedule.levels(
         torch.tensor([strength * model.schedule.last_position], dtype=torch.float64).round(decimals=6)
@@ -111,6 +111,6 @@ def _level(model: DiffusionModel, strength: float) -> NoiseLevels:
 
 def _levels_from(model: DiffusionModel, request: SamplingRequest, strength: float) -> NoiseLevels:
     """The request's levels below a strength of the schedule, and that strength itself first."""
-    start, levels = _level(model, strength), model.sampling_levels(request)
+    start, levels = level_at(model, strength), model.sampling_levels(request)
     below = levels[levels.karras_sigma < float(start.karras_sigma[0])]
     return start.concat(below)

@@ -49,7 +49,16 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
     "compare": (r"index\.html", r"report\.(md|json)", r"results\.md"),
     "analyse": (r"index\.html", r"analysis\.json"),
     "samplers": (r"samplers\.(json|md|png|svg)",),
-    "export": (r"(network|encoder|decoder)\.onnx", r"model\.json", r"README\.md", r"sample\.py"),
+    "export": (
+        r"(network|encoder|decoder)\.onnx",
+        r"(model|page)\.json",
+        r"README\.md",
+        r"sample\.py",
+        r"(index\.html|style\.css|icon\.svg)",
+        r"js/[a-z_]+\.js",
+        r"models/[^/]+-(network|encoder|decoder)\.onnx",
+        r"onnxruntime/(ort\.js|ort\.wasm\.gz|LICENSE\.txt)",
+    ),
     "demo": (rf"(latents|features)/{_CACHE}",),
     "benchmark": (r"benchmark\.(json|md|png|svg)",),
     "verify": (r"(verify|metrics)\.json",),
@@ -59,6 +68,7 @@ FOLDERS = {
     "autoencoder": ("samples", "ema"),
     "diffusion": ("samples", "ema"),
     "sample": ("images",),
+    "export": ("js", "models", "onnxruntime"),
     "demo": ("latents", "features", "evaluate"),
 }
 # Runs within a run's folder: their paths, and the stages that make them.

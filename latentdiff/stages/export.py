@@ -11,16 +11,17 @@ from latentdiff.config.model_stages import ExportStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(ExportStage, _expand_arguments(sys.argv[1:] if argv is None else argv))
-    from latentdiff.export.onnx_folder import export_onnx  # torch: --help does not wait for it
+    from latentdiff.export.export import export_models  # torch: --help does not wait for it
 
-    export_onnx(settings)
+    export_models(settings)
 
 
 def _expand_arguments(arguments: list[str]) -> list[str]:
-    """Write a model before the first flag as ``--model``."""
-    if arguments and not arguments[0].startswith("-"):
-        return [f"--model={arguments[0]}", *arguments[1:]]
-    return arguments
+    """Write models before the first flag as ``--model`` and ``--beside``."""
+    count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    first, more = arguments[:1], arguments[1:count]
+    model = [f"--model={first[0]}"] if count else []
+    return [*model, *([f"--beside={more}"] if more else []), *arguments[count:]]
 
 
 if __name__ == "__main__":

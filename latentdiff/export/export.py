@@ -1,0 +1,24 @@
+"""A model in the form that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentdiff.config.model_stages import ExportStage
+from latentdiff.errors import ConfigError
+from latentdiff.export.onnx_folder import export_onnx
+from latentdiff.export.web_folder import export_web
+
+
+def export_models(config: ExportStage) -> Path:
+    """Write the folder that ``config`` asks for, and return it.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for settings of a page where none is written, and else what
+    :func:`export_onnx` and :func:`export_web` do.
+    """
+    if config.to == "web":
+        return export_web(config)
+    for name in ("beside", "onnxruntime_web", "serve"):
+        if getattr(config, name):
+            raise ConfigError(f"--{name} is for a page: give --to web too")
+    return export_onnx(config)

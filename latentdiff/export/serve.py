@@ -1,0 +1,55 @@
+"""A folder shown to the browsers of this machine alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+from latentdiff.errors import ConfigError
+
+HOST = "127.0.0.1"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Serves files with the types that modules need, whatever the system's table of types says."""
+
+    extensions_map: ClassVar[dict[str, str]] = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".gz": "application/octet-stream",  # as it is: the page unpacks it
+    }
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of each file."""
+
+    def end_headers(self) -> None:
+        """Have each file looked at again, since the folder may be written anew."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+
+def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of a folder's files at 127.0.0.1, which listens already.
+
+    Args:
+        folder: What is shown.
+        port: Where; 0 takes any that is free.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a port that is taken.
+    """
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        raise ConfigError(f"port {port} of {HOST} cannot be used: {error.strerror}. Give another --port") from error
+
+
+def serve(folder: Path, port: int) -> None:
+    """Show a folder until Ctrl-C."""
+    with server_of(folder, port) as server:
+        print(f"http://{HOST}:{server.server_address[1]}/ shows {folder}. Ctrl-C ends it.", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

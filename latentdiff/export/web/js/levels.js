@@ -1,0 +1,27 @@
+// Noise levels, x = alpha x0 + sigma noise. A model's tables of them come from Python, in page.json.
+
+/** @typedef {{time: number, alpha: number, sigma: number}} Level Of noise; `time` is what the network is given. */
+
+/** @returns {Level[]} The rows of a table in page.json. */
+export function levelsOf(rows) {
+  return rows.map(([time, alpha, sigma]) => ({ time, alpha, sigma }));
+}
+
+/** @returns {number} Noise over signal, sigma / alpha. */
+export function noiseOverSignal(level) {
+  return level.sigma / level.alpha;
+}
+
+/** @returns {number} log(alpha / sigma): infinite for a clean level, and for pure noise. */
+export function halfLogSnr({ alpha, sigma }) {
+  return Math.log(alpha / sigma);
+}
+
+/**
+ * @param {Level[]} levels Those of sampling, noisiest first.
+ * @param {Level} start
+ * @returns {Level[]} `start`, and the levels with less noise.
+ */
+export function levelsFrom(levels, start) {
+  return [start, ...levels.filter((level) => noiseOverSignal(level) < noiseOverSignal(start))];
+}
