@@ -24,6 +24,7 @@ STAGES: dict[str, tuple[str, bool]] = {
     "sweep": ("train with different settings for equal seconds, and rank them", False),
     "release": ("write a model as bf16 with a model card", False),
     "export": ("write a model for programs without torch: ONNX, or a page for the browser", False),
+    "app": ("show models in a page that samples and edits images", False),
     "average": ("average the weights of runs that grew out of one another", False),
     "reproduce": ("train, release and compare all models of a data set", False),
     "verify": ("prove the diffusion core and the metrics against others' code", False),

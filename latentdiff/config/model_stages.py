@@ -17,6 +17,7 @@ from latentdiff.config.ranges import (
     PathSetting,
     Range,
     Steps,
+    Threads,
 )
 from latentdiff.config.run import RunConfig
 from latentdiff.config.sampling import EngineName, SamplingConfig
@@ -237,3 +238,44 @@ class AverageStage(Settings):
     models: tuple[PathSetting, ...]
     to: PathSetting
     overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppStage(Settings):
+    """Show models in a page: sample and watch each step, edit images, find the nearest training images, follow a run.
+
+    The page is served on this machine alone, unless ``host`` says otherwise. It sends nothing anywhere, and loads
+    nothing from the network. It needs the extra ``app``: ``pip install 'latentdiff[app]'``.
+
+    Args:
+        models: Model files, runs or released models, which may stand first, without the flag. A diffusion model is
+            offered in the page; an autoencoder is the VAE baseline of the models of its images. Default: all released
+            models.
+        host: Address that the page is served on. ``0.0.0.0`` lets other machines in, without a password.
+        port: Port. Default: the first free one from 7860 on.
+        engine: What runs the networks, as in the stage ``sample``.
+        device: ``auto`` uses a GPU where there is one.
+        max_images: Images that one request may ask for.
+        max_steps: Sampling steps that one request may ask for.
+        max_upload_mb: Size of an uploaded file in megabytes.
+        concurrency: Requests that are worked on at once. The others wait.
+        max_waiting: Requests that may wait. Further ones are refused, in words.
+        runs: Folder under which the page looks for training runs.
+        data_root: Folder of all data sets, for the nearest training images. Default: the environment variable
+            LATENTDIFF_DATA, else ``data``. The page downloads none.
+        threads: Number of CPU threads. Default: torch's choice.
+    """
+
+    models: tuple[PathSetting, ...] = ()
+    host: str = "127.0.0.1"
+    port: Annotated[int, Range(1, 65_535)] | None = None
+    engine: EngineName = "torch"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_images: Annotated[int, Range(1, 64)] = 16
+    max_steps: Annotated[int, Range(1, 1000)] = 50
+    max_upload_mb: Annotated[int, Range(1, 1000)] = 10
+    concurrency: Annotated[int, Range(1, 64)] = 1
+    max_waiting: Annotated[int, Range(1, 10_000)] = 32
+    runs: PathSetting = "stages"
+    data_root: PathSetting | None = None
+    threads: Threads | None = None

@@ -10,8 +10,15 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from latentdiff.report.colours import COLOURS, with_colours
 from latentdiff.report.evaluation import Evaluation, in_order
-from latentdiff.report.figure_style import Format, Theme, label_ends, new_figure, render, style
+from latentdiff.report.figure_style import LINES, Format, Theme, label_ends, new_figure, render, style
 
+# The curves of one run: what a panel is called, and the columns of its lines with their names.
+PANELS: dict[str, dict[str, str]] = {
+    "loss": {"loss": "training", "val_loss": "held out"},
+    "classifier distance": {"distance": "samples"},
+    "KID": {"kid": "samples"},
+    "PSNR, dB": {"psnr": "held out"},
+}
 # What a history may hold of the quality of samples, in the order of preference, and what it is called.
 QUALITIES = {"distance": "classifier distance", "kid": "KID"}
 HEIGHT = 3.4  # Inches.
@@ -83,6 +90,26 @@ def reconstruction(evaluations: list[Evaluation], theme: Theme = "light", format
         colours = COLOURS["latent"]
         lines.append(Line(evaluation.name, colours[index % len(colours)], _points(evaluation, "images_seen", "psnr")))
     return _draw_lines(lines, *_images(lines), "PSNR, dB", theme, format) if lines else None
+
+
+def run_curves(rows: list[dict[str, float]], theme: Theme = "light", format: Format = "svg") -> dict[str, bytes]:
+    """What one run measured against the images seen, a figure a measure: its loss, and its samples' or reconstructions'
+    quality. A measure with fewer than two values has none.
+
+    Args:
+        rows: Of the run's ``metrics.csv``: numbers by column, ``images_seen`` among them.
+        theme, format: Of the figures.
+    """
+    found = {}
+    for title, columns in PANELS.items():
+        lines = []
+        for (column, name), colour in zip(columns.items(), LINES, strict=False):
+            values = sorted((row["images_seen"], row[column]) for row in rows if {"images_seen", column} <= row.keys())
+            if len(values) > 1:
+                lines.append(Line(name, colour, values))
+        if lines:
+            found[title] = _draw_lines(lines, *_images(lines), title, theme, format)
+    return found
 
 
 def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation, str]]]:

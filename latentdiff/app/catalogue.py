@@ -1,0 +1,162 @@
+"""The models that the page offers, and the VAE baseline beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from latentdiff.codec import AutoencoderCodec
+from latentdiff.config import EngineName
+from latentdiff.errors import ConfigError
+from latentdiff.inference.model import DiffusionModel, load
+from latentdiff.resources import PACKAGE, resolve_checkpoint
+from latentdiff.runs.run_folder import folder_name
+
+# The released diffusion models, by the names of their files, in the order of the list.
+RELEASED = ("latent", "pixel")
+BASELINE = "vae_baseline"
+FIRST = "fashion-mnist"
+TITLES = {
+    "fashion-mnist": "Fashion-MNIST",
+    "flowers-102": "Flowers-102",
+    "celeba": "CelebA",
+    "mnist": "MNIST",
+    "cifar-10": "CIFAR-10",
+    "oxford-iiit-pet": "Oxford-IIIT Pets",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the list.
+
+    Attributes:
+        name: What the list calls it.
+        model: The model, ready to sample.
+        baseline: An autoencoder whose decoded noise is shown beside the samples; None where there is none.
+        baseline_kind: ``trained`` for an autoencoder that was trained as a baseline, ``own`` for the model's own, which
+            was not.
+    """
+
+    name: str
+    model: DiffusionModel
+    baseline: AutoencoderCodec | None = None
+    baseline_kind: Literal["trained", "own"] = "trained"
+
+    @property
+    def data_title(self) -> str:
+        """The name of the data set that the model was trained on, as a person writes it; empty where not known."""
+        name = str(((self.model.settings or {}).get("data") or {}).get("name") or "")
+        return TITLES.get(name, name)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes; their numbers where they have no names; none of an unconditional model."""
+        if self.model.class_names:
+            return list(self.model.class_names)
+        return [str(index) for index in range(self.model.network.null_label or 0)]
+
+    @property
+    def can_guide(self) -> bool:
+        """Whether guidance has an effect: whether the model has classes, and learned to do without."""
+        return self.model.conditional and self.model.diffusion.class_dropout > 0
+
+    @property
+    def facts(self) -> str:
+        """What the model is, in a line."""
+        codec = self.model.codec
+        image, latent = ("×".join(map(str, shape)) for shape in (codec.image_shape, codec.latent_shape))
+        space = "on the pixels themselves"
+        if isinstance(codec, AutoencoderCodec):
+            space = f"in a latent space of {latent}, {codec.compression:.0f} times fewer numbers"
+        count = sum(parameter.numel() for parameter in self.model.network.parameters())
+        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
+        return f"Images of {image} drawn {space}. {classes[0].upper()}{classes[1:]}, {count / 1e6:.1f} million weights."
+
+
+class Catalogue:
+    """The models by name. All are loaded at once: a file that cannot be used is said before the page is served.
+
+    Args:
+        paths: Model files, runs or released models; none takes all that are released.
+        engine: What runs the networks.
+        device: Where.
+
+    Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind, and
+    :class:`~latentdiff.errors.ConfigError` for an engine that is not there, or where no diffusion model is among them.
+    """
+
+    def __init__(self, paths: Sequence[str] = (), engine: EngineName = "torch", device: torch.device | str = "cpu"):
+        found = [Path(path) for path in paths] or released_models()
+        loaded = [(path, load(path, device=device, engine=engine)) for path in map(resolve_checkpoint, found)]
+        baselines = [model for _, model in loaded if isinstance(model, AutoencoderCodec)]
+        models = [(path, model) for path, model in loaded if isinstance(model, DiffusionModel)]
+        if not models:
+            what = "only autoencoders were named" if baselines else "there is no released model here"
+            raise ConfigError(f"the app needs a diffusion model, and {what}: name the file of one")
+        names = _unique([_name(path, model) for path, model in models])
+        self.entries = {
+            name: _entry(name, path, model, baselines, engine)
+            for name, (path, model) in zip(names, models, strict=True)
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The names in the order of the list."""
+        return list(self.entries)
+
+    def get(self, name: object) -> Entry:
+        """The entry of a name. Raises :class:`~latentdiff.errors.ConfigError` for another."""
+        if not isinstance(name, str) or name not in self.entries:
+            raise ConfigError(f"there is no model of that name: choose one of {', '.join(self.names)}")
+        return self.entries[name]
+
+
+def released_models() -> list[Path]:
+    """The files of the released diffusion models, those of Fashion-MNIST first."""
+    roots = [root for root in (PACKAGE.parent / "checkpoints", PACKAGE / "checkpoints") if root.is_dir()]
+    folders = sorted(
+        (path for root in roots[:1] for path in root.iterdir() if path.is_dir()),
+        key=lambda path: (path.name != FIRST, path.name),
+    )
+    files = (folder / f"{name}.safetensors" for folder in folders for name in RELEASED)
+    return [path for path in files if path.is_file()]
+
+
+def _name(path: Path, model: DiffusionModel) -> str:
+    data = str(((model.settings or {}).get("data") or {}).get("name") or "")
+    if path.stem in RELEASED and path.parent.name == data:
+        return f"{TITLES.get(data, data)}, {path.stem}"
+    return folder_name(path)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names, a number behind each that was there before."""
+    found: list[str] = []
+    for name in names:
+        number, own = 1, name
+        while own in found:
+            number += 1
+            own = f"{name} ({number})"
+        found.append(own)
+    return found
+
+
+def _entry(
+    name: str, path: Path, model: DiffusionModel, given: Sequence[AutoencoderCodec], engine: EngineName
+) -> Entry:
+    """An entry with the first of: a baseline that was named, the one beside the file, the model's own autoencoder."""
+    shape = model.codec.image_shape
+    if fitting := [codec for codec in given if codec.image_shape == shape]:
+        return Entry(name, model, fitting[0])
+    beside = path.parent / f"{BASELINE}.safetensors"
+    if beside.is_file():
+        codec = load(beside, device=model.device, engine=engine)
+        if isinstance(codec, AutoencoderCodec) and codec.image_shape == shape:
+            return Entry(name, model, codec)
+    own = model.codec if isinstance(model.codec, AutoencoderCodec) else None
+    return Entry(name, model, own, "own")

@@ -1,0 +1,78 @@
+"""The steps of the last drawings, kept for the page's slider, and no more of them than a budget allows."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from latentdiff.errors import ConfigError
+
+MEGABYTE = 1024**2
+
+
+@dataclass
+class Drawing:
+    """A drawing, while it is made and afterwards.
+
+    Attributes:
+        name: That of the model in the list.
+        seed: The seed.
+        title: What was asked for, in a line.
+        frames: The pictures of the steps, from noise on, each ready for the page.
+        images: The last step's, uint8 [n, c, h, w]; None until then.
+        seconds: What it took.
+    """
+
+    name: str
+    seed: int
+    title: str
+    frames: list[str] = field(default_factory=list)
+    images: Tensor | None = None
+    seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        images = 0 if self.images is None else self.images.numel()
+        return images + sum(map(len, self.frames))
+
+
+class KeptDrawings:
+    """Drawings by a token that nobody guesses. Beyond the budget the oldest are forgotten.
+
+    Args:
+        budget: Bytes of all pictures together.
+    """
+
+    def __init__(self, budget: int = 64 * MEGABYTE):
+        self.budget = budget
+        self._kept: OrderedDict[str, Drawing] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, drawing: Drawing) -> str:
+        """Keep a drawing, and return its token. Its frames may still come."""
+        token = secrets.token_urlsafe(16)
+        with self._lock:
+            self._kept[token] = drawing
+        self.trim()
+        return token
+
+    def get(self, token: object) -> Drawing:
+        """The drawing of a token. Raises :class:`~latentdiff.errors.ConfigError` where it was forgotten."""
+        with self._lock:
+            if not isinstance(token, str) or token not in self._kept:
+                raise ConfigError("this drawing is no longer kept: draw it again")
+            self._kept.move_to_end(token)
+            return self._kept[token]
+
+    def trim(self) -> None:
+        """Forget the oldest beyond the budget, but for the newest one."""
+        with self._lock:
+            total = sum(drawing.size for drawing in self._kept.values())
+            while total > self.budget and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                total -= oldest.size
