@@ -29,6 +29,7 @@ STAGES: dict[str, tuple[str, bool]] = {
     "reproduce": ("train, release and compare all models of a data set", False),
     "verify": ("prove the diffusion core and the metrics against others' code", False),
     "benchmark": ("measure speed and memory on this machine", False),
+    "env": ("print versions, devices and caches, for a bug report", False),
 }
 
 

@@ -19,7 +19,7 @@ FLOORS = (
     ("benchmark", "comparison"),
     ("training", "verify"),
     ("app", "export"),
-    ("evaluation",),
+    ("environment", "evaluation"),
     ("inference", "latents", "command_line"),
     ("codec", "runs"),
     ("models", "report"),

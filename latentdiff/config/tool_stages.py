@@ -63,6 +63,19 @@ class VerifyStage(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnvStage(Settings):
+    """Print versions, extras, devices, threads and caches, for a bug report. Nothing is written.
+
+    No token and no password is printed: of environment variables, a few are named that hold a folder or a number.
+
+    Args:
+        json: Whether to print one JSON object instead of lines.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(Settings):
     """Settings of a benchmark.
 

@@ -9,7 +9,7 @@ from tests.reliability import test_kills
 from tests.reliability.conftest import STAGES
 
 # Those that only print.
-WITHOUT_FILES = {"verify"}
+WITHOUT_FILES = {"env", "verify"}
 
 
 def test_every_stage_that_writes_is_killed_and_given_a_full_disk():

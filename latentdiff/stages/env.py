@@ -1,0 +1,18 @@
+"""Print what a bug report must say of the machine."""
+
+from __future__ import annotations
+
+from latentdiff.command_line import parse, run_stage
+from latentdiff.config.tool_stages import EnvStage
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the settings of a command line; see ``--help``."""
+    settings = parse(EnvStage, argv)
+    from latentdiff.environment import print_environment  # torch: --help does not wait for it
+
+    print_environment(settings)
+
+
+if __name__ == "__main__":
+    run_stage(main)
