@@ -19,6 +19,7 @@ __all__ = [
     "cache_latents",
     "compare",
     "evaluate",
+    "image_grid",
     "load",
     "load_dataset",
     "train_autoencoder",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from latentdiff.evaluation.evaluate import evaluate
     from latentdiff.inference.model import load
     from latentdiff.latents import cache_latents
+    from latentdiff.report.image_grid import image_grid
     from latentdiff.training.train_autoencoder import train_autoencoder
     from latentdiff.training.train_diffusion import train_diffusion
 
@@ -41,6 +43,7 @@ _HOMES = {
     "cache_latents": "latentdiff.latents",
     "compare": "latentdiff.comparison.compare",
     "evaluate": "latentdiff.evaluation.evaluate",
+    "image_grid": "latentdiff.report.image_grid",
     "load": "latentdiff.inference.model",
     "load_dataset": "latentdiff.data",
     "train_autoencoder": "latentdiff.training.train_autoencoder",

@@ -17,6 +17,7 @@ from latentdiff.config import AutoencoderConfig, from_dict, to_dict
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.autoencoder import Autoencoder, sample_posterior
 from latentdiff.precision import call_with_min_batch, disable_tf32
+from latentdiff.report.model_table import model_table, shape_words
 
 ENCODE_BATCH = 256
 
@@ -243,6 +244,17 @@ class AutoencoderCodec(TrainedModel, Codec):
     def __repr__(self) -> str:
         image, latent = ("x".join(map(str, shape)) for shape in (self.image_shape, self.latent_shape))
         return f"AutoencoderCodec({image} images to {latent} latents, {self.compression:.1f}x fewer numbers)"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the autoencoder is, its training, and the figures of its card."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        facts = {
+            "Images": shape_words(self.image_shape),
+            "Latents": f"{shape_words(self.latent_shape)}, {self.compression:.1f} times fewer numbers",
+            "Network": f"{parameters:,} parameters, channels {self.config.channels}",
+            "Works on": str(self.mean.device),
+        }
+        return model_table("AutoencoderCodec", facts, self.provenance, self.path)
 
     def describe(self) -> str:
         return f"codec: {self.path or 'the given autoencoder'}, {self.compression:.1f}x fewer numbers"

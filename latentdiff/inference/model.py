@@ -14,7 +14,16 @@ from torch import Tensor
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, build_codec, codec_of_file
-from latentdiff.config import DiffusionConfig, EngineName, NetworkConfig, SamplerName, Spacing, from_dict, to_dict
+from latentdiff.config import (
+    DiffusionConfig,
+    EngineName,
+    NetworkConfig,
+    SamplerName,
+    SamplingConfig,
+    Spacing,
+    from_dict,
+    to_dict,
+)
 from latentdiff.config.base import check_choice
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
@@ -33,6 +42,7 @@ from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.precision import check_default_dtype, disable_tf32
+from latentdiff.report.model_table import class_words, model_table, shape_words
 from latentdiff.resources import resolve_checkpoint
 
 
@@ -78,6 +88,23 @@ class DiffusionModel(TrainedModel):
         classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         return f"DiffusionModel({image} images from {space}, {classes}, {parameters:,} parameters)"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the model is, how it samples by default, its training, and the figures of its card."""
+        codec, network, process = self.codec, self.network_config, self.diffusion
+        space = f"{shape_words(codec.latent_shape)}, {codec.compression:.1f} times fewer numbers"
+        usual = SamplingConfig()
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        facts = {
+            "Images": shape_words(codec.image_shape),
+            "Latents": space if isinstance(codec, AutoencoderCodec) else "none: it works on pixels",
+            "Classes": class_words(self.class_names),
+            "Network": f"{network.architecture}, {parameters:,} parameters, channels {network.channels}",
+            "Process": f"schedule {process.schedule}, target {process.target}, {process.num_train_steps:,} steps",
+            "Samples by default": f"{usual.sampler}, {usual.steps} steps, guidance_scale {usual.guidance_scale:g}",
+            "Works on": f"{self.device}, engine {self._engine_settings[0]}",
+        }
+        return model_table("DiffusionModel", facts, self.provenance, self.path)
 
     @property
     def device(self) -> torch.device:
