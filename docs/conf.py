@@ -12,7 +12,14 @@ author = "The latentdiff developers"
 copyright = author
 version = release = latentdiff.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_from_code", "outside_files"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "reference_from_code",
+    "outside_files",
+    "sampling_page",
+]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 
 # Headings have the anchors that GitHub gives them, so that page.md#anchor leads to the same place on both.

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,6 +387,62 @@ def test_a_damaged_network_is_named(browser, address, folder):
     page.locator(
         "#status.wrong", has_text="small-pixel-network.onnx cannot be fetched: the server answers 404"
     ).wait_for()
+    page.close()
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture
+def article(tmp_path):
+    """The live figures of "What a latent buys", as a page of a site in ``tmp_path``."""
+    text = (DOCS / "concepts" / "what-a-latent-buys.md").read_text()
+    shutil.copytree(DOCS / "_static", tmp_path / "_static")
+    (tmp_path / "concepts").mkdir()
+    html = "".join(re.findall(r"```\{raw\} html\n(.*?)```", text, re.S))
+    (tmp_path / "concepts" / "article.html").write_text(f"<!doctype html><meta charset=utf-8>{html}")
+    with server_of(tmp_path, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/concepts/article.html"
+        server.shutdown()
+
+
+def test_the_article_s_figures_are_live(article, browser, folder, models, tmp_path):
+    shutil.copytree(folder / "page", tmp_path / "page")
+    latent, pixel = models
+    page = browser.new_page()
+    page.goto(article)
+
+    def canvas(figure, number):
+        place = page.locator(f"[data-figure={figure}]")
+        place.scroll_into_view_if_needed()
+        place.locator("canvas").nth(number).wait_for()
+        page.wait_for_selector(f"[data-figure={figure}]:not([data-busy])")
+        return picture(place.locator("canvas").nth(number))
+
+    request = SamplingRequest(num_images=1, labels="Coat", steps=20, guidance_scale=1.5, seed=8)
+    *_, last = next(latent.batches(request))[1]
+    garment = latent.codec.decode(last.x)
+    assert_same(canvas("channels", 0), grid(garment))
+    assert_same(canvas("channels", 3), grid(garment))
+    page.locator("[data-figure=channels] input").nth(1).fill("0")
+    without = latent.codec.decode(last.x * torch.tensor([1.0, 0.0])[:, None, None])
+    assert_same(canvas("channels", 3), grid(without))
+
+    assert_same(canvas("noise", 3), grid(forward_process(pixel, garment, [0.3], seed=8)[0]))
+    page.locator("[data-figure=noise] input").fill("60")
+    assert_same(canvas("noise", 3), grid(forward_process(pixel, garment, [0.6], seed=8)[0]))
+
+    for number, model in enumerate(models):
+        found = canvas("draw", number)
+        assert_same(found, grid(model.sample(4, steps=10, guidance_scale=1.5, seed=8)))
+    page.close()
+
+
+def test_an_article_without_its_models_says_so(article, browser):
+    page = browser.new_page()
+    page.goto(article)
+    page.locator(".live", has_text="This site was built without its models").nth(2).wait_for()
     page.close()
 
 
