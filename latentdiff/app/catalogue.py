@@ -50,7 +50,7 @@ class Entry:
     @property
     def data_title(self) -> str:
         """The name of the data set that the model was trained on, as a person writes it; empty where not known."""
-        name = str(((self.model.settings or {}).get("data") or {}).get("name") or "")
+        name = _data_of(self.model)
         return TITLES.get(name, name)
 
     @property
@@ -127,10 +127,17 @@ def released_models() -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
+def _data_of(model: DiffusionModel | AutoencoderCodec) -> str:
+    """The name of the data set that a model was trained on; empty where it is not known."""
+    return str(((model.settings or {}).get("data") or {}).get("name") or "")
+
+
 def _name(path: Path, model: DiffusionModel) -> str:
-    data = str(((model.settings or {}).get("data") or {}).get("name") or "")
-    if path.stem in RELEASED and path.parent.name == data:
-        return f"{TITLES.get(data, data)}, {path.stem}"
+    data = _data_of(model)
+    for kind in RELEASED:
+        # Where it lies among the released models, and as the file of a Space is called.
+        if (path.parent.name, path.stem) == (data, kind) or path.stem == f"{data}-{kind}":
+            return f"{TITLES.get(data, data)}, {kind}"
     return folder_name(path)
 
 
@@ -150,8 +157,8 @@ def _entry(
     name: str, path: Path, model: DiffusionModel, given: Sequence[AutoencoderCodec], engine: EngineName
 ) -> Entry:
     """An entry with the first of: a baseline that was named, the one beside the file, the model's own autoencoder."""
-    shape = model.codec.image_shape
-    if fitting := [codec for codec in given if codec.image_shape == shape]:
+    shape, data = model.codec.image_shape, _data_of(model)
+    if fitting := [codec for codec in given if codec.image_shape == shape and _data_of(codec) == data]:
         return Entry(name, model, fitting[0])
     beside = path.parent / f"{BASELINE}.safetensors"
     if beside.is_file():

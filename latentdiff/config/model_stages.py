@@ -192,12 +192,13 @@ class ExportStage(Settings):
 
     ``onnx`` writes network.onnx, encoder.onnx and decoder.onnx, model.json, a README, and sample.py, which samples with
     numpy and onnxruntime alone. ``web`` writes a page that samples in any browser, for any static host. Both need the
-    extra ``onnx``: ``pip install 'latentdiff[onnx]'``.
+    extra ``onnx``: ``pip install 'latentdiff[onnx]'``. ``space`` writes a folder that works as a Hugging Face Space as
+    it is: the app with its models. It needs the extra ``app``.
 
     Args:
         model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
-        beside: More models for the same page, such as a pixel model beside a latent one. They may follow ``model``
-            without the flag.
+        beside: More models for the same page or Space, such as a pixel model beside a latent one. They may follow
+            ``model`` without the flag.
         to: The form that is written.
         precision: How the ONNX files store kernels and matrices. ``bf16`` halves the files, and arithmetic stays in
             fp32. ``int8`` quarters network.onnx, whose arithmetic is in 8 bits too; encoder and decoder stay in fp32.
@@ -212,7 +213,7 @@ class ExportStage(Settings):
 
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     beside: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
-    to: Literal["onnx", "web"] = "onnx"
+    to: Literal["onnx", "web", "space"] = "onnx"
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
     onnxruntime_web: PathSetting | None = None

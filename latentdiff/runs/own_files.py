@@ -57,6 +57,8 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
         r"(index\.html|style\.css|icon\.svg)",
         r"js/[a-z_]+\.js",
         r"models/[^/]+-(network|encoder|decoder)\.onnx",
+        r"models/[^/]+\.(safetensors|md)",
+        r"app\.py|requirements\.txt|latentdiff\.zip",
         r"onnxruntime/(ort\.js|ort\.wasm\.gz|LICENSE\.txt)",
     ),
     "demo": (rf"(latents|features)/{_CACHE}",),
