@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ def serve(config: AppStage) -> None:
         if config.host not in LOCAL:
             print("other machines can reach it, without a password", flush=True)
         with suppress(KeyboardInterrupt):
-            _wait()
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's end is an end too
+            while True:
+                time.sleep(3600)
 
 
 @contextmanager
@@ -81,7 +84,13 @@ def running(config: AppStage, studio: Studio | None = None) -> Iterator[str]:
 
 
 # Nothing of Gradio's that asks another server, or that this page has no use for.
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
+# In a Space, which SYSTEM tells, it would look for changes of the program, to load it anew.
+QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_SHARE": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "SYSTEM": "",
+}
 PLAIN = {
     "share": False,
     "prevent_thread_lock": True,
@@ -145,8 +154,3 @@ def _no_address(host: str, port: int | None, error: Exception) -> ConfigError:
         f"the page cannot be served on {where} ({getattr(error, 'strerror', None) or error}): choose another --port, "
         "or a --host that is an address of this machine, such as 127.0.0.1"
     )
-
-
-def _wait() -> None:
-    while True:
-        time.sleep(3600)

@@ -57,7 +57,6 @@ def export_space(config: ExportStage) -> Path:
     run = run_folder.numbered(config.run, "export", f"{names[0]}-space")
     run_folder.check(run, "export", f"{names[0]}-space")
     loaded = models | {run_folder.folder_name(path): load(path) for path in _baselines(paths)}
-    dtype = torch.bfloat16 if config.precision == "bf16" else None
     with_images = any(_data_of(model) == EMBEDDED_DATA for model in models.values())
     files = {
         "app.py": (HERE / "space.app.txt").read_text(),
@@ -72,7 +71,7 @@ def export_space(config: ExportStage) -> Path:
         for name, model in loaded.items():
             target = folder / "models" / f"{name}.safetensors"
             target.parent.mkdir(exist_ok=True)
-            model.save(target, dtype=dtype)
+            model.save(target, dtype=torch.bfloat16 if config.precision == "bf16" or _is_half(model) else None)
         for name, text in files.items():
             write_atomically(folder / name, lambda path, text=text: path.write_text(text))
         for name, card in cards.items():
@@ -113,6 +112,14 @@ def _baselines(paths: list[Path]) -> list[Path]:
     """The VAE baselines beside the models, each once."""
     beside = dict.fromkeys(path.parent / BASELINE for path in paths)
     return [path for path in beside if path.is_file() and path not in paths]
+
+
+def _is_half(model: DiffusionModel | AutoencoderCodec) -> bool:
+    """Whether bf16 holds all matrices of a model, as those of released models."""
+    codec = model if isinstance(model, AutoencoderCodec) else model.codec
+    weights = codec.state() if isinstance(codec, AutoencoderCodec) else {}
+    weights |= model.network.state_dict() if isinstance(model, DiffusionModel) else {}
+    return all(torch.equal(each, each.bfloat16().float()) for each in weights.values() if each.ndim > 1)
 
 
 def _free(name: str, taken: Mapping[str, TrainedModel]) -> str:

@@ -6,14 +6,11 @@ import io
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -71,11 +68,12 @@ def test_its_models_are_the_same(space):
 
 def test_a_model_is_whole_without_its_files_beside(tmp_path):
     """The released Flowers-102 model has its autoencoder in a file of its own."""
-    export.main(["checkpoints/flowers-102/latent.safetensors", "--to=space", "--precision=bf16"])
+    export.main(["checkpoints/flowers-102/latent.safetensors", "--to=space"])
     (folder,) = (tmp_path / "stages" / "export").iterdir()
     assert folder.name == "flowers-102-latent-space"
     (model,) = (folder / "models").glob("*.safetensors")
-    assert model.stat().st_size < find_checkpoint("flowers-102/latent.safetensors").stat().st_size + 4_500_000
+    released = [find_checkpoint(f"flowers-102/{name}.safetensors").stat().st_size for name in ("latent", "autoencoder")]
+    assert model.stat().st_size < 1.02 * sum(released)
     assert load(model).codec.latent_shape == (4, 16, 16)
     with zipfile.ZipFile(folder / "latentdiff.zip") as archive:
         assert not [name for name in archive.namelist() if name.endswith(".xz")]
@@ -121,10 +119,12 @@ def test_the_app_starts_from_the_folder_alone(space, tmp_path):
     blocked.mkdir()
     for name in ("latentdiff", "lightning", "torchmetrics", "torch_fidelity", "lpips", "tensorboard", "onnx"):
         (blocked / f"{name}.py").write_text(f"raise ImportError('{name} is not here')\n")
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(blocked), "GRADIO_SERVER_PORT": str(port)}
+    environment = {**os.environ, "PYTHONPATH": str(blocked), "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(unpacked)}
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     program = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment, **said)
     try:
@@ -135,11 +135,7 @@ def test_the_app_starts_from_the_folder_alone(space, tmp_path):
         drawn = client.predict("mine", "Dress", 4, 3, 1.5, "dpmpp_2m", 0, api_name="/draw")
         assert "mine: Dress, seed 0, 3 steps" in str(drawn)
     finally:
-        program.send_signal(signal.SIGINT)
-        for _ in range(100):
-            if program.poll() is not None:
-                break
-            time.sleep(0.1)
-        program.kill()
-    assert "Traceback" not in program.stdout.read()
-    assert Path(folder, "models").is_dir()
+        program.terminate()
+        rest, _ = program.communicate(timeout=20)
+    assert "Traceback" not in rest
+    assert not [path for path in unpacked.rglob("*") if path.is_file()]  # of the program, or of uploads
