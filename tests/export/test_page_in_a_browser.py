@@ -390,6 +390,13 @@ def test_a_damaged_network_is_named(browser, address, folder):
     page.close()
 
 
+def test_opened_as_a_file_it_says_that_it_must_be_served(browser, folder):
+    page = browser.new_page()
+    page.goto((folder / "page" / "index.html").as_uri())
+    page.locator("#notice", has_text="needs to be served").wait_for()
+    page.close()
+
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 

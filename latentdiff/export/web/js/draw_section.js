@@ -9,10 +9,12 @@ import { CancelledError } from "./sampling_thread.js";
 
 const byId = (id) => document.getElementById(id);
 const BOTH = "both";
+// More models than these are chosen from a list.
+const MOST_BUTTONS = 3;
 // Pixels of a saved picture's width, for each model.
 const PNG_WIDTH = 448;
 const GIF_WIDTH = 224;
-// The longest that the steps are played, and the least time for one.
+// Milliseconds that the steps are played for.
 const PLAY = 2500;
 
 export class DrawSection {
@@ -34,13 +36,13 @@ export class DrawSection {
   #offerModels() {
     const choices = this.page.models.map((model, i) => [model.name, this.titles[i]]);
     if (this.comparable.length > 1) choices.push([BOTH, this.comparable.length > 2 ? "All" : "Both"]);
-    for (const [value, text] of choices) {
-      const label = document.createElement("label");
-      const input = Object.assign(document.createElement("input"), { type: "radio", name: "model", value });
-      const span = document.createElement("span");
-      span.textContent = text;
-      label.append(input, span);
-      byId("model-choice").append(label);
+    if (choices.length > MOST_BUTTONS) {
+      const select = Object.assign(document.createElement("select"), { name: "model" });
+      select.setAttribute("aria-label", "Model");
+      fill(select, choices);
+      byId("model-choice").append(select);
+    } else {
+      byId("model-choice").append(...choices.map(([value, text]) => radio("model", value, text)));
     }
     byId("model-choice").hidden = choices.length < 2;
   }
@@ -260,7 +262,7 @@ export class DrawSection {
   #picture(step, width) {
     const kind = this.form.elements.show.value;
     const pictures = this.cards.map((card) => card.pictureAt(step, kind)).filter(Boolean);
-    return sideBySide(pictures, Math.max(1, Math.floor(width / pictures[0].width)));
+    return sideBySide(pictures, Math.max(1, Math.round(width / pictures[0].width)));
   }
 
   #fileName(suffix) {
@@ -362,6 +364,14 @@ export class DrawSection {
     byId("status").textContent = words;
     byId("status").classList.toggle("wrong", wrong);
   }
+}
+
+function radio(name, value, text) {
+  const label = document.createElement("label");
+  const span = document.createElement("span");
+  span.textContent = text;
+  label.append(Object.assign(document.createElement("input"), { type: "radio", name, value }), span);
+  return label;
 }
 
 function bold(text) {

@@ -15,11 +15,20 @@ export function isLatent(model) {
   return Boolean(model.graphs.decoder);
 }
 
-/** Names by which the models are told apart: Latent and Pixel where that is enough. */
+/** Names by which the models are told apart: Latent and Pixel, or their data sets, where that is enough. */
 export function titlesOf(models) {
   const kinds = models.map((model) => (isLatent(model) ? "Latent" : "Pixel"));
-  const enough = new Set(kinds).size === kinds.length && new Set(models.map((model) => model.data)).size === 1;
-  return enough ? kinds : models.map((model) => model.name);
+  const data = models.map((model) => model.data);
+  const areDistinct = (names) => new Set(names).size === names.length;
+  if (areDistinct(kinds) && new Set(data).size === 1) return kinds;
+  if (areDistinct(data) && data.every(Boolean)) return data.map(dataTitle);
+  return models.map((model) => model.name);
+}
+
+/** The name of a data set as people write it: fashion-mnist is Fashion-MNIST. */
+export function dataTitle(name) {
+  const known = { mnist: "MNIST", cifar: "CIFAR", celeba: "CelebA" };
+  return name.split("-").map((word) => known[word] ?? word.charAt(0).toUpperCase() + word.slice(1)).join("-");
 }
 
 /** @returns {string[]} Its classes by name, or number; none for a model without classes. */

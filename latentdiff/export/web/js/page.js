@@ -1,7 +1,7 @@
 // The page: it reads what there is to draw with, and starts its parts.
 
 import { DrawSection } from "./draw_section.js";
-import { classesOf, isLatent, shapeText, titlesOf } from "./models.js";
+import { classesOf, dataTitle, isLatent, shapeText, titlesOf } from "./models.js";
 import { OwnSection } from "./own_section.js";
 import { SamplingThread } from "./sampling_thread.js";
 
@@ -13,7 +13,6 @@ async function start() {
   const drawing = new DrawSection(page, thread);
   new OwnSection(page, thread, drawing);
   describe(page);
-  byId("notice").hidden = true;
   await drawing.draw();
 }
 
@@ -27,8 +26,8 @@ function describe({ models, latentdiff }) {
   const titles = titlesOf(models);
   const data = new Set(models.map((model) => model.data));
   if (data.size === 1 && models[0].data) {
-    byId("draw-title").textContent = `${nameOf(models[0].data)}, from noise`;
-    document.title = `${nameOf(models[0].data)} from noise, in this browser`;
+    byId("draw-title").textContent = `${dataTitle(models[0].data)}, from noise`;
+    document.title = `${dataTitle(models[0].data)} from noise, in this browser`;
   }
   byId("models").replaceChildren(
     ...models.map((model, i) => {
@@ -41,7 +40,7 @@ function describe({ models, latentdiff }) {
       const rows = {
         Images: shapeText(model.image_shape),
         "Works on": isLatent(model) ? `latents, ${shapeText(model.latent_shape)}` : "the pixels themselves",
-        Classes: classesOf(model).join(", ") || "none",
+        Classes: listed(classesOf(model)),
         Network: `${model.parameters.toLocaleString("en")} parameters`,
         Files: `${size.toFixed(1)} MB`,
         "SHA-256": `${model.model.sha256.slice(0, 16)}…`,
@@ -58,12 +57,9 @@ function describe({ models, latentdiff }) {
   );
 }
 
-/** The name of a data set as people write it: fashion-mnist is Fashion-MNIST. */
-function nameOf(data) {
-  return data
-    .split("-")
-    .map((word) => (/^(mnist|cifar)$/.test(word) ? word.toUpperCase() : word[0].toUpperCase() + word.slice(1)))
-    .join("-");
+function listed(names) {
+  const shown = names.slice(0, 12).join(", ");
+  return names.length > 12 ? `${shown} and ${names.length - 12} more` : shown || "none";
 }
 
 start().catch((error) => {
