@@ -222,11 +222,11 @@ def test_a_model_a_class_and_more_can_be_chosen_and_a_link_holds_them(page, mode
 def test_a_run_can_be_cancelled(page, models):
     page.evaluate("""() => {
       const observer = new MutationObserver(() => {
-        if (!/step 1 of 50/.test(document.querySelector("#status").textContent)) return;
+        if (!/step 1 of 50/.test(document.querySelector("#doing").textContent)) return;
         observer.disconnect();
         document.querySelector("#cancel").click();
       });
-      observer.observe(document.querySelector("#status"), { childList: true, characterData: true, subtree: true });
+      observer.observe(document.querySelector("#doing"), { childList: true, characterData: true, subtree: true });
       location.hash = "steps=50&images=16";
     }""")
     page.locator("#status", has_text="Cancelled.").wait_for()

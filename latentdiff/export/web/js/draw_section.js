@@ -1,5 +1,6 @@
 // The part of the page that draws: settings, the run, the steps afterwards, and what is saved of it.
 
+import { showProgress } from "./doing.js";
 import { gifOf } from "./gif.js";
 import { linkOf, settingsOf } from "./link.js";
 import { ModelCard } from "./model_card.js";
@@ -130,6 +131,7 @@ export class DrawSection {
     history.replaceState(null, "", `#${linkOf(Object.fromEntries(new FormData(this.form)))}`);
     this.#setCards(models);
     this.#stop();
+    this.#say("");
     this.finished = false;
     this.#busy(true);
     try {
@@ -158,7 +160,7 @@ export class DrawSection {
 
   async #drawOne(card, settings, turn) {
     const task = { task: "sample", model: card.model, settings, labels: card.labels };
-    this.#say(`${card.title}: loading…`);
+    this.#progress(`${card.title}: loading`, 0, 1);
     this.running = this.thread.run(task, {
       onProgress: ({ done, of }) => this.#progress(`${card.title}: loading the network`, done, of),
       onStep: (step) => {
@@ -349,15 +351,14 @@ export class DrawSection {
 
   #busy(busy) {
     byId("cancel").disabled = !busy;
-    byId("progress").hidden = !busy;
+    if (!busy) byId("doing").hidden = true;
     for (const id of ["play", "save-png", "save-gif"]) byId(id).disabled = busy || !this.finished;
     document.documentElement.toggleAttribute("data-busy", busy);
     if (!busy) document.documentElement.setAttribute("data-ready", "");
   }
 
   #progress(words, done, of) {
-    this.#say(words);
-    Object.assign(byId("progress"), { value: done, max: of });
+    showProgress(byId("doing"), words, done, of);
   }
 
   #say(words, wrong = false) {

@@ -1,5 +1,6 @@
 // The part of the page for images of one's own: compress, add noise and take it away, go from one to another.
 
+import { showProgress } from "./doing.js";
 import { classesOf, fill, isLatent, labelsOf, shapeText, sizeOf } from "./models.js";
 import { pixelsOf } from "./own_image.js";
 import { channelOf, figureOf, gridOf, show } from "./pictures.js";
@@ -199,16 +200,14 @@ export class OwnSection {
 
   #busy(busy) {
     byId("own-cancel").disabled = !busy;
-    byId("own-progress").hidden = true;
+    byId("own-doing").hidden = true;
     byId("strength").disabled = byId("denoise").disabled = busy || !this.slots[0].latents;
     byId("interpolate").disabled = busy || !this.slots.every((slot) => slot.latents);
     byId("own").toggleAttribute("data-busy", busy);
   }
 
   #progress(words, done, of) {
-    this.say(words);
-    byId("own-progress").hidden = false;
-    Object.assign(byId("own-progress"), { value: done, max: of });
+    showProgress(byId("own-doing"), words, done, of);
   }
 
   say(words, wrong = false) {
