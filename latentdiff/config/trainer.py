@@ -22,6 +22,8 @@ from latentdiff.config.ranges import (
 
 Precision = Literal["auto", "fp32", "bf16"]
 
+LoggerName = Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"]
+
 AdamBeta = Annotated[float, Range(0, 1, below=True)]
 
 
@@ -76,6 +78,10 @@ class TrainerConfig(Settings):
             ``fsdp`` also shares weights, gradients and optimiser state, which saves memory and is slower for a small
             network. The EMA is whole in each process.
         num_threads: Number of CPU threads. Default: torch's choice.
+        loggers: Where the numbers of each epoch go. ``csv`` is metrics.csv in the run's folder, and ``tensorboard`` a
+            file beside it. ``wandb``, ``mlflow`` and ``trackio`` (extras of these names) also get the settings, the
+            grids of samples and the model. Without a key or a server they keep everything on this machine. One that
+            fails does not end the training.
     """
 
     max_images: Images | None = 600_000
@@ -109,3 +115,4 @@ class TrainerConfig(Settings):
     num_nodes: Devices = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     num_threads: Threads | None = None
+    loggers: tuple[LoggerName, ...] = ("csv", "tensorboard")

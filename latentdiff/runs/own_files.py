@@ -15,6 +15,8 @@ from latentdiff.folder_mark import MARKER, read_mark, write_mark
 
 # A cache of latents, or of features of real images: a name, a split, and a hash.
 _CACHE = r"[^/]+-[0-9a-f]{16}\.safetensors"
+# A run of W&B: its time and its name.
+_WANDB_RUN = r"(offline-)?run-\d{8}_\d{6}-\w+"
 _TRAINING = (
     r"last\.ckpt",
     r"previous\.ckpt",
@@ -26,6 +28,16 @@ _TRAINING = (
     r"samples/\d{9}\.png",
     r"ema/\d{12}\.safetensors",
     r"ema(-0\.\d+\.safetensors|\.json)",
+    r"trackers\.json",
+    # Of W&B: a folder a run, and links to the latest one.
+    rf"wandb/{_WANDB_RUN}/run-\w+\.wandb(\.synced)?",
+    rf"wandb/{_WANDB_RUN}/files/(requirements\.txt|config\.yaml|output\.log|wandb-(metadata|summary)\.json)",
+    rf"wandb/{_WANDB_RUN}/files/media/images/samples_\d+_[0-9a-f]+\.png",
+    rf"wandb/{_WANDB_RUN}/logs/debug(-core|-internal)?\.log",
+    r"wandb/(latest-run|debug\.log|debug-internal\.log)",
+    # Of MLflow: a database, and copies of what the run gave it.
+    r"mlflow/mlflow\.db(-journal|-wal|-shm)?",
+    r"mlflow/artifacts/[0-9a-f]{32}/artifacts/(samples/\d{9}\.png|(model|best)\.safetensors|metrics\.csv|config\.yaml)",
     # Half-written ones, some of them of earlier versions.
     r"\.(last|previous)\.ckpt",
     r"\.metrics\.csv",
@@ -73,6 +85,8 @@ FOLDERS = {
     "export": ("js", "models", "onnxruntime"),
     "demo": ("latents", "features", "evaluate"),
 }
+# Folders within a run's folder that hold some of them at any depth: those of trackers.
+TREES = {"autoencoder": ("wandb", "mlflow"), "diffusion": ("wandb", "mlflow")}
 # Runs within a run's folder: their paths, and the stages that make them.
 RUNS_INSIDE = {
     "demo": {
@@ -99,7 +113,7 @@ def own_files(folder: Path, stage: str) -> list[Path]:
     mark = read_mark(folder)
     stage, recorded = (mark.stage or stage, mark.files) if mark else (stage, ())
     is_own = re.compile("|".join(f"(?:{pattern})" for pattern in (*OWN_FILES.get(stage, ()), r"config\.yaml")))
-    found = [name for name in _names(folder, FOLDERS.get(stage, ())) if is_own.fullmatch(name) or name in recorded]
+    found = [name for name in _names(folder, stage) if is_own.fullmatch(name) or name in recorded]
     last = len(WORTH_KEEPING)
     # The settings go last: without them a checkpoint would be resumed with others.
     order = {name: place for place, name in enumerate(WORTH_KEEPING)} | {"config.yaml": last + 1}
@@ -112,7 +126,7 @@ def files_in_the_way(folder: Path, stage: str) -> list[Path]:
     patterns = [re.compile(pattern) for pattern in OWN_FILES.get(stage, ())]
     return [
         folder / name
-        for name in sorted(_names(folder, FOLDERS.get(stage, ())))
+        for name in sorted(_names(folder, stage))
         if folder / name not in own and any(pattern.fullmatch(name) for pattern in patterns)
     ]
 
@@ -143,12 +157,16 @@ def remove_run(folder: Path, stage: str) -> None:
         if not (folder / name).is_symlink() and (folder / name).is_dir():
             remove_leftovers(folder / name)
             _remove_if_empty(folder / name)
+    for name in TREES.get(of, ()):
+        if not (folder / name).is_symlink():
+            for path, _, _ in os.walk(folder / name, topdown=False):
+                _remove_if_empty(Path(path))
     remove_leftovers(folder)
 
 
 def check_no_link(folder: Path, stage: str) -> None:
     """Raise FolderError where a run of ``stage`` would write through a link out of its folder."""
-    for name in FOLDERS.get(stage, ()):
+    for name in (*FOLDERS.get(stage, ()), *TREES.get(stage, ())):
         if (folder / name).is_symlink():
             raise FolderError(
                 f"{folder / name} is a link, and a run writes into its own folder alone: remove the link, or link the "
@@ -156,15 +174,19 @@ def check_no_link(folder: Path, stage: str) -> None:
             )
 
 
-def _names(folder: Path, inside: tuple[str, ...]) -> Iterator[str]:
-    """The paths of files, and of links, in ``folder`` and in some of its folders, relative to it."""
+def _names(folder: Path, stage: str) -> Iterator[str]:
+    """The paths of files, and of links, in ``folder`` and in the stage's folders in it, relative to it."""
     for entry in os.scandir(folder):
         if not entry.is_dir(follow_symlinks=False):
             yield entry.name
-        elif entry.name in inside:
+        elif entry.name in FOLDERS.get(stage, ()):
             for path in os.scandir(entry.path):
                 if not path.is_dir(follow_symlinks=False):
                     yield f"{entry.name}/{path.name}"
+        elif entry.name in TREES.get(stage, ()):
+            for path, folders, files in os.walk(entry.path):
+                links = [name for name in folders if os.path.islink(os.path.join(path, name))]
+                yield from (Path(path, name).relative_to(folder).as_posix() for name in (*files, *links))
 
 
 def _runs_inside(folder: Path, stage: str) -> Iterator[tuple[Path, str]]:

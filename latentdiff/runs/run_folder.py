@@ -32,6 +32,7 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.max_images",
     "trainer.max_seconds",
     "trainer.num_threads",
+    "trainer.loggers",
     "trainer.compile",
     "trainer.memory",
     "trainer.devices",

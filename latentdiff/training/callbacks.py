@@ -18,6 +18,7 @@ from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
 from latentdiff.training.post_hoc_ema import snapshots_in
+from latentdiff.training.trackers.tracker import TrackedLogger
 
 
 class EpochEnd(lightning.Callback):
@@ -87,17 +88,23 @@ class EpochEnd(lightning.Callback):
         try:
             row |= self.evaluate()
             if self.folder:
-                self.draw_samples(self.folder / "samples" / f"{images_seen:09d}.png")
+                self.draw_samples(self._grid(images_seen))
         except DivergenceError as error:
             tqdm.write(f"no samples after {images_seen:,} images: {error}")
             return False
         return True
 
+    def _grid(self, images_seen: int) -> Path:
+        """The file of an epoch's samples."""
+        return Path(self.folder or "") / "samples" / f"{images_seen:09d}.png"
+
     def _log(self, trainer: lightning.Trainer, module: StageModule, row: dict[str, float]) -> None:
-        if self.folder:
+        if self.folder and "csv" in module.settings.loggers:
             write_metrics(self.folder / "metrics.csv", module.history)
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "images_seen"}, step=module.images_seen)
+            if isinstance(logger, TrackedLogger) and (grid := self._grid(module.images_seen)).is_file():
+                logger.log_picture(grid, module.images_seen)
             logger.save()
         # metrics.csv has every channel's statistics; a line on screen has room for a few.
         shown = {k: v for k, v in row.items() if not k.startswith("latent_") or int(k.rsplit("_", 1)[1]) < 4}

@@ -29,6 +29,8 @@ from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
 from latentdiff.training.run_data import RunData
+from latentdiff.training.trackers.tracked import check as check_trackers
+from latentdiff.training.trackers.tracked import tracked
 from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
@@ -67,7 +69,7 @@ def train_autoencoder(
         resume: Go on from ``folder/last.ckpt``.
         overwrite: Start anew over an earlier run in ``folder``.
         dry_run: Print what the run needs, in memory, arithmetic and time, and return the model untrained.
-        callbacks, loggers: More of Lightning's.
+        callbacks, loggers: More of Lightning's. A logger that fails is left out from then on.
         command: The command line that asked for it, for the model's record.
 
     Returns:
@@ -102,6 +104,7 @@ def train_autoencoder(
     run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
     if not dry_run:
         check_folder(run, "autoencoder", name)
+        check_trackers(trainer or TrainerConfig(), run)
 
     # Load the images, and the network whose features the perceptual loss compares.
     splits = load_training_data(data)
@@ -137,12 +140,15 @@ def train_autoencoder(
     elif settings.init:
         load_initial_weights(module, settings.init, "autoencoder", train)
 
-    with training_run(settings, "autoencoder", run_data) as run_folder:
+    with (
+        training_run(settings, "autoencoder", run_data) as run_folder,
+        tracked(settings, run_folder, earlier is not None) as trackers,
+    ):
         # Train on images, mirrored too where that was asked for.
         images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
         record = partial(provenance, module, train, to_dict(settings), perceptual=perceptual is not None)
         epoch_end = AutoencoderEpochEnd(run_folder, module, images, held_out.images[:validation_images], record)
-        fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, loggers)
+        fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, [*trackers, *loggers])
 
         # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged
         # network with them.

@@ -32,6 +32,8 @@ from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
 from latentdiff.training.run_data import RunData
+from latentdiff.training.trackers.tracked import check as check_trackers
+from latentdiff.training.trackers.tracked import tracked
 from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
 from latentdiff.training.training_data import load_training_data
 
@@ -84,7 +86,7 @@ def train_diffusion(
         resume: Go on from ``folder/last.ckpt``.
         overwrite: Start anew over an earlier run in ``folder``.
         dry_run: Print what the run needs, in memory, arithmetic and time, and return the model untrained.
-        callbacks, loggers: More of Lightning's.
+        callbacks, loggers: More of Lightning's. A logger that fails is left out from then on.
         command: The command line that asked for it, for the model's record.
 
     Returns:
@@ -117,6 +119,7 @@ def train_diffusion(
     run = RunConfig(folder=str(folder) if folder else None, resume=resume, overwrite=overwrite)
     if not dry_run:
         check_folder(run, "diffusion", name)
+        check_trackers(trainer or TrainerConfig(), run)
 
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(data)
@@ -170,7 +173,10 @@ def train_diffusion(
     elif settings.init:
         load_initial_weights(module, settings.init, "diffusion", train)
 
-    with training_run(settings, "diffusion", run_data) as run_folder:
+    with (
+        training_run(settings, "diffusion", run_data) as run_folder,
+        tracked(settings, run_folder, earlier is not None) as trackers,
+    ):
         # Encode the images once, unless that was done.
         latents = (
             data if isinstance(data, CachedLatents) else cache_latents(codec, splits, folder=settings.latents_folder)
@@ -189,7 +195,14 @@ def train_diffusion(
             sample_every=sample_every,
             save=save,
         )
-        fit(module, (latents.moments, latents.labels), run_folder, [epoch_end, *callbacks], resume, loggers)
+        fit(
+            module,
+            (latents.moments, latents.labels),
+            run_folder,
+            [epoch_end, *callbacks],
+            resume,
+            [*trackers, *loggers],
+        )
 
         # Save the averaged network with its codec, in one file.
         model.provenance, model.folder = record(), run_folder

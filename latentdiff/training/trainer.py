@@ -32,6 +32,7 @@ from latentdiff.training.checkpoint_files import CheckpointFiles
 from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.run_data import RunData
 from latentdiff.training.sharded_strategy import ShardedStrategy
+from latentdiff.training.trackers.guarded import GuardedLogger
 
 # Images of an epoch, unless the settings say otherwise. Each epoch ends with samples and a checkpoint: after every pass
 # over a hundred images they would take longer than the training.
@@ -102,10 +103,11 @@ def fit(
     Args:
         module: The training step; its settings say how long.
         tensors: What a batch is drawn from, of equal length; moved to the training device whole.
-        folder: The run's folder, for TensorBoard and ``last.ckpt``; None writes neither.
+        folder: The run's folder, for TensorBoard (where ``loggers`` in the settings has it) and ``last.ckpt``; None
+            writes neither.
         callbacks: What happens at the end of an epoch.
         resume: Go on from ``folder/last.ckpt`` where there is one.
-        loggers: More of Lightning's loggers.
+        loggers: More of Lightning's loggers. One that fails does not end the training.
     """
     settings = module.settings
     device = check_settings(settings)
@@ -125,7 +127,7 @@ def fit(
             precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
             max_epochs=-1,
             limit_val_batches=0,
-            logger=[*([TensorBoardLogger(folder, name="", version="")] if folder else []), *loggers],
+            logger=_loggers(settings, folder, loggers),
             log_every_n_steps=10**9,
             callbacks=[Progress(), *callbacks],
             enable_checkpointing=False,
@@ -155,6 +157,12 @@ def fit(
         except SystemExit as stop:
             raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
+
+
+def _loggers(settings: TrainerConfig, folder: Path | None, others: Sequence[Logger]) -> list[Logger]:
+    """TensorBoard, whose file is one of the run's own, and other loggers, which may fail."""
+    own = [TensorBoardLogger(folder, name="", version="")] if folder and "tensorboard" in settings.loggers else []
+    return [*own, *(other if isinstance(other, GuardedLogger) else GuardedLogger(other) for other in others)]
 
 
 def _finished_already(module: StageModule) -> str:
