@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training_loops import Step, autocast
 from latentdiff.benchmark.context import BenchmarkContext
+from latentdiff.benchmark.peer_loops import Step, autocast
 from latentdiff.benchmark.results import OURS, Measurement, Target, Value
 from latentdiff.benchmark.timing import timed_call
 from latentdiff.benchmark.training_speed import diffusion_trainer

@@ -11,7 +11,6 @@ from benchmarks.lightning_overhead import measure_lightning_overhead
 from benchmarks.peak_memory import measure_autoencoder_memory
 from benchmarks.sampling import diffusers_samplers
 from benchmarks.several_processes import measure_several_processes
-from benchmarks.training import diffusers_autoencoder_training, diffusers_encoding, diffusion_training
 from benchmarks.whole_processes import measure_whole_processes
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.encoding_speed import measure_encoding
@@ -19,6 +18,7 @@ from latentdiff.benchmark.engine_speed import measure_engines
 from latentdiff.benchmark.evaluation_speed import measure_evaluation
 from latentdiff.benchmark.latents_against_pixels import measure_latents_against_pixels
 from latentdiff.benchmark.loader_speed import measure_loader
+from latentdiff.benchmark.peer_training import diffusers_autoencoder_training, diffusers_encoding, diffusion_training
 from latentdiff.benchmark.results import Measurement, Target
 from latentdiff.benchmark.run_benchmark import Part
 from latentdiff.benchmark.sampling_speed import measure_sampling

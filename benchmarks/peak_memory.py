@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import DIFFUSERS, find_peer
-from benchmarks.training import build_autoencoder_steps
-from benchmarks.training_loops import Step
 from latentdiff.benchmark.context import BenchmarkContext
+from latentdiff.benchmark.peer_loops import Step
+from latentdiff.benchmark.peer_training import build_autoencoder_steps
+from latentdiff.benchmark.peers import DIFFUSERS, find_peer
 from latentdiff.benchmark.results import OURS, Measurement, Value
 from latentdiff.benchmark.training_speed import AUTOENCODER_PART, autoencoder_trainer
 from latentdiff.training.base_module import peak_memory_of_process

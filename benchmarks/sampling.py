@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from benchmarks.diffusers_pipeline import dpm_solver, sample
-from benchmarks.peers import DIFFUSERS, diffusers_autoencoder, find_peer, match_diffusers_unet
-from benchmarks.training_loops import LAYOUTS
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
+from latentdiff.benchmark.peer_loops import LAYOUTS
+from latentdiff.benchmark.peers import DIFFUSERS, diffusers_autoencoder, find_peer, match_diffusers_unet
 from latentdiff.benchmark.sampling_speed import Sampler, SamplerFactory
 from latentdiff.benchmark.timing import timed_call
 from latentdiff.codec import IdentityCodec

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.peak_memory import CHECKOUT
-from benchmarks.peers import DIFFUSERS, find_peer
 from benchmarks.sampling import DiffusersLatentModel
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.networks import untrained_model
+from latentdiff.benchmark.peers import DIFFUSERS, find_peer
 from latentdiff.benchmark.results import OURS, Measurement, Target, Value
 from latentdiff.benchmark.timing import TimedCall, time_interleaved, timed_call
 

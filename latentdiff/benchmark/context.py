@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +33,7 @@ class BenchmarkContext:
         batch_divisor: What the usual batches were divided by, because the machine is slow.
         versions: Versions of other packages that were measured.
         left_out: Why something was not measured, by name.
+        ends_at: Time of ``time.perf_counter`` from which on no measurement begins.
     """
 
     sizes: BenchmarkSizes
@@ -41,6 +45,12 @@ class BenchmarkContext:
     batch_divisor: int = 1
     versions: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    ends_at: float = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time for measurements is spent."""
+        return time.perf_counter() >= self.ends_at
 
     def time(self, calls: Mapping[Name, TimedCall], min_rounds: int = 0, warm_up_rounds: int = 1) -> dict[Name, Timing]:
         """Time several calls in turn, as long as the sizes allow, with true fp32 products.
@@ -58,15 +68,17 @@ class BenchmarkContext:
     def time_contenders(self, contenders: Iterable[Contender]) -> dict[str, Timing]:
         """Time several implementations in turn, see :meth:`time`; then, once each, those that take long."""
         contenders = list(contenders)
-        timings = self.time({contender.name: contender.call for contender in contenders if not contender.once})
+        in_turn = {contender.name: contender.call for contender in contenders if not contender.once}
+        timings = self.time(in_turn) if in_turn else {}
         with disable_tf32():
             once = {contender.name: Timing((contender.call(),)) for contender in contenders if contender.once}
         return timings | once
 
-    def trainer_config(self, batch_size: int) -> TrainerConfig:
+    def trainer_config(self, batch_size: int, compile: Literal["on", "off"] = "off") -> TrainerConfig:
         """Make the settings of a trainer."""
         return TrainerConfig(
             batch_size=batch_size,
+            compile=compile,
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
         )

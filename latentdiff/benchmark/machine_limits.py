@@ -17,6 +17,9 @@ from latentdiff.precision import disable_tf32, supports_bf16
 # convolutions.
 PRODUCTS = (512, 1024, 2048)
 CONVOLUTIONS = ((16, 64, 32), (16, 128, 32), (32, 128, 16))
+# A GPU reaches its peak in larger ones.
+PRODUCTS_OF_A_GPU = (*PRODUCTS, 4096, 8192)
+CONVOLUTIONS_OF_A_GPU = (*CONVOLUTIONS, (256, 128, 64), (256, 256, 32), (256, 512, 16))
 COPIED_BYTES = 128 * 2**20  # More than the caches of common processors hold.
 
 
@@ -88,10 +91,11 @@ def measure_limits(device: torch.device, seconds: float) -> MachineLimits:
 
 def _kernels(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, float, Callable[[], Tensor]]]:
     """Yield name, operations and call of each candidate for the peak of the arithmetic."""
-    for n in PRODUCTS:
+    is_gpu = device.type == "cuda"
+    for n in PRODUCTS_OF_A_GPU if is_gpu else PRODUCTS:
         a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
         yield f"{n}x{n} product", 2.0 * n**3, lambda a=a, b=b: a @ b
-    for images, channels, side in CONVOLUTIONS:
+    for images, channels, side in CONVOLUTIONS_OF_A_GPU if is_gpu else CONVOLUTIONS:
         for layout in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(images, channels, side, side, device=device, dtype=dtype).to(memory_format=layout)
             w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=layout)

@@ -31,10 +31,10 @@ SamplerFactory = Callable[[SamplingRequest], Sampler]
 SamplingCompetitors = Callable[[BenchmarkContext, DiffusionModel, torch.dtype], Mapping[str, SamplerFactory]]
 
 
-def our_sampler(model: DiffusionModel, request: SamplingRequest) -> Sampler:
-    """Return the sampler of ``model`` for ``request``, all images in one batch."""
-    whole = replace(request, batch_size=request.num_images)
-    return lambda steps: model.sample(**to_dict(replace(whole, steps=steps)))
+def our_sampler(model: DiffusionModel, request: SamplingRequest, whole: bool = True) -> Sampler:
+    """Return the sampler of ``model`` for ``request``, with ``whole`` all images in one batch."""
+    request = replace(request, batch_size=request.num_images) if whole else request
+    return lambda steps: model.sample(**to_dict(replace(request, steps=steps)))
 
 
 def sampling_limit(limits: MachineLimits, model: DiffusionModel, request: SamplingRequest) -> float:

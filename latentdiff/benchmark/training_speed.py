@@ -61,14 +61,14 @@ class TimedTrainer:
     def __init__(self, module: StageModule, tensors: tuple[Tensor, ...], steps: int):
         self.module, self.tensors, self.steps = module, tensors, steps
 
-    def __call__(self) -> float:
-        """Train, and return the seconds of the timed steps."""
+    def __call__(self, *callbacks: lightning.Callback) -> float:
+        """Train, with more of Lightning's callbacks, and return the seconds of the timed steps."""
         module, settings = self.module, self.module.settings
         images = (self.steps + 1) * settings.batch_size
         module.settings = replace(settings, max_images=module.images_seen + images, max_seconds=None)
         step_times = _StepTimes()
         with scratch_folder() as folder:
-            fit(module, self.tensors, folder, [step_times], resume=False)
+            fit(module, self.tensors, folder, [*callbacks, step_times], resume=False)
         return step_times.seconds[-1] - step_times.seconds[0]
 
 

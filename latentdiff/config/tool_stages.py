@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.data import DataConfig
-from latentdiff.config.ranges import HeldImagesOrNone, PathSetting, Range, Seed, Threads
+from latentdiff.config.ranges import HeldImagesOrNone, PathSetting, Range, Seconds, Seed, Threads
 from latentdiff.config.run import RunConfig
 
 
@@ -87,6 +87,10 @@ class BenchmarkSettings(Settings):
         threads: Number of CPU threads. Default: torch's choice.
         inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
             download; without it, the speed of the Inception network is left out.
+        preset: ``gpu``: what a large GPU does with the networks of configs/celeba/gpu, plain and compiled, beside other
+            projects' training where they are installed (extra ``peers``), in about four minutes. Without a GPU the
+            measurements are made in miniature on the CPU, which a line says.
+        seconds: No measurement of the preset begins after so many seconds. What is missing is listed.
     """
 
     quick: bool = False
@@ -95,6 +99,8 @@ class BenchmarkSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Threads | None = None
     inception_weights: PathSetting | None = None
+    preset: Literal["gpu"] | None = None
+    seconds: Seconds = 240.0
 
 
 PartName = Literal[

@@ -12,10 +12,10 @@ import torch
 from benchmarks import growth_with_side, lightning_overhead, parts, peak_memory, scaling_projection, whole_processes
 from benchmarks import sampling as peer_sampling
 from benchmarks.evaluation import FIDELITY, SCIPY, TORCHMETRICS, torch_fidelity_features
-from benchmarks.peers import DDP, DIFFUSERS, find_peer
 from benchmarks.several_processes import measure_several_processes
 from latentdiff.benchmark import evaluation_speed
 from latentdiff.benchmark.context import BenchmarkContext
+from latentdiff.benchmark.peers import DDP, DIFFUSERS, find_peer
 from latentdiff.benchmark.results import OURS, Growth, Measurement
 from latentdiff.benchmark.timing import Timing
 from latentdiff.benchmark.training_speed import diffusion_trainer

@@ -4,9 +4,9 @@ import importlib
 
 import pytest
 
-from benchmarks import peers
-from benchmarks.peers import DDP, DIFFUSERS, find_peer
+from latentdiff.benchmark import peers
 from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
+from latentdiff.benchmark.peers import DDP, DIFFUSERS, find_peer
 from latentdiff.benchmark.sizes import FULL
 from latentdiff.models.network import build_network
 

@@ -8,7 +8,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import (
+from latentdiff.benchmark.context import BenchmarkContext, random_images
+from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
+from latentdiff.benchmark.peer_loops import (
+    Step,
+    ddp_steps,
+    diffusers_autoencoder_steps,
+    diffusers_steps,
+    fastest_layout,
+)
+from latentdiff.benchmark.peers import (
     DDP,
     DIFFUSERS,
     diffusers_autoencoder,
@@ -16,15 +25,6 @@ from benchmarks.peers import (
     match_ddp_unet,
     match_diffusers_unet,
 )
-from benchmarks.training_loops import (
-    Step,
-    ddp_steps,
-    diffusers_autoencoder_steps,
-    diffusers_steps,
-    fastest_layout,
-)
-from latentdiff.benchmark.context import BenchmarkContext, random_images
-from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
 from latentdiff.benchmark.results import Contender
 from latentdiff.benchmark.timing import timed_call
 from latentdiff.benchmark.training_speed import AUTOENCODER_LOSS, DISTINCT_BATCHES
