@@ -78,6 +78,7 @@ class BenchmarkContext:
         """Make the settings of a trainer."""
         return TrainerConfig(
             batch_size=batch_size,
+            lr_warmup_images=0,
             compile=compile,
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
+import torch
+
 from latentdiff.benchmark.context import BenchmarkContext, random_images
 from latentdiff.benchmark.evaluation_speed import measure_evaluation
 from latentdiff.benchmark.host_time import HostTimes
@@ -45,8 +47,8 @@ MINIATURE_SIZES = replace(
         NetworkSizes(
             side=16,
             autoencoder=AutoencoderConfig(channels=(32, 32), encoder_blocks=1, decoder_blocks=1, attention=False),
-            latent_network=NetworkConfig(channels=(32, 32), num_res_blocks=1, attention_levels=(1,)),
-            pixel_network=NetworkConfig(channels=(32, 32), num_res_blocks=1, attention_levels=(1,)),
+            latent_network=NetworkConfig(channels=(64, 96), num_res_blocks=1, attention_levels=(1,)),
+            pixel_network=NetworkConfig(channels=(64, 96), num_res_blocks=1, attention_levels=(1,)),
             autoencoder_batch=4,
             latent_batch=4,
             pixel_batch=4,
@@ -149,7 +151,7 @@ def measure_host_time(context: BenchmarkContext) -> Iterator[Measurement]:
 def measure_many_samples(context: BenchmarkContext) -> Iterator[Measurement]:
     """Measure images/s of sampling so many images, in latents, and but for the largest number in pixels."""
     sizes, networks = context.sizes, context.sizes.networks[0]
-    precision = "bf16" if str(context.dtype).endswith("bfloat16") else "fp32"
+    precision = "bf16" if context.dtype == torch.bfloat16 else "fp32"
     for space, codec, network in (
         ("latents", networks.autoencoder, networks.latent_network),
         ("pixels", None, networks.pixel_network),
@@ -170,7 +172,7 @@ def measure_many_samples(context: BenchmarkContext) -> Iterator[Measurement]:
             ours = Contender(name=OURS, call=call, once=many, limit=sampling_limit(context.limits, model, request))
             yield Measurement(
                 part="sampling",
-                name=f"{space}, {networks.side} px, {count:,} images",
+                name=f"{space}, {networks.side} px, {count:,} image{'s' * (count != 1)}",
                 unit="images/s",
                 values=rates([ours], context.time_contenders([ours]), count),
                 note=f"{request.steps} steps, {precision}, at most {SAMPLED_AT_ONCE:,} at a time, decoded in fp32",
@@ -183,10 +185,10 @@ def measure_coding(context: BenchmarkContext) -> Iterator[Measurement]:
     codec = untrained_codec(networks.side, networks.autoencoder)
     assert isinstance(codec, AutoencoderCodec)
     encoder, decoder = codec.model.encoder, codec.model.decoder
-    image, latent = random_images(1, networks.side, codec.mean.device), codec.mean.new_zeros(1, *codec.latent_shape)
+    image, latent = torch.zeros(1, *codec.image_shape), torch.zeros(1, *codec.latent_shape)
     flops = {
-        "encoding": count_flops(lambda: codec.encode(image)),
-        "decoding": count_flops(lambda: codec.decode(latent)),
+        "encoding": count_flops(lambda: codec.model.encode(image)),
+        "decoding": count_flops(lambda: codec.model.decode(latent)),
     }
     codec.to(context.device)
     images = random_images(count, networks.side, context.device)
@@ -198,7 +200,7 @@ def measure_coding(context: BenchmarkContext) -> Iterator[Measurement]:
     }
     for name, call in calls.items():
         work = inference_work(count * flops[name], encoder if name == "encoding" else decoder, len(batches))
-        limit = count / context.limits.seconds(work, images.new_zeros(0).float().dtype)
+        limit = count / context.limits.seconds(work, torch.float32)
         ours = Contender(name=OURS, call=timed_call(call, context.device), limit=limit)
         yield Measurement(
             part=CODING,

@@ -55,9 +55,9 @@ def test_many_images_are_sampled_in_batches_and_once(context, monkeypatch):
     )
     found = checked(measure_many_samples(context))
     assert [each.name for each in found] == [
-        "latents, 8 px, 1 images",
+        "latents, 8 px, 1 image",
         "latents, 8 px, 4 images",
-        "pixels, 8 px, 1 images",
+        "pixels, 8 px, 1 image",
     ]
     assert [request.batch_size for request in asked] == [1, 3, 1]
     assert found[1].first.repetitions == 1
@@ -67,6 +67,8 @@ def test_encoding_and_decoding(context):
     encoding, decoding = checked(measure_coding(context))
     assert encoding.name.startswith("encoding, 8 px")
     assert set(decoding.shares_of_limit()) == {"latentdiff"}
+    # The decoder has about as much to do as the encoder.
+    assert 0.2 < encoding.first.limit / decoding.first.limit < 5
 
 
 @pytest.mark.slow

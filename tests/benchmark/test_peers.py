@@ -5,13 +5,20 @@ import importlib
 import pytest
 
 from latentdiff.benchmark import peers
+from latentdiff.benchmark.gpu_preset import MINIATURE_SIZES, gpu_sizes
 from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
 from latentdiff.benchmark.peers import DDP, DIFFUSERS, find_peer
 from latentdiff.benchmark.sizes import FULL
 from latentdiff.models.network import build_network
 
+NETWORKS = {**{f"{networks.side}px": networks for networks in FULL.networks}, "miniature": MINIATURE_SIZES.networks[0]}
+NETWORKS["gpu"] = gpu_sizes().networks[0]
 
-@pytest.mark.parametrize("networks", FULL.networks, ids=lambda networks: f"{networks.side}px")
+
+@pytest.mark.parametrize(
+    "networks",
+    [pytest.param(own, id=name, marks=pytest.mark.slow if name == "gpu" else ()) for name, own in NETWORKS.items()],
+)
 @pytest.mark.parametrize("space", ["latent", "pixel"])
 def test_peers_have_our_number_of_parameters(context, networks, space):
     latent = space == "latent"
