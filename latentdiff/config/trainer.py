@@ -64,7 +64,7 @@ class TrainerConfig(Settings):
             They give an average of any length after the run (post-hoc EMA, Karras et al. 2024). 0 keeps none.
         precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
         compile: Whether torch.compile makes kernels of its own for the networks that are trained, which takes minutes
-            at the start. ``auto`` does for runs of at least 15 minutes or 10,000 steps on a GPU, and goes on without
+            at the start. ``auto`` does for runs of at least 15 minutes and 10,000 steps on a GPU, and goes on without
             where it fails. Numbers differ by rounding.
         memory: Memory that a training may take on a device: a number of bytes, or ``auto`` for what is free there. A
             batch that needs more is computed in more parts (``gradient_accumulation_steps``). Batch size and learning

@@ -176,6 +176,8 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
         ("activations and gradients", f"{size_words(most.step)}, in {str(dtype).removeprefix('torch.')}"),
         ("memory in all", size_words(most.total + data)),
     ]
+    if (processes := distributed.world_size()) > 1:
+        rows[-1] = (f"memory of each of {processes}", rows[-1][1])
     rows += [(f"expected on {name}", _time(flops, peak, settings)) for name, peak in GPU_PEAKS.items()]
     for name, value in rows:
         print(f"{name:<26} {value}")

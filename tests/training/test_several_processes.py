@@ -82,6 +82,56 @@ def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     assert [path.name for path in one] == [path.name for path in two]
 
 
+def needs(text: str) -> dict[str, float]:
+    """Megabytes by part, of what a dry run says."""
+    rows = re.findall(r"^(\w[\w ]+?) {2,}([\d.]+) MiB", text, re.MULTILINE)
+    return {name: float(amount) for name, amount in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_dry_run_by_two_processes_says_what_each_of_them_needs(stage, tmp_path, strategy):
+    arguments = [*SMALL, *NETWORK, "--network.channels", "[64,64]", "--trainer.batch_size", "32", "--dry_run"]
+    alone = needs(stage("diffusion", *arguments).stdout)
+    done = stage("diffusion", *arguments, "--trainer.devices", "2", "--trainer.strategy", strategy)
+    each = needs(done.stdout)
+    assert done.stdout.count("UNet:") == 1  # the others say nothing
+    assert each["optimiser"] == pytest.approx(alone["optimiser"] / (2 if strategy == "fsdp" else 1), abs=0.1)
+    assert each["activations and gradients"] < 0.75 * alone["activations and gradients"]
+    assert each["memory of each of 2"] < alone["memory in all"]
+    assert not (tmp_path / "stages" / "diffusion").exists()
+
+
+COMPILED = """
+from latentdiff.command_line import run_stage
+from latentdiff.stages.diffusion import main
+from latentdiff.training import compiling
+
+compiling.BACKEND = "aot_eager"  # traces, and takes the usual kernels
+run_stage(main, several_processes=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_compile_what_they_train(stage, tmp_path, strategy):
+    arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12", "--trainer.devices", "2"]
+    arguments += ["--trainer.strategy", strategy]
+    stage("diffusion", *arguments, "--run.folder", "plain")
+    (tmp_path / "compiled.py").write_text(COMPILED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "compiled.py"]
+    subprocess.run(
+        [*command, *arguments, "--trainer.compile", "on", "--run.folder", "compiled"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+    )
+    for ours, theirs in zip(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("compiled", "plain"))
+    assert ours.keys() == theirs.keys()
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_sharded_and_whole_again_as_if_it_had_never_been_cut(stage, tmp_path):
     """Weights, their average and Adam's state pass through ``last.ckpt`` from one process to two and back."""
