@@ -20,7 +20,8 @@ from latentdiff.training.dry_run import EXPECTED_SHARE, GPU_PEAKS, step_cost
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "gpu.md"
 ROW = re.compile(
-    r"^\| ([\w-]+) \| (autoencoder|latent|pixel) \| ([\d.]+) M \| ([\d.]+) \| ([\d,]+) \| ([\d.]+) GiB \| ([\d.]+) M \|$"
+    r"^\| ([\w-]+) \| (autoencoder|latent|pixel) "
+    r"\| ([\d.]+) M \| ([\d.]+) \| ([\d,]+) \| ([\d.]+) GiB \| ([\d.]+) M \|$"
 )
 ROWS = [match.groups() for line in PAGE.read_text().splitlines() if (match := ROW.match(line))]
 # Images and classes; CelebA has none.
