@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,15 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
 
+class _Server(ThreadingHTTPServer):
+    """A server to whom a browser that leaves in the middle of a file is no error."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, but not that a visitor has left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
     """A server of a folder's files at 127.0.0.1, which listens already.
 
@@ -40,7 +50,7 @@ def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
     Raises :class:`~latentdiff.errors.ConfigError` for a port that is taken.
     """
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
+        return _Server((HOST, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise ConfigError(f"port {port} of {HOST} cannot be used: {error.strerror}. Give another --port") from error
 

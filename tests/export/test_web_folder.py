@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import http.server
 import io
+import socket
+import struct
 import tarfile
 import threading
 from pathlib import Path
@@ -124,6 +126,19 @@ def test_the_page_is_shown_on_this_machine_alone(tmp_path):
             server_of(tmp_path, port)
         connection.close()
         server.shutdown()
+
+
+def test_a_visitor_who_leaves_in_the_middle_of_a_file_is_no_error(tmp_path, capfd):
+    (tmp_path / "large.onnx").write_bytes(bytes(50_000_000))
+    with server_of(tmp_path, 0) as server:
+        server.daemon_threads = False  # the block waits for them
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with socket.create_connection(server.server_address) as visitor:
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves with a reset
+            visitor.sendall(b"GET /large.onnx HTTP/1.0\r\n\r\n")
+            visitor.recv(1000)
+        server.shutdown()
+    assert capfd.readouterr() == ("", "")
 
 
 # --- onnxruntime-web ---

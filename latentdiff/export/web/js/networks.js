@@ -5,7 +5,8 @@ import * as ort from "../onnxruntime/ort.js";
 const RUNTIME = new URL("../onnxruntime/ort.wasm.gz", import.meta.url);
 const ROOT = new URL("../", import.meta.url);
 
-let runtime = null;
+// Begun at once, while the page finds out what to draw.
+let runtime = started();
 const sessions = new Map();
 
 /**
@@ -23,14 +24,22 @@ export async function session(graph, onProgress) {
 }
 
 async function load(graph, onProgress) {
-  runtime ??= startRuntime().catch((error) => {
-    runtime = null;
-    throw error;
-  });
+  runtime ??= started();
   const content = await fetched(new URL(graph.file, ROOT), graph.bytes, (done) => onProgress(done, graph.bytes, graph.file));
   await check(content, graph);
-  await runtime;
+  try {
+    await runtime;
+  } catch (error) {
+    runtime = null; // so that it can be tried again
+    throw error;
+  }
   return ort.InferenceSession.create(content, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+}
+
+function started() {
+  const starting = startRuntime();
+  starting.catch(() => {}); // whoever waits for it says so
+  return starting;
 }
 
 /** The machine code is compressed in the folder, for servers that compress nothing; some send it unpacked. */

@@ -8,8 +8,8 @@ import { SamplingThread } from "./sampling_thread.js";
 const byId = (id) => document.getElementById(id);
 
 async function start() {
-  const page = await pageSettings();
   const thread = new SamplingThread();
+  const page = await pageSettings();
   const drawing = new DrawSection(page, thread);
   new OwnSection(page, thread, drawing);
   describe(page);
