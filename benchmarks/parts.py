@@ -9,7 +9,7 @@ from benchmarks.evaluation import scipy_and_torchmetrics_distances, torch_fideli
 from benchmarks.growth_with_side import measure_growth
 from benchmarks.lightning_overhead import measure_lightning_overhead
 from benchmarks.peak_memory import measure_autoencoder_memory
-from benchmarks.sampling import diffusers_samplers
+from benchmarks.sampling import diffusers_engines, diffusers_samplers
 from benchmarks.several_processes import measure_several_processes
 from benchmarks.whole_processes import measure_whole_processes
 from latentdiff.benchmark.context import BenchmarkContext
@@ -58,8 +58,8 @@ def sampling(context: BenchmarkContext) -> Iterator[Measurement]:
 
 
 def engines(context: BenchmarkContext) -> Iterator[Measurement]:
-    """Measure sampling by each engine beside diffusers."""
-    return measure_engines(context, diffusers_samplers)
+    """Measure sampling by each engine beside diffusers, by torch and by ONNX Runtime."""
+    return measure_engines(context, diffusers_engines)
 
 
 def evaluation(context: BenchmarkContext) -> Iterator[Measurement]:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from benchmarks.diffusers_on_onnxruntime import diffusers_on_onnxruntime
 from benchmarks.diffusers_pipeline import dpm_solver, sample
 from latentdiff.benchmark.context import BenchmarkContext
 from latentdiff.benchmark.networks import NUM_CLASSES, count_parameters
@@ -87,3 +88,18 @@ def diffusers_samplers(
             lambda steps: pipeline(request.num_images, num_inference_steps=steps, output_type="np")
         )
     }
+
+
+def diffusers_engines(
+    context: BenchmarkContext, model: DiffusionModel, dtype: torch.dtype
+) -> dict[str, SamplerFactory]:
+    """Return diffusers' samplers of latents: by torch, and in fp32 on a CPU by ONNX Runtime too."""
+    if not find_peer(context, DIFFUSERS):
+        return {}
+    theirs = DiffusersLatentModel(model, dtype)
+    if dtype != torch.float32 or context.device.type != "cpu":
+        theirs.use_fastest_layout()
+        return {DIFFUSERS: theirs.sampler}
+    exported = diffusers_on_onnxruntime(context, theirs.unet, theirs.vae)  # before the layout is changed
+    theirs.use_fastest_layout()
+    return {DIFFUSERS: theirs.sampler, **exported}

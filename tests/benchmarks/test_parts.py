@@ -11,14 +11,17 @@ import torch
 
 from benchmarks import growth_with_side, lightning_overhead, parts, peak_memory, scaling_projection, whole_processes
 from benchmarks import sampling as peer_sampling
+from benchmarks.diffusers_on_onnxruntime import NAME as ON_ONNXRUNTIME
 from benchmarks.evaluation import FIDELITY, SCIPY, TORCHMETRICS, torch_fidelity_features
 from benchmarks.several_processes import measure_several_processes
 from latentdiff.benchmark import evaluation_speed
 from latentdiff.benchmark.context import BenchmarkContext
+from latentdiff.benchmark.networks import untrained_model
 from latentdiff.benchmark.peers import DDP, DIFFUSERS, find_peer
 from latentdiff.benchmark.results import OURS, Growth, Measurement
 from latentdiff.benchmark.timing import Timing
 from latentdiff.benchmark.training_speed import diffusion_trainer
+from latentdiff.inference.request import SamplingRequest
 
 
 @pytest.fixture
@@ -180,3 +183,18 @@ def test_several_processes_are_jobs_of_their_own(context):
     strong, weak, all_reduce = checked(measure_several_processes(context))
     assert set(strong.values) == set(weak.values) == {"2 processes", "one process of one thread"}
     assert all_reduce.first.value > 0
+
+
+@pytest.mark.slow
+def test_diffusers_on_onnxruntime_draws_what_it_draws_by_torch(context):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("diffusers")
+    networks = context.sizes.networks[0]
+    model = untrained_model(networks.side, networks.autoencoder, networks.latent_network, context.device)
+    samplers = peer_sampling.diffusers_engines(context, model, torch.float32)
+    images = []
+    for name in (DIFFUSERS, ON_ONNXRUNTIME):
+        torch.manual_seed(0)
+        images.append(samplers[name](SamplingRequest(num_images=5, guidance_scale=2.0))(3))
+    assert images[0].float().std() > 1
+    assert (images[0].int() - images[1].int()).abs().max() <= 1
