@@ -114,11 +114,12 @@ class CastNetwork:
 
     def __init__(self, network: nn.Module, dtype: torch.dtype):
         self._source, self._dtype = network, dtype
-        self._network = copy.deepcopy(network)
-        for module in self._network.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                module.to(dtype)
-        self._network.to(memory_format=torch.channels_last)  # as the maps are (models/memory_layout.py)
+        with torch.inference_mode(False):  # what that makes cannot be refreshed outside of it
+            self._network = copy.deepcopy(network)
+            for module in self._network.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    module.to(dtype)
+            self._network.to(memory_format=torch.channels_last)  # as the maps are (models/memory_layout.py)
 
     @torch.no_grad()
     def refresh(self) -> None:

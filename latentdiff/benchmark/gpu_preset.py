@@ -14,7 +14,7 @@ import torch
 from latentdiff.benchmark.context import BenchmarkContext, random_images
 from latentdiff.benchmark.evaluation_speed import measure_evaluation
 from latentdiff.benchmark.host_time import HostTimes
-from latentdiff.benchmark.machine_limits import inference_work
+from latentdiff.benchmark.machine_limits import inference_work, training_work
 from latentdiff.benchmark.networks import count_parameters, untrained_codec, untrained_model
 from latentdiff.benchmark.peer_training import diffusers_autoencoder_training, diffusion_training
 from latentdiff.benchmark.results import OURS, Contender, Growth, Measurement, Value, rates
@@ -35,6 +35,7 @@ from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.flops import count_flops
 from latentdiff.inference.request import SamplingRequest
+from latentdiff.training.dry_run import step_cost
 
 HOST, COMPILED, CODING = "host time", "compiled training", "encoding and decoding"
 SIDE = 64
@@ -225,6 +226,10 @@ def compare_compiled(context: BenchmarkContext) -> Iterator[Measurement]:
     for name, (trainer, batch) in compiled.items():
         if context.is_over:
             return
+        # Counted before its first step, while it is on the CPU.
+        flops = step_cost(trainer.module, trainer.tensors).flops
+        work = training_work(batch * flops, trainer.module.network, [tensor[:batch] for tensor in trainer.tensors])
+        limit = batch / context.limits.seconds(work, context.dtype)
         try:
             first = timed_call(trainer, context.device)()
         except ConfigError as error:
@@ -237,9 +242,10 @@ def compare_compiled(context: BenchmarkContext) -> Iterator[Measurement]:
             values={OURS: Value.single(first)},
             more_is_better=False,
         )
+        parameters = count_parameters(trainer.module.network)
         contenders = [
-            Contender(name="compiled", call=trainer, parameters=count_parameters(trainer.module.network)),
-            Contender(name="plain", call=plain[name][0]),
+            Contender(name="compiled", call=trainer, parameters=parameters, flops=flops, limit=limit),
+            Contender(name="plain", call=plain[name][0], limit=limit),
         ]
         yield Measurement(
             part=COMPILED,

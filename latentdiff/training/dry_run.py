@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdiff import distributed
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.base_module import StageModule
@@ -142,6 +143,9 @@ def _drop_numbers(traced: StageModule) -> None:
             for name, buffer in list(child._buffers.items()):
                 if buffer is not None:
                     child._buffers[name] = torch.empty_like(buffer)
+    codec = getattr(traced, "codec", None)
+    if isinstance(codec, AutoencoderCodec):  # it is on the device already, and the step is traced on the CPU
+        codec.mean, codec.std = (torch.empty_like(value, device="cpu") for value in (codec.mean, codec.std))
 
 
 def _replace(traced: StageModule, **methods: Any) -> None:

@@ -182,3 +182,14 @@ def test_lowered_once_is_autocast_every_time(name):
     nn.init.zeros_(next(network.parameters()))
     with torch.inference_mode():
         assert torch.equal(low(*inputs), expected)  # a copy of the weights as they were
+        low.refresh()
+        assert not torch.equal(low(*inputs), expected)
+
+
+def test_a_cast_copy_that_was_made_in_inference_mode_is_refreshed_outside_of_it():
+    network = nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)
+    with torch.inference_mode():
+        low = CastNetwork(network, torch.bfloat16)
+    network.weight.fill_(3.0)
+    low.refresh()
+    assert low(torch.ones(1, 1, 1, 1)).item() == 3.0

@@ -16,6 +16,7 @@ from latentdiff.stages import autoencoder, diffusion
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import step_cost
+from tests.training.test_host_reads import diffusion as latent_module
 
 NETWORK = NetworkConfig(channels=(32, 32), num_res_blocks=1, attention_levels=(1,))
 CODEC = AutoencoderConfig(channels=(16, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -69,6 +70,16 @@ def test_operations_are_those_of_the_network():
     model = DiffusionModel(network, NETWORK, module.diffusion, module.codec, ("a", "b", "c"))
     assert step_cost(module, batch).flops == pytest.approx(training_flops(model), rel=0.01)
     assert module.images_seen == 0
+
+
+def test_a_codec_that_is_on_the_device_already_is_no_obstacle():
+    """A latent model's codec encodes the images on the GPU before the step is traced."""
+    module, sample = latent_module()
+    codec = module.codec
+    expected = step_cost(module, sample)
+    codec.mean, codec.std = codec.mean.to("meta"), codec.std.to("meta")
+    assert step_cost(module, sample) == expected
+    assert codec.mean.device.type == "meta"
 
 
 @pytest.mark.parametrize(
