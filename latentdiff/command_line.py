@@ -104,7 +104,9 @@ def _run(main: Callable[[], Any], several_processes: bool) -> None:
         else:
             main()
     except KeyboardInterrupt:
-        sys.exit("interrupted. What was finished is kept: a training run goes on with --run.resume true.")
+        sys.exit(
+            "interrupted. What was finished is kept: a training run, or sample --pngs, goes on with --run.resume true."
+        )
     except (LatentdiffError, ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("LATENTDIFF_TRACEBACK"):
             raise

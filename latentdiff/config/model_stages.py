@@ -48,7 +48,8 @@ class SampleStage(SamplingConfig):
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``. With ``exact`` they stay the same.
         columns: Images in a row of the grid; none makes it about square.
-        pngs: Write each image as its own PNG.
+        pngs: Write each image as its own PNG, as soon as it is drawn. After an interruption ``run.resume`` draws those
+            that are missing.
         npz: Write all images (``images``, uint8 n h w c), ``labels`` and ``class_names`` as samples.npz.
         strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
             out. For the task noise it is the other way round, from image to noise.

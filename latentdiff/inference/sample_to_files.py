@@ -15,11 +15,13 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.config.model_stages import SampleStage
+from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.inference.task_settings import check_task_settings
+from latentdiff.inference.written_images import check_record, image_path, missing_batches, read_whole
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
@@ -28,14 +30,22 @@ from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 STEPS = 20
+# Images in grid.png at most: a picture of tens of thousands would open nowhere.
+GRID_IMAGES = 4096
 
 
 def sample_to_files(config: SampleStage) -> Path:
     """Sample as ``config`` says and return the folder that holds the images.
 
-    Without ``config.run.folder`` it is the first of ``stages/sample/NAME``, ``NAME-2``, ... that is free.
+    Without ``config.run.folder`` it is the first of ``stages/sample/NAME``, ``NAME-2``, ... that is free. With
+    ``config.pngs`` each image is written as soon as it is drawn, and ``config.run.resume`` draws only those that are
+    missing.
     """
     check_task_settings(config)
+    if config.run.resume and not config.pngs:
+        raise ConfigError(
+            "--run.resume needs --pngs: without them an interrupted sampling leaves nothing to go on from"
+        )
     device, path = resolve_device(config.device), resolve_checkpoint(config.model)
     model = load_diffusion(path).to(device).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
@@ -49,9 +59,12 @@ def sample_to_files(config: SampleStage) -> Path:
         if distributed.is_main_process():
             name = run_folder.folder_name(path)
             run = run_folder.numbered(config.run, "sample", name)
-            folder = stack.enter_context(run_folder.opened(run, "sample", name, config, inputs=[path]))
+            opened = run_folder.opened(run, "sample", name, config, resumable=config.pngs, inputs=[path])
+            folder = stack.enter_context(opened)
+            if config.pngs:
+                check_record(folder, path, config.guide)
         folder = distributed.broadcast(folder)
-        images, frames = _sample(model, request, config, device)
+        images, frames = _sample(model, request, config, device, folder)
         if distributed.is_main_process():
             _write(images, labels, model.class_names, frames, config, folder)
     if distributed.is_main_process():
@@ -60,24 +73,57 @@ def sample_to_files(config: SampleStage) -> Path:
 
 
 def _sample(
-    model: DiffusionModel, request: SamplingRequest, config: SampleStage, device: torch.device
+    model: DiffusionModel, request: SamplingRequest, config: SampleStage, device: torch.device, folder: Path
 ) -> tuple[Tensor, list[Tensor]]:
     """All images, uint8 [n, c, h, w], and the decoded states of the first batch where they are to be shown."""
     start, frames, own = time.perf_counter(), [], distributed.shard_range(config.num_images)
-    chunks = [torch.empty(0, *model.codec.image_shape, dtype=torch.uint8)]
-    with progress_bar(total=len(own) * request.steps, desc="sampling", unit="image steps") as bar:
-        for indices, states in model.batches(request, own):
-            shown = indices.start == 0 and (config.strip or config.gif)
-            if shown:
-                frames.append(model.codec.decode(model.initial_noise(request, indices)[0]).cpu())
-            for state in states:
-                bar.update(len(indices))
+    images = torch.empty(len(own), *model.codec.image_shape, dtype=torch.uint8)
+    shows = bool(config.strip or config.gif)
+    missing = _missing(images, own, config, folder)
+    drawn = {*missing, *own[: int(shows and own.start == 0)]}
+    parts = list(missing_batches(own, request.batch_size, drawn))
+
+    def keep(indices: range, batch: Tensor) -> None:
+        for index, image in zip(indices, batch, strict=True):
+            if index in missing:
+                images[index - own.start] = image
+                if config.pngs:
+                    save_image(image, image_path(folder, index))
+
+    with progress_bar(total=sum(map(len, parts)) * request.steps, desc="sampling", unit="image steps") as bar:
+        for part in parts:
+            before: tuple[range, Tensor] | None = None
+            for indices, states in model.batches(request, part):
+                if before:  # only now is it known to be finite
+                    keep(*before)
+                shown = indices.start == 0 and shows
                 if shown:
-                    frames.append(model.codec.decode(state.x).cpu())
-            chunks.append(model.codec.decode(state.x).cpu())
-    images = distributed.gather(torch.cat(chunks))
-    print(f"{len(images)} images in {time.perf_counter() - start:.1f} s on {device}")
-    return images, frames
+                    frames.append(model.codec.decode(model.initial_noise(request, indices)[0]).cpu())
+                for state in states:
+                    bar.update(len(indices))
+                    if shown:
+                        frames.append(model.codec.decode(state.x).cpu())
+                before = indices, model.codec.decode(state.x).cpu()
+            if before:
+                keep(*before)
+    everything = distributed.gather(images)
+    print(f"{len(everything)} images in {time.perf_counter() - start:.1f} s on {device}")
+    return everything, frames
+
+
+def _missing(images: Tensor, own: range, config: SampleStage, folder: Path) -> set[int]:
+    """The images of ``own`` that are to be drawn; those that an interrupted run left are read into ``images``."""
+    if not config.run.resume:
+        return set(own)
+    missing: set[int] = set()
+    for index in own:
+        found = read_whole(image_path(folder, index), tuple(images.shape[1:]))
+        if found is None:
+            missing.add(index)
+        else:
+            images[index - own.start] = found
+    print(f"{len(own) - len(missing):,} of {len(own):,} images are there already")
+    return missing
 
 
 def _write(
@@ -89,11 +135,14 @@ def _write(
     folder: Path,
 ) -> None:
     """Write what ``config`` asks for into ``folder``."""
-    columns = config.columns or math.ceil(math.sqrt(len(images)))
-    save_grid(images, folder / "grid.png", columns)
+    shown = images[:GRID_IMAGES]
+    columns = config.columns or math.ceil(math.sqrt(len(shown)))
+    save_grid(shown, folder / "grid.png", columns)
     if config.pngs:
+        # Those of other processes, where they did not write to this disk.
         for index, image in enumerate(images):
-            save_image(image, folder / "images" / f"{index:06d}.png")
+            if not image_path(folder, index).is_file():
+                save_image(image, image_path(folder, index))
     if config.npz:
         arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
         if labels is not None:

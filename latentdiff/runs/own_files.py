@@ -52,6 +52,7 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
     "sample": (
         r"grid\.png",
         r"images/\d{6,}\.png",
+        r"sampling\.json",
         r"samples\.npz",
         r"strip\.png",
         r"(denoising|noise|reconstruct|interpolate|inpaint)\.gif",
@@ -98,7 +99,7 @@ RUNS_INSIDE = {
 }
 # What of an unfinished run is worth more than the command that made it. Of a run that is overwritten it goes first, so
 # that a half-removed run is never resumed.
-WORTH_KEEPING = ("last.ckpt", "model.safetensors", "best.safetensors", "samplers.json")
+WORTH_KEEPING = ("last.ckpt", "model.safetensors", "best.safetensors", "samplers.json", "sampling.json")
 
 
 def own_files(folder: Path, stage: str) -> list[Path]:

@@ -17,6 +17,7 @@ import yaml
 
 from latentdiff import distributed
 from latentdiff.config import RunConfig, to_dict
+from latentdiff.config.model_stages import SampleStage
 from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers, write_atomically
 from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, mark_finished, read_mark, write_mark
@@ -42,6 +43,9 @@ MAY_CHANGE_ON_RESUME = (
     "trainer.monitor_mode",
     "trainer.stop_patience",
 )
+# The same of sampling into PNGs. The batch's size may change what a machine can hold, and of an image one grey level in
+# a pixel of ten thousand, unless it is exact.
+MAY_CHANGE_IN_SAMPLING = ("batch_size", "columns", "device", "devices", "gif", "npz", "num_images", "strip")
 # Settings that name a place. What lies there is compared by content (training/run_data.py, comparison/samplers.py), and
 # may have moved.
 COMPARED_BY_CONTENT = (
@@ -333,7 +337,8 @@ def check_same_settings(config: Any, folder: Path) -> None:
     unknown = [key for key in recorded if key not in now]
     if unknown:
         raise FolderError(f"{path} has unknown settings: {', '.join(unknown)}. Rename or remove them.")
-    free = {*MAY_CHANGE_ON_RESUME, *COMPARED_BY_CONTENT}
+    is_sampling = isinstance(config, SampleStage)
+    free = {*(MAY_CHANGE_IN_SAMPLING if is_sampling else MAY_CHANGE_ON_RESUME), *COMPARED_BY_CONTENT}
     if _same_path(before.get("init"), now.get("init")):
         free.add("init")
     changed = [key for key in now if before.get(key) != now[key] and key not in free]
@@ -343,6 +348,8 @@ def check_same_settings(config: Any, folder: Path) -> None:
             f"{folder} was run with other settings: {differences}. Resume with --config {path}, or start a new run "
             "from its weights with --init (init= in Python)."
         )
+    if is_sampling and config.num_images < (fewest := before.get("num_images", 0)):
+        raise FolderError(f"{folder} was begun for {fewest:,} images: resume it with --num_images {fewest} or more")
     _check_budget(folder, before, now)
 
 
