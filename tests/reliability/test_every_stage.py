@@ -8,8 +8,8 @@ from latentdiff import stages
 from tests.reliability import test_kills
 from tests.reliability.conftest import STAGES
 
-# Those that only print.
-WITHOUT_FILES = {"env", "verify"}
+# Those that print, or show a page.
+WITHOUT_FILES = {"app", "env", "verify"}
 
 
 def test_every_stage_that_writes_is_killed_and_given_a_full_disk():
