@@ -216,6 +216,7 @@ def test_three_processes_train_an_autoencoder_as_one_does(stage, tmp_path, strat
 @pytest.mark.slow
 def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
     arguments = ["--model", str(RELEASED / "latent.safetensors"), "--num_images", "7", "--steps", "2", "--npz"]
+    arguments += ["--pngs"]
     for count in (1, 3):
         # Batches of three, in one share of seven or three of two, two and three.
         stage("sample", *arguments, "--batch_size", "3", "--exact", "--devices", str(count), "--run.folder", str(count))
@@ -223,6 +224,14 @@ def test_images_are_the_same_for_any_number_of_processes(stage, tmp_path):
     for other in others:
         assert np.array_equal(one["images"], other["images"])
         assert np.array_equal(one["labels"], other["labels"])
+    # Interrupted, and gone on with by other processes.
+    pngs = {path.name: path.read_bytes() for path in (tmp_path / "1" / "images").iterdir()}
+    for name in ("000002.png", "000003.png", "000006.png"):
+        (tmp_path / "3" / "images" / name).unlink()
+    more = ["--exact", "--devices", "2", "--batch_size", "2", "--run.folder", "3", "--run.resume"]
+    stage("sample", *arguments, *more)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "3" / "images").iterdir()} == pngs
+    assert np.array_equal(np.load(tmp_path / "3" / "samples.npz")["images"], one["images"])
 
 
 @pytest.mark.slow
