@@ -67,7 +67,7 @@ class TrackioLogger(Logger):
     def finish(self) -> None:
         """Write what is held back and end the run."""
         with redirect_stdout(io.StringIO()):
-            self.experiment.finish()
+            self._trackio.finish()  # of the run itself, it would be finished once more as the process ends
 
 
 class TrackioTracker(Tracker):
