@@ -7,6 +7,7 @@ and it serves addresses that this page has no use for.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
@@ -91,6 +92,10 @@ class RequestLimits:
         except _TooLargeError as error:
             if not begun:
                 await self._refuse(send, 413, str(error))
+        except Exception as error:  # of Gradio, on bytes that are no request
+            print(f"a request to {scope['path']} failed: {type(error).__name__}", file=sys.stderr)
+            if not begun:
+                await self._refuse(send, 400, "this request cannot be understood")
 
     async def _refuse(self, send: Send, status: int, words: str) -> None:
         self.refused += 1

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+import socket
 import threading
 
 import numpy as np
@@ -30,6 +31,7 @@ class Watched(Studio):
         super().__init__(*arguments)
         self.go_on = threading.Event()
         self.go_on.set()
+        self.looked_up = set()
 
     def draw(self, *settings):
         for moment in super().draw(*settings):
@@ -45,9 +47,16 @@ def served(catalogue, tmp_path_factory):
     (runs / "mine").mkdir()
     (runs / "mine" / "metrics.csv").write_text("images_seen,loss\n100,0.9\n200,0.5\n")
     config = AppStage(max_images=9, max_steps=30, max_upload_mb=1, runs=str(runs))
-    studio = Watched(config, catalogue)
-    with running(config, studio) as address:
-        yield address, studio
+    studio, find = Watched(config, catalogue), socket.getaddrinfo
+
+    def look_up(host, *arguments, **settings):
+        studio.looked_up.add(host)
+        return find(host, *arguments, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        with running(config, studio) as address:
+            yield address, studio
 
 
 @pytest.fixture(scope="module")
@@ -138,4 +147,5 @@ def test_draw_stop_change_the_model_and_upload(served, browser, png, tmp_path):
     page.locator("#run", has_text="200 images seen").wait_for()
     assert hosts <= {address.rstrip("/"), "data:", "blob:"}
     assert said == []
+    assert studio.looked_up <= {"127.0.0.1", "localhost"}
     page.close()

@@ -69,6 +69,21 @@ def test_a_body_that_states_no_length_is_counted(ask):
     assert ask(JOIN, body=b"x" * MOST_BYTES, length=False)[:2] == (200, MOST_BYTES)
 
 
+def test_a_request_that_breaks_what_answers_is_refused(tmp_path, capsys):
+    answered = []
+
+    async def broken(scope, receive, send):
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text")
+
+    async def send(part):
+        answered.append(part)
+
+    scope = {"type": "http", "path": JOIN, "method": "POST", "headers": []}
+    asyncio.run(RequestLimits(broken, tmp_path, 1, 1)(scope, None, send))
+    assert [part.get("status") for part in answered] == [400, None]
+    assert capsys.readouterr().err == f"a request to {JOIN} failed: UnicodeDecodeError\n"
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

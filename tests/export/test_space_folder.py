@@ -24,6 +24,7 @@ from latentdiff.resources import find_checkpoint
 from latentdiff.stages import export
 
 gradio = pytest.importorskip("gradio")
+httpx = pytest.importorskip("httpx")
 FILES = {".latentdiff", "README.md", "app.py", "latentdiff.zip", "requirements.txt"}
 
 
@@ -131,9 +132,17 @@ def test_the_app_starts_from_the_folder_alone(space, tmp_path):
         assert program.stdout.readline().startswith(f"the app is at http://127.0.0.1:{port}/")
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
         assert "Fashion-MNIST, latent" in page
-        client = pytest.importorskip("gradio_client").Client(f"http://127.0.0.1:{port}/", verbose=False)
-        drawn = client.predict("mine", "Dress", 4, 3, 1.5, "dpmpp_2m", 0, api_name="/draw")
-        assert "mine: Dress, seed 0, 3 steps" in str(drawn)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as web:
+            numbers = {each["api_name"]: each["id"] for each in web.get("/config").json()["dependencies"]}
+            asked = {
+                "data": ["mine", "Dress", 4, 3, 1.5, "dpmpp_2m", 0],
+                "fn_index": numbers["draw"],
+                "session_hash": "a",
+            }
+            assert web.post("/gradio_api/queue/join", json=asked).status_code == 200
+            assert (
+                "mine: Dress, seed 0, 3 steps" in web.get("/gradio_api/queue/data", params={"session_hash": "a"}).text
+            )
     finally:
         program.terminate()
         rest, _ = program.communicate(timeout=20)
