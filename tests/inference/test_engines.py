@@ -27,10 +27,10 @@ CPU = torch.device("cpu")
 
 
 def assert_same_images(images, others, share):
-    """At most a share of the pixels differ, by one grey level."""
+    """At most a share of the values differ, four in few images, by one grey level."""
     off = (images.int() - others.int()).abs()
     assert off.max() <= 1
-    assert (off > 0).float().mean() <= share
+    assert (off > 0).sum() <= max(4 if share else 0, share * off.numel())
 
 
 @pytest.mark.parametrize("name", ENGINES)
