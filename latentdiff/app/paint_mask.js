@@ -35,7 +35,12 @@ const place = event => {
 const clear = () => { mask = new Array(width * height).fill(0); redraw(); };
 const show = () => {
   const value = props.value;
-  if (!value || !value.picture || value.picture === shown) return;
+  if (!value || !value.picture) return;
+  if (value.picture === shown) {
+    // The same picture again, from a server that was slow: what has been painted since is not lost.
+    if (mask.includes(1) && value.mask !== mask.join('')) tell();
+    return;
+  }
   ({ width, height } = value);
   shown = value.picture;
   scale = Math.max(1, Math.floor(448 / Math.max(width, height)));

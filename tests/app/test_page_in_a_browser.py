@@ -133,6 +133,9 @@ def test_draw_stop_change_the_model_and_upload(served, browser, png, tmp_path):
     page.locator("#paint canvas").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press(" ")
+    page.get_by_role("tab", name="Noise").click()
+    page.get_by_role("tab", name="Fill in").click()  # the server sends the image again: what is painted stays
+    page.wait_for_timeout(500)
     page.get_by_role("button", name="Fill it in").click()
     page.locator("#fill-result", has_text="The part to fill").wait_for()
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
