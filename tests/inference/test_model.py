@@ -235,8 +235,7 @@ def test_released_latent_model_samples_the_class_asked_for():
     net = load("checkpoints/fashion-mnist/latent.safetensors", exact=True)
     images = net.sample(num_images=16, labels=3, steps=20, seed=0)
     assert (images.dtype, images.shape) == (torch.uint8, (16, 1, 28, 28))
-    for batch_size in (1, 3):
-        assert torch.equal(images, net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=batch_size))
+    assert torch.equal(images, net.sample(num_images=16, labels=3, steps=20, seed=0, batch_size=7))
     judge = ClassifierFeatures(shelf.find_checkpoint("fashion-mnist/classifier.safetensors"))
     assert (judge(images).logits.argmax(1) == 3).float().mean() > 0.7
 
