@@ -3,10 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGE := $(VENV)/.installed-package
-# A file of tests a process, each of one thread: with all threads in each they would wait for one another. In their own
-# order: reordered, files of one long test would come last, one process alone.
+# A file of tests a process, each of one thread: with all threads in each they would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all doctest lint format docs setup clean
 

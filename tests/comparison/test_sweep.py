@@ -127,6 +127,7 @@ def test_an_unknown_flag_of_a_run_ends_the_sweep_before_any_work(trainings):
     assert not trainings
 
 
+@pytest.mark.slow
 def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
     with pytest.raises(StageError, match=r"run\.log"):
         cached_runs.train_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +13,15 @@ nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+CELLS = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+# A cell that cannot be read is named at once. And xdist begins with the files of many tests: with this one early, no
+# process ends alone with the notebook.
+@pytest.mark.parametrize("number", range(len(CELLS)))
+def test_a_cell_is_python(number):
+    lines = [line for line in CELLS[number].splitlines() if not line.startswith(("%", "!"))]
+    ast.parse("\n".join(lines), filename=f"cell {number}")
 
 
 @pytest.mark.parametrize("share", ["0.002", pytest.param("1", marks=pytest.mark.slow)])

@@ -66,6 +66,7 @@ def test_a_compiled_run_leaves_the_files_of_a_plain_one(stage, flags, parts, tin
     stage.main([*tiny.trainer, *getattr(tiny, flags), *more, *resume])
 
 
+@pytest.mark.slow
 def test_a_step_is_traced_once_and_its_losses_are_those_of_a_plain_one(tracing):
     found = []
     for how in ("off", "on"):

@@ -37,6 +37,7 @@ def mebibytes_given_again(mode: str) -> float:
     return float(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="it is glibc that can be told to")
 def test_freed_memory_serves_again():
     # The heap grows a few times until the largest block finds room in it; without, all 3,072 MiB are given anew.

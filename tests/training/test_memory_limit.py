@@ -46,6 +46,7 @@ def test_a_batch_is_computed_in_parts_that_fit(build, capsys):
     assert "Batch size and learning rate stay." in said
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_image_by_image_is_refused():
     module, sample = diffusion_module(settings={"memory": 1000})
     with pytest.raises(

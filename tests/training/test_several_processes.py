@@ -68,6 +68,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_train_diffusion_as_one_does(stage, tmp_path):
     arguments = [*SMALL, *NETWORK, "--trainer.batch_size", "12"]
     diffusion_stage.main([*arguments, "--trainer.num_threads", "1", "--run.folder", "one"])
