@@ -23,15 +23,15 @@ FROM ${BASE}
 COPY --from=build /opt/latentdiff /opt/latentdiff
 ENV PATH=/opt/latentdiff/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    LATENTDIFF_DATA=/work/data \
-    LATENTDIFF_CACHE=/work/cache \
-    TORCH_HOME=/work/cache/torch
+    LATENTDIFF_DATA=/srv/latentdiff/data \
+    LATENTDIFF_CACHE=/srv/latentdiff/cache \
+    TORCH_HOME=/srv/latentdiff/cache/torch
 # Whichever user runs it may write there: compose.yaml runs it as the user whose folder stages/ is.
 RUN useradd --create-home --uid 1000 latentdiff \
-    && mkdir -p /work/data /work/cache /work/stages \
-    && chmod -R 1777 /work
+    && mkdir -p /srv/latentdiff/data /srv/latentdiff/cache /srv/latentdiff/stages \
+    && chmod -R 1777 /srv/latentdiff
 USER 1000:1000
-WORKDIR /work
+WORKDIR /srv/latentdiff
 EXPOSE 7860
 ENTRYPOINT ["latentdiff"]
 # Within the container: who may reach it is for the published port to say.

@@ -52,7 +52,7 @@ class TorchEngine:
         return self._recorded.setdefault((dtype, weights.data_ptr()), RecordedPasses(function))
 
     def _cast(self, dtype: torch.dtype, device: torch.device) -> CastNetwork:
-        """The network with cast weights, which are those of now."""
+        """The network with its present weights, cast."""
         assert self._network is not None
         if (dtype, device) in self._copies:
             self._copies[dtype, device].refresh()
