@@ -8,13 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdiff.config import to_dict
+from latentdiff.diffusion.denoiser import Network
+from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_BATCH_SIZE
+
+# Images of a counted training step. Batch norm takes no single one.
+FEW = 2
 
 
 def count_flops(function: Callable[[], Any]) -> int:
@@ -35,13 +40,53 @@ def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     # The counter sees torch's operations alone.
     model = model.with_engine("torch", exact=True)
     few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, batch_size=MIN_BATCH_SIZE, precision="fp32")
-    return count_flops(lambda: model.sample(**to_dict(few))) / MIN_BATCH_SIZE
+    engines = []
+    for each in (model, *([] if few.guide is None else [model.load_guide(few.guide)])):
+        assert each.engine is not None  # the guide has the model's engine
+        each.engine = PassCounter(each.engine)
+        engines.append(each.engine)
+    for _, states in model.batches(few):
+        *_, last = states
+        decoding = count_flops(lambda last=last: model.codec.decode(last.x))
+    return (sum(engine.flops for engine in engines) + decoding) / MIN_BATCH_SIZE
+
+
+class PassCounter:
+    """An engine that runs the first pass of a network alone, and answers the others with zeros.
+
+    All passes of a network cost the same for an image, and how many there are does not depend on what they return.
+
+    Attributes:
+        flops: Of all passes so far.
+    """
+
+    name = "counter"
+
+    def __init__(self, engine: Engine):
+        self.engine, self.flops = engine, 0.0
+        self.encode, self.decode = engine.encode, engine.decode
+        self._first: tuple[float, Tensor] | None = None
+
+    def network(self, precision: str) -> Network:
+        """Return the network, counted."""
+        function = self.engine.network(precision)
+
+        def run(x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
+            if self._first is None:
+                outputs: list[Tensor] = []
+                flops = count_flops(lambda: outputs.append(function(x, time, labels)))
+                self._first = flops / len(x), outputs[0][:1].zero_()
+            of_an_image, zeros = self._first
+            self.flops += of_an_image * len(x)
+            return zeros.expand(len(x), *zeros.shape[1:])
+
+        return run
 
 
 def training_flops(model: DiffusionModel) -> float:
     """Of one image in one training step, forward and backward; its encoding, once and for all, is not in it."""
     network = copy.deepcopy(model.network).train().requires_grad_()
-    x = torch.zeros(MIN_BATCH_SIZE, *model.codec.latent_shape, device=model.device)
-    time = torch.zeros(MIN_BATCH_SIZE, device=model.device)
-    labels = None if network.null_label is None else torch.zeros(MIN_BATCH_SIZE, dtype=torch.long, device=model.device)
-    return count_flops(lambda: network(x, time, labels).sum().backward()) / MIN_BATCH_SIZE
+    x = torch.zeros(FEW, *model.codec.latent_shape, device=model.device)
+    time = torch.zeros(FEW, device=model.device)
+    labels = None if network.null_label is None else torch.zeros(FEW, dtype=torch.long, device=model.device)
+    return count_flops(lambda: network(x, time, labels).sum().backward()) / FEW

@@ -285,7 +285,7 @@ class DiffusionModel(TrainedModel):
         if request.guide is not None:
             if request.guidance_scale == 1.0:
                 raise ConfigError("a guide does nothing at guidance_scale 1, the default: use more")
-            self._guide(request.guide)
+            self.load_guide(request.guide)
         if request.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
 
@@ -386,7 +386,7 @@ class DiffusionModel(TrainedModel):
             labels: int64 [b] on the model's device, or None.
             differentiable: Whether gradients pass through it, which only torch has.
         """
-        guide = None if request.guide is None else self._guide(request.guide)._run_by(request, differentiable)
+        guide = None if request.guide is None else self.load_guide(request.guide)._run_by(request, differentiable)
         return NetworkDenoiser(
             network=self._run_by(request, differentiable),
             target=self.target,
@@ -406,7 +406,7 @@ class DiffusionModel(TrainedModel):
         engine = None if differentiable else self.engine
         return (engine or TorchEngine(self.network, None, exact=True)).network(request.precision)
 
-    def _guide(self, path: str) -> DiffusionModel:
+    def load_guide(self, path: str) -> DiffusionModel:
         """A weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
             other = load_diffusion(resolve_checkpoint(path)).to(self.device)
@@ -496,7 +496,8 @@ def load(
 
     Args:
         path: A model file, or the name of a released model, such as ``checkpoints/fashion-mnist/latent.safetensors``,
-            which is found wherever latentdiff is installed.
+            which is found wherever latentdiff is installed. ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION`` is a model of
+            the Hugging Face Hub (extra ``hub``).
         device: Where it is to work.
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which measures what is installed and takes the fastest. Images of two
