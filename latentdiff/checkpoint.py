@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentdiff import __version__, digest, distributed
+from latentdiff import __version__, digest, distributed, hub
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import read_mark
@@ -209,6 +209,8 @@ def name_of_not_finite(tensors: dict[str, Tensor]) -> str | None:
 def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tensor]:
     """The weights of the autoencoder that a model shares with others, from the very file that its header names."""
     beside = path.parent / named["name"]
+    if not beside.is_file():
+        hub.fetch_beside(path, named["name"])
     if not beside.is_file():
         raise CheckpointError(f"{path} decodes with {named['name']}, which is not beside it: copy both")
     file = _open(beside, "autoencoder", with_tensors=True)

@@ -26,9 +26,9 @@ from latentdiff.precision import supports_bf16
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "safetensors", "numpy", "pillow")
 # Variables whose value is a path of the user's: whether something is there is what matters.
-PATHS = ("LATENTDIFF_CACHE", "LATENTDIFF_DATA", "LATENTDIFF_INCEPTION", "LATENTDIFF_LPIPS", "TORCH_HOME")
+PATHS = ("HF_HOME", "LATENTDIFF_CACHE", "LATENTDIFF_DATA", "LATENTDIFF_INCEPTION", "LATENTDIFF_LPIPS", "TORCH_HOME")
 # Variables whose value is a number, or a list of numbers.
-NUMBERS = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "WORLD_SIZE")
+NUMBERS = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "WORLD_SIZE")
 IS_NUMBERS = re.compile(r"[\d,\s-]{0,100}")
 # Extras for those who change latentdiff, which a user's machine need not have.
 OF_MAINTAINERS = ("dev", "docs", "lint", "peers", "test")

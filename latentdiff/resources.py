@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from latentdiff import hub
 from latentdiff.errors import CheckpointError
 
 # Files that a training run leaves in its folder, of which one at least tells it from a folder of images.
@@ -37,15 +38,18 @@ def resolve_checkpoint(path: Path | str) -> Path:
     """The model file that ``path`` means.
 
     Args:
-        path: A model file; a run's folder, or its ``last.ckpt``; or a released model's name. Of a run that has not
-            finished, the model as it was at the end of the last epoch is meant, which a line says.
+        path: A model file; a run's folder, or its ``last.ckpt``; a released model's name; or ``hf:USER/NAME`` for a
+            model of the Hugging Face Hub (see :mod:`latentdiff.hub`). Of a run that has not finished, the model as it
+            was at the end of the last epoch is meant, which a line says.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet. Any other path that is not there
-    is returned as it is.
+    Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet, and for a model of the Hub that
+    cannot be had. Any other path that is not there is returned as it is.
     """
     given: Any = path
     if not isinstance(given, str | os.PathLike) or not str(path):
         raise CheckpointError(f"a model is named by its path, not by {path!r}: name a model file or a run's folder")
+    if hub.is_hub_name(path):
+        return hub.download(str(path))
     path = Path(path).expanduser()
     if path.name == "last.ckpt" and (path.is_file() or path.parent.is_dir()):
         # It may be ahead of the model that an earlier, shorter training left.

@@ -27,7 +27,9 @@ FLOORS = (
     ("progress", "run_checkpoint"),
     ("checkpoint",),
     ("model_header", "folder_mark"),
-    ("config", "distributed", "files", "precision", "resources", "console", "extras"),
+    ("config", "distributed", "files", "precision", "resources", "console"),
+    ("hub",),
+    ("extras",),
     ("digest", "errors", "os_errors"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}

@@ -194,7 +194,9 @@ class ExportStage(Settings):
     ``onnx`` writes network.onnx, encoder.onnx and decoder.onnx, model.json, a README, and sample.py, which samples with
     numpy and onnxruntime alone. ``web`` writes a page that samples in any browser, for any static host. Both need the
     extra ``onnx``: ``pip install 'latentdiff[onnx]'``. ``space`` writes a folder that works as a Hugging Face Space as
-    it is: the app with its models. It needs the extra ``app``.
+    it is: the app with its models. It needs the extra ``app``. ``hub`` writes a repository of the Hugging Face Hub:
+    model.safetensors, config.json, settings.yaml, samples.png and README.md, the model's card. With ``repo`` it uploads
+    them, so that ``load("hf:USER/NAME")`` gives the model. It needs the extra ``hub``.
 
     Args:
         model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
@@ -209,17 +211,29 @@ class ExportStage(Settings):
             once, from npm's registry or the one that ``npm_config_registry`` names, and checked.
         serve: Show the page at http://127.0.0.1 until Ctrl-C.
         port: Where to show it; 0 takes any that is free.
+        repo: For ``hub``: the repository, as ``USER/NAME``, that the folder is uploaded to. It may follow ``--to hub``
+            without the flag. It is made where there is none. Default: nothing is uploaded.
+        revision: For ``hub``: the branch of the repository, made where there is none. Default: the main branch.
+        private: For ``hub``: make a new repository private.
+        evaluation: For ``hub``: folders of evaluations of this model, whose figures the card shows.
+        license: For ``hub``: the licence's identifier on the Hub, such as ``cc-by-4.0``. Default: what is known of the
+            data set, and none for data of one's own.
         run: The folder that is written.
     """
 
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     beside: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
-    to: Literal["onnx", "web", "space"] = "onnx"
+    to: Literal["onnx", "web", "space", "hub"] = "onnx"
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
     onnxruntime_web: PathSetting | None = None
     serve: bool = False
     port: Annotated[int, Range(0, 65_535)] = 8000
+    repo: str | None = None
+    revision: str | None = None
+    private: bool = False
+    evaluation: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
+    license: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
 
 

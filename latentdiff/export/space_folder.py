@@ -9,13 +9,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from string import Template
 
-import torch
-
 from latentdiff import __version__
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
+from latentdiff.export.stored_dtype import stored_dtype
 from latentdiff.files import write_atomically
 from latentdiff.inference.model import DiffusionModel, load, load_diffusion
 from latentdiff.inference.request import SamplingRequest
@@ -71,7 +70,7 @@ def export_space(config: ExportStage) -> Path:
         for name, model in loaded.items():
             target = folder / "models" / f"{name}.safetensors"
             target.parent.mkdir(exist_ok=True)
-            model.save(target, dtype=torch.bfloat16 if config.precision == "bf16" or _is_half(model) else None)
+            model.save(target, dtype=stored_dtype(model, config.precision))
         for name, text in files.items():
             write_atomically(folder / name, lambda path, text=text: path.write_text(text))
         for name, card in cards.items():
@@ -112,14 +111,6 @@ def _baselines(paths: list[Path]) -> list[Path]:
     """The VAE baselines beside the models, each once."""
     beside = dict.fromkeys(path.parent / BASELINE for path in paths)
     return [path for path in beside if path.is_file() and path not in paths]
-
-
-def _is_half(model: DiffusionModel | AutoencoderCodec) -> bool:
-    """Whether bf16 holds all matrices of a model, as those of released models."""
-    codec = model if isinstance(model, AutoencoderCodec) else model.codec
-    weights = codec.state() if isinstance(codec, AutoencoderCodec) else {}
-    weights |= model.network.state_dict() if isinstance(model, DiffusionModel) else {}
-    return all(torch.equal(each, each.bfloat16().float()) for each in weights.values() if each.ndim > 1)
 
 
 def _free(name: str, taken: Mapping[str, TrainedModel]) -> str:

@@ -30,6 +30,7 @@ LICENCES = {
 SAMPLE_ROWS = 4
 # A row of every card, by which one is known again.
 CARD_ROW = "Numbers in the file"
+STORED_IN_HALF = "matrices and kernels as bf16"
 
 
 def card(
@@ -40,6 +41,10 @@ def card(
     licence: str | None = None,
     samples: str | None = None,
     made_by: str | None = None,
+    *,
+    title: str | None = None,
+    place: str | None = None,
+    stored: str = STORED_IN_HALF,
 ) -> str:
     """The model card as Markdown.
 
@@ -51,12 +56,15 @@ def card(
         licence: Of the data; None says what is known of the data set.
         samples: Name of the picture beside the card, or None.
         made_by: The command that makes the file. Default: the command of its training.
+        title: Heading of the card. Default: the data set's name and the file's.
+        place: What ``load`` takes. Default: the file's path.
+        stored: How the file holds its numbers.
     """
     made = header.get("provenance") or {}
     data, config = made.get("data") or {}, made.get("config") or {}
     rows = {
         "Kind": TITLES[header["kind"]],
-        CARD_ROW: f"{numbers:,}, matrices and kernels as bf16",
+        CARD_ROW: f"{numbers:,}, {stored}",
         **_training_rows(made, data),
     }
     if before := made.get("started_from"):
@@ -80,7 +88,7 @@ def card(
         rows["Colours"] = "smoothed as they are decoded (`network.smooth_colours`)"
         if header["kind"] == "autoencoder" and not (config.get("network") or {}).get("smooth_colours"):
             rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
-    title = f"{data['name']} {path.stem}" if data.get("name") else path.stem
+    title = title or (f"{data['name']} {path.stem}" if data.get("name") else path.stem)
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines.append("")
@@ -98,7 +106,7 @@ def card(
         lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
         lines += [f"- {line}" for line in _results(evaluation)]
         lines += ["", "by", "", f"    {evaluation['command']}", ""]
-    lines += ["```python", "from latentdiff import load", "", f'model = load("{path.as_posix()}")', "```", ""]
+    lines += ["```python", "from latentdiff import load", "", f'model = load("{place or path.as_posix()}")', "```", ""]
     if samples:
         lines += [f"![Samples]({samples})", ""]
     name = data.get("name") or "the training images"

@@ -72,6 +72,7 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
         r"models/[^/]+-(network|encoder|decoder)\.onnx",
         r"models/[^/]+\.(safetensors|md)",
         r"app\.py|requirements\.txt|latentdiff\.zip",
+        r"model\.safetensors|config\.json|settings\.yaml|samples\.png",
         r"onnxruntime/(ort\.js|ort\.wasm\.gz|LICENSE\.txt)",
     ),
     "demo": (rf"(latents|features)/{_CACHE}",),

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from latentdiff import distributed
+from latentdiff import distributed, hub
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.errors import FolderError
@@ -85,12 +85,14 @@ def model_name(path: Path) -> str:
 
 def folder_name(path: Path) -> str:
     """What a folder of a model's results is called: a released model's name with its data set's, as in
-    ``flowers-102-latent``, or :func:`model_name`.
+    ``flowers-102-latent``, the repository's of a model of the Hub, or :func:`model_name`.
 
     Args:
         path: A model's file, a run's folder or its ``last.ckpt``.
     """
     folder = path.resolve().parent
+    if in_cache := hub.name_in_cache(path):
+        return in_cache
     if path.is_file() and folder.parent.name == "checkpoints":
         return f"{folder.name}-{path.stem}"
     if (path.name == "best.safetensors" or path.name.startswith("ema-")) and (folder / MARKER).is_file():

@@ -17,11 +17,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _expand_arguments(arguments: list[str]) -> list[str]:
-    """Write models before the first flag as ``--model`` and ``--beside``."""
+    """Write models before the first flag as ``--model`` and ``--beside``, a name after ``--to hub`` as ``--repo``."""
     count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    first, more = arguments[:1], arguments[1:count]
+    first, more, flags = arguments[:1], arguments[1:count], arguments[count:]
+    for i, (flag, form, name) in enumerate(zip(flags, flags[1:], flags[2:], strict=False)):
+        if (flag, form) == ("--to", "hub") and not name.startswith("-"):
+            flags[i + 2] = f"--repo={name}"
+            break
     model = [f"--model={first[0]}"] if count else []
-    return [*model, *([f"--beside={more}"] if more else []), *arguments[count:]]
+    return [*model, *([f"--beside={more}"] if more else []), *flags]
 
 
 if __name__ == "__main__":
