@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from latentdiff.codec import AutoencoderCodec
@@ -31,6 +32,10 @@ CODEC = [
 CODEC += ["--loss.perceptual_weight=0", "--loss.adversarial_weight=0"]
 UNET = ["--network.channels=[8,16]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
 UNET += ["--network.head_channels=8", "--quality_images=20"]
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# As root, which a container's user is, Chromium has no sandbox.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,14 +116,21 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory, tiny):
-    """A folder where both stages have been run, on latents and on pixels. It stays as it is."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        autoencoder.main([*tiny.trainer, *tiny.codec])
-        latents.main(["--data.source=embedded"])
-        diffusion.main([*tiny.trainer, *tiny.unet])
-        diffusion.main([*tiny.trainer, *tiny.unet, "--name=pixel", "--autoencoder=none"])
+    """A folder where both stages have been run, on latents and on pixels. It stays as it is.
+
+    The processes of one test run share it: the first that needs it trains.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
+        if not (finished := folder.with_suffix(".finished")).exists():
+            folder.mkdir()
+            patch.chdir(folder)
+            autoencoder.main([*tiny.trainer, *tiny.codec])
+            latents.main(["--data.source=embedded"])
+            diffusion.main([*tiny.trainer, *tiny.unet])
+            diffusion.main([*tiny.trainer, *tiny.unet, "--name=pixel", "--autoencoder=none"])
+            finished.touch()
     return folder
 
 
@@ -134,6 +146,19 @@ def workbench(trained_once, tmp_path_factory):
 def inside(workbench, isolated, monkeypatch):
     """The test runs in the workbench."""
     monkeypatch.chdir(workbench)
+
+
+# Not for the session: while Playwright runs, its event loop is in the way of tests that start one.
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, which looks nothing up by itself. Without it, or without Playwright, a test is skipped."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 import socket
 import threading
 
@@ -18,10 +17,6 @@ from latentdiff.app.serve import running
 from latentdiff.app.studio import Studio
 from latentdiff.config.model_stages import AppStage
 from latentdiff.report.grids import grid
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# As root, which a container's user is, Chromium has no sandbox; and it is to look nothing up.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 class Watched(Studio):
@@ -57,17 +52,6 @@ def served(catalogue, tmp_path_factory):
         patch.setattr(socket, "getaddrinfo", look_up)
         with running(config, studio) as address:
             yield address, studio
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def picture_of(page, selector):

@@ -60,6 +60,7 @@ def test_encoding(context):
     assert set(measurement.values) == installed(context, DIFFUSERS)
 
 
+@pytest.mark.slow
 def test_diffusion_training(context):
     latents, pixels = checked(parts.diffusion_model_training(context))
     assert set(latents.values) == set(pixels.values) == installed(context, DIFFUSERS, DDP)

@@ -16,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs" / "guide").glob("*.md")), ROOT / "README.md"]
+# Pages that take five seconds or more: the slow test runs them.
+LONG = ("compare", "evaluate", "sample", "train")
 MARK = re.compile(r"<!-- test: (skip|slow)\b.*-->")
 PROGRAM = re.compile(r"(?:python -m latentdiff\.stages\.|python -m latentdiff |latentdiff )(\w+)")
 # Set-up, and programs of others: a block of commands may hold them, and they are not run.
@@ -127,13 +129,15 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in LONG], ids=lambda page: page.stem)
 def test_the_quick_blocks_of_a_page_run(page, offline):
     run_page(page, slow=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if "test: slow" in page.read_text()], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem in LONG or "test: slow" in page.read_text()], ids=lambda p: p.stem
+)
 def test_all_blocks_of_a_page_run(page, offline):
     run_page(page, slow=True)
 

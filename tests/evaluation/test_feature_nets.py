@@ -50,6 +50,7 @@ def agreed(checks) -> dict[str, float]:
     return own
 
 
+@pytest.mark.slow
 def test_metrics_of_png_folders_are_torch_fidelitys(inception_file):
     """Grey against colour, of odd sides, and more images than features, so that both covariances are of full rank."""
     agreed(check_metrics(inception_file, clouds(66, 1, (27, 25), 0), clouds(72, 3, (21, 23), 1), layer="64"))

@@ -15,6 +15,7 @@ RELEASED = shelf.find_checkpoint("fashion-mnist/autoencoder.safetensors")
 pytestmark = pytest.mark.skipif(RELEASED is None, reason="the released model is not installed")
 
 
+@pytest.mark.slow
 def test_repeated_latents_are_copies_and_new_images_are_none():
     train, test = (load_split(DataConfig(source="embedded"), split).images for split in ("train", "test"))
     codec, generator = load_codec(RELEASED), torch.Generator().manual_seed(0)

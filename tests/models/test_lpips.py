@@ -73,7 +73,7 @@ def test_each_pair_has_its_own_distance(tmp_path):
     torch.testing.assert_close(each.mean(), net(x, y))
 
 
-@pytest.mark.parametrize("net", ["alexnet", "vgg16"])
+@pytest.mark.parametrize("net", ["alexnet", pytest.param("vgg16", marks=pytest.mark.slow)])
 def test_the_distance_between_features_is_that_of_the_lpips_package(net):
     own = LPIPS(trunk(net), net, min_side=32)
     x, y = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1

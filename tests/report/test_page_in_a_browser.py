@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 
@@ -12,11 +10,8 @@ from latentdiff.report.evaluation_pictures import write_classes, write_denoising
 from latentdiff.report.page import write_report
 from latentdiff.report.table import COLUMNS, build_table
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAPER = 1016  # CSS pixels of a sheet of A4 on its side between margins of 14 mm: 269 mm.
 READABLE = 7 * 96 / 72  # Pixels of 7 points.
-# As root, which a container's user is, Chromium has no sandbox; and it is to look nothing up.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture
@@ -34,17 +29,6 @@ def page_file(full, tmp_path):
     originals = write_originals(evaluations["autoencoder"].folder, images, images)
     evaluations["autoencoder"].values["pictures"] = {"originals": originals}
     return write_report(list(evaluations.values()), tmp_path / "report")
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_the_page_sorts_picks_a_class_fits_and_is_silent(page_file, browser):

@@ -182,6 +182,7 @@ def test_anyones_images_and_matched_noise_are_measured_and_compared(workbench, c
     assert not Path("none").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_may_have_seen_the_test_images_is_told_of(workbench, capsys, tiny):
     anew = ["--data.split=fractions", "--data.fractions=[0.9,0.0,0.1]", "--data.max_train_images=null"]
     diffusion.main([*tiny.trainer, *tiny.unet, *anew, "--autoencoder=none", "--name=seen", "--quality_images=0"])

@@ -114,7 +114,7 @@ def test_data_without_validation_images_choose_nothing(monkeypatch):
         ema_choice.validation_images(ema_choice.DataConfig(name="folder", path="photos"))
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_frozen_encoder_keeps_its_latents_and_a_moving_one_gets_new_statistics(tiny, frozen, tmp_path):
     phases = tmp_path / "phases.yaml"
     phases.write_text("phases: [{start: 0.5, frozen_encoder: true}]" if frozen else "{}")

@@ -33,6 +33,7 @@ def test_the_best_model_is_kept_beside_the_last(workbench, tiny, read_rows):
     assert not (workbench / "stages/diffusion/fashion-mnist-latent/best.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_best_by_quality_is_kept_unasked_where_there_is_a_validation_split(workbench, capsys, tiny, read_rows):
     split = ["--data.split=fractions", "--data.fractions=[0.8,0.1,0.1]", "--trainer.max_images=48"]
     looks = ["--trainer.images_per_epoch=16", "--quality_images=10", "--name=chosen"]

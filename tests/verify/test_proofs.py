@@ -40,7 +40,7 @@ QUICK = {
         "distributions": {"two modes": closed_form.TWO_MODES},
     }
 }
-SLOW = (closed_form.check_variational_bound,)
+SLOW = (closed_form.check_variational_bound, invariants.check_determinism)
 
 
 @pytest.mark.parametrize(
