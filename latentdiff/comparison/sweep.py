@@ -14,7 +14,7 @@ from latentdiff.comparison.cached_runs import (
     find_finished_model,
     train_once,
 )
-from latentdiff.config.comparison_stages import SweepStage
+from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
@@ -76,6 +76,9 @@ def _holds_table(folder: Path) -> bool:
 
 def check_sweep(config: SweepStage) -> None:
     """Raise ConfigError for a sweep that cannot be meant, before any work."""
+    for name in SEARCH_SETTINGS:
+        if getattr(config, name) != getattr(SweepStage(), name):
+            raise ConfigError(f"--{name} is of a search: add --search optuna")
     if len(config.runs) < 2:
         raise ConfigError("a sweep compares runs: give two at least, as runs: {name: [flags]} in a --config file")
     for name in config.runs:

@@ -25,6 +25,8 @@ from latentdiff.errors import ConfigError
 
 # What --budget alone stands for: 49 minutes, measured on one thread of two busy CPU cores.
 EQUAL_BUDGETS = ("--budget.images=20480", "--budget.steps=160", "--budget.seconds=300")
+# Settings of a sweep that a search alone heeds.
+SEARCH_SETTINGS = ("space", "trials", "images", "flops", "sampler", "pruner", "looks", "quality_net", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +138,37 @@ class SamplersStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStage(Settings):
-    """Train diffusion models for equal seconds with different settings, measure each, and rank them.
+    """Train diffusion models of equal length with different settings, measure each, and rank them.
 
-    sweep.json and sweep.md hold the table: the distance in the classifier's features (Inception's where there is no
-    classifier), and FID and KID of the best. Runs that are finished are kept, one that was interrupted goes on, and
-    runs may be added later.
+    The runs are a list, or a search finds them. Of a list, sweep.json and sweep.md hold the table: the distance in the
+    classifier's features (Inception's where there is no classifier), and FID and KID of the best. Runs that are
+    finished are kept, one that was interrupted goes on, and runs may be added later.
+
+    A search (``search`` optuna, extra ``optuna``) tries settings from a space, by what it has learned from the trials
+    before, and goes by validation images alone. index.html shows what it found, best.yaml has the best settings, ready
+    to train. The same command goes on with a search, and a second process on the same folder takes part in it.
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.
         settings: YAML file of the diffusion stage, for all runs. Default: latent.yaml of the data set.
         flags: Further settings of all runs, such as --trainer.num_threads=1.
         runs: The runs by name, each with its own settings.
+        search: ``list`` trains ``runs``. ``optuna`` searches ``space``.
+        space: YAML file of what a search may change, such as sweeps/latent.yaml: settings of the diffusion stage by
+            their dotted names, each with low and high (log, step), or choices, or nothing for all that it may be.
+        trials: Number of trials of a search, of all its processes together.
         seconds: Training time of each run in seconds.
+        images: Training images of each trial of a search, in place of ``seconds``.
+        flops: Floating-point operations of each trial of a search, forward and backward, in place of ``seconds``.
+        sampler: How a search chooses settings: ``tpe`` (tree-structured Parzen estimator) or ``gp`` (Gaussian process).
+        pruner: What ends a trial early: ``median``, where it is worse than the median of the others at that point;
+            ``hyperband``; or ``none``.
+        looks: Looks at the samples of a trial, evenly over its length and the last at its end, for the pruner.
+        quality_net: Network whose features a search measures samples in, as in the diffusion stage.
+        seed: Seed of the settings that a search chooses.
         jobs: Number of runs at a time. For a fair comparison each run needs cores of its own, so set
             --trainer.num_threads.
-        num_images: Number of samples of each run, which rank the runs.
+        num_images: Number of samples of each run, which rank the runs; of each look of a search.
         finalists: Number of best runs that are measured again, with Inception where its weights are present.
         finalist_images: Number of samples of each finalist. Default: 10,000 on a GPU, 1,000 on a CPU with Inception,
             2,000 without.
@@ -161,7 +179,17 @@ class SweepStage(Settings):
     settings: PathSetting | None = None
     flags: tuple[str, ...] = ()
     runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    search: Literal["list", "optuna"] = "list"
+    space: PathSetting | None = None
+    trials: Annotated[int, Range(1, 10**6)] = 40
     seconds: Seconds = 300.0
+    images: Images | None = None
+    flops: Annotated[float, Range(0, 1e30, above=True)] | None = None
+    sampler: Literal["tpe", "gp"] = "tpe"
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    looks: Annotated[int, Range(1, 1000)] = 4
+    quality_net: Literal["auto", "classifier", "inception"] = "auto"
+    seed: Seed = 0
     jobs: Annotated[int, Range(1, 4096)] = 1
     num_images: Annotated[int, Range(2, 10**7)] = 2000
     finalists: Annotated[int, Range(0, 10**4)] = 3

@@ -1,4 +1,4 @@
-"""Train diffusion models for equal seconds with different settings, and rank them."""
+"""Train diffusion models of equal length with different settings, from a list or by a search, and rank them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from latentdiff.config.comparison_stages import SweepStage
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the settings of a command line; see ``--help``."""
     settings = parse(SweepStage, argv)
-    from latentdiff.comparison.sweep import run_sweep  # torch: --help does not wait for it
+    # torch: --help does not wait for it
+    if settings.search == "optuna":
+        from latentdiff.comparison.search import run_search
 
-    run_sweep(settings)
+        run_search(settings)
+    else:
+        from latentdiff.comparison.sweep import run_sweep
+
+        run_sweep(settings)
 
 
 if __name__ == "__main__":

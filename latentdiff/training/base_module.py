@@ -6,7 +6,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -297,6 +298,18 @@ class StageModule(lightning.LightningModule):
         shares = [self.images_seen / images] if images else []
         shares += [self.elapsed() / seconds] if seconds else []
         return min(1.0, max(shares))
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Stop the budget's clock, within an epoch, while the block does something else than training."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self._clock is not None:
+                self._clock += time.perf_counter() - begun
 
     def finished(self) -> bool:
         """Whether the budget is spent, or the metric that was to be watched has stalled."""

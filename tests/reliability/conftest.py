@@ -29,6 +29,7 @@ SHORT = [*PIXEL[:-1], "--network.middle_attention=false", "--trainer.accelerator
 SWEEP = ["--seconds=0.2", "--num_images=20", "--finalists=1", "--finalist_images=10", "--settings=demo/pixel.yaml"]
 SWEEP += [f"--flags={json.dumps(SHORT)}", *DATA]
 SWEEP += [f"--runs={json.dumps({'base': [], 'wide': ['--network.channels=[16]']})}"]
+SEARCH = ["--settings=demo/pixel.yaml", f"--flags={json.dumps(SHORT)}", *DATA]
 DEMO = [*(f"--{name}_seconds=0.3" for name in ("autoencoder", "vae", "diffusion")), "--num_images=20"]
 TRAINED = ["--data.max_train_images=48", *TRAINER[1:]]
 RECIPE = {

@@ -24,7 +24,7 @@ import torch
 
 from latentdiff import command_line
 from latentdiff.benchmark import run_benchmark
-from latentdiff.comparison import compare, demo, reproduce, samplers, sweep, training_plan  # noqa: F401
+from latentdiff.comparison import compare, demo, reproduce, samplers, search, sweep, training_plan  # noqa: F401
 from latentdiff.data import decode, image_cache  # noqa: F401
 from latentdiff.evaluation import dataset_analysis, feature_nets  # noqa: F401
 from latentdiff.export import onnx_folder  # noqa: F401

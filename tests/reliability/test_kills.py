@@ -21,7 +21,7 @@ from latentdiff.digest import read_json
 from latentdiff.folder_mark import MARKER, read_mark
 from tests.conftest import TRAINER
 from tests.reliability.conftest import CODEC as RELEASED_CODEC
-from tests.reliability.conftest import DATA, MEASURED, PIXEL, RELEASED, SHORT, STAGES
+from tests.reliability.conftest import DATA, MEASURED, PIXEL, RELEASED, SEARCH, SHORT, STAGES
 from tests.reliability.killing import Ended, processes
 
 pytestmark = pytest.mark.slow
@@ -38,6 +38,11 @@ MORE: dict[str, tuple[str, list[str], int]] = {
         1,
     ),
     "budget": ("compare", [*DATA, "--num_images=20", "--budget.images=32", f"--budget.flags={json.dumps(SHORT)}"], 3),
+    "search": (
+        "sweep",
+        ["--search=optuna", "--space=space.yaml", "--images=32", "--num_images=16", "--looks=2", "--trials=3", *SEARCH],
+        4,
+    ),
     "photos": (
         "analyse",
         ["--data.name=folder", "--data.path=photos", "--data.cache_folder=cache", "--data.size=16", RUN],
@@ -46,7 +51,7 @@ MORE: dict[str, tuple[str, list[str], int]] = {
 }
 COMMANDS = MORE | {name: (name, [*STAGES[name][0], STAGES[name][1].format("run")], n) for name, n in KILLS.items()}
 # Seconds are what is measured, or are the budget: only the names of their files are the same in each run.
-OF_SECONDS = ("sweep", "demo", "benchmark")
+OF_SECONDS = ("sweep", "search", "demo", "benchmark")
 # What says how long something took, where, or by which command, and digests of files that say so.
 OF_THE_RUN = re.compile(
     r"sha256|^key$|^path$|seconds|per_second|date|environment|command|energy|memory|passes_per|resumed_by|kwh|time|rates|^resume$"
@@ -69,6 +74,7 @@ def inputs(run, tmp_path_factory) -> Path:
         asked = [*MEASURED, "--model=noise", f"--name={name}", f"--run.folder=evaluated/{name}"]
         assert not run("evaluate", asked, folder).said
     shutil.rmtree(folder / "stages")
+    (folder / "space.yaml").write_text("trainer.lr: {low: 1e-4, high: 1e-2, log: true}\n")
     noise = np.random.default_rng(0)
     for number in range(24):
         path = folder / "photos" / "ab"[number % 2] / f"{number}.png"

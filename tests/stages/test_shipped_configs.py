@@ -20,6 +20,8 @@ from latentdiff.inference.model import load
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = sorted((CONFIGS.parent / "checkpoints").rglob("*.safetensors"))
 FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "cifar-10", "oxford-iiit-pet", "mixed", "demo", "sources")
+# Of files that are no settings of a stage: spaces of a search, which tests/comparison/test_search_space.py reads.
+SPACES = ("sweeps",)
 TWO_STEPS = [
     "--trainer.max_images=4",
     "--trainer.max_seconds=null",
@@ -133,4 +135,4 @@ def test_every_file_trains(folder, data):
 
 
 def test_every_folder_is_known():
-    assert sorted(FOLDERS) == sorted(path.name for path in CONFIGS.iterdir())
+    assert sorted((*FOLDERS, *SPACES)) == sorted(path.name for path in CONFIGS.iterdir())

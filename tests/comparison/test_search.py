@@ -1,0 +1,151 @@
+"""A search from its command line: what it refuses before it begins, and a miniature one with all that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentdiff import extras
+from latentdiff.comparison import search
+from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
+from latentdiff.errors import ConfigError, FolderError, LatentdiffError, StageError
+from latentdiff.stages import diffusion, sweep
+
+SHORT = ["--network.channels=[8]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
+SHORT += ["--network.middle_attention=false", "--trainer.accelerator=cpu", "--trainer.batch_size=16"]
+DATA = ["--data.source=embedded", "--data.max_train_images=48"]
+SPACE = "trainer.lr: {low: 1e-4, high: 1e-2, log: true}\nnetwork.channels: {choices: [[8], [16]]}\n"
+LENGTH = ["--images=32", "--num_images=16", "--looks=2", "--trials=3"]
+
+
+@pytest.fixture
+def arguments():
+    """Of a miniature search of the pixel model."""
+    Path("space.yaml").write_text(SPACE)
+    return [
+        "--search=optuna",
+        "--space=space.yaml",
+        "--settings=demo/pixel.yaml",
+        f"--flags={json.dumps(SHORT)}",
+        *DATA,
+    ]
+
+
+def test_a_list_refuses_what_a_search_heeds_and_a_search_what_a_list_heeds(arguments):
+    assert {name for name in SEARCH_SETTINGS if hasattr(SweepStage(), name)} == set(SEARCH_SETTINGS)
+    for flag in ("--trials=9", "--space=space.yaml", "--pruner=none", "--flops=1e9"):
+        with pytest.raises(ConfigError, match=rf"{flag.partition('=')[0]} is of a search: add --search optuna"):
+            sweep.main([flag, '--runs={"a": [], "b": []}'])
+    pytest.importorskip("optuna")
+    for flags, said in (
+        (["--finalists=1"], "--finalists is of a list of runs"),
+        (['--runs={"a": []}'], "--runs is of a list of runs"),
+        (["--images=32", "--flops=1e9"], "a trial has one length"),
+        (["--images=32", "--seconds=5"], "a trial has one length"),
+        (["--space=null"], "a search needs --space"),
+        (["--space=nowhere.yaml"], r"--space nowhere\.yaml: there is no such file"),
+        (["--flags=[--network.channels=[48], --network.attention_levels=[0]]"], "all trials begin from: 48 channels"),
+        (["--flags=[--trainer.devices=2]"], "one process: leave out --trainer.devices, and begin several with --jobs"),
+        (["--data.name=cifar-10", "--data.source=auto", "--data.root=nowhere"], "CIFAR-10|cifar-10"),
+    ):
+        with pytest.raises(LatentdiffError, match=said):
+            sweep.main([*arguments, *flags])
+        assert sorted(os.listdir()) == ["space.yaml"], flags
+
+
+def test_a_missing_optuna_is_one_line_with_the_extra(arguments, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"^optuna is not installed: pip install 'latentdiff\[optuna\]'$"):
+        sweep.main(arguments)
+    assert os.listdir() == ["space.yaml"]
+
+
+def test_each_budget_has_a_folder_of_its_own():
+    names = [
+        search.search_folder(SweepStage(**length)).name
+        for length in ({}, {"seconds": 12.5}, {"images": 20_000}, {"flops": 1e15})
+    ]
+    assert names == ["search-300-seconds", "search-12.5-seconds", "search-20000-images", "search-1e15-flops"]
+
+
+@pytest.mark.slow
+def test_a_miniature_search_leaves_a_page_and_settings_that_train(arguments, capsys):
+    pytest.importorskip("optuna")
+    sweep.main([*arguments, *LENGTH])
+    folder = Path("stages/sweep/fashion-mnist-sweep/search-32-images")
+    record = json.loads((folder / "search.json").read_text())
+    assert [trial["state"] for trial in record["trials"]] == ["complete"] * 3
+    assert all(trial["facts"]["images_seen"] == 32 for trial in record["trials"])
+    assert all(list(trial["looks"]) == ["1", "2"] for trial in record["trials"])
+    best = min(record["trials"], key=lambda trial: trial["value"])
+    assert record["best"] == best["number"]
+    assert (record["metric"], record["num_images"]) == ("distance", 16)
+    printed = capsys.readouterr().out
+    assert "2,000 training images of fashion-mnist are set apart to choose by" in printed
+    assert f"trial {best['number']}: distance {best['value']:.4g}" in printed
+    assert "UNet: " in (folder / "trials.log").read_text()
+    assert "UNet: " not in printed
+    assert (folder / "index.html").read_text().rstrip().endswith("</html>")
+
+    # Its settings train as they are; of its own length only two steps here.
+    settings = yaml.safe_load((folder / "best.yaml").read_text())
+    assert settings["trainer"]["lr"] == pytest.approx(best["values"]["trainer.lr"])
+    assert settings["network"]["channels"] == json.loads(best["values"]["network.channels"])
+    assert "val_images" not in settings["data"]
+    two_steps = ["--trainer.max_images=32", "--trainer.max_seconds=null", "--quality_images=0"]
+    diffusion.main(["--config", str(folder / "best.yaml"), *two_steps, "--validation_images=2"])
+    assert Path("stages/diffusion/fashion-mnist-sweep-best/model.safetensors").is_file()
+
+    # The same folder goes on, by its own settings too; what differs is refused.
+    sweep.main(["--config", str(folder / "config.yaml"), "--trials=4"])
+    assert len(json.loads((folder / "search.json").read_text())["trials"]) == 4
+    with pytest.raises(FolderError, match="num_images was 16, is 20"):
+        sweep.main([*arguments, *LENGTH, "--num_images=20"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [["--flops=2e9"], ["--seconds=0.5"]])
+def test_other_budgets_and_samplers_end_and_prune(arguments, length):
+    pytest.importorskip("optuna")
+    flags = [*arguments, *length, "--num_images=16", "--looks=3", "--trials=5", "--pruner=hyperband", "--sampler=gp"]
+    sweep.main(flags)
+    record = json.loads(next(Path("stages/sweep").rglob("search.json")).read_text())
+    assert len(record["trials"]) == 5
+    seen = {trial["values"]["network.channels"]: trial["facts"]["images_seen"] for trial in record["trials"]}
+    if record["budget"]["unit"] == "flops" and len(seen) == 2:
+        assert seen["[8]"] > seen["[16]"]
+
+
+@pytest.mark.slow
+def test_several_jobs_share_the_trials_and_a_failing_one_is_told(arguments, monkeypatch):
+    pytest.importorskip("optuna")
+    environment = {"PYTHONPATH": str(Path(search.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    sweep.main([*arguments, *LENGTH, "--trials=4", "--jobs=2"])
+    folder = Path("stages/sweep/fashion-mnist-sweep/search-32-images")
+    record = json.loads((folder / "search.json").read_text())
+    assert [trial["state"] for trial in record["trials"]] == ["complete"] * 4
+    (folder / "journal.log").write_text("not a journal\nat all\n")
+    with pytest.raises(FolderError, match="is damaged"):
+        sweep.main([*arguments, *LENGTH, "--trials=4", "--jobs=2"])
+    monkeypatch.setattr(search.sys, "executable", "/bin/false")
+    with pytest.raises(StageError, match=r"2 of 2 processes failed"):
+        sweep.main([*arguments, "--images=64", "--num_images=16", "--jobs=2"])
+
+
+def test_a_folder_of_another_is_not_touched(arguments):
+    pytest.importorskip("optuna")
+    folder = Path("stages/sweep/fashion-mnist-sweep/search-32-images")
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(FolderError, match="holds other things than a search"):
+        sweep.main([*arguments, *LENGTH])
+    assert os.listdir(folder) == ["mine.txt"]
