@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, WIDTH, Format, Theme, new_figure, render, style
@@ -16,9 +17,11 @@ QUALITIES = {"distance": "classifier distance", "kid": "KID"}
 BEST, GOOD = LINES[1], LINES[0]
 # Share of the trials that are drawn in colour.
 GOOD_SHARE = 0.1
-ROW = 0.62  # Inches of an axis of the parallel coordinates.
+ROW = 0.7  # Inches of an axis of the parallel coordinates.
 # Choices, of which more would not be readable beneath an axis.
 LONGEST_CHOICES = 60
+# Of the page, around letters that lines cross.
+GROUND = {"light": "#fbfbfa", "dark": "#15181c"}
 
 
 def parallel_coordinates(record: dict[str, Any], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -125,13 +128,13 @@ def _complete(record: dict[str, Any]) -> list[dict[str, Any]]:
 def _draw_axis(axes: Axes, row: int, name: str, ticks: list[tuple[float, str]], theme: Theme) -> None:
     """An axis from left to right, its name above, its ticks beneath."""
     axes.plot([0, 1], [row, row], color=INK[theme], linewidth=0.8, alpha=0.6)
-    axes.annotate(name, (0, row), (0, 5), textcoords="offset points", weight="bold", size=SMALL + 1, color=INK[theme])
+    letters = {"color": INK[theme], "textcoords": "offset points", "zorder": 3}
+    letters["path_effects"] = [withStroke(linewidth=3, foreground=GROUND[theme])]
+    axes.annotate(name, (0, row), (0, 5), weight="bold", size=SMALL + 1, **letters)
     for x, text in ticks:
         place = "left" if x < 0.02 else "right" if x > 0.98 else "center"
         axes.plot([x], [row], "|", color=INK[theme], markersize=6)
-        axes.annotate(
-            text, (x, row), (0, -5), textcoords="offset points", ha=place, va="top", size=SMALL, color=INK[theme]
-        )
+        axes.annotate(text, (x, row), (0, -5), ha=place, va="top", size=SMALL, **letters)
 
 
 def _ticks(dimension: dict[str, Any]) -> list[tuple[float, str]]:

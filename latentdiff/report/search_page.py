@@ -38,7 +38,7 @@ def search_page(record: dict[str, Any]) -> dict[str, bytes]:
         "train": record["train"],
         "go_on": record["go_on"],
         "plots": plots,
-        "columns": ["Trial", "Figure", "End", *names, "Images seen", "Seconds", "Parameters"],
+        "columns": ["Trial", "Figure", *names, "Images seen", "Seconds", "Parameters", "End"],
         "rows": [_row(trial, names, record) for trial in _in_order(record)],
         "notes": _notes(record),
         "version": __version__,
@@ -122,18 +122,16 @@ def _row(trial: dict[str, Any], names: list[str], record: dict[str, Any]) -> dic
     end = STATES[trial["state"]]
     if trial["state"] == "pruned" and looks:
         end += f", look {len(looks)} of {record['looks']}"
-    cells = [
-        ("–" if reached is None else f"{reached:.4g}", "" if reached is None else reached),
-        (f"{end}: {trial['why']}" if trial["why"] else end, end),
-    ]
+    cells = [("–" if reached is None else f"{reached:.4g}", "" if reached is None else reached)]
     cells += [(_shown(trial["values"].get(name)), _key(trial["values"].get(name))) for name in names]
     for fact in ("images_seen", "seconds", "parameters"):
         value = facts.get(fact)
         text = "–" if value is None else f"{value:.1f}" if fact == "seconds" else amount(value)
         cells.append((text, "" if value is None else value))
+    cells.append((f"{end}: {trial['why']}" if trial["why"] else end, end))
     return {
         "number": trial["number"],
-        "mark": "best" if trial["number"] == record["best"] else "began from" if trial["is_first"] else "",
+        "mark": "best" if trial["number"] == record["best"] else "given" if trial["is_first"] else "",
         "is_best": trial["number"] == record["best"],
         "cells": [{"text": text, "value": value} for text, value in cells],
     }

@@ -48,7 +48,10 @@ def test_a_list_refuses_what_a_search_heeds_and_a_search_what_a_list_heeds(argum
         (["--images=32", "--seconds=5"], "a trial has one length"),
         (["--space=null"], "a search needs --space"),
         (["--space=nowhere.yaml"], r"--space nowhere\.yaml: there is no such file"),
-        (["--flags=[--network.channels=[48], --network.attention_levels=[0]]"], "all trials begin from: 48 channels"),
+        (
+            ['--flags=["--network.channels=[48]", "--network.attention_levels=[0]"]'],
+            "all trials begin from: 48 channels",
+        ),
         (["--flags=[--trainer.devices=2]"], "one process: leave out --trainer.devices, and begin several with --jobs"),
         (["--data.name=cifar-10", "--data.source=auto", "--data.root=nowhere"], "CIFAR-10|cifar-10"),
     ):

@@ -112,7 +112,7 @@ def test_settings_are_found_in_a_space_or_not(tmp_path):
         ("diffusion.target: {choices: [v, v]}", "has a choice twice"),
         ("diffusion.target: {choices: [v, x0], low: 1}", "has choices and a range"),
         ("together: {process: {a: {}}}", "two choices at least"),
-        ("together: {process: {a: {}, b: {diffusion.targt: v}}}", "Did you mean diffusion.target"),
+        ("together: {process: {a: {}, b: {diffusion.targe: v}}}", "Did you mean diffusion.target"),
         ("diffusion.target:\ntogether: {process: {a: {}, b: {diffusion.target: v}}}", "stands in two places"),
         ("together: [a]", "together in .* is a mapping"),
         ("", "is empty: give the settings to search"),
