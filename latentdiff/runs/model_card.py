@@ -148,7 +148,9 @@ def write_samples(evaluation: Path, target: Path) -> str | None:
     picture = Image.open(BytesIO(grid))
     picture = picture.crop((0, 0, picture.width, min(picture.height, SAMPLE_ROWS * row + PADDING)))
     path = target.with_suffix(".jpg")
-    write_atomically(path, lambda name: picture.convert("RGB").save(name, format="JPEG", quality=82, optimize=True))
+    write_atomically(
+        path, lambda name: picture.convert("RGB").save(name, format="JPEG", quality=66, optimize=True, progressive=True)
+    )
     return path.name
 
 

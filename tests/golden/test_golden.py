@@ -163,7 +163,7 @@ SAMPLERS = {
 }
 GUIDED = {"guidance_scale": 1.5, "seed": 3}
 GUIDE = {"guide": path_of("celeba/guide"), "guidance_scale": 2.0}
-# Name: (model, number of images, settings). Photographs take far more room: 8 of one sampler, 2 or 1 of the others.
+# Name: (model, number of images, settings). Photographs take far more room: 2 or 1 of them.
 SAMPLES: dict[str, tuple[str, int, dict[str, Any]]] = {
     **{
         f"fashion-latent-{sampler}": ("fashion-mnist/latent", 8, {"sampler": sampler, **settings})
@@ -177,11 +177,11 @@ SAMPLES: dict[str, tuple[str, int, dict[str, Any]]] = {
     ),
     "fashion-pixel-heun": ("fashion-mnist/pixel", 8, {"sampler": "heun", "steps": 6}),
     "fashion-pixel-dpmpp_2m_sde": ("fashion-mnist/pixel", 8, {"sampler": "dpmpp_2m_sde", "steps": 6}),
-    "flowers-latent-dpmpp_2m": ("flowers-102/latent", 8, {"steps": 8, "guidance_scale": 1.5}),
+    "flowers-latent-dpmpp_2m": ("flowers-102/latent", 2, {"steps": 8, "guidance_scale": 1.5}),
     "flowers-latent-ddpm": ("flowers-102/latent", 2, {"sampler": "ddpm", "steps": 8, "labels": [50, 60]}),
     "flowers-latent-heun": ("flowers-102/latent", 1, {"sampler": "heun", "steps": 6}),
     "flowers-latent-predictor_corrector": ("flowers-102/latent", 1, {"sampler": "predictor_corrector", "steps": 6}),
-    "celeba-latent-dpmpp_2m": ("celeba/latent", 8, {"steps": 8}),
+    "celeba-latent-dpmpp_2m": ("celeba/latent", 2, {"steps": 8}),
     "celeba-latent-ddim": ("celeba/latent", 1, {"sampler": "ddim", "steps": 8, "seed": 5}),
     "celeba-latent-heun": ("celeba/latent", 1, {"sampler": "heun", "steps": 6}),
     "celeba-latent-dpmpp_2m_sde": ("celeba/latent", 1, {"sampler": "dpmpp_2m_sde", "steps": 8}),
