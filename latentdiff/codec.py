@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
@@ -14,8 +15,10 @@ from torch import Tensor
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.config import AutoencoderConfig, from_dict, to_dict
+from latentdiff.config.diffusers_models import DiffusersAutoencoderConfig, autoencoder_config_class
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.autoencoder import Autoencoder, sample_posterior
+from latentdiff.models.diffusers_networks import build_autoencoder
 from latentdiff.precision import call_with_min_batch, disable_tf32
 from latentdiff.report.model_table import model_table, shape_words
 
@@ -166,12 +169,16 @@ class AutoencoderCodec(TrainedModel, Codec):
         self.value_range = None
         # What runs the networks; None is torch, the same for every size of batch.
         self.engine: CodecEngine | None = None
+        # Whether the statistics are a stand-in until a training set is known: those of diffusers, one for all channels.
+        self.provisional = False
 
     @property
     def fingerprint(self) -> str:
         # Not of the decoder: another one leaves the moments, and what was trained on them, valid.
         digest = hashlib.sha256(repr(self.image_shape).encode())
-        for name, tensor in sorted(self.state().items()):
+        # Those of diffusers get their statistics from the moments themselves.
+        measured_later = isinstance(self.config, DiffusersAutoencoderConfig)
+        for name, tensor in sorted((self.model.state_dict() if measured_later else self.state()).items()):
             if not name.startswith("decoder."):
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().data)
@@ -210,6 +217,23 @@ class AutoencoderCodec(TrainedModel, Codec):
         """uint8 images through the posterior's mean and back."""
         mean, _ = self.encode(images).chunk(2, dim=1)
         return self.decode(self.standardise(mean))
+
+    def standardised_over(self, moments: Tensor) -> AutoencoderCodec:
+        """The same autoencoder, with the statistics of a training set's moments [n, 2 * latent_channels, h, w].
+
+        They are those of posterior draws: Var = Var[mean] + E[variance].
+        """
+        total = square = torch.zeros(self.latent_shape[0], dtype=torch.float64)
+        for start in range(0, len(moments), ENCODE_BATCH):
+            mean, logvar = moments[start : start + ENCODE_BATCH].double().cpu().chunk(2, dim=1)
+            total = total + mean.sum(dim=(0, 2, 3))
+            square = square + (mean.square() + logvar.exp()).sum(dim=(0, 2, 3))
+        count = len(moments) * math.prod(self.latent_shape[1:])
+        average, square = total / count, square / count
+        other = copy.copy(self)
+        other.provisional, other.mean = False, average.float().to(self.mean.device)
+        other.std = (square - average.square()).clamp_min(1e-12).sqrt().float().to(self.std.device)
+        return other
 
     def standardise(self, z: Tensor) -> Tensor:
         """Raw latents -> zero mean and unit std per channel."""
@@ -265,7 +289,8 @@ class AutoencoderCodec(TrainedModel, Codec):
 
     def header(self) -> dict[str, Any]:
         """The plain values that :func:`build_codec` rebuilds this codec from."""
-        return {"image_shape": list(self.image_shape), "autoencoder": to_dict(self.config)}
+        values = {"image_shape": list(self.image_shape), "autoencoder": to_dict(self.config)}
+        return values | ({"provisional": True} if self.provisional else {})
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Write the autoencoder with its latents' statistics as one file, for :func:`~latentdiff.load`.
@@ -288,15 +313,18 @@ def build_codec(header: dict[str, Any], state: dict[str, Tensor], what: str) -> 
 
     Raises :class:`~latentdiff.errors.CheckpointError` where the weights are not those of the autoencoder.
     """
-    config, state = from_dict(AutoencoderConfig, header["autoencoder"]), dict(state)
+    values, state = header["autoencoder"], dict(state)
+    config = from_dict(autoencoder_config_class(values), values)
     mean, std = (state.pop(name, torch.empty(0)) for name in ("latent_mean", "latent_std"))
-    model = checkpoint.build_with_weights(lambda: Autoencoder(tuple(header["image_shape"]), config), state, what)
+    model = checkpoint.build_with_weights(lambda: build_autoencoder(tuple(header["image_shape"]), config), state, what)
     for statistic in (mean, std):
         if tuple(statistic.shape) != (config.latent_channels,) or not statistic.is_floating_point():
             raise CheckpointError(f"{what} lacks latent_mean and latent_std, of {config.latent_channels} numbers each")
     if not bool((std > 0).all()):
         raise CheckpointError(f"{what} has a latent_std that is not above 0")
-    return AutoencoderCodec(model, config, mean, std)
+    codec = AutoencoderCodec(model, config, mean, std)
+    codec.provisional = header.get("provisional") is True
+    return codec
 
 
 def load_codec(path: Path | str) -> AutoencoderCodec:

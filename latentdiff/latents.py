@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,20 @@ import torch
 from torch import Tensor
 
 from latentdiff import checkpoint, distributed
-from latentdiff.codec import ENCODE_BATCH, Codec, IdentityCodec, load_codec
+from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError
+from latentdiff.from_diffusers.address import is_address
+from latentdiff.from_diffusers.models import read_autoencoder
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
+# Pixels that are encoded at a time.
+ENCODE_PIXELS = 2**20
 
 
 def cache_key(codec: Codec, data: ImageDataset, hflip: bool) -> str:
@@ -75,8 +80,9 @@ def cache_latents(
     """Encode the training images of a data set once, for :func:`~latentdiff.train_diffusion`.
 
     Args:
-        autoencoder: What :func:`~latentdiff.train_autoencoder` returned, an autoencoder's file, or ``auto`` for the
-            data set's own.
+        autoencoder: What :func:`~latentdiff.train_autoencoder` returned, an autoencoder's file, ``auto`` for the data
+            set's own, or ``diffusers:PATH_OR_ID`` for an AutoencoderKL or AutoencoderTiny of diffusers, whose latents
+            are standardised over these images.
         data: A data set, or what :func:`~latentdiff.load_dataset` takes.
         folder: Where the cache is kept, for the next call with the same weights and images. Default: in memory.
 
@@ -89,6 +95,8 @@ def cache_latents(
         train = splits.train
     codec = find_codec(autoencoder, splits)
     found = cached_moments(codec, train, None if folder is None else Path(folder), splits.config.hflip)
+    if isinstance(codec, AutoencoderCodec) and codec.provisional:
+        codec = codec.standardised_over(found.moments[: len(train)])
     return CachedLatents(codec, splits, found.moments, found.labels, found.seconds)
 
 
@@ -97,7 +105,8 @@ def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) ->
 
     Args:
         autoencoder: A codec; the file of an autoencoder; ``auto`` for the data set's own run or the released one;
-            ``none`` or None for the identity, whose latents are the pixels.
+            ``diffusers:PATH_OR_ID`` for one of diffusers, standardised as diffusers does it; ``none`` or None for the
+            identity, whose latents are the pixels.
         splits: The data set.
 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is no such file, and ConfigError where the
@@ -106,6 +115,8 @@ def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) ->
     if autoencoder is None or autoencoder == "none":
         return IdentityCodec(splits.train.image_shape)
     codec = autoencoder
+    if is_address(codec):
+        return read_autoencoder(str(codec), splits.train.image_shape)
     if not isinstance(codec, Codec):
         codec = load_codec(find_autoencoder(str(autoencoder), splits.config))
     named, settings = str(getattr(codec, "path", None) or "the autoencoder"), getattr(codec, "settings", {})
@@ -152,8 +163,10 @@ def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     start, own = time.perf_counter(), distributed.shard_range(len(images))
     chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
     with progress_bar(total=len(own), desc=what, unit="images") as bar:
-        for first in own[::ENCODE_BATCH]:
-            chunk = images[first : min(first + ENCODE_BATCH, own.stop)]
+        # Large images in smaller batches: activations grow with the pixels.
+        size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(images.shape[2:])))
+        for first in own[::size]:
+            chunk = images[first : min(first + size, own.stop)]
             chunks.append(codec.encode(chunk).float().cpu())
             bar.update(len(chunk))
     moments = distributed.gather(torch.cat(chunks))
@@ -180,10 +193,11 @@ def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
 def fill_latent_cache(settings: LatentsStage) -> CachedLatents:
     """Encode a data set into the cache folder, and print the statistics of its standardised latents."""
     splits = DatasetSplits(settings.data)
-    path = find_autoencoder(settings.autoencoder, settings.data)
-    codec = load_codec(path).to(resolve_device("auto"))
     with distributed.main_process_first():
         train = splits.train
+    given = settings.autoencoder
+    path = given if is_address(given) else find_autoencoder(given, settings.data)
+    codec = find_codec(path, splits).to(resolve_device("auto"))
     print(f"{train.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
     cache = cache_latents(codec, splits, folder=settings.folder)
     latents = cache.sample()

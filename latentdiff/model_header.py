@@ -10,9 +10,15 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig, Settings, from_dict
+from latentdiff.config import DiffusionConfig, Settings, Spacing, from_dict
+from latentdiff.config.diffusers_models import (
+    DiffusersAutoencoderConfig,
+    DiffusersNetworkConfig,
+    autoencoder_config_class,
+    network_config_class,
+)
 from latentdiff.errors import CheckpointError
 
 KINDS = ("autoencoder", "diffusion", "classifier")
@@ -45,8 +51,11 @@ def check_header(header: Any, path: Path, num_tensors: int, num_values: int) -> 
         check.names("class_names", header.get("class_names"))
         if header.get("codec") is not None:
             _check_codec(check, header["codec"], *own)
-        network = check.settings(NetworkConfig, "network", header.get("network"))
+        network = check.settings(network_config_class(header.get("network")), "network", header.get("network"))
         check.size("network", network, network.num_res_blocks, num_tensors, num_values)
+        if isinstance(network, DiffusersNetworkConfig):
+            check.numbers("network.unet", vars(network.unet), num_values)
+        _check_sampling(check, header.get("sampling"))
         diffusion = check.settings(DiffusionConfig, "diffusion", header.get("diffusion"))
         check.number("diffusion.num_train_steps", diffusion.num_train_steps or 1, 1, MOST_TRAIN_STEPS)
         if header.get("codec_file") is not None:
@@ -59,9 +68,29 @@ def check_header(header: Any, path: Path, num_tensors: int, num_values: int) -> 
 def _check_codec(check: _Check, codec: Any, num_tensors: float, num_values: float) -> None:
     check.that(isinstance(codec, dict), "codec", "an object", codec)
     check.shape("codec.image_shape", codec.get("image_shape"))
-    config = check.settings(AutoencoderConfig, "codec.autoencoder", codec.get("autoencoder"))
+    values = codec.get("autoencoder")
+    config = check.settings(autoencoder_config_class(values), "codec.autoencoder", values)
+    if isinstance(config, DiffusersAutoencoderConfig):
+        check.numbers("codec.autoencoder.vae", vars(config.vae), num_values)
     blocks = config.encoder_blocks + config.decoder_blocks
     check.size("codec.autoencoder", config, blocks, num_tensors, num_values)
+
+
+def _check_sampling(check: _Check, sampling: Any) -> None:
+    """The defaults of sampling that a model from diffusers brings."""
+    if sampling is None:
+        return
+    check.that(isinstance(sampling, dict), "sampling", "an object", sampling)
+    known = {
+        "spacing": get_args(Spacing),
+        "variance": ("small", "large", "learned"),
+        "clip": (True, False),
+        "unit_noise": (True, False),
+    }
+    for key, value in sampling.items():
+        allowed = known.get(key, ())
+        right = any(type(value) is type(item) and value == item for item in allowed)
+        check.that(right, f"sampling.{str(key)[:SHOWN]}", f"one of {', '.join(map(str, allowed))}", value)
 
 
 def _check_codec_file(check: _Check, named: Any) -> None:
@@ -169,9 +198,12 @@ class _Check:
         self.number(f"the number of blocks in {where}", blocks, 0, math.inf)
         fits = blocks * len(widths) <= num_tensors
         self.that(fits, f"the number of layers in {where}", "what the file has tensors for", blocks * len(widths))
+        self.numbers(where, vars(settings), num_values)
+
+    def numbers(self, where: str, values: dict[str, Any], num_values: float) -> None:
+        """Check that no setting of a network is larger than all numbers of the file together."""
         _each_number(
-            vars(settings),
-            lambda number: self.number(where, number, -math.inf, max(num_values, USUAL_WIDTH), whole=False),
+            values, lambda number: self.number(where, number, -math.inf, max(num_values, USUAL_WIDTH), whole=False)
         )
 
 

@@ -21,6 +21,7 @@ FLOORS = (
     ("app", "export"),
     ("environment", "evaluation"),
     ("inference", "latents", "command_line"),
+    ("from_diffusers",),
     ("codec", "runs"),
     ("models", "report"),
     ("data", "diffusion"),

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
-from latentdiff.config.ranges import Fraction, Range, Weight
+from latentdiff.config.ranges import Fraction, Length, Range, Weight
 
 # Beta of a discrete process, and sigma of one that explodes.
 Beta = Annotated[float, Range(0, 1, above=True, below=True)]
+# The last beta of a process that ends in pure noise is 1.
+LastBeta = Annotated[float, Range(0, 1, above=True)]
 Sigma = Annotated[float, Range(0, 10**6, above=True)]
 
 
@@ -26,6 +28,8 @@ class DiffusionConfig(Settings):
             always have.
         beta_range: First and last beta of a discrete ``linear`` or ``scaled_linear`` schedule. Default: the paper's
             values for 1,000 steps, scaled for other numbers of steps so that the process ends with as much noise.
+        trained_betas: The betas themselves, one for each step, of a discrete process that no schedule describes. They
+            take the place of ``schedule`` and ``beta_range``, and their number is that of the steps.
         zero_terminal_snr: Whether to rescale the schedule so that its last step is pure noise (Lin et al.).
         sigma_min: Smallest sigma of ``edm`` and ``ve``.
         sigma_max: Largest sigma of ``edm`` and ``ve``.
@@ -47,6 +51,7 @@ class DiffusionConfig(Settings):
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"
     num_train_steps: Annotated[int, Range(2, 100_000)] | None = 1000
     beta_range: tuple[Beta, Beta] | None = None
+    trained_betas: Annotated[tuple[LastBeta, ...], Length(2, 100_000)] | None = None
     zero_terminal_snr: bool = False
     sigma_min: Sigma = 0.002
     sigma_max: Sigma = 80.0

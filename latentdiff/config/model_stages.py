@@ -198,6 +198,10 @@ class ExportStage(Settings):
     model.safetensors, config.json, settings.yaml, samples.png and README.md, the model's card. With ``repo`` it uploads
     them, so that ``load("hf:USER/NAME")`` gives the model. It needs the extra ``hub``.
 
+    ``diffusers`` writes a folder for ``DiffusionPipeline.from_pretrained``: a model of a UNet2DModel as diffusers' own
+    pipeline where there is one, any other with a pipeline that calls latentdiff (``trust_remote_code=True``). It needs
+    the extra ``diffusers``.
+
     Args:
         model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
         beside: More models for the same page or Space, such as a pixel model beside a latent one. They may follow
@@ -223,7 +227,7 @@ class ExportStage(Settings):
 
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     beside: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
-    to: Literal["onnx", "web", "space", "hub"] = "onnx"
+    to: Literal["onnx", "web", "space", "hub", "diffusers"] = "onnx"
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
     onnxruntime_web: PathSetting | None = None

@@ -237,6 +237,15 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
     >>> [round(alpha, 3) for alpha in levels.alpha.tolist()]
     [0.0, 0.38, 0.703, 0.92, 1.0]
     """
+    if config.trained_betas is not None:
+        if config.schedule in ("edm", "ve") or config.beta_range or config.num_train_steps != len(config.trained_betas):
+            raise ConfigError(
+                "trained_betas are of a discrete process: leave out beta_range and schedules edm and ve, and set "
+                f"num_train_steps to their number, {len(config.trained_betas):,}"
+            )
+        betas = torch.tensor(config.trained_betas, dtype=torch.float64)
+        alpha_bar = torch.cumprod(1.0 - betas, dim=0)
+        return DiscreteSchedule(rescale_zero_terminal_snr(alpha_bar) if config.zero_terminal_snr else alpha_bar)
     if config.beta_range is not None:
         if config.schedule not in BETAS or config.num_train_steps is None:
             raise ConfigError(

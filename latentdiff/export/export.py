@@ -6,6 +6,7 @@ from pathlib import Path
 
 from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
+from latentdiff.export.diffusers_folder import export_diffusers
 from latentdiff.export.hub_folder import export_hub
 from latentdiff.export.onnx_folder import export_onnx
 from latentdiff.export.space_folder import export_space
@@ -23,7 +24,7 @@ def export_models(config: ExportStage) -> Path:
     """Write the folder that ``config`` asks for, and return it.
 
     Raises :class:`~latentdiff.errors.ConfigError` for settings of another form, and else what :func:`export_onnx`,
-    :func:`export_web`, :func:`export_space` and :func:`export_hub` do.
+    :func:`export_web`, :func:`export_space`, :func:`export_hub` and :func:`export_diffusers` do.
     """
     for form, (what, names) in OF_ONE_FORM.items():
         for name in names:
@@ -31,4 +32,5 @@ def export_models(config: ExportStage) -> Path:
                 raise ConfigError(f"--{name} is for {what}: give --to {form} too")
     if config.beside and config.to not in WITH_BESIDE:
         raise ConfigError(f"--beside is for a page or a Space: --to {config.to} takes one model")
-    return {"onnx": export_onnx, "web": export_web, "space": export_space, "hub": export_hub}[config.to](config)
+    exports = {"onnx": export_onnx, "web": export_web, "space": export_space, "hub": export_hub}
+    return (exports | {"diffusers": export_diffusers})[config.to](config)

@@ -25,6 +25,7 @@ from latentdiff.config import (
     to_dict,
 )
 from latentdiff.config.base import check_choice
+from latentdiff.config.diffusers_models import network_config_class
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.noise_levels import NoiseLevels
@@ -32,6 +33,8 @@ from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerStat
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
+from latentdiff.from_diffusers.address import is_address
+from latentdiff.from_diffusers.models import ImportedDiffusion, read_model
 from latentdiff.inference.calibration import RecordingEngine, calibration
 from latentdiff.inference.engines import build_engine
 from latentdiff.inference.engines.engine import Engine
@@ -76,6 +79,9 @@ class DiffusionModel(TrainedModel):
         self.engine: Engine | None = None
         self._engine_settings: tuple[EngineName, bool] = ("torch", True)
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
+        # What its file says of how it samples where a request says nothing: a model from diffusers has a scheduler.
+        self.sampling: dict[str, Any] = self.header.get("sampling") or {}
+        self.schedule.default_spacing = self.sampling.get("spacing", self.schedule.default_spacing)
 
     @property
     def conditional(self) -> bool:
@@ -328,7 +334,9 @@ class DiffusionModel(TrainedModel):
         """The noise that images ``indices`` of ``request`` start from, [b, *latent_shape] at the first level, and the
         source of the noise that is added to them later."""
         noise = PerImageNoise(request.seed, indices, self.codec.latent_shape, self.device)
-        return noise() * float(self.sampling_levels(request).sigma[0]), noise
+        # diffusers starts from unit variance, whatever the first level says.
+        scale = 1.0 if self.sampling.get("unit_noise") else float(self.sampling_levels(request).sigma[0])
+        return noise() * scale, noise
 
     def sampling_levels(self, request: SamplingRequest) -> NoiseLevels:
         """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
@@ -358,8 +366,9 @@ class DiffusionModel(TrainedModel):
         ``finite`` is given.
         """
         options = request.sampler_options()
-        if request.sampler == "ddpm" and request.variance is None and self.diffusion.learn_variance:
-            options["variance"] = "learned"
+        if request.sampler == "ddpm" and request.variance is None:
+            usual = self.sampling.get("variance", "small")
+            options["variance"] = "learned" if self.diffusion.learn_variance else usual
         if request.sampler == "heun":
             options["level_at"] = self.schedule.levels_at_sigma
         states = SAMPLERS[request.sampler](self.denoiser(request, labels), x, levels, noise, **options)
@@ -457,6 +466,7 @@ class DiffusionModel(TrainedModel):
             "diffusion": to_dict(self.diffusion),
             "class_names": list(self.class_names),
             "provenance": self.provenance if provenance is None else provenance,
+            **({"sampling": self.sampling} if self.sampling else {}),
         }
         checkpoint.save(Path(path), "diffusion", tensors, header, dtype)
 
@@ -497,7 +507,8 @@ def load(
     Args:
         path: A model file, or the name of a released model, such as ``checkpoints/fashion-mnist/latent.safetensors``,
             which is found wherever latentdiff is installed. ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION`` is a model of
-            the Hugging Face Hub (extra ``hub``).
+            the Hugging Face Hub (extra ``hub``). ``diffusers:PATH_OR_ID`` is a pipeline of a UNet2DModel or an
+            autoencoder of diffusers (extra ``diffusers``).
         device: Where it is to work.
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which measures what is installed and takes the fastest. Images of two
@@ -514,13 +525,10 @@ def load(
         (2, 7, 7)
     """
     check_choice("engine", engine, EngineName)
-    path = resolve_checkpoint(path)
-    header, tensors = checkpoint.read(path)
-    if header["kind"] == "classifier":
-        raise CheckpointError(f"{path} holds a classifier; load takes a diffusion model or an autoencoder")
-    if header["kind"] == "diffusion":
-        return _build_diffusion(path, header, tensors).to(device).with_engine(engine, exact)
-    codec = codec_of_file(path, header, tensors).to(device)
+    model = _imported(read_model(str(path))) if is_address(path) else _read(resolve_checkpoint(path))
+    if isinstance(model, DiffusionModel):
+        return model.to(device).with_engine(engine, exact)
+    codec = model.to(device)
     codec.engine = build_engine(engine, exact, None, codec.model, codec.latent_shape, codec.mean.device)
     return codec
 
@@ -530,7 +538,30 @@ def load_diffusion(path: Path | str) -> DiffusionModel:
 
     Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind.
     """
-    return _build_diffusion(Path(path), *checkpoint.read(path, kind="diffusion"))
+    if not is_address(path):
+        return _build_diffusion(Path(path), *checkpoint.read(path, kind="diffusion"))
+    model = _imported(read_model(str(path)))
+    if not isinstance(model, DiffusionModel):
+        raise CheckpointError(f"{path} holds an autoencoder where a diffusion model is needed")
+    return model
+
+
+def _imported(found: ImportedDiffusion | AutoencoderCodec) -> DiffusionModel | AutoencoderCodec:
+    """A model whose parts were read from a folder of diffusers."""
+    if isinstance(found, AutoencoderCodec):
+        return found
+    header = {"sampling": found.sampling}
+    return DiffusionModel(found.network, found.config, found.process, found.codec, found.class_names, header)
+
+
+def _read(path: Path) -> DiffusionModel | AutoencoderCodec:
+    """The model in a file of ours."""
+    header, tensors = checkpoint.read(path)
+    if header["kind"] == "classifier":
+        raise CheckpointError(f"{path} holds a classifier; load takes a diffusion model or an autoencoder")
+    if header["kind"] == "diffusion":
+        return _build_diffusion(path, header, tensors)
+    return codec_of_file(path, header, tensors)
 
 
 def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> DiffusionModel:
@@ -547,7 +578,9 @@ def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tens
     codec = IdentityCodec((channels, height, width))
     if header["codec"] is not None:
         codec = build_codec(header["codec"], parts["codec"], str(decoder))
-    config = from_dict(NetworkConfig, header["network"])
+    elif header.get("sampling", {}).get("clip") is False:
+        codec.value_range = None
+    config = from_dict(network_config_class(header["network"]), header["network"])
     diffusion = from_dict(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]
     outputs = channels * (2 if diffusion.learn_variance else 1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from latentdiff.config import NetworkConfig
+from latentdiff.config.diffusers_models import DiffusersNetworkConfig
+from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.diffusers_networks import DiffusersUNet
 from latentdiff.models.resnet import ResNet
 from latentdiff.models.size import check_size
 from latentdiff.models.unet import UNet
@@ -28,6 +31,14 @@ def build_network(
     >>> network(x, time, labels).shape
     torch.Size([4, 2, 7, 7])
     """
+    if isinstance(config, DiffusersNetworkConfig):
+        wanted = in_channels, out_channels or in_channels
+        if (config.unet.in_channels, config.unet.out_channels) != wanted:
+            raise ConfigError(
+                f"this UNet2DModel takes {config.unet.in_channels} channels and gives {config.unet.out_channels}; here "
+                f"it would take {wanted[0]} and give {wanted[1]}"
+            )
+        return DiffusersUNet(num_classes, config)
     kind = {"unet": UNet, "resnet": ResNet}[config.architecture]
     num_classes = num_classes if config.class_conditional else 0
     check_size(lambda: kind(in_channels, num_classes, config, out_channels), config.channels, config.num_res_blocks)

@@ -24,6 +24,7 @@ from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
 from latentdiff.runs.run_folder import resumed_folder
+from latentdiff.training.diffusers_init import read_origin
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import print_dry_run
@@ -74,7 +75,8 @@ def train_diffusion(
         trainer: How long and on what. Default: ``TrainerConfig(monitor="auto")``: a run with a folder also keeps its
             best model by quality on validation images.
         name: Name of the run in its records.
-        init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file.
+        init: Fine-tune: start from the weights of this run (its folder or ``last.ckpt``) or model file, or of the
+            UNet2DModel at ``diffusers:PATH_OR_ID``, which then is the network.
         validation_images: Held-out images that the loss is measured on at the end of each epoch; 0 for none.
         sample_every: Epochs between two sample grids (always the same seeds and classes) and quality figures.
         quality_images: Samples for each quality figure; 0 for none.
@@ -128,6 +130,9 @@ def train_diffusion(
     codec = made if made and autoencoder is None else find_codec(autoencoder, splits)
     if made and made.fingerprint != codec.fingerprint:
         raise ConfigError("the cached latents are of another autoencoder than autoencoder= names: leave it out")
+    if isinstance(codec, AutoencoderCodec) and codec.provisional and not dry_run:
+        data = cache_latents(codec, splits, folder=latents_folder)  # its statistics are of the training set
+        codec = data.codec
     print(codec.describe())
 
     settings = DiffusionStage(
@@ -155,11 +160,16 @@ def train_diffusion(
 
     # Build the network and its training step. The model samples from the average of the network's weights.
     lightning.seed_everything(trainer.seed, verbose=False)
-    module = DiffusionModule(codec, train.num_classes, settings.network, settings.diffusion, trainer)
+    origin, network = read_origin(settings.init), settings.network
+    if origin:
+        network = origin.network_for(codec.latent_shape, train.num_classes, network, settings.diffusion)
+    module = DiffusionModule(codec, train.num_classes, network, settings.diffusion, trainer)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
+    # diffusers samples from noise of unit variance, and a pipeline of it draws what this model draws.
+    header = {"sampling": {"unit_noise": True}} if origin else {}
     model = DiffusionModel(
-        module.ema.network, settings.network, settings.diffusion, codec, _class_names(settings, train)
+        module.ema.network, network, settings.diffusion, codec, _class_names(settings, train), header
     )
     sample = (codec.encode(train.images[:1]), train.labels[:1])
     fit_memory(module, sample, len(train.images))
@@ -170,6 +180,8 @@ def train_diffusion(
     run_data = RunData(train, held_out, codec.fingerprint)
     if earlier := resumed_folder(settings.run):
         run_data.check(earlier)
+    elif origin:
+        origin.load_into(module, train)
     elif settings.init:
         load_initial_weights(module, settings.init, "diffusion", train)
 
