@@ -34,8 +34,36 @@ VaeUpBlock = Literal["UpDecoderBlock2D"]
 class UNet2DConfig(Settings):
     """The arguments of ``diffusers.UNet2DModel``, with its names and defaults.
 
-    ``time_embedding_type`` is ``positional`` alone: ``fourier`` belongs to another process, and ``learned`` has no time
-    between two training steps. ``class_embed_type`` is that of a table.
+    Args:
+        sample_size: Side of the images or latents, or height and width.
+        in_channels: Channels of the noisy images.
+        out_channels: Channels of the output, twice as many where the variance is learned.
+        center_input_sample: Whether the input is stretched from [0, 1] to [-1, 1].
+        time_embedding_type: ``positional``. ``fourier`` belongs to another process, and ``learned`` has no time between
+            two training steps.
+        time_embedding_dim: Width of the embedding. Default: four times the first width.
+        freq_shift: Shift of the embedding's frequencies.
+        flip_sin_to_cos: Whether the cosines come first.
+        down_block_types: The blocks on the way down, finest first.
+        mid_block_type: The block in the middle, or none.
+        up_block_types: The blocks on the way up, coarsest first.
+        block_out_channels: Width at each resolution, finest first.
+        layers_per_block: Residual blocks at each resolution.
+        mid_block_scale_factor: What the middle block's output is divided by.
+        downsample_padding: Padding of the strided convolutions; 0 pads on one side.
+        downsample_type: How a side is halved in blocks with attention.
+        upsample_type: How a side is doubled in blocks with attention.
+        dropout: Dropout rate in the residual blocks.
+        act_fn: The activation.
+        attention_head_dim: Channels of one attention head. None: a single head.
+        norm_num_groups: Groups of every group norm.
+        attn_norm_num_groups: Groups of the norm before the middle's attention.
+        norm_eps: Epsilon of the norms.
+        resnet_time_scale_shift: How the embedding enters a block: added, or as scale and shift.
+        add_attention: Whether the middle has attention.
+        class_embed_type: None: the classes have a table.
+        num_class_embeds: Rows of the table of classes; None without classes.
+        num_train_timesteps: Of a learned embedding of time, which is refused.
     """
 
     sample_size: Side | tuple[Side, Side] | None = None
@@ -116,7 +144,28 @@ class DiffusersNetworkConfig(NetworkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderKLConfig(Settings):
-    """The arguments of ``diffusers.AutoencoderKL``, with its names and defaults."""
+    """The arguments of ``diffusers.AutoencoderKL``, with its names and defaults.
+
+    Args:
+        in_channels: Channels of the images that it takes.
+        out_channels: Channels of the images that it gives.
+        down_block_types: The blocks of the encoder, one for each resolution.
+        up_block_types: The blocks of the decoder, one for each resolution.
+        block_out_channels: Width at each resolution, finest first.
+        layers_per_block: Residual blocks at each resolution.
+        act_fn: The activation.
+        latent_channels: Channels of the latent.
+        norm_num_groups: Groups of every group norm.
+        sample_size: Side of the images that it was made for, or height and width.
+        scaling_factor: What diffusers multiplies latents by.
+        shift_factor: What diffusers takes from latents before that.
+        latents_mean: The same for each channel.
+        latents_std: What diffusers divides the latents of each channel by.
+        force_upcast: Whether diffusers runs it in fp32 whatever the pipeline's type; here it always does.
+        use_quant_conv: Whether a 1x1 convolution follows the encoder.
+        use_post_quant_conv: Whether a 1x1 convolution comes before the decoder.
+        mid_block_add_attention: Whether the coarsest resolution has attention.
+    """
 
     in_channels: Channels = 3
     out_channels: Channels = 3
@@ -150,7 +199,26 @@ class AutoencoderKLConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTinyConfig(Settings):
-    """The arguments of ``diffusers.AutoencoderTiny``, with its names and defaults."""
+    """The arguments of ``diffusers.AutoencoderTiny``, with its names and defaults.
+
+    Args:
+        in_channels: Channels of the images that it takes.
+        out_channels: Channels of the images that it gives.
+        encoder_block_out_channels: Width of the encoder at each resolution.
+        decoder_block_out_channels: Width of the decoder at each resolution.
+        act_fn: The activation.
+        upsample_fn: How the decoder enlarges.
+        latent_channels: Channels of the latent.
+        upsampling_scaling_factor: By how much.
+        num_encoder_blocks: Blocks of the encoder at each resolution.
+        num_decoder_blocks: Blocks of the decoder at each resolution.
+        latent_magnitude: Range of latents that diffusers stores as bytes; unused here.
+        latent_shift: Centre of that range; unused here.
+        force_upcast: As of :class:`AutoencoderKLConfig`.
+        scaling_factor: What diffusers multiplies latents by.
+        shift_factor: What diffusers takes from latents before that.
+        block_out_channels: A copy of ``decoder_block_out_channels`` that diffusers writes.
+    """
 
     in_channels: Channels = 3
     out_channels: Channels = 3

@@ -51,7 +51,7 @@ class DiffusionConfig(Settings):
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "edm", "ve"] = "cosine"
     num_train_steps: Annotated[int, Range(2, 100_000)] | None = 1000
     beta_range: tuple[Beta, Beta] | None = None
-    trained_betas: Annotated[tuple[LastBeta, ...], Length(2, 100_000)] | None = None
+    trained_betas: Annotated[tuple[LastBeta, ...], Length(1, 100_000)] | None = None
     zero_terminal_snr: bool = False
     sigma_min: Sigma = 0.002
     sigma_max: Sigma = 80.0
