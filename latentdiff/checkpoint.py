@@ -21,6 +21,7 @@ from latentdiff import __version__, digest, distributed, hub
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import read_mark
+from latentdiff.int8_weights import from_int8, to_int8
 from latentdiff.model_header import check_header
 
 FORMAT = 1
@@ -41,26 +42,28 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
         kind: ``autoencoder``, ``diffusion`` or ``classifier``.
         tensors: Named weights.
         header: Plain values that rebuild the model.
-        dtype: Store matrices and kernels in this type (bf16 halves a released file); biases, norms and statistics,
-            which are few, stay as they are.
+        dtype: Store matrices and kernels in this type; biases, norms and statistics, which are few, stay as they are.
+            ``torch.bfloat16`` halves a file, ``torch.int8`` halves it again (see :mod:`latentdiff.int8_weights`).
 
     Raises :class:`CheckpointError` for weights that are NaN or infinite, for a type that would not hold them, and where
     a file that latentdiff did not write would be lost: no file is written.
     """
-    if dtype is not None and not dtype.is_floating_point:
+    if dtype not in (None, torch.int8) and not dtype.is_floating_point:
         raise CheckpointError(f"{path} is not written: {dtype} does not hold weights; take torch.bfloat16 or float32")
     if is_anothers(Path(path)):
         raise CheckpointError(f"{path} is not written: what is there is no model of latentdiff, and would be lost")
 
     def stored(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu()
-        narrow = dtype is not None and tensor.is_floating_point() and tensor.ndim > 1
+        narrow = dtype not in (None, torch.int8) and tensor.is_floating_point() and tensor.ndim > 1
         return (tensor.to(dtype) if narrow else tensor).contiguous().clone()
 
     header = {name: value for name, value in header.items() if name != "digest"}
     stored_tensors = {name: stored(tensor) for name, tensor in tensors.items()}
     if name := name_of_not_finite(stored_tensors):
         raise CheckpointError(f"{path} is not written: the weights in {name} are NaN or infinite")
+    if dtype == torch.int8:
+        stored_tensors = to_int8(stored_tensors)
     write_tensors(Path(path), stored_tensors, {"format": FORMAT, "kind": kind, **header})
 
 
@@ -147,10 +150,14 @@ def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     check_header(header, path, file.num_tensors, file.num_values)
     if file.digest is None:
         digest.note_missing_digest(path)
+    try:
+        weights = from_int8(file.tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
     # A copy: a tensor as it comes is a view of the file, which may be replaced while the model is in use.
     tensors = {
         name: tensor.float() if tensor.is_floating_point() and tensor.dtype != torch.float32 else tensor.clone()
-        for name, tensor in file.tensors.items()
+        for name, tensor in weights.items()
     }
     if name := name_of_not_finite(tensors):
         raise CheckpointError(

@@ -28,7 +28,7 @@ FLOORS = (
     ("progress", "run_checkpoint"),
     ("checkpoint",),
     ("model_header", "folder_mark"),
-    ("config", "distributed", "files", "precision", "resources", "console"),
+    ("config", "distributed", "files", "int8_weights", "precision", "resources", "console"),
     ("hub",),
     ("extras",),
     ("digest", "errors", "os_errors"),

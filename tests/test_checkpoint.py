@@ -82,8 +82,8 @@ def test_a_file_of_the_users_is_not_replaced_by_a_model(tmp_path, name):
 
 
 def test_a_type_that_does_not_hold_weights_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="int8 does not hold weights"):
-        checkpoint.save(tmp_path / "a", "classifier", {"w": torch.randn(3, 4)}, CLASSIFIER, torch.int8)
+    with pytest.raises(CheckpointError, match="int16 does not hold weights"):
+        checkpoint.save(tmp_path / "a", "classifier", {"w": torch.randn(3, 4)}, CLASSIFIER, torch.int16)
     assert not (tmp_path / "a").exists()
 
 

@@ -161,6 +161,8 @@ class ReleaseStage(Settings):
     Args:
         model: The run's model.safetensors, or a released file, which is then released anew.
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
+        precision: How kernels and matrices are stored. ``int8`` takes half the bytes of ``bf16``. It rounds a weight by
+            at most 1/254 of the largest of its output channel. They are fp32 again when the model is loaded.
         ema: Release the run's model with another average of its weights, as in ``evaluate``.
         autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
             since the model was; its encoder must be the model's own.
@@ -177,6 +179,7 @@ class ReleaseStage(Settings):
 
     model: PathSetting
     to: PathSetting
+    precision: Literal["bf16", "int8"] = "bf16"
     ema: EmaLength | Literal["auto"] | None = None
     autoencoder: PathSetting | None = None
     codec_beside: bool = False

@@ -14,13 +14,15 @@ from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.files import file_sha256, temporary_folder, write_atomically
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.runs.model_card import CARD_ROW, TITLES, card, write_samples
+from latentdiff.runs.model_card import CARD_ROW, STORED_IN_HALF, TITLES, card, write_samples
 from latentdiff.runs.patched_models import (
     with_decoder,
     with_shared_autoencoder,
     with_smooth_colours,
     without_shared_autoencoder,
 )
+
+DTYPES = {"bf16": torch.bfloat16, "int8": torch.int8}
 
 
 def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
@@ -61,7 +63,7 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
     # In another folder until the evaluation is known to be of this very file.
     with temporary_folder(target) as folder:
         waiting = folder / target.name
-        checkpoint.save(waiting, kind, tensors, content, torch.bfloat16)
+        checkpoint.save(waiting, kind, tensors, content, DTYPES[config.precision])
         if there and file_sha256(waiting) != file_sha256(target):
             raise FolderError(f"{target} is there already, and is another model; --overwrite replaces it")
         for measured_in, values in zip(measured, evaluations, strict=True):
@@ -73,7 +75,8 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
         os.replace(waiting, target)
     samples = write_samples(Path(config.evaluation), target) if config.evaluation else None
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    text = card(target, header, numbers, evaluations, config.licence, samples, made_by)
+    stored = STORED_IN_HALF if config.precision == "bf16" else "matrices and kernels in 8 bits"
+    text = card(target, header, numbers, evaluations, config.licence, samples, made_by, stored=stored)
     write_atomically(card_file, lambda file: file.write_text(text))
     print(target)
     for name in sharing:
