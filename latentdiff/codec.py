@@ -297,7 +297,8 @@ class AutoencoderCodec(TrainedModel, Codec):
 
         Args:
             path: Where to, such as ``autoencoder.safetensors``; replaced atomically.
-            dtype: Store kernels and matrices in this type; ``torch.bfloat16`` halves the file, ``torch.int8`` halves it again.
+            dtype: Store kernels and matrices in this type; ``torch.bfloat16`` halves the file, and ``torch.int8`` halves
+                it again.
         """
         header = {"codec": self.header(), "provenance": self.provenance}
         checkpoint.save(Path(path), "autoencoder", self.state(), header, dtype)
