@@ -297,7 +297,7 @@ class AutoencoderCodec(TrainedModel, Codec):
 
         Args:
             path: Where to, such as ``autoencoder.safetensors``; replaced atomically.
-            dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` quarters it.
+            dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` halves
                 it again.
         """
         header = {"codec": self.header(), "provenance": self.provenance}

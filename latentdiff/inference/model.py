@@ -453,7 +453,7 @@ class DiffusionModel(TrainedModel):
         Args:
             path: Where to, such as ``dress.safetensors``; replaced atomically.
             provenance: The record of its training. Default: its own.
-            dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` quarters it.
+            dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` halves
                 it again.
         """
         codec = self.codec if isinstance(self.codec, AutoencoderCodec) else None
