@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -67,6 +67,10 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
     write_tensors(Path(path), stored_tensors, {"format": FORMAT, "kind": kind, **header})
 
 
+# Bytes before the tensor in a file of :func:`write_tensor_in_parts`; what the header does not need is spaces.
+ROOM_FOR_HEADER = 4096
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a safetensors file whose header has ``header`` as JSON, and the digest of the whole file with it."""
 
@@ -75,6 +79,44 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
         digest.sign_tensors(name)
 
     write_atomically(path, write)
+
+
+def write_tensor_in_parts(
+    path: Path, name: str, shape: tuple[int, ...], parts: Iterable[Tensor], header: Callable[[], dict[str, Any]]
+) -> None:
+    """Write what :func:`write_tensors` would, of one fp32 tensor that comes in parts and is never held whole.
+
+    Args:
+        path: The file.
+        name: The tensor's name.
+        shape: Its shape.
+        parts: Its rows, some at a time, in order.
+        header: Gives the header of :func:`write_tensors`, once all parts are written.
+    """
+    about = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4 * math.prod(shape)]}
+
+    def write(file_name: Path) -> None:
+        with open(file_name, "wb") as file:
+            file.seek(8 + ROOM_FOR_HEADER)
+            for part in parts:
+                file.write(part.float().contiguous().numpy().data)
+            text = {"__metadata__": {KEY: digest.header_with_digest(header())}, name: about}
+            head = json.dumps(text, separators=(",", ":")).encode()
+            if len(head) > ROOM_FOR_HEADER:
+                raise ValueError(f"a header of {len(head):,} bytes has no room in {path}")
+            file.seek(0)
+            file.write(struct.pack("<Q", ROOM_FOR_HEADER) + head.ljust(ROOM_FOR_HEADER))
+        digest.sign_tensors(file_name)
+
+    write_atomically(path, write)
+
+
+def place_of_tensor(path: Path, name: str) -> tuple[tuple[int, ...], int]:
+    """The shape of a tensor in a safetensors file, and where its values begin, in bytes. Raises OSError, ValueError."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        about = json.loads(file.read(length))[name]
+    return tuple(about["shape"]), 8 + length + about["data_offsets"][0]
 
 
 class TensorsFile(NamedTuple):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentdiff import checkpoint, distributed
 from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
+from latentdiff.config.data import folder_name
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.data.mapped import chunks, map_file, most_in_memory, release, with_mirrored
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError
 from latentdiff.from_diffusers.address import is_address
@@ -130,6 +133,8 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
     Without a folder they are encoded and kept in memory alone. With ``hflip`` the mirrored images are a second half of
     the entries. The identity codec's moments are the images: they are returned as they are, and no file is written.
 
+    Moments that are large for the memory are written as they are made, and mapped from the cache.
+
     A cache of other weights or images has another name. A damaged cache is noticed by its digest and built again. Of
     several processes each encodes a share, and all then read the one file.
 
@@ -138,15 +143,18 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
     """
     labels = torch.cat([data.labels, data.labels]) if hflip else data.labels
     if codec.fingerprint is None:
-        return Moments(torch.cat([data.images, data.images.flip(-1)]) if hflip else data.images, labels, 0.0)
+        return Moments(with_mirrored(data.images) if hflip else data.images, labels, 0.0)
     key = cache_key(codec, data, hflip)
-    path = folder / f"{data.name}-{data.split}-{key}.safetensors" if folder else None
+    path = folder / f"{folder_name(data.name)}-{data.split}-{key}.safetensors" if folder else None
     found = _read(path, key) if path else None
     # Only where all have found it: those that did would not be there for the others' shares.
     everywhere = float(distributed.all_reduce_mean(torch.tensor(float(found is not None)))) == 1.0
     if found is not None and everywhere:
         print(f"using {len(found[0]):,} cached latents of {path}")
         return Moments(found[0], labels, found[1])
+    count = (2 if hflip else 1) * len(data)
+    if path and distributed.world_size() == 1 and 8 * math.prod((count, *codec.latent_shape)) > most_in_memory():
+        return _encode_to_disk(path, key, codec, data.images, hflip)._replace(labels=labels)
     start = time.perf_counter()
     moments = _encode(codec, data.images, "encoding")
     if hflip:
@@ -158,18 +166,51 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
     return Moments(moments, labels, seconds)
 
 
+def _encode_to_disk(path: Path, key: str, codec: Codec, images: Tensor, hflip: bool) -> Moments:
+    """Encode images into the cache ``path`` batch by batch, and map it: they may be more than the memory holds."""
+    start, passes = time.perf_counter(), (False, True) if hflip else (False,)
+    size = _batch_size(images)
+    shape = (len(passes) * len(images), 2 * codec.latent_shape[0], *codec.latent_shape[1:])
+
+    def parts() -> Iterator[Tensor]:
+        with progress_bar(total=shape[0], desc="encoding", unit="images") as bar:
+            for mirrored in passes:
+                for part in chunks(images, size):
+                    for first in range(0, len(part), size):
+                        batch = part[first : first + size]
+                        yield codec.encode(batch.flip(-1) if mirrored else batch).float().cpu()
+                        bar.update(len(batch))
+
+    def header() -> dict[str, Any]:
+        return {"key": key, "seconds": time.perf_counter() - start}
+
+    checkpoint.write_tensor_in_parts(path, "moments", shape, parts(), header)
+    found = _read(path, key)
+    if found is None:
+        raise CheckpointError(f"{path} was written and cannot be read back: is the disk full or failing?")
+    print(f"encoding: {shape[0] / (found[1] or 1.0):,.0f} images/s\ncached {shape[0]:,} latents in {path}")
+    return Moments(found[0], torch.empty(0, dtype=torch.int64), found[1])
+
+
+def _batch_size(images: Tensor) -> int:
+    """Images that are encoded at a time. Large ones in smaller batches: activations grow with the pixels."""
+    return max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(images.shape[2:])))
+
+
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
     start, own = time.perf_counter(), distributed.shard_range(len(images))
-    chunks = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
+    large = images.nbytes > most_in_memory()
+    encoded = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
     with progress_bar(total=len(own), desc=what, unit="images") as bar:
-        # Large images in smaller batches: activations grow with the pixels.
-        size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(images.shape[2:])))
+        size = _batch_size(images)
         for first in own[::size]:
             chunk = images[first : min(first + size, own.stop)]
-            chunks.append(codec.encode(chunk).float().cpu())
+            encoded.append(codec.encode(chunk).float().cpu())
             bar.update(len(chunk))
-    moments = distributed.gather(torch.cat(chunks))
+            if large:
+                release(chunk)
+    moments = distributed.gather(torch.cat(encoded))
     print(f"{what}: {len(images) / (time.perf_counter() - start):,.0f} images/s")
     return moments
 
@@ -178,12 +219,16 @@ def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
     """The moments in ``path`` and the seconds they took; None where there are none, or not whole, or of another key."""
     if not path.is_file():
         return None
+    large = path.stat().st_size > most_in_memory()
     try:
-        file = checkpoint.read_tensors(path)
-    except CheckpointError as error:
+        file = checkpoint.read_tensors(path, with_tensors=not large)
+        moments, seconds = file.tensors.get("moments"), file.header.get("seconds")
+        if large:
+            shape, offset = checkpoint.place_of_tensor(path, "moments")
+            moments = map_file(path, shape, torch.float32, offset)
+    except (CheckpointError, OSError, ValueError, KeyError) as error:
         print(f"{error}: encoding again")
         return None
-    moments, seconds = file.tensors.get("moments"), file.header.get("seconds")
     if file.digest is None or moments is None or file.header.get("key") != key:
         print(f"{path} does not hold what its header says: encoding again")
         return None
@@ -200,7 +245,9 @@ def fill_latent_cache(settings: LatentsStage) -> CachedLatents:
     codec = find_codec(path, splits).to(resolve_device("auto"))
     print(f"{train.describe()}\nautoencoder {path}: {codec.compression:.1f}x fewer numbers")
     cache = cache_latents(codec, splits, folder=settings.folder)
-    latents = cache.sample()
+    # Of many images some thousand, evenly chosen: all draws at once might be too much for the memory.
+    large = cache.moments.nbytes > most_in_memory()
+    latents = cache.sample(torch.linspace(0, len(cache) - 1, 20_000).round().long() if large else slice(None))
     for channel, (mean, std) in enumerate(zip(latents.mean((0, 2, 3)), latents.std((0, 2, 3)), strict=True)):
         print(f"standardised latents, channel {channel}: mean {mean:+.4f}, std {std:.4f}")
     return cache

@@ -15,7 +15,7 @@ from PIL import Image
 from latentdiff.config import DataConfig
 from latentdiff.data import load_dataset
 from latentdiff.data.files import Files
-from latentdiff.data.load import open_files
+from latentdiff.data.load import has, open_files
 from latentdiff.resources import find_config
 
 Preset = Literal["small", "medium", "gpu"]
@@ -164,11 +164,11 @@ def _lengths(name: str, seconds: float, rate: int) -> list[str]:
 
 
 def complete_data_settings(data: DataConfig) -> DataConfig:
-    """The settings of a folder with the size and the colours that its files ask for, where they are left open.
+    """The settings of one's own images with the size and the colours that its files ask for, where they are left open.
 
     Squares of 64 pixels, or of 32 where most files are smaller; in grey where all are. Other data sets stay as is.
     """
-    if data.name != "folder" or (data.size and data.colour != "auto"):
+    if not has(data.name, "GROWS") or (data.size and data.colour != "auto"):
         return data
     files = open_files(data)
     sides, is_grey = _look_at_files(files) if files else ([], False)

@@ -116,8 +116,11 @@ def _data_words(data: DataConfig) -> list[str]:
 
 
 def _name(data: DataConfig) -> str:
-    """What is made of a data set is called so: by the folder's own name where it is one."""
-    return Path(data.path).resolve().stem if data.name == "folder" and data.path else data.name
+    """What is made of a data set is called so: by the folder's or the file's own name where it has one."""
+    if not data.path or data.name not in ("folder", "parquet", "datasets", "webdataset"):
+        return data.name
+    path = Path(data.path).resolve()
+    return (path if path.exists() else path.parent).stem
 
 
 def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:

@@ -12,13 +12,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeGuard, cast, get_args, get_origin, get_type_hints
 
-from latentdiff.config.ranges import Length, NameText, NoneMeans, PathText, Range
+from latentdiff.config.ranges import HubText, Length, NameText, NoneMeans, PathText, Range
 from latentdiff.errors import ConfigError
 
 # The origins of ``int | None`` and of ``int | Literal[...]`` differ before Python 3.14.
 UNIONS = (UnionType, get_origin(int | Literal["name"]))
 # What a message shows of a value.
 LONGEST_SHOWN = 80
+# The ID of a data set on the Hub, its configuration and its revision. No part begins with a dot: it is no path.
+HUB_NAME = re.compile(r"hf:(\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(\w[\w.-]*))?(?:@(\w[\w./-]*))?")
 
 
 class _Refused(Exception):
@@ -109,6 +111,8 @@ def describe(hint: Any, shell: bool = False) -> str:
         return "True or False"
     if base is str and any(isinstance(mark, PathText) for mark in marks):
         return "a path"
+    if any(isinstance(mark, HubText) for mark in marks):
+        return "hf:ID"
     return kinds.get(base, str(base)) + between
 
 
@@ -245,6 +249,8 @@ def _text(value: Any, marks: tuple[Any, ...]) -> str:
         return expand_path(text)
     if any(isinstance(mark, NameText) for mark in marks):
         _check_name(text)
+    if any(isinstance(mark, HubText) for mark in marks) and not HUB_NAME.fullmatch(text):
+        raise _Refused
     return text
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings, to_dict
-from latentdiff.config.ranges import Fraction, HeldImages, PathSetting, Range, Seed
+from latentdiff.config.ranges import Fraction, HeldImages, HubText, PathSetting, Range, Seed
 
 DatasetName = Literal[
-    "fashion-mnist", "mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "folder", "mixed", "tensors"
+    "fashion-mnist",
+    "mnist",
+    "cifar-10",
+    "flowers-102",
+    "celeba",
+    "oxford-iiit-pet",
+    "imagenet-64",
+    "folder",
+    "parquet",
+    "datasets",
+    "webdataset",
+    "mixed",
+    "tensors",
 ]
+HubName = Annotated[str, HubText()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +33,16 @@ class DataConfig(Settings):
     """Which images.
 
     Args:
-        name: The data set. ``folder`` is a directory or zip of one's own images. ``mixed`` joins several data sets.
-            ``tensors`` are images in memory, which only Python can give, to ``load_dataset``.
+        name: The data set. ``folder`` is a directory or zip of one's own images. ``parquet`` is one or several Parquet
+            files, ``datasets`` what ``save_to_disk`` of Hugging Face's datasets wrote, ``webdataset`` one or several
+            tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its configurations;
+            @REVISION behind either names one of its versions. ``mixed`` joins several data sets. ``tensors`` are images
+            in memory, which only Python can give, to ``load_dataset``.
         root: The folder of all data sets, each in torchvision's layout. A data set that is missing is downloaded there.
             Default: the environment variable LATENTDIFF_DATA, else ``data``.
-        path: A directory or zip of images: of ``folder``, or of CelebA or the pets outside of ``root``. For a mix with
-            a folder it is the folder's.
+        path: A directory or zip of images: of ``folder``, or of CelebA or the pets outside of ``root``, as is the
+            folder of ImageNet's files. Of ``parquet`` and ``webdataset`` a file, a directory, or several files, as
+            ``shards/*.tar`` or ``shards/{000..012}.tar``. For a mix with a folder it is the folder's.
         source: For Fashion-MNIST: ``full`` needs the full set, ``embedded`` takes the slice inside the package (10,000
             training and 2,000 test images), ``auto`` takes the full set where it is present or can be downloaded, else
             the slice.
@@ -44,7 +62,11 @@ class DataConfig(Settings):
         val_images: Set so many of the official training images apart for validation, as many of each class. For data
             sets that come as arrays and have no validation split of their own: MNIST, Fashion-MNIST, CIFAR-10.
         max_train_images: Train on no more than this many images.
-        classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), or a column of ``table``.
+        classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), a column of ``table``, or the
+            column of classes in a ``parquet`` and the like; in a ``webdataset`` a field, such as ``cls`` or
+            ``json.label``.
+        image_column: The column that holds the images, where there are several. For ``parquet``, ``datasets`` and
+            ``hf:ID``; for ``webdataset`` a field such as ``jpg``. Default: it is found by its type and name.
         table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
             Default: the sub-folders are the classes.
         mix: The data sets of ``mixed``.
@@ -60,7 +82,7 @@ class DataConfig(Settings):
         cache_folder: Where decoded images are kept.
     """
 
-    name: DatasetName = "fashion-mnist"
+    name: DatasetName | HubName = "fashion-mnist"
     root: PathSetting | None = None
     path: PathSetting | None = None
     source: Literal["auto", "full", "embedded"] = "auto"
@@ -74,6 +96,7 @@ class DataConfig(Settings):
     val_images: Annotated[int, Range(2, 10**7)] | None = None
     max_train_images: HeldImages | None = None
     classes: str = "labels"
+    image_column: str | None = None
     table: PathSetting | None = None
     mix: tuple[str, ...] = ()
     mix_share: Literal["balanced", "proportional"] = "balanced"
@@ -87,6 +110,11 @@ class DataConfig(Settings):
     def classes_column(self) -> str | None:
         """The attribute or the table's column that ``classes`` names; None where it is ``labels`` or ``none``."""
         return None if self.classes in ("labels", "none") else self.classes
+
+
+def folder_name(name: str) -> str:
+    """A data set's name as a folder can be called: ``hf:ylecun/mnist`` is ``hf-ylecun-mnist``."""
+    return re.sub(r"[:/@]", "-", name) if name.startswith("hf:") else name
 
 
 def data_flags(data: DataConfig) -> list[str]:

@@ -88,6 +88,15 @@ class NameText:
 
 
 @dataclass(frozen=True)
+class HubText:
+    """Marks a text as a data set of the Hugging Face Hub: ``hf:ID``, ``hf:ID/CONFIG``, either with ``@REVISION``."""
+
+    def __str__(self) -> str:
+        """What a page of settings says."""
+        return "hf:ID"
+
+
+@dataclass(frozen=True)
 class NoneMeans:
     """Marks a text for which None, ``null`` in YAML, stands for a word.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff.config.base import Settings
+from latentdiff.config.data import folder_name
 from latentdiff.config.ranges import PathSetting
 
 WORKBENCH = Path("stages")
@@ -13,7 +14,7 @@ WORKBENCH = Path("stages")
 
 def default_folder(stage: str, name: str) -> Path:
     """Return the folder of a run where none is named. Later stages look for the run there."""
-    return WORKBENCH / stage / name
+    return WORKBENCH / stage / folder_name(name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from latentdiff.data.mapped import chunks, select
+
 Split = Literal["train", "val", "test"]
 
 
@@ -57,18 +59,23 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """Sixteen hex digits of a SHA-256 over shape, pixels and labels: equal for equal content alone."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy().data)
+        for chunk in chunks(self.images):
+            digest.update(chunk.contiguous().numpy().data)
         digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def take(self, indices: Tensor) -> ImageDataset:
-        """Select images by their indices, int64 [m]. Consecutive indices give a view, others a copy."""
+        """Select images by their indices, int64 [m]. Consecutive indices give a view, others a copy.
+
+        Of images that are mapped from a file, a copy too large for the memory is a file of its own.
+        """
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
         where = slice(start, start + count) if consecutive else indices
         files = tuple(self.files[int(index)] for index in indices) if self.files else ()
         content = None if self.content is None else self.content[where]
-        return replace(self, images=self.images[where], labels=self.labels[where], files=files, content=content)
+        images = self.images[where] if consecutive else select(self.images, indices)
+        return replace(self, images=images, labels=self.labels[where], files=files, content=content)
 
     def __repr__(self) -> str:
         return f"<ImageDataset {self.describe()}>"

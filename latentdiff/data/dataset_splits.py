@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from PIL import Image
 
 from latentdiff.config import DataConfig
+from latentdiff.config.checks import HUB_NAME
 from latentdiff.config.data import DatasetName
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.load import NoSplitError, check_settings, has, load_split
 from latentdiff.data.messages import print_once
+from latentdiff.data.path_kind import name_of_path
 from latentdiff.data.splits import SPLITS
 from latentdiff.data.tensors import Images, Labels, load_tensors
 from latentdiff.errors import ConfigError, DataError
@@ -167,12 +169,14 @@ def load_dataset(
         source: One of:
 
             - the name of a data set, such as ``fashion-mnist``;
-            - a folder or a zip of images;
+            - a folder or a zip of images, Parquet files, what ``save_to_disk`` of datasets wrote, or tars;
+            - ``hf:ID`` or ``hf:ID/CONFIG``, a data set of the Hugging Face Hub;
             - a :class:`~latentdiff.config.DataConfig`, which has more settings;
             - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels, or [n, h, w] or [n, h, w, c] where the shape
               leaves no doubt;
-            - a torch Dataset of (image, label), such as torchvision's. An image is a PIL image, a uint8 tensor, or a
-              float tensor in [0, 1], of shape [c, h, w];
+            - a torch Dataset of (image, label), such as torchvision's, or any iterable of such pairs, which is read to
+              its end. An image is a PIL image, a uint8 tensor, or a float tensor in [0, 1], of shape [c, h, w]. Instead
+              of pairs there may be mappings with an ``image`` and a ``label``, as Hugging Face's datasets gives them;
             - a mapping of splits to tensors or Datasets: ``{"train": …, "val": …, "test": …}``. It must have ``train``.
         labels: The class of each image of a tensor: whole numbers from 0, or strings, which become the class names in
             natural order (``class 2`` before ``class 10``). A mapping where the source is one.
@@ -238,7 +242,9 @@ def load_dataset(
         rule = "official" if isinstance(source, Mapping) else "fractions"
         settings.setdefault("split", rule)
         config = DataConfig(name="tensors", **settings)
-        return DatasetSplits(config, name, *load_tensors(source, config, labels, class_names, name or "tensors"))
+        return DatasetSplits(
+            config, name, *load_tensors(cast(Any, source), config, labels, class_names, name or "tensors")
+        )
     if labels is not None or class_names is not None:
         raise ConfigError("labels and class_names are for images in memory: sub-folders are the classes of a folder")
     config = replace(source if isinstance(source, DataConfig) else _find_config(source), **settings)
@@ -247,14 +253,18 @@ def load_dataset(
 
 
 def _find_config(source: str | Path) -> DataConfig:
-    """The settings of a data set's name, or of a folder or zip."""
+    """The settings of a data set's name, or of the path of one's own images."""
     for name in NAMES:
         if str(source) == name:
             return DataConfig(name=name)
+    if HUB_NAME.fullmatch(str(source)):
+        return DataConfig(name=str(source))
     path = Path(source).expanduser()
-    if not str(source) or not path.exists():
+    own = name_of_path(path)
+    if not str(source) or not (path.exists() or own != "folder"):
         raise DataError(
-            f"{str(source)!r} is neither a folder or zip of images nor a data set's name: "
-            + ", ".join(name for name in NAMES if name not in ("folder", "mixed"))
+            f"{str(source)!r} is neither a folder or zip of images, a Parquet file or a tar, nor a data set's name: "
+            + ", ".join(name for name in NAMES if not has(name, "NEEDS_PATH") and name != "mixed")
+            + ", hf:ID"
         )
-    return DataConfig(name="folder", path=str(path))
+    return DataConfig(name=own, path=str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def no_downloads() -> Iterator[None]:
         _allowed.reset(token)
 
 
+def downloads_allowed() -> bool:
+    """Whether a server may be asked: not within :func:`no_downloads`."""
+    return _allowed.get()
+
+
 def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: Callable[[str], Any]) -> bool:
     """Download a data set: let ``fetch`` fill a temporary folder, then move its ``folder`` under ``root``.
 
@@ -42,7 +48,7 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
     Returns:
         Whether the data set is there now. A download that failed prints why.
     """
-    if not _allowed.get() or not any(server_answers(url) for url in urls):
+    if not downloads_allowed() or not any(server_answers(url) for url in urls):
         return False
     print(f"downloading {title} to {root / folder}", flush=True)
     root.mkdir(parents=True, exist_ok=True)
@@ -62,8 +68,8 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
     return True
 
 
-def server_answers(url: str, seconds: float = SECONDS_TO_ANSWER) -> bool:
-    """Ask whether a HEAD request for ``url`` succeeds within ``seconds``.
+def server_answers(url: str, seconds: float = SECONDS_TO_ANSWER, whatever: bool = False) -> bool:
+    """Ask whether a HEAD request for ``url`` succeeds within ``seconds``, or is answered at all, ``whatever`` it is.
 
     A machine without a network learns it within seconds. A daemon thread asks, since resolving a name has no time-out.
     """
@@ -72,6 +78,9 @@ def server_answers(url: str, seconds: float = SECONDS_TO_ANSWER) -> bool:
     def ask() -> None:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+                answered.set()
+        except urllib.error.HTTPError:
+            if whatever:
                 answered.set()
         except OSError:
             pass

@@ -18,6 +18,7 @@ from latentdiff.data.image_formats import (
     is_litter,
     is_readable,
 )
+from latentdiff.data.path_kind import describe_other
 from latentdiff.errors import DataError
 from latentdiff.folder_mark import MARKER
 
@@ -266,10 +267,14 @@ def open_files(path: Path) -> Files:
     if path.is_dir():
         files: Files = DirectoryFiles(path)
     elif path.is_file():
+        if path.suffix.lower() != ".zip" and (other := describe_other(path)):
+            raise DataError(other)
         files = ZipFiles(path)
     else:
         raise DataError(f"there is no {path}: --data.path takes a directory or a zip of images")
     if not files.images:
+        if path.is_dir() and (other := describe_other(path)):
+            raise DataError(other)
         lines = [f"  {name}: {reason}" for name, reason in files.refused[:MAX_LISTED]]
         if listed := files.list_left_out():
             lines.append(f"  left out: {listed}")

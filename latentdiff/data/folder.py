@@ -28,8 +28,7 @@ SPLIT_FOLDERS = {
 LIKE_A_SPLIT = re.compile(
     r"(train|training|val|valid|validation|dev|eval|evaluation|test|testing|holdout)([^a-z].*|sets?|images?|data)?"
 )
-TAKES_PATH = True
-GROWS = True
+TAKES_PATH = NEEDS_PATH = GROWS = True
 
 
 def load(root: Path, config: DataConfig, split: Split) -> FileList:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 import os
 import zlib
 from collections import deque
@@ -20,11 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from latentdiff.config.data import folder_name
 from latentdiff.data.decode import CropAndResize, DecodedImage, ReadingRules, decode
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import IMAGE_CACHE
 from latentdiff.data.image_formats import BadImageError
+from latentdiff.data.mapped import crc32_of, map_file
 from latentdiff.data.memory_budget import MemoryBudget
 from latentdiff.data.messages import print_once, printable
 from latentdiff.digest import json_with_digest, read_json
@@ -34,7 +35,6 @@ from latentdiff.os_errors import describe_os_error
 
 FORMAT = 1
 MAX_LISTED = 20
-CHUNK = 1 << 24
 UNREADABLE = "it cannot be read"
 # How odd images are decoded: deep ones, and those with colour profiles. The published data sets hold none.
 DECODER = 2
@@ -74,7 +74,7 @@ def cached_images(
     """
     rules = rules or ReadingRules()
     key = _cache_key(files, transform, rules)
-    path = folder / f"{files.name}-{transform.size}{'-grey' if transform.grey else ''}-{key}"
+    path = folder / f"{folder_name(files.name)}-{transform.size}{'-grey' if transform.grey else ''}-{key}"
     found = _read_cache(path, key)
     if found is None or _is_readable_again(files, found[2]["bad"], rules):
         try:
@@ -168,7 +168,7 @@ def _write_cache(path: Path, key: str, files: FileList, transform: CropAndResize
             file.flush()
             os.fsync(file.fileno())
         np.save(folder / "kept.npy", np.asarray(usable, dtype=np.int64))
-        checksums = {"images.bin": checksum, "kept.npy": _crc32(folder / "kept.npy")}
+        checksums = {"images.bin": checksum, "kept.npy": crc32_of(folder / "kept.npy")}
         meta = {
             "key": key,
             "shape": [len(usable), *transform.shape],
@@ -243,7 +243,7 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] |
         meta, _ = read_json(path / "meta.json")
         shape, file = tuple(meta["shape"]), path / "images.bin"
         whole = meta["key"] == key and isinstance(meta["bad"], list) and file.stat().st_size == math.prod(shape)
-        whole = whole and all(_crc32(path / name) == checksum for name, checksum in meta["crc32"].items())
+        whole = whole and all(crc32_of(path / name) == checksum for name, checksum in meta["crc32"].items())
         usable = np.load(path / "kept.npy") if whole else np.empty(0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"{path} is damaged ({error}): decoding again", flush=True)
@@ -251,8 +251,7 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] |
     if not whole:
         print(f"{path} does not hold what it says: decoding again", flush=True)
         return None
-    images = _memory_map(file).reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.uint8)
-    return images, torch.from_numpy(usable), meta
+    return map_file(file, shape), torch.from_numpy(usable), meta
 
 
 def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> bool:
@@ -266,24 +265,3 @@ def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> 
                 files.source.read(name, rules.max_bytes)
                 return True
     return False
-
-
-def _memory_map(path: Path) -> Tensor:
-    """Map a file into memory as uint8 [its length]. Writing to the tensor does not change the file."""
-    with open(path, "rb") as file:
-        if hasattr(mmap, "MAP_PRIVATE"):
-            # Without reserving memory, where the system can: a data set may be larger than the memory.
-            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
-            mapping = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        else:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return torch.frombuffer(mapping, dtype=torch.uint8)
-
-
-def _crc32(path: Path) -> int:
-    """The checksum of a file, read in pieces."""
-    checksum = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum

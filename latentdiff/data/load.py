@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from latentdiff.config import DataConfig
-from latentdiff.config.data import DatasetName
+from latentdiff.config.data import DatasetName, folder_name
 from latentdiff.data.content import content_digests
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import CropAndResize, ReadingRules, parse_value_range
@@ -35,6 +35,13 @@ from latentdiff.errors import ConfigError, DataError
 
 # Side in pixels of images from files, where neither the settings nor the data set's module has one.
 DEFAULT_SIZE = 64
+# What data.path names, of the data sets that are nowhere else.
+PATH_OF = {
+    "folder": "a directory or a zip of images",
+    "parquet": "a Parquet file, or a folder of such",
+    "datasets": "a folder that save_to_disk wrote",
+    "webdataset": "a tar, a folder of tars, or 'shards/{000..012}.tar'",
+}
 
 
 class NoSplitError(DataError):
@@ -57,8 +64,12 @@ def dataset_module(name: str) -> ModuleType:
     - ``DEFAULT_SIZE``: side in pixels of the images where ``data.size`` is not set. Default: 64 for files.
     - ``SPLIT_BY_FRACTIONS``: the default split is by fractions, though there is an official one.
     - ``GROWS``: images may be added to it, so a split by fractions goes by each image's own content.
+    - ``NEEDS_PATH``: it is nowhere but at ``data.path``.
+    - ``HAS_COLUMNS``: it is a table; ``data.image_column`` and ``data.classes`` name its columns.
+
+    All data sets of the Hub, ``hf:ID``, have the module :mod:`latentdiff.data.hub`.
     """
-    return import_module(f"latentdiff.data.{name.replace('-', '_')}")
+    return import_module(f"latentdiff.data.{'hub' if name.startswith('hf:') else name.replace('-', '_')}")
 
 
 def has(name: str, constant: str) -> bool:
@@ -150,8 +161,10 @@ def open_files(config: DataConfig) -> Files | None:
 
     :attr:`ImageDataset.files` holds the name of each image's file. Raises what :func:`load_split` raises.
     """
-    files = {name: found.source for name, found in _read_sources(config).items() if isinstance(found, FileList)}
-    return JoinedFiles(files) if config.mix and files else files.get(config.name)
+    files = {
+        folder_name(name): found.source for name, found in _read_sources(config).items() if isinstance(found, FileList)
+    }
+    return JoinedFiles(files) if config.mix and files else files.get(folder_name(config.name))
 
 
 def array_shapes(config: DataConfig) -> dict[str, tuple[int, int, int]]:
@@ -171,17 +184,18 @@ def _read_sources(config: DataConfig) -> dict[str, ImageDataset | FileList]:
 
 def _member_config(config: DataConfig, name: str) -> DataConfig:
     """The settings of one data set of a mix, without those that are for another."""
-    # In a mix of several that take a path, the path is the folder's: check_settings refuses it otherwise.
-    path_owner = next(
-        (owner for owner in ("folder", *config.mix) if owner in config.mix and has(owner, "TAKES_PATH")), ""
-    )
-    owns_classes = name == ("celeba" if "celeba" in config.mix else "folder")
+    # In a mix of several that take a path, it is that of the one that needs it: check_settings refuses it otherwise.
+    needing = [owner for owner in config.mix if has(owner, "NEEDS_PATH")]
+    path_owner = next(iter([*needing, *(owner for owner in config.mix if has(owner, "TAKES_PATH"))]), "")
+    with_columns = next((owner for owner in config.mix if has(owner, "HAS_COLUMNS")), "folder")
+    owns_classes = name == ("celeba" if "celeba" in config.mix else "folder" if config.table else with_columns)
     return replace(
         config,
         name=name,
         mix=(),
         path=config.path if name == path_owner else None,
         table=config.table if name == "folder" else None,
+        image_column=config.image_column if name == with_columns else None,
         classes=config.classes if owns_classes or config.classes_column is None else "labels",
     )
 
@@ -214,17 +228,24 @@ def check_settings(config: DataConfig) -> None:
             f"data.path is for {takers}; {config.name} is looked for under data.root; "
             "for images of your own add --data.name folder"
         )
-    if config.path and len(with_path) > 1 and "folder" not in with_path:
+    needing = [name for name in members if has(name, "NEEDS_PATH")]
+    if len(needing) > 1:
+        raise ConfigError(f"data.path could be {' or '.join(needing)}: a mix can have one of them")
+    if config.path and len(with_path) > 1 and not needing:
         raise ConfigError(f"data.path could be {' or '.join(with_path)}: put both under data.root")
-    if "folder" in members and not config.path:
-        raise ConfigError("data.name folder needs --data.path, a directory or a zip of images")
+    if needing and not config.path:
+        raise ConfigError(f"data.name {needing[0]} needs --data.path, {PATH_OF[needing[0]]}")
+    with_columns = any(has(name, "HAS_COLUMNS") for name in members)
+    if config.image_column and not with_columns:
+        takers = ", ".join(name for name in get_args(DatasetName) if has(name, "HAS_COLUMNS"))
+        raise ConfigError(f"data.image_column is for {takers} and hf:ID, not {config.name}")
     if config.table and "folder" not in members:
         raise ConfigError(f"data.table is for data.name folder, not {config.name}")
     if config.source != "auto" and "fashion-mnist" not in members:
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
-    if config.classes_column is not None and "celeba" not in members and not config.table:
+    if config.classes_column is not None and "celeba" not in members and not config.table and not with_columns:
         raise ConfigError(
             f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
         )
@@ -428,7 +449,8 @@ def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
     for member in members:
         labels.append(member.labels + len(names))
         names += [f"{member.name} {name}" for name in member.class_names]
-        files += [f"{member.name}/{file}" if file else "" for file in member.files or [""] * len(member)]
+        own = folder_name(member.name)
+        files += [f"{own}/{file}" if file else "" for file in member.files or [""] * len(member)]
     if names and not all(member.class_names for member in members):
         raise ConfigError("some of data.mix have classes and some have none: use --data.classes none")
     return ImageDataset(

@@ -1,10 +1,14 @@
-"""The data loader: all images stay on the training device, and a batch is selected by arithmetic."""
+"""The data loader: a batch is selected by arithmetic, from images on the training device or from a mapped file."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from latentdiff.data.mapped import RowReader
 from latentdiff.errors import ConfigError
 
 
@@ -76,3 +80,48 @@ class Batches:
             generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
             self._orders[epoch] = torch.randperm(len(self), generator=generator).to(self.tensors[0].device)
         return self._orders[epoch]
+
+
+class StreamedBatches(Batches):
+    """The batches of :class:`Batches` from tensors that are too large for the device, such as those mapped from a file.
+
+    A batch is fetched while the one before it is worked on. It is read from its file, so a large file takes none of the
+    process's memory; the system keeps in its cache what there is room for.
+
+    Args:
+        tensors: Tensors of equal length n, in memory or mapped.
+        device: Where batches go.
+        options: The other arguments of :class:`Batches`.
+    """
+
+    def __init__(self, *tensors: Tensor, device: torch.device | str, **options: int):
+        super().__init__(*tensors, **options)  # type: ignore[arg-type]
+        self.device = torch.device(device)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[int, Future[tuple[Tensor, ...]]] | None = None
+        self._readers = [RowReader(tensor) for tensor in tensors]
+
+    def at(self, images_seen: int) -> tuple[Tensor, ...]:
+        """The batch after ``images_seen`` images, on the device. The next one is then fetched."""
+        if self._ahead is None or self._ahead[0] != images_seen:
+            self._ahead = images_seen, self._pool.submit(self._fetch, images_seen)
+        batch = self._ahead[1].result()
+        following = images_seen + self.batch_size
+        self._ahead = following, self._pool.submit(self._fetch, following)
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
+
+    def _fetch(self, images_seen: int) -> tuple[Tensor, ...]:
+        index = self.indices(images_seen)
+        batch = tuple(reader.read(index) for reader in self._readers)
+        return tuple(tensor.pin_memory() for tensor in batch) if self.device.type == "cuda" else batch
+
+
+def batches_on(
+    device: torch.device, tensors: Sequence[Tensor], resident: bool, **options: int
+) -> Batches | StreamedBatches:
+    """Batches on ``device``: of tensors that are moved there whole, or batch by batch where not ``resident``."""
+    if resident:
+        return Batches(*(tensor.to(device) for tensor in tensors), **options)  # type: ignore[arg-type]
+    size = sum(tensor.nbytes for tensor in tensors) / 2**30
+    print(f"{size:,.2f} GiB of images or latents stay where they are, and are fetched batch by batch", flush=True)
+    return StreamedBatches(*tensors, device=device, **options)

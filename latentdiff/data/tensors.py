@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +28,10 @@ from latentdiff.data.load import (
     why_empty,
 )
 from latentdiff.data.splits import SPLITS, digest_pixels, split_by_content
+from latentdiff.data.table_columns import IMAGE_NAMES, LABEL_NAMES
 from latentdiff.errors import ConfigError, DataError
 
-Images = Tensor | np.ndarray | Dataset[Any]
+Images = Tensor | np.ndarray | Dataset[Any] | Iterable[Any]
 Labels = Sequence[int] | Sequence[str] | Tensor | np.ndarray
 # More classes than this are more likely something else, such as identifiers, unless they are named.
 MOST_UNNAMED_CLASSES = 10_000
@@ -107,6 +108,9 @@ def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
         if isinstance(labels, Mapping):
             raise ConfigError("labels by split need images by split: {'train': images, 'test': images}")
         return {None: (source, labels)}
+    # As Hugging Face's datasets calls it.
+    if "validation" in source and "val" not in source:
+        source = {"val" if split == "validation" else split: images for split, images in source.items()}
     if "train" not in source or not set(source) <= set(SPLITS):
         raise ConfigError(f"a mapping of splits has train, and may have val and test; this one has {_listed(source)}")
     if labels is not None and (not isinstance(labels, Mapping) or set(labels) != set(source)):
@@ -121,10 +125,10 @@ def _read(source: Any, labels: Any, config: DataConfig, title: str) -> _Part:
         return _Part(
             list(images), None if labels is None else _check_labels(labels, len(images)), digest_pixels(images)
         )
-    if not hasattr(source, "__getitem__") or isinstance(source, str | bytes):
+    if isinstance(source, str | bytes) or not (hasattr(source, "__getitem__") or hasattr(source, "__iter__")):
         raise DataError(
-            "a data set is a name, a folder, a zip, a uint8 tensor, an array or a torch Dataset of (image, label), not "
-            + type(source).__name__
+            "a data set is a name, a path, a uint8 tensor, an array, or a torch Dataset or iterable of (image, label), "
+            "not " + type(source).__name__
         )
     if labels is not None:
         raise ConfigError("labels are for a tensor or an array: a Dataset gives its own")
@@ -155,39 +159,90 @@ def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _read_dataset(dataset: Any, config: DataConfig, title: str) -> _Part:
-    """Read all items of a torch Dataset once, in order.
+    """Read all items of a torch Dataset, or of any iterable, once and in order, to its end.
 
     Images stay as they are while all are squares of one size. From the first other image on, images are cropped and
     resized when they are read, so that large photographs are never all in memory.
     """
-    try:
-        count = len(dataset)
-    except TypeError as error:
-        raise DataError("the Dataset has no length: an iterable one cannot be split") from error
-    if not count:
-        raise DataError("the Dataset is empty")
+    count = _length(dataset)
     images: list[np.ndarray] = []
     deep: list[DeepValues] = []
     labels, content, size, value_range = [], [], config.size, parse_value_range(config.value_range)
-    for index in tqdm(range(count), desc=f"reading {title}", unit="images", disable=None):
-        try:
-            item = dataset[index]
-        except Exception as error:  # of the user's own code: it says best what is wrong
-            error.add_note(f"This is item {index} of the {count:,} of the Dataset.")
-            raise
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise DataError(f"item {index} of the Dataset is not a pair of image and label")
-        image, values = _item_image(item[0], f"item {index} of the Dataset", value_range)
+    names = _dataset_class_names(dataset)
+    items = tqdm(_items(dataset, count), total=count, desc=f"reading {title}", unit="images", disable=None)
+    for index, item in enumerate(items):
+        picture, label = _pair(item, index)
+        names = names or _feature_names(dataset, item)
+        image, values = _item_image(picture, f"item {index} of the Dataset", value_range)
         deep = join_values([*deep, values]) if values else deep
-        labels.append(item[1])
+        labels.append(label)
         content.append(digest_pixels([image]))
         if size is None and image.shape[1:] != (images[0].shape[1:] if images else (image.shape[2],) * 2):
             size = DEFAULT_SIZE
             images = [_crop_and_colour(earlier, size, config.colour) for earlier in images]
         images.append(image if size is None else _crop_and_colour(image, size, config.colour))
+    if not images:
+        raise DataError("the Dataset is empty")
     if value_range is None:
         check_values(deep, "the Dataset")
-    return _Part(images, _check_labels(labels, count), torch.cat(content), _dataset_class_names(dataset))
+    has_labels = any(label is not None for label in labels)
+    return _Part(images, _check_labels(labels, len(images)) if has_labels else None, torch.cat(content), names)
+
+
+def _length(dataset: Any) -> int | None:
+    """The number of items; None where it is not known."""
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
+
+
+def _items(dataset: Any, count: int | None) -> Iterator[Any]:
+    """Yield the items of a Dataset by their numbers, or of an iterable as they come."""
+    index = 0
+    try:
+        if count is not None and hasattr(dataset, "__getitem__"):
+            for index in range(count):
+                yield dataset[index]
+        else:
+            for item in dataset:
+                yield item
+                index += 1
+    except Exception as error:  # of the user's own code: it says best what is wrong
+        error.add_note(
+            f"This is item {index}" + (f" of the {count:,} of the Dataset." if count else " of the Dataset.")
+        )
+        raise
+
+
+def _pair(item: Any, index: int) -> tuple[Any, Any]:
+    """The image and the label of an item: a pair, or a mapping as Hugging Face's datasets gives it; else DataError."""
+    if isinstance(item, Mapping):
+        image = [key for key in item if str(key).lower() in IMAGE_NAMES]
+        label = _label_key(item)
+        if len(image) != 1:
+            raise DataError(
+                f"item {index} of the Dataset has the columns {_listed(item)}: call one image, and its class label"
+            )
+        return item[image[0]], None if label is None else item[label]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise DataError(f"item {index} of the Dataset is not a pair of image and label")
+    return item[0], item[1]
+
+
+def _label_key(item: Mapping[Any, Any]) -> Any:
+    """The key of the class in an item; None where there is none, or where several could be it."""
+    found = [key for key in item if str(key).lower() in LABEL_NAMES]
+    return found[0] if len(found) == 1 else None
+
+
+def _feature_names(dataset: Any, item: Any) -> frozenset[tuple[str, ...]]:
+    """The classes as the features of Hugging Face's datasets name them. Empty where they name none."""
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, Mapping) or not isinstance(item, Mapping):
+        return frozenset()
+    names = getattr(features.get(_label_key(item)), "names", None)
+    return frozenset({tuple(names)}) if names else frozenset()
 
 
 def _item_image(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection
 from itertools import pairwise
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args
 
 from latentdiff.config import DataConfig
+from latentdiff.config.data import DatasetName
 from latentdiff.report.evaluation import Evaluation
 
 SAMPLERS = ("python", "-m", "latentdiff.stages.samplers", "--model")
 EVALUATE = ("python", "-m", "latentdiff.stages.evaluate", "--model")
 # Data sets that a command finds by their name alone.
-NAMED_DATA_SETS = set(get_args(get_type_hints(DataConfig)["name"])) - {"folder", "mixed", "tensors"}
+NAMED_DATA_SETS = set(get_args(DatasetName)) - {"folder", "parquet", "datasets", "webdataset", "mixed", "tensors"}
 # What stands for a file that is not known here.
 FILE = "FILE"
 BASELINES = {
@@ -94,7 +95,8 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
 
 def _has_command(evaluation: Evaluation) -> bool:
     """Whether a command can measure against the same images; none can where a Python program held them."""
-    return bool(evaluation.get("command")) or evaluation.values["data"]["name"] in NAMED_DATA_SETS
+    name = evaluation.values["data"]["name"]
+    return bool(evaluation.get("command")) or name in NAMED_DATA_SETS or name.startswith("hf:")
 
 
 def _file(evaluation: Evaluation) -> str:

@@ -24,7 +24,7 @@ def _expand_arguments(arguments: list[str]) -> list[str]:
     """Write what stands before the first flag as settings.
 
     A data set's name means its recipe. It means a preset if there is no recipe, or if a preset is named. The path of a
-    folder or zip of images means a preset too.
+    folder or zip of images, of Parquet files or tars, means a preset too.
     """
     if not arguments or arguments[0].startswith("-"):
         return arguments
@@ -32,8 +32,13 @@ def _expand_arguments(arguments: list[str]) -> list[str]:
     asks_for_preset = any(flag.split("=")[0] == "--preset" for flag in flags)
     if not asks_for_preset and find_config(f"{name}/reproduce.yaml"):
         return ["--config", f"{name}/reproduce.yaml", *flags]
-    is_own = name not in get_args(DatasetName) and Path(name).expanduser().exists()
-    data = ["--data.name", "folder", "--data.path", name] if is_own else ["--data.name", name]
+    if name in get_args(DatasetName) or name.startswith("hf:"):
+        return ["--data.name", name, "--preset", "small", *flags]
+    from latentdiff.data.path_kind import name_of_path  # torch: --help does not wait for it
+
+    own = name_of_path(name)
+    is_own = own != "folder" or Path(name).expanduser().exists()
+    data = ["--data.name", own, "--data.path", name] if is_own else ["--data.name", name]
     return [*data, "--preset", "small", *flags]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latentdiff import distributed
 from latentdiff.checkpoint import name_of_not_finite
 from latentdiff.config import TrainerConfig
-from latentdiff.data.loader import Batches, mix_seed
+from latentdiff.data.loader import Batches, batches_on, mix_seed
 from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.training import compiling, sharding
 from latentdiff.training.ema import Ema
@@ -27,6 +27,7 @@ from latentdiff.training.gradient_norms import STEPS_BETWEEN_CHECKS, GradientNor
 from latentdiff.training.learning_rate import lr_factor, stopped_early
 from latentdiff.training.post_hoc_ema import PowerAverages
 from latentdiff.training.random_streams import RandomStream, seeded_generator
+from latentdiff.training.residence import stays_on_device
 from latentdiff.training.run_data import check_against_checkpoint
 
 
@@ -120,8 +121,10 @@ class StageModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         self.ema.follow(self.network)
         # Here, since only a started trainer knows this process's rank and device.
-        self.batches = Batches(
-            *(tensor.to(self.device) for tensor in self.data),
+        self.batches = batches_on(
+            self.device,
+            self.data,
+            resident=stays_on_device(sum(tensor.nbytes for tensor in self.data), self.settings, self.device),
             batch_size=self.settings.batch_size,
             seed=self.settings.seed,
             rank=distributed.rank(),

@@ -22,6 +22,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.base_module import StageModule
+from latentdiff.training.residence import stays_on_device
 
 # Dense bf16 operations a second with sums in fp32, from the makers' data sheets.
 GPU_PEAKS = {"L4": 121e12, "RTX 4090": 165e12, "A100": 312e12, "H100 SXM": 989e12}
@@ -129,7 +130,7 @@ def largest(costs: Iterable[StepCost]) -> StepCost:
 
 
 def data_bytes(sample: tuple[Tensor, ...], count: int) -> int:
-    """Bytes of ``count`` images like ``sample`` [n, ...], which stay on the device."""
+    """Bytes of ``count`` images like ``sample`` [n, ...]."""
     return count * _bytes(sample) // len(sample[0])
 
 
@@ -171,14 +172,15 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
     most = largest(costs)
     flops = sum(share * cost.flops for share, cost in zip(shares, costs, strict=True))
     data = data_bytes(sample, count)
+    resident = stays_on_device(data, settings, resolve_device(settings.accelerator))
     rows = [
         ("parameters", f"{sum(p.numel() for p in module.network.parameters()):,}"),
         ("an image", f"{flops / 1e9:,.2f} GFLOP, forward and backward"),
-        ("images and latents", size_words(data)),
+        ("images and latents", size_words(data) + ("" if resident else ", not kept on the device")),
         ("weights and averages", size_words(most.weights)),
         ("optimiser", size_words(most.optimizer)),
         ("activations and gradients", f"{size_words(most.step)}, in {str(dtype).removeprefix('torch.')}"),
-        ("memory in all", size_words(most.total + data)),
+        ("memory in all", size_words(most.total + data * resident)),
     ]
     if (processes := distributed.world_size()) > 1:
         rows[-1] = (f"memory of each of {processes}", rows[-1][1])

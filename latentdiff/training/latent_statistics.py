@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.codec import ENCODE_BATCH, to_float
+from latentdiff.data.mapped import chunks
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.precision import disable_tf32
 
@@ -25,7 +26,7 @@ def latent_statistics(network: Autoencoder, images: Tensor) -> tuple[Tensor, Ten
     """
     total = square = variance = 0.0
     device = next(network.parameters()).device
-    for chunk in images.split(ENCODE_BATCH):
+    for chunk in (batch for part in chunks(images, ENCODE_BATCH) for batch in part.split(ENCODE_BATCH)):
         mean, logvar = network.encode(to_float(chunk.to(device))).double().chunk(2, dim=1)
         total = total + mean.sum(dim=(0, 2, 3))
         square = square + mean.square().sum(dim=(0, 2, 3))

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentdiff import distributed
-from latentdiff.data.memory_budget import memory_share
 from latentdiff.errors import ConfigError
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.dry_run import StepCost, data_bytes, largest, phase_costs, size_words
-
-# Of what is free: an allocator cannot use all of it, kernels need some, and a process on a CPU takes up to half more
-# from the system than its tensors hold.
-USABLE_SHARE = {"cuda": 0.9, "cpu": 0.65}
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device: of a GPU, or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = (line.split() for line in meminfo.read_text().splitlines())
-        found = next((int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]), None)
-        if found is not None:
-            return 1024 * found
-    return memory_share(1, 2**30)
+from latentdiff.training.residence import USABLE_SHARE, free_memory, stays_on_device
 
 
 def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> None:
@@ -43,7 +25,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     Args:
         module: The training step.
         sample: What a batch is drawn from, [n, ...] each; their shapes and types are used.
-        count: Images that are trained on, which stay on the device.
+        count: Images that are trained on. Where they are too many to stay on the device, they take none of its memory.
 
     Raises:
         ConfigError: The step does not fit even if it is computed image by image, or it cannot be taken apart.
@@ -57,6 +39,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
     images = settings.batch_size // distributed.world_size()
     data = data_bytes(sample, count)
+    data = data if stays_on_device(data, settings, device) else 0
     parts = settings.gradient_accumulation_steps
     whole = cost = _cost_in_parts(module, sample, dtype, images, parts)
     while cost.total + data > limit:

@@ -18,6 +18,7 @@ from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, PhaseCon
 from latentdiff.config.training_stages import AutoencoderStage
 from latentdiff.data import DatasetSplits
 from latentdiff.data.identity import identity
+from latentdiff.data.mapped import with_mirrored
 from latentdiff.errors import ConfigError
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.runs.run_folder import resumed_folder
@@ -145,7 +146,7 @@ def train_autoencoder(
         tracked(settings, run_folder, earlier is not None) as trackers,
     ):
         # Train on images, mirrored too where that was asked for.
-        images = torch.cat([train.images, train.images.flip(-1)]) if settings.data.hflip else train.images
+        images = with_mirrored(train.images) if settings.data.hflip else train.images
         record = partial(provenance, module, train, to_dict(settings), perceptual=perceptual is not None)
         epoch_end = AutoencoderEpochEnd(run_folder, module, images, held_out.images[:validation_images], record)
         fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, [*trackers, *loggers])

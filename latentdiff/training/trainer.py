@@ -102,7 +102,8 @@ def fit(
 
     Args:
         module: The training step; its settings say how long.
-        tensors: What a batch is drawn from, of equal length; moved to the training device whole.
+        tensors: What a batch is drawn from, of equal length; moved to the training device whole, or batch by batch
+            where they are too large for it.
         folder: The run's folder, for TensorBoard (where ``loggers`` in the settings has it) and ``last.ckpt``; None
             writes neither.
         callbacks: What happens at the end of an epoch.

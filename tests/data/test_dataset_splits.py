@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -282,13 +284,34 @@ def test_bad_input_is_named_in_a_line_or_three(source, settings, message):
     assert len(str(error.value).splitlines()) <= 3
 
 
-def test_an_iterable_dataset_is_refused():
+def test_an_iterable_is_read_to_its_end():
     class Stream(IterableDataset):
-        def __iter__(self):
-            yield from ()
+        def __init__(self, count):
+            self.count = count
 
-    with pytest.raises(DataError, match="has no length"):
-        load_dataset(Stream())
+        def __iter__(self):
+            yield from Pairs(IMAGES[: self.count], [0, 1] * (self.count // 2))
+
+    expected = load_dataset(IMAGES, labels=[0, 1] * 10)
+    pairs = Pairs(IMAGES, [0, 1] * 10)
+    for source in (Stream(20), (pairs[index] for index in range(20)), [pairs[index] for index in range(20)]):
+        assert load_dataset(source).train.fingerprint == expected.train.fingerprint
+    with pytest.raises(DataError, match="the Dataset is empty"):
+        load_dataset(Stream(0))
+
+
+def test_items_may_be_mappings_as_of_hugging_face():
+    class Rows(list):
+        features: ClassVar = {"label": SimpleNamespace(names=["shirt", "shoe"])}
+
+    rows = Rows({"image": pil(image), "label": index % 2, "id": "x"} for index, image in enumerate(IMAGES))
+    expected = load_dataset({"train": IMAGES, "val": IMAGES}, labels=dict.fromkeys(("train", "val"), [0, 1] * 10))
+    found = load_dataset({"train": rows, "validation": rows})
+    assert found.val.fingerprint == expected.val.fingerprint
+    assert found.train.class_names == ("shirt", "shoe")
+    assert load_dataset([{"img": image} for image in IMAGES]).train.class_names == ()
+    with pytest.raises(DataError, match="item 0 of the Dataset has the columns scan, label: call one image"):
+        load_dataset([{"scan": IMAGES[0], "label": 1}])
 
 
 def test_too_few_images_for_a_test_split_say_what_to_set():

@@ -98,7 +98,7 @@ def test_contradictions_are_refused(settings, message):
         load_split(DataConfig(**settings), "train")
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet"])
+@pytest.mark.parametrize("name", ["mnist", "cifar-10", "flowers-102", "celeba", "oxford-iiit-pet", "imagenet-64"])
 def test_a_set_that_is_nowhere_says_where_it_was_looked_for(name, tmp_path):
     with pytest.raises(DataError, match="could not be downloaded") as error:
         load_split(DataConfig(name=name, root=str(tmp_path)), "train")
