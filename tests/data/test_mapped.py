@@ -88,7 +88,8 @@ def test_streamed_batches_are_the_resident_ones(images):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read from /proc")
 def test_memory_that_was_read_is_given_back(tmp_path):
     size = 48 * 2**20
-    (tmp_path / "large.bin").write_bytes(bytes(size))
+    with open(tmp_path / "large.bin", "wb") as file:
+        file.truncate(size)
     tensor = mapped.map_file(tmp_path / "large.bin", (size // 12288, 3, 64, 64))
     before = resident()
     assert not int(tensor.sum(dtype=torch.int64))
