@@ -13,7 +13,8 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import EngineName
 from latentdiff.errors import ConfigError
 from latentdiff.inference.model import DiffusionModel, load
-from latentdiff.resources import PACKAGE, resolve_checkpoint
+from latentdiff.inference.model_file import find_model
+from latentdiff.resources import PACKAGE
 from latentdiff.runs.run_folder import folder_name
 
 # The released diffusion models, by the names of their files, in the order of the list.
@@ -92,7 +93,7 @@ class Catalogue:
 
     def __init__(self, paths: Sequence[str] = (), engine: EngineName = "torch", device: torch.device | str = "cpu"):
         found = [Path(path) for path in paths] or released_models()
-        loaded = [(path, load(path, device=device, engine=engine)) for path in map(resolve_checkpoint, found)]
+        loaded = [(path, load(path, device=device, engine=engine)) for path in map(find_model, found)]
         baselines = [model for _, model in loaded if isinstance(model, AutoencoderCodec)]
         models = [(path, model) for path, model in loaded if isinstance(model, DiffusionModel)]
         if not models:

@@ -24,11 +24,11 @@ from latentdiff.evaluation.feature_nets import ClassifierFeatures
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.report.sampler_record import read_sampler_record, write_sampler_record
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 from latentdiff.runs.find import find_classifier
 
@@ -42,7 +42,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     """Measure every pair that is not in the run's folder yet; return the folder."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, path = resolve_device(config.device), resolve_checkpoint(config.model)
+    device, path = resolve_device(config.device), find_model(config.model)
     model = load_diffusion(path).to(device)
     train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val
     check_image_shape(str(path), model.codec.image_shape, test, model.settings)

@@ -46,13 +46,13 @@ from latentdiff.evaluation.measurements import (
 from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
 from latentdiff.files import scratch_folder
 from latentdiff.inference.model import DiffusionModel, load
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import resolve_device
 from latentdiff.report import evaluation_pictures
 from latentdiff.report.evaluation import SCHEMA, Evaluation
 from latentdiff.report.grids import save_grid
 from latentdiff.report.summary import summary
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 # Images in the grid of an evaluation.
@@ -311,7 +311,7 @@ def default_name(model: Evaluable) -> str:
 def _find_model(model: Evaluable) -> tuple[Evaluable, Path | None]:
     """The model, a string other than ``noise`` and ``gaussian`` as a path, and the file that it is in, if any."""
     if isinstance(model, str | Path) and str(model) not in RANDOM:
-        path = resolve_checkpoint(model)
+        path = find_model(model)
         return path, path
     if not isinstance(model, DiffusionModel | AutoencoderCodec | Tensor | str):
         raise ConfigError(f"evaluate takes a diffusion model, an autoencoder, images or a path, not {type(model)}")

@@ -24,9 +24,9 @@ from latentdiff.extras import import_extra
 from latentdiff.files import scratch_folder, write_atomically
 from latentdiff.from_diffusers.scheduler import settings_of
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.diffusers_networks import DiffusersAutoencoder, DiffusersUNet, build_module
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 HERE = Path(__file__).resolve().parent
@@ -53,7 +53,7 @@ def export_diffusers(config: ExportStage) -> Path:
     if config.precision == "int8":
         raise ConfigError("diffusers has no --precision int8: take fp32 or bf16")
     diffusers: Any = import_extra("diffusers", "diffusers")
-    path = resolve_checkpoint(config.model)
+    path = find_model(config.model)
     model = load_diffusion(path)
     model.check(SamplingRequest(num_images=1))
     name = run_folder.folder_name(path)
@@ -62,8 +62,7 @@ def export_diffusers(config: ExportStage) -> Path:
     pipeline, reason = pipeline_for(model)
     write = _write_native if pipeline != OWN_PIPELINE else _write_own
     dtype = torch.bfloat16 if config.precision == "bf16" else None
-    inputs = [path] if path.is_file() else []
-    with scratch_folder() as scratch, run_folder.opened(run, "export", f"{name}-diffusers", inputs=inputs) as folder:
+    with scratch_folder() as scratch, run_folder.opened(run, "export", f"{name}-diffusers", inputs=[path]) as folder:
         write(model, pipeline, scratch, dtype)
         readme = _readme(name, model, pipeline, reason, scratch, diffusers.__version__)
         (scratch / "README.md").write_text(readme)

@@ -21,10 +21,10 @@ from latentdiff.extras import import_extra
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.hub import CONFIG, EXTRA, MODEL, PREFIX
 from latentdiff.inference.model import DiffusionModel, load
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.image_grid import image_grid
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 from latentdiff.runs.model_card import STORED_IN_HALF, card
 
@@ -45,7 +45,7 @@ def export_hub(config: ExportStage) -> Path:
     if config.precision == "int8":
         raise ConfigError("the Hub gets a model as it is, and no --precision int8: take fp32 or bf16")
     hub = import_extra("huggingface_hub", EXTRA)
-    path = resolve_checkpoint(config.model)
+    path = find_model(config.model)
     model = load(path)
     if isinstance(model, DiffusionModel):
         model.check(SamplingRequest(num_images=1))

@@ -19,9 +19,9 @@ from latentdiff.export.half_weights import with_half_weights
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.inference.engines.graphs import GraphName, Graphs
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.onnx_graph import OPSET
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 FORMAT = 1
@@ -44,7 +44,7 @@ def export_onnx(config: ExportStage) -> Path:
     Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``onnx``, for a
     file that holds no diffusion model, for steps that its schedule has not, and for a folder of another's.
     """
-    path = resolve_checkpoint(config.model)
+    path = find_model(config.model)
     model = load_diffusion(path)
     model.check(SamplingRequest(num_images=1))
     levels = {str(steps): level_rows(model.schedule.sampling_levels(steps)) for steps in config.steps}

@@ -17,8 +17,9 @@ from latentdiff.errors import ConfigError
 from latentdiff.export.stored_dtype import stored_dtype
 from latentdiff.files import write_atomically
 from latentdiff.inference.model import DiffusionModel, load, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
-from latentdiff.resources import PACKAGE, resolve_checkpoint
+from latentdiff.resources import PACKAGE
 from latentdiff.runs import run_folder
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +48,7 @@ def export_space(config: ExportStage) -> Path:
         gradio = version("gradio")
     except PackageNotFoundError as error:
         raise ConfigError("gradio is not installed: pip install 'latentdiff[app]'") from error
-    paths = [resolve_checkpoint(path) for path in (config.model, *config.beside)]
+    paths = [find_model(path) for path in (config.model, *config.beside)]
     models: dict[str, DiffusionModel | AutoencoderCodec] = {}
     for path in paths:
         models[_free(run_folder.folder_name(path), models)] = model = load_diffusion(path)

@@ -22,10 +22,10 @@ from latentdiff.export.serve import serve
 from latentdiff.files import write_atomically
 from latentdiff.inference.inversion import flow_levels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.noising import level_at
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.onnx_graph import OPSET
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 HERE = Path(__file__).resolve().parent
@@ -85,7 +85,7 @@ def _load(config: ExportStage) -> list[_Loaded]:
         raise ConfigError("a page draws what Python draws, and has no --precision int8: take fp32 or bf16")
     loaded: list[_Loaded] = []
     for given in (config.model, *config.beside):
-        path = resolve_checkpoint(given)
+        path = find_model(given)
         model = load_diffusion(path)
         model.check(SamplingRequest(num_images=1))
         check_noise(model, path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from latentdiff.checkpoint import build_with_weights
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec
@@ -121,6 +123,15 @@ def class_names(unet: UNet2DConfig, named: Any) -> tuple[str, ...]:
     return tuple(str(names.get(str(row), names.get(row, row))) for row in range(rows))
 
 
+def content_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names and weights, in hex, by which a network without a file of ours is known."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 def _codec(
     read: ReadVae,
     image_shape: tuple[int, int, int] | None,
@@ -154,9 +165,7 @@ def _codec(
     return codec
 
 
-def statistics_of(
-    vae: AutoencoderKLConfig | AutoencoderTinyConfig, shifted: bool = True
-) -> tuple[torch.Tensor, torch.Tensor]:
+def statistics_of(vae: AutoencoderKLConfig | AutoencoderTinyConfig, shifted: bool = True) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation by which diffusers standardises latents, fp32 [latent_channels] each.
 
     Args:
@@ -170,7 +179,7 @@ def statistics_of(
     return means, _per_channel(std, ones) / vae.scaling_factor
 
 
-def _per_channel(values: Sequence[float] | None, default: torch.Tensor) -> torch.Tensor:
+def _per_channel(values: Sequence[float] | None, default: Tensor) -> Tensor:
     if values is None:
         return default
     if len(values) != len(default):

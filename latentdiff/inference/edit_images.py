@@ -26,13 +26,13 @@ from latentdiff.inference.inversion import interpolate
 from latentdiff.inference.labels import match_classes, parse_labels
 from latentdiff.inference.likelihood import bits_per_dim
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.precision import resolve_device
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 # What stands for the part that inpaint is to fill.
@@ -50,7 +50,7 @@ def edit_images(config: SampleStage) -> Path:
     if distributed.world_size() > 1:
         raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
     check_task_settings(config)
-    path = resolve_checkpoint(config.model)
+    path = find_model(config.model)
     model = load_diffusion(path).to(resolve_device(config.device)).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)

@@ -19,6 +19,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.inference.written_images import check_record, image_path, missing_batches, read_whole
@@ -26,7 +27,6 @@ from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.report.denoising import check_strip, write_gif, write_strip
 from latentdiff.report.grids import save_grid, save_image
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 STEPS = 20
@@ -46,7 +46,7 @@ def sample_to_files(config: SampleStage) -> Path:
         raise ConfigError(
             "--run.resume needs --pngs: without them an interrupted sampling leaves nothing to go on from"
         )
-    device, path = resolve_device(config.device), resolve_checkpoint(config.model)
+    device, path = resolve_device(config.device), find_model(config.model)
     model = load_diffusion(path).to(device).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)

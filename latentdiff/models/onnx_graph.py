@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from latentdiff.extras import import_extra
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.diffusers_networks import DiffusersAutoencoder, DiffusersUNet
 
 # The oldest that torch's exporter writes without conversion: most runtimes read it.
 OPSET = 18
@@ -37,19 +38,19 @@ def network_graph(network: ConditionedNetwork, shape: tuple[int, int, int]) -> b
     inputs = {"x": torch.zeros(TRACED_BATCH, *shape), "time": torch.zeros(TRACED_BATCH)}
     if network.null_label is not None:
         inputs["labels"] = torch.zeros(TRACED_BATCH, dtype=torch.long)
-    return _graph(network, inputs, "output")
+    return _graph(network, inputs, "output", _most(network))
 
 
 def encoder_graph(autoencoder: Autoencoder) -> bytes:
     """Return the ONNX graph of ``autoencoder.encode``: ``images`` fp32 [batch, c, h, w] in [-1, 1] to ``moments``."""
     images = torch.zeros(TRACED_BATCH, *autoencoder.image_shape)
-    return _graph(_Method(autoencoder, autoencoder.encode), {"images": images}, "moments")
+    return _graph(_Method(autoencoder, autoencoder.encode), {"images": images}, "moments", _most(autoencoder))
 
 
 def decoder_graph(autoencoder: Autoencoder) -> bytes:
     """Return the ONNX graph of ``autoencoder.decode``: raw ``latents`` fp32 [batch, c, h, w] to ``images``."""
     latents = torch.zeros(TRACED_BATCH, *autoencoder.latent_shape)
-    return _graph(_Method(autoencoder, autoencoder.decode), {"latents": latents}, "images")
+    return _graph(_Method(autoencoder, autoencoder.decode), {"latents": latents}, "images", _most(autoencoder))
 
 
 class _Method(nn.Module):
@@ -63,10 +64,18 @@ class _Method(nn.Module):
         return self.method(x)
 
 
-def _graph(module: nn.Module, inputs: dict[str, Tensor], output: str) -> bytes:
+def _most(module: nn.Module) -> int | None:
+    """How many images a network may be traced for; None for any number.
+
+    diffusers makes its maps contiguous from 64 images on, which is nothing to a graph: one for fewer takes more.
+    """
+    return 63 if isinstance(module, DiffusersUNet | DiffusersAutoencoder) else None
+
+
+def _graph(module: nn.Module, inputs: dict[str, Tensor], output: str, most: int | None) -> bytes:
     import_extra("onnxscript", "onnx")  # torch's exporter needs it
     onnx: Any = import_extra("onnx", "onnx")
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=most)
     with torch.inference_mode(False), torch.no_grad(), _quiet():
         # torch.export refuses a network that fixes the number of images. torch.onnx.export alone would accept it.
         program = torch.export.export(

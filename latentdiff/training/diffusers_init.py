@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.files import file_sha256
 from latentdiff.from_diffusers.address import is_address, parse_address
 from latentdiff.from_diffusers.components import Components
-from latentdiff.from_diffusers.models import class_names, learns_variance
+from latentdiff.from_diffusers.models import class_names, content_digest, learns_variance
 from latentdiff.from_diffusers.scheduler import process_of
 from latentdiff.models.diffusers_networks import check_sides
 from latentdiff.resources import resolve_checkpoint
@@ -235,15 +234,6 @@ def read_origin(init: str | Path | None) -> DiffusersOrigin | None:
         process=from_dict(DiffusionConfig, header["diffusion"]),
         spent=(header.get("provenance") or {}) | {"sha256": file_sha256(path)},
     )
-
-
-def content_digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names and weights, in hex, by which a network without a file of ours is known."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _at_address(value: str) -> DiffusersOrigin:

@@ -176,8 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
         repo = hub.repos.get(name)
         if repo is None:
             return self._json({"error": "not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-        if (found := repo.files(revision)) is None:
-            return self._json({"error": "not found"}, 404, {"X-Error-Code": "RevisionNotFound"})
+        while (found := repo.files(revision)) is None:  # a file may be in a folder
+            revision, _, folder = revision.rpartition("/")
+            if not revision:
+                return self._json({"error": "not found"}, 404, {"X-Error-Code": "RevisionNotFound"})
+            file = f"{folder}/{file}"
         oid, files = found
         if file not in files:
             return self._json({"error": "not found"}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": oid})
