@@ -25,6 +25,8 @@ KINDS = ("autoencoder", "diffusion", "classifier")
 # Characters of a value that a message shows.
 SHOWN = 60
 MOST_CHANNELS, LARGEST_SIDE, MOST_CLASSES, MOST_TRAIN_STEPS = 1024, 4096, 1_000_000, 1_000_000
+# Tokens of a caption.
+MOST_CONTEXT = 512
 # No layer is wider than this, unless the file has more numbers.
 USUAL_WIDTH = 65_536
 
@@ -60,6 +62,7 @@ def check_header(header: Any, path: Path, num_tensors: int, num_values: int) -> 
         check.number("diffusion.num_train_steps", diffusion.num_train_steps or 1, 1, MOST_TRAIN_STEPS)
         if header.get("codec_file") is not None:
             _check_codec_file(check, header["codec_file"])
+        _check_text(check, header, network, num_values)
     else:
         _check_classifier(check, header, num_tensors, num_values)
     _check_provenance(check, header.get("provenance"))
@@ -100,6 +103,30 @@ def _check_codec_file(check: _Check, named: Any) -> None:
     check.that(plain, "codec_file.name", "the bare name of a file", name)
     known = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
     check.that(bool(known), "codec_file.sha256", "64 hex digits", digest)
+
+
+def _check_text(check: _Check, header: dict[str, Any], network: Any, num_values: int) -> None:
+    """What reads captions: a vocabulary, or the name and the digest of a frozen encoder; nothing where none is read."""
+    text, captions = header.get("text"), header.get("captions")
+    check.that((text is None) == (network.text == "none"), "text", f"what network.text {network.text} reads with", text)
+    check.names("captions", captions or [])
+    if text is None:
+        return
+    check.that(isinstance(text, dict), "text", "an object", text)
+    kinds = "own" if network.text == "own" else "transformers"
+    check.that(text.get("kind") == kinds, "text.kind", kinds, text.get("kind"))
+    check.number("text.context", text.get("context"), 1, MOST_CONTEXT)
+    if kinds == "own":
+        words = text.get("words")
+        check.names("text.words", words)
+        check.that(len(set(words)) == len(words), "text.words", "words that differ", words)
+        # Each has a row of numbers in the file.
+        check.number("the number of words", len(words), 0, num_values)
+    else:
+        check.that(isinstance(text.get("name"), str), "text.name", "a folder or an ID", text.get("name"))
+        digest = text.get("sha256")
+        known = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
+        check.that(bool(known), "text.sha256", "64 hex digits", digest)
 
 
 def _check_classifier(check: _Check, header: dict[str, Any], num_tensors: int, num_values: int) -> None:

@@ -12,13 +12,15 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from latentdiff.codec import AutoencoderCodec
+from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.comparison import cached_runs as kept
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.models.network import build_network
 from latentdiff.models.unet import UNet
 from latentdiff.stages import autoencoder, diffusion, latents
+from latentdiff.text.vocabulary import Vocabulary
 from latentdiff.training import diffusion_epoch_end
 
 TRAINER = ["--data.source=embedded", "--trainer.max_images=64", "--trainer.images_per_epoch=32"]
@@ -194,3 +196,17 @@ def trainings(monkeypatch):
 
     monkeypatch.setattr(kept.subprocess, "run", run)
     return made
+
+
+@pytest.fixture(scope="session")
+def reading_model():
+    """A diffusion model with random weights that reads captions: 3x8x8 pixels, always the same."""
+    torch.manual_seed(0)
+    captions = ("a red dress", "a blue bag", "a green ankle boot")
+    config = NetworkConfig(channels=(8, 8), num_res_blocks=1, attention_levels=(1,), head_channels=8, text="own")
+    network = build_network(3, 0, config, tokenizer=Vocabulary.of_captions(captions, context=8))
+    for name, parameter in network.named_parameters():
+        nn.init.normal_(parameter, std=0.4 if name.startswith(("text.", "caption.")) else 0.1)
+    model = DiffusionModel(network, config, DiffusionConfig(), IdentityCodec((3, 8, 8)))
+    model.captions = captions
+    return model

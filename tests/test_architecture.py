@@ -24,7 +24,7 @@ FLOORS = (
     ("from_diffusers",),
     ("codec", "runs"),
     ("models", "report"),
-    ("data", "diffusion"),
+    ("data", "diffusion", "text"),
     ("progress", "run_checkpoint"),
     ("checkpoint",),
     ("model_header", "folder_mark"),

@@ -23,6 +23,7 @@ BASELINE = "vae_baseline"
 FIRST = "fashion-mnist"
 TITLES = {
     "fashion-mnist": "Fashion-MNIST",
+    "fashion-mnist-coloured": "Coloured Fashion-MNIST",
     "flowers-102": "Flowers-102",
     "celeba": "CelebA",
     "mnist": "MNIST",
@@ -62,8 +63,13 @@ class Entry:
         return [str(index) for index in range(self.model.network.null_label or 0)]
 
     @property
+    def reads(self) -> bool:
+        """Whether the model reads captions: it is asked for something in words."""
+        return self.model.network.tokenizer is not None
+
+    @property
     def can_guide(self) -> bool:
-        """Whether guidance has an effect: whether the model has classes, and learned to do without."""
+        """Whether guidance has an effect: the model has classes or reads captions, and learned to do without."""
         return self.model.conditional and self.model.diffusion.class_dropout > 0
 
     @property
@@ -76,6 +82,8 @@ class Entry:
             space = f"in a latent space of {latent}, {codec.compression:.0f} times fewer numbers"
         count = sum(parameter.numel() for parameter in self.model.network.parameters())
         classes = f"{len(self.classes)} classes" if self.classes else "no classes"
+        if (tokenizer := self.model.network.tokenizer) is not None:
+            classes = f"it reads {tokenizer.describe()}"
         return f"Images of {image} drawn {space}. {classes[0].upper()}{classes[1:]}, {count / 1e6:.1f} million weights."
 
 

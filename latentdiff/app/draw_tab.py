@@ -1,4 +1,4 @@
-"""The first tab: sample by class, watch each step, go back through the steps, and judge what was drawn."""
+"""The first tab: sample by class or in words, watch each step, go back through the steps, and judge what was drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from latentdiff.app.handlers import LIGHT, gr, in_words
+from latentdiff.app.prompts import MOST_LETTERS
 from latentdiff.app.studio import ALL_CLASSES, MOST_GUIDANCE, Studio
 from latentdiff.app.tabs import FollowsModel, seed_control, steps_control
 from latentdiff.config import SamplerName, SamplingConfig
@@ -30,6 +31,9 @@ class DrawTab:
             with gr.Row():
                 with gr.Column(scale=4, min_width=280):
                     self.label = gr.Dropdown(label="Class", **self._label(name))
+                    self.prompt = gr.Textbox(
+                        label="Prompt", elem_id="prompt", max_length=MOST_LETTERS, **self._prompt(name)
+                    )
                     images = gr.Slider(
                         1, config.max_images, min(USUAL_IMAGES, config.max_images), step=1, label="Images"
                     )
@@ -38,6 +42,12 @@ class DrawTab:
                         steps = steps_control(config)
                         self.guidance = gr.Slider(
                             label="Guidance", info="1 is off. More makes the class clearer.", **self._guidance(name)
+                        )
+                        self.negative = gr.Textbox(
+                            label="Not this",
+                            info="What guidance steers away from.",
+                            max_length=MOST_LETTERS,
+                            visible=studio.reads(name),
                         )
                         sampler = gr.Dropdown(
                             list(get_args(SamplerName)), value=SamplingConfig.sampler, label="Sampler"
@@ -56,10 +66,11 @@ class DrawTab:
             judged = gr.HTML(elem_classes="ld-beside", elem_id="judged")
             # Within the tab: Gradio counts whatever stands between two tabs as a tab.
             self.token = gr.State()
-        inputs = [model, self.label, images, steps, self.guidance, sampler, seed]
+        inputs = [model, self.label, images, steps, self.guidance, sampler, seed, self.prompt, self.negative]
         self._drawing = {"fn": in_words(self._draw), "inputs": inputs, "outputs": [self.token, self.picture, self.step]}
         self._judged = judged
         self._events = [draw.click(**self._drawing, **heavy, show_progress="minimal", api_name="draw")]
+        self.draw_after(self.prompt.submit)
         self._stop = stop
         self.step.input(
             in_words(studio.step), [self.token, self.step], self.picture, trigger_mode="always_last", **LIGHT
@@ -68,8 +79,14 @@ class DrawTab:
         nearest.click(in_words(studio.nearest), self.token, judged, **heavy, api_name="nearest")
         draw.click(lambda: "", None, judged, **LIGHT, api_visibility="private")
         self.follows = FollowsModel(
-            [self.label, self.guidance, judged],
-            lambda name: [gr.Dropdown(**self._label(name)), gr.Slider(**self._guidance(name)), ""],
+            [self.label, self.guidance, self.prompt, self.negative, judged],
+            lambda name: [
+                gr.Dropdown(**self._label(name)),
+                gr.Slider(**self._guidance(name)),
+                gr.Textbox(**self._prompt(name)),
+                gr.Textbox(value="", visible=studio.reads(name)),
+                "",
+            ],
         )
 
     def draw_after(self, event: Any) -> None:
@@ -87,6 +104,11 @@ class DrawTab:
     def _label(self, name: str) -> dict[str, Any]:
         classes = self.studio.classes(name)
         return {"choices": classes, "value": ALL_CLASSES if classes else None, "visible": bool(classes)}
+
+    def _prompt(self, name: str) -> dict[str, Any]:
+        captions = self.studio.catalogue.get(name).model.captions
+        words = f"In words, such as: {captions[0]}" if captions else "In words"
+        return {"value": "", "placeholder": words, "visible": self.studio.reads(name)}
 
     def _guidance(self, name: str) -> dict[str, Any]:
         can = self.studio.catalogue.get(name).can_guide

@@ -16,6 +16,7 @@ from torch import Tensor
 from latentdiff.app.catalogue import Catalogue, Entry
 from latentdiff.app.kept_drawings import Drawing, KeptDrawings
 from latentdiff.app.pictures import data_uri, figure, message, row
+from latentdiff.app.prompts import in_title, new_words, prompt_of
 from latentdiff.app.training_images import TrainingImages
 from latentdiff.app.uploads import MEGABYTE, read_upload
 from latentdiff.config import SamplerName
@@ -26,6 +27,7 @@ from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.precision_recall import nearest_by_pixels
 from latentdiff.inference.edit_images import read_mask
+from latentdiff.inference.given_images import with_prompt
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import interpolate
 from latentdiff.inference.labels import Labels
@@ -85,17 +87,34 @@ class Studio:
         return [ALL_CLASSES, *entry.classes] if entry.classes else []
 
     def classes_of_image(self, name: object) -> list[str]:
-        """The classes that a given image may be said to have; ``No class`` first, where the model can do without."""
+        """The classes, or captions, that a given image may be said to have; ``No class`` first, where the model can do
+        without. A model that reads captions takes others too."""
         entry = self.catalogue.get(name)
         without = [NO_CLASS] if not entry.model.conditional or entry.can_guide else []
-        return [*without, *entry.classes]
+        return [*without, *entry.classes, *entry.model.captions]
+
+    def reads(self, name: object) -> bool:
+        """Whether the model is asked in words."""
+        return self.catalogue.get(name).reads
 
     # Drawing.
 
     def draw(
-        self, name: object, label: object, num_images: Any, steps: Any, guidance_scale: Any, sampler: Any, seed: Any
+        self,
+        name: object,
+        label: object,
+        num_images: Any,
+        steps: Any,
+        guidance_scale: Any,
+        sampler: Any,
+        seed: Any,
+        prompt: object = None,
+        negative_prompt: object = None,
     ) -> Iterator[Moment]:
-        """Draw images, and show each step. The last moment shows what ``model.sample`` gives with the same settings."""
+        """Draw images, and show each step. The last moment shows what ``model.sample`` gives with the same settings.
+
+        A model that reads captions heeds the prompts in place of the class.
+        """
         entry = self.catalogue.get(name)
         model = entry.model
         request = SamplingRequest(
@@ -105,9 +124,14 @@ class Studio:
             guidance_scale=checked(guidance_scale, Annotated[float, Range(0, MOST_GUIDANCE)], "guidance"),
             sampler=checked(sampler, SamplerName, "the sampler"),
             seed=checked(seed, Seed, "the seed"),
+            prompt=prompt_of(entry, prompt),
+            negative_prompt=prompt_of(entry, negative_prompt, "what to avoid"),
         )
         model.check(request)
         wanted = label if isinstance(request.labels, int) else "all classes in turn" if entry.classes else "images"
+        if entry.reads:
+            asked = prompt_of(entry, prompt)
+            wanted = ". ".join(filter(None, [in_title(asked), new_words(entry, asked)]))
         drawing = Drawing(name=entry.name, seed=request.seed, title=_title(entry, str(wanted), request))
         token, start = self.kept.add(drawing), time.perf_counter()
         for indices, states in model.batches(request):
@@ -176,7 +200,8 @@ class Studio:
             return read_upload(file, entry.model.codec.image_shape, self.config.max_upload_mb * MEGABYTE)
         seed = checked(seed, Seed, "the seed")
         labels = seed % len(entry.classes) if entry.classes else None
-        return entry.model.sample(1, labels=labels, seed=seed, steps=OWN_STEPS)
+        prompt = entry.model.captions[seed % len(entry.model.captions)] if entry.model.captions else None
+        return entry.model.sample(1, labels=labels, prompt=prompt, seed=seed, steps=OWN_STEPS)
 
     def reconstruct(self, name: object, file: str | None, label: object, strength: Any, steps: Any, seed: Any) -> str:
         """Noise an image and bring it back: what the model keeps of it, and what it makes up."""
@@ -258,6 +283,9 @@ class Studio:
         return _index(entry, label)
 
     def _class_of_image(self, entry: Entry, label: object) -> Labels:
+        if entry.reads:
+            prompt = None if label == NO_CLASS else prompt_of(entry, label, "what it shows")
+            return None if prompt is None else with_prompt(entry.model, 1, None, prompt)
         if not entry.classes or (label == NO_CLASS and entry.can_guide):
             return None
         return _index(entry, label)

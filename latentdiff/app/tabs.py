@@ -52,8 +52,13 @@ def class_of_image(studio: Studio, name: str) -> tuple[Any, FollowsModel]:
 
     def state(name: str) -> dict[str, Any]:
         classes = studio.classes_of_image(name)
-        some = len(classes) > 1
-        return {"choices": classes, "value": classes[0] if classes else None, "visible": some}
+        some, own = len(classes) > 1, studio.reads(name)
+        return {
+            "choices": classes,
+            "value": classes[0] if classes else None,
+            "visible": some,
+            "allow_custom_value": own,
+        }
 
-    control = gr.Dropdown(label="What it shows", info="The class that the model is told.", **state(name))
+    control = gr.Dropdown(label="What it shows", info="What the model is told: a class, or words.", **state(name))
     return control, FollowsModel([control], lambda name: [gr.Dropdown(**state(name))])

@@ -117,7 +117,7 @@ def _measure(
         seconds = time.perf_counter() - start
         features = extract_features(net, images, progress=False)
         labels = model.resolve_labels(request)
-        labels = None if labels is None or place is None else place[labels]
+        labels = None if labels is None or place is None or model.network.tokenizer else place[labels]
         found = feature_metrics(features, labels, reference, config.seed)
         row = {
             "sampler": request.sampler,

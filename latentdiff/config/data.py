@@ -12,6 +12,7 @@ from latentdiff.config.ranges import Fraction, HeldImages, HubText, PathSetting,
 
 DatasetName = Literal[
     "fashion-mnist",
+    "fashion-mnist-coloured",
     "mnist",
     "cifar-10",
     "flowers-102",
@@ -33,9 +34,10 @@ class DataConfig(Settings):
     """Which images.
 
     Args:
-        name: The data set. ``folder`` is a directory or zip of one's own images. ``parquet`` is one or several Parquet
-            files, ``datasets`` what ``save_to_disk`` of Hugging Face's datasets wrote, ``webdataset`` one or several
-            tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its configurations;
+        name: The data set. ``fashion-mnist-coloured`` is Fashion-MNIST in six colours, whose training images leave out
+            ten pairs of class and colour. ``folder`` is a directory or zip of one's own images. ``parquet`` is one or
+            several Parquet files, ``datasets`` what ``save_to_disk`` of Hugging Face's datasets wrote, ``webdataset``
+            one or several tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its configurations;
             @REVISION behind either names one of its versions. ``mixed`` joins several data sets. ``tensors`` are images
             in memory, which only Python can give, to ``load_dataset``.
         root: The folder of all data sets, each in torchvision's layout. A data set that is missing is downloaded there.
@@ -69,6 +71,10 @@ class DataConfig(Settings):
             ``hf:ID``; for ``webdataset`` a field such as ``jpg``. Default: it is found by its type and name.
         table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
             Default: the sub-folders are the classes.
+        captions: What the images show, in words, for a network that reads (``network.text``). A template such as ``a
+            photo of a {class}``; a column of ``table``; ``rule`` for Fashion-MNIST: class, dark or light, long or
+            short, plain or patterned, measured in the image; ``none``. ``auto`` takes the captions of a data set that
+            has its own, such as ``fashion-mnist-coloured`` ("a red dress").
         mix: The data sets of ``mixed``.
         mix_share: ``balanced`` takes as many images of each data set as the smallest has, ``proportional`` takes all.
         value_range: The values of images with more than 8 bits a channel, or of floats, that become black and white:
@@ -98,6 +104,7 @@ class DataConfig(Settings):
     classes: str = "labels"
     image_column: str | None = None
     table: PathSetting | None = None
+    captions: str = "auto"
     mix: tuple[str, ...] = ()
     mix_share: Literal["balanced", "proportional"] = "balanced"
     value_range: str = "auto"

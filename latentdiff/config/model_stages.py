@@ -41,6 +41,9 @@ class SampleStage(SamplingConfig):
         num_images: Number of images to sample.
         labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default:
             all classes in turn.
+        prompt: What a model that reads captions is to draw: one text for all images, or a JSON list of one for each.
+            Default: captions of its training in turn.
+        negative_prompt: What guidance steers away from, written as ``prompt``.
         engine: What runs the networks: ``torch``; ``onnxruntime`` or ``openvino`` on a CPU (extras ``onnx``,
             ``openvino``); ``auto`` measures those that are installed and takes the fastest.
         exact: Make an image the same, bit for bit, whatever the size of its batch. It takes the engine torch, and makes
@@ -68,6 +71,8 @@ class SampleStage(SamplingConfig):
     steps: Steps | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     num_images: HeldImages = 64
     labels: str | int | tuple[str | int, ...] | None = None
+    prompt: str | tuple[str, ...] | None = None
+    negative_prompt: str | tuple[str, ...] | None = None
     engine: EngineName = "torch"
     exact: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from latentdiff.config.base import Settings
 from latentdiff.config.ranges import Blocks, Length, Range, Width, Widths
+from latentdiff.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,11 @@ class NetworkConfig(Settings):
             conditional batch norms. ``none`` leaves time and class out.
         embedding_channels: Width of the embedding of time and class. Default: four times the first width.
         class_conditional: Whether the network gets the class; false trains an unconditional model.
+        text: What reads captions, which then take the place of the class. ``none``; ``own`` is a vocabulary of the
+            training captions and a small transformer that is trained with the U-Net; ``transformers:PATH`` or
+            ``transformers:ID`` is a frozen CLIP or T5 of the library transformers (extra ``text``).
+        text_context: Tokens of a caption at most; longer ones are cut. Default: as many as the longest caption has, 24
+            at least and 77 at most.
     """
 
     architecture: Literal["unet", "resnet"] = "unet"
@@ -43,3 +49,10 @@ class NetworkConfig(Settings):
     conditioning: Literal["scale_shift", "additive", "batch_norm", "none"] = "scale_shift"
     embedding_channels: Width | None = None
     class_conditional: bool = True
+    text: str = "none"
+    text_context: Annotated[int, Range(2, 512)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text not in ("none", "own") and not self.text.startswith("transformers:"):
+            raise ConfigError(f"network.text must be none, own or transformers:PATH, not {self.text[:80]!r}")

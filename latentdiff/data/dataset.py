@@ -28,6 +28,7 @@ class ImageDataset:
         split_description: How the split was made, in words; empty for an official split.
         files: The name of each image's file, empty for an image that came in an array; () where all did.
         content: Of one's own images: int64 [n], a digest of each as it came, by which they are split; else None.
+        captions: What each image shows, in words; empty for an image without; () where there are none at all.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class ImageDataset:
     split_description: str = ""
     files: tuple[str, ...] = ()
     content: Tensor | None = None
+    captions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -57,12 +59,20 @@ class ImageDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of a SHA-256 over shape, pixels and labels: equal for equal content alone."""
+        """Sixteen hex digits of a SHA-256 over shape, pixels and labels: equal for equal content alone. Captions, which
+        have a digest of their own, are not in it: other captions leave cached latents as they are."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         for chunk in chunks(self.images):
             digest.update(chunk.contiguous().numpy().data)
         digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def captions_fingerprint(self) -> str | None:
+        """Sixteen hex digits of a SHA-256 over the captions in order; None where there are none."""
+        if not self.captions:
+            return None
+        return hashlib.sha256("\0".join(self.captions).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     def take(self, indices: Tensor) -> ImageDataset:
         """Select images by their indices, int64 [m]. Consecutive indices give a view, others a copy.
@@ -72,10 +82,13 @@ class ImageDataset:
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())
         where = slice(start, start + count) if consecutive else indices
-        files = tuple(self.files[int(index)] for index in indices) if self.files else ()
+        chosen = [int(index) for index in indices] if self.files or self.captions else []
+        files = tuple(self.files[index] for index in chosen) if self.files else ()
+        captions = tuple(self.captions[index] for index in chosen) if self.captions else ()
         content = None if self.content is None else self.content[where]
         images = self.images[where] if consecutive else select(self.images, indices)
-        return replace(self, images=images, labels=self.labels[where], files=files, content=content)
+        labels = self.labels[where]
+        return replace(self, images=images, labels=labels, files=files, content=content, captions=captions)
 
     def __repr__(self) -> str:
         return f"<ImageDataset {self.describe()}>"

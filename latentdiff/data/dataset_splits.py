@@ -159,6 +159,7 @@ def load_dataset(
     fractions: tuple[float, float, float] | None = None,
     split_seed: int | None = None,
     max_train_images: int | None = None,
+    captions: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     name: str | None = None,
 ) -> DatasetSplits:
     """Load a data set with its splits ``train``, ``val`` and ``test``.
@@ -192,6 +193,9 @@ def load_dataset(
             fractions hold on average. Default: the official split where there is one, else 0.8, 0.1 and 0.1.
         split_seed: Seed of the split and of ``max_train_images``. Default: 0.
         max_train_images: Train on no more than this many images.
+        captions: What the images show, in words, for a network that reads: a text is a template such as ``a photo of
+            a {class}``, or else what ``DataConfig.captions`` takes. Of images in memory a list has one for each; a
+            mapping where the source is one.
         name: What records call the data set. Default: its name, ``folder``, or ``tensors``.
 
     Returns:
@@ -228,6 +232,7 @@ def load_dataset(
     """
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"name may have letters, digits, dots, dashes and underscores, not {name!r}")
+    words = None if isinstance(captions, str) else captions
     settings: dict[str, Any] = {
         "size": size,
         "colour": colour,
@@ -236,15 +241,17 @@ def load_dataset(
         "fractions": None if fractions is None else tuple(fractions),
         "split_seed": split_seed,
         "max_train_images": max_train_images,
+        "captions": captions if isinstance(captions, str) else None,
     }
     settings = {key: value for key, value in settings.items() if value is not None}
     if not isinstance(source, str | Path | DataConfig):
         rule = "official" if isinstance(source, Mapping) else "fractions"
         settings.setdefault("split", rule)
         config = DataConfig(name="tensors", **settings)
-        return DatasetSplits(
-            config, name, *load_tensors(cast(Any, source), config, labels, class_names, name or "tensors")
-        )
+        found = load_tensors(cast(Any, source), config, labels, class_names, name or "tensors", words)
+        return DatasetSplits(config, name, *found)
+    if words is not None:
+        raise ConfigError("a list of captions is for images in memory: a folder has them in a column of its table")
     if labels is not None or class_names is not None:
         raise ConfigError("labels and class_names are for images in memory: sub-folders are the classes of a folder")
     config = replace(source if isinstance(source, DataConfig) else _find_config(source), **settings)

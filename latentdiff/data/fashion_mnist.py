@@ -11,6 +11,7 @@ from torchvision.datasets import FashionMNIST
 from latentdiff.config import DataConfig
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.download import download
+from latentdiff.data.fashion_captions import describe
 from latentdiff.data.idx import FILES, IdxDataset
 from latentdiff.errors import DataError
 
@@ -22,6 +23,7 @@ FASHION_MNIST = IdxDataset(
     CLASS_NAMES,
     {"train": 60_000, "test": 10_000},
 )
+HAS_CAPTIONS = True
 EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_COUNTS = {"train": 10_000, "test": 2_000}
 
@@ -42,14 +44,21 @@ def load(root: Path, config: DataConfig, split: Split) -> ImageDataset:
     """
     is_full = config.source != "embedded" and (FASHION_MNIST.is_present(root) or fetch(root))
     if is_full:
-        return FASHION_MNIST.read(root, split)
+        return _captioned(FASHION_MNIST.read(root, split), config)
     if config.source == "full":
         raise DataError(
             f"Fashion-MNIST is not under {root / FASHION_MNIST.folder} and could not be downloaded. Put its four files "
             "there, name another folder with --data.root or LATENTDIFF_DATA, or use --data.source embedded."
         )
     embedded = _read_embedded(split)
-    return replace(embedded, images=embedded.images.clone(), labels=embedded.labels.clone())
+    return _captioned(replace(embedded, images=embedded.images.clone(), labels=embedded.labels.clone()), config)
+
+
+def _captioned(data: ImageDataset, config: DataConfig) -> ImageDataset:
+    """The images with captions by rule, where they are asked for."""
+    if config.captions != "rule":
+        return data
+    return replace(data, captions=describe(data.images, data.labels, data.class_names))
 
 
 @cache

@@ -26,6 +26,7 @@ class FileList:
         labels: int64 [n]: the class of each file; all 0 where there are no classes.
         class_names: The name of each class; empty where there are none.
         official: For each split that the data set's authors made: int64 indices into ``names``.
+        captions: What each file shows, in words; empty where there are none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FileList:
     labels: Tensor
     class_names: tuple[str, ...] = ()
     official: dict[str, Tensor] = field(default_factory=dict)
+    captions: tuple[str, ...] = ()
 
     @classmethod
     def without_labels(cls, name: str, source: Files) -> FileList:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from latentdiff.config import DataConfig
+from latentdiff.data.captions import column_of
 from latentdiff.data.dataset import Split
-from latentdiff.data.file_list import FileList, encode_classes, outermost_folders, read_table
+from latentdiff.data.file_list import FileList, encode_classes, outermost_folders, read_rows, read_table
 from latentdiff.data.files import Files, open_files
 from latentdiff.data.image_formats import DOCUMENT_SUFFIXES, count_by_suffix, suffix_of
 from latentdiff.data.messages import print_once, printable
@@ -36,10 +37,12 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
     if config.path is None:
         raise ConfigError("data.name folder needs --data.path, a directory or a zip of images")
     table = Path(config.table).expanduser() if config.table else None
-    return list_images(Path(config.path).expanduser(), table, config.classes_column)
+    return list_images(Path(config.path).expanduser(), table, config.classes_column, column_of(config))
 
 
-def list_images(path: Path, table: Path | None = None, column: str | None = None) -> FileList:
+def list_images(
+    path: Path, table: Path | None = None, column: str | None = None, captions_column: str | None = None
+) -> FileList:
     """List the images of ``path`` with their classes and splits.
 
     Args:
@@ -48,6 +51,8 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
             within are the classes. Otherwise the outermost folders are the classes.
         table: A CSV with a header. Its first column names the files, and ``column`` holds their classes.
         column: A column of the table. Default: the second.
+        captions_column: The column with what each file shows, in words. Where it is the second and ``column`` is not
+            given, the classes come from the folders.
 
     Raises :class:`DataError`.
     """
@@ -61,6 +66,11 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
         names = ["/".join(PurePosixPath(name).parts[1:]) for name in names]
     labels, class_names = torch.zeros(len(names), dtype=torch.int64), ()
     folders = outermost_folders(names)
+    captions = ()
+    if table is not None and captions_column is not None:
+        captions = tuple(_read_classes(table, captions_column, source, captions=True))
+        if column is None and read_rows(table)[0][1:2] == [captions_column]:
+            table = None
     if table is not None:
         labels, class_names = encode_classes(_read_classes(table, column, source))
     else:
@@ -76,7 +86,7 @@ def list_images(path: Path, table: Path | None = None, column: str | None = None
                 f"no classes: {folders.count(''):,} of {len(names):,} images in {path} lie beside its "
                 f"{f'{count} folders' if count > 1 else 'folder'}, the first is {beside}"
             )
-    return FileList("folder", source, source.images, labels, class_names, official)
+    return FileList("folder", source, source.images, labels, class_names, official, captions)
 
 
 def _common_folders(names: Sequence[str]) -> int:
@@ -170,8 +180,10 @@ def _check_lost_folders(source: Files, depth: int) -> None:
         )
 
 
-def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
+def _read_classes(path: Path, column: str | None, source: Files, captions: bool = False) -> list[str]:
     """Look up the class of each file in a table, by its full name, its last part, or the last part without suffix.
+
+    With ``captions`` it is the caption of each file, which may be empty.
 
     Raises :class:`DataError` for a file without a row or a class, for a row that fits two files, and for a class that
     has only files that are no images.
@@ -188,10 +200,10 @@ def _read_classes(path: Path, column: str | None, source: Files) -> list[str]:
             )
         if key != name and matched.setdefault(key, name) != name:
             raise DataError(f"{path} says {key}, which is {matched[key]} and {name}: name each of them in full")
-        if not table[key]:
+        if not table[key] and not captions:
             raise DataError(f"{path} gives {key} no class")
         classes.append(table[key])
-    for name, _ in source.left_out:
+    for name, _ in () if captions else source.left_out:
         key = _row_of(name, table)
         if key is not None and table[key] not in classes:
             raise DataError(

@@ -21,7 +21,7 @@ SHOWN = 3
 def identity(data: ImageDataset) -> dict[str, Any]:
     """What a split of a data set is, as plain values: its fingerprint, shape and size, and its classes in order.
 
-    Two splits with one fingerprint and the same class names are the same, wherever they are read from.
+    Two splits with one fingerprint, and the same class names and captions, are the same, wherever they are read from.
     """
     counts = torch.bincount(data.labels, minlength=max(1, data.num_classes)).tolist()
     return {
@@ -33,6 +33,8 @@ def identity(data: ImageDataset) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "class_names": list(data.class_names),
         "class_counts": counts if data.class_names else [],
+        "captions": data.captions_fingerprint,
+        "first_caption": data.captions[0] if data.captions else None,
     }
 
 
@@ -69,7 +71,7 @@ def differences(
     found = _class_differences(before["class_names"], now["class_names"])
     same = before["fingerprint"] == now["fingerprint"]
     if same:
-        return found
+        return found + _caption_differences(before, now)
     if before["image_shape"] != now["image_shape"]:
         found.append(f"images are of {_shape(now['image_shape'])}, and were of {_shape(before['image_shape'])}")
     if images_before is not None and images_now is not None and before["image_shape"] == now["image_shape"]:
@@ -80,6 +82,18 @@ def differences(
         words = [record["split_description"] or "the official split" for record in (before, now)]
         found.append(f"the images were split otherwise ({words[0]}, now {words[1]})")
     return found or ["some images have other pixels, or another order"]
+
+
+def _caption_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What distinguishes the captions; older records know none."""
+    if before.get("captions") == now.get("captions"):
+        return []
+    words = [record.get("first_caption") for record in (before, now)]
+    if None in words:
+        return ["the images have captions now, and had none" if words[0] is None else "the captions are gone"]
+    if words[0] == words[1]:
+        return ["some captions are other ones"]
+    return [f"the captions are other ones: the first is {words[1][:60]!r}, and was {words[0][:60]!r}"]
 
 
 def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:

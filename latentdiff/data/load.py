@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from latentdiff.config import DataConfig
 from latentdiff.config.data import DatasetName, folder_name
+from latentdiff.data.captions import OWN, column_of, with_captions
 from latentdiff.data.content import content_digests
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import CropAndResize, ReadingRules, parse_value_range
@@ -63,6 +64,7 @@ def dataset_module(name: str) -> ModuleType:
     - ``TAKES_PATH``: ``data.path`` can name the data set's folder.
     - ``DEFAULT_SIZE``: side in pixels of the images where ``data.size`` is not set. Default: 64 for files.
     - ``SPLIT_BY_FRACTIONS``: the default split is by fractions, though there is an official one.
+    - ``HAS_CAPTIONS``: it has captions by a rule of its own, for ``data.captions``.
     - ``GROWS``: images may be added to it, so a split by fractions goes by each image's own content.
     - ``NEEDS_PATH``: it is nowhere but at ``data.path``.
     - ``HAS_COLUMNS``: it is a table; ``data.image_column`` and ``data.classes`` name its columns.
@@ -114,7 +116,8 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
             found = _pool_and_split(config, split)
         elif config.val_images and split != "test":
             found = _set_validation_apart(found, config, split)
-        return _apply_classes_setting(_resize_and_colour(found, config), config)
+        found = with_captions(_resize_and_colour(found, config), config.captions)
+        return _apply_classes_setting(found, config)
     size = config.size or getattr(dataset_module(config.name), "DEFAULT_SIZE", DEFAULT_SIZE)
     transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
     cache_folder = Path(config.cache_folder).expanduser()
@@ -137,10 +140,11 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
         else:
             indices = choose_by_content(content, config, found.name, split)
             warn_of_empty_split(labels[indices], found.class_names, config, found.name, split)
+    captions = tuple(found.captions[index] for index in usable.tolist()) if found.captions else ()
     whole = ImageDataset(
-        images, labels, found.name, split, "full", found.class_names, description, names, content=content
+        images, labels, found.name, split, "full", found.class_names, description, names, content, captions
     )
-    return _apply_classes_setting(whole.take(indices), config)
+    return _apply_classes_setting(with_captions(whole.take(indices), config.captions), config)
 
 
 def check_white(stacks: Iterable[Tensor], where: str) -> None:
@@ -197,6 +201,7 @@ def _member_config(config: DataConfig, name: str) -> DataConfig:
         table=config.table if name == "folder" else None,
         image_column=config.image_column if name == with_columns else None,
         classes=config.classes if owns_classes or config.classes_column is None else "labels",
+        captions=config.captions if name == "folder" or column_of(config) is None else "auto",
     )
 
 
@@ -241,8 +246,15 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.image_column is for {takers} and hf:ID, not {config.name}")
     if config.table and "folder" not in members:
         raise ConfigError(f"data.table is for data.name folder, not {config.name}")
-    if config.source != "auto" and "fashion-mnist" not in members:
+    if config.source != "auto" and not {"fashion-mnist", "fashion-mnist-coloured"} & set(members):
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
+    if config.captions == OWN and not any(has(name, "HAS_CAPTIONS") for name in members):
+        raise ConfigError(f"data.captions rule is for fashion-mnist and fashion-mnist-coloured, not {config.name}")
+    if column_of(config) is not None and not config.table:
+        raise ConfigError(
+            f"data.captions {config.captions[:60]!r} is none of auto, rule and none, has no {{class}} in it, and there "
+            "is no data.table of which it could be a column"
+        )
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
     if config.classes_column is not None and "celeba" not in members and not config.table and not with_columns:
@@ -264,7 +276,12 @@ def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:
     if not len(indices):
         raise NoSplitError(f"{config.name} has no {split} split with the fractions {format_fractions(config)}")
     pooled = replace(
-        official[0], images=images, labels=labels, split=split, split_description=describe_fractions(config)
+        official[0],
+        images=images,
+        labels=labels,
+        captions=official[0].captions + official[1].captions,
+        split=split,
+        split_description=describe_fractions(config),
     )
     return pooled.take(indices)
 
@@ -445,12 +462,13 @@ def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
         members = [
             member.take(torch.randperm(len(member), generator=generator)[:fewest].sort().values) for member in members
         ]
-    labels, names, files = [], [], []
+    labels, names, files, captions = [], [], [], []
     for member in members:
         labels.append(member.labels + len(names))
         names += [f"{member.name} {name}" for name in member.class_names]
         own = folder_name(member.name)
         files += [f"{own}/{file}" if file else "" for file in member.files or [""] * len(member)]
+        captions += member.captions or [""] * len(member)
     if names and not all(member.class_names for member in members):
         raise ConfigError("some of data.mix have classes and some have none: use --data.classes none")
     return ImageDataset(
@@ -462,4 +480,5 @@ def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
         tuple(names),
         f"{config.mix_share} mix of {', '.join(map(_describe_member, members))}",
         tuple(files) if any(files) else (),
+        captions=tuple(captions) if any(captions) else (),
     )

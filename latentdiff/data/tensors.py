@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from latentdiff.config import DataConfig
+from latentdiff.data.captions import with_captions
 from latentdiff.data.dataset import ImageDataset, Split
 from latentdiff.data.decode import SMALLEST_SIDE, BadImageError, CropAndResize, parse_value_range, to_eight_bits
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
@@ -54,6 +55,7 @@ def load_tensors(
     labels: Labels | Mapping[str, Labels] | None = None,
     class_names: Sequence[str] | None = None,
     name: str = "tensors",
+    captions: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[dict[Split, ImageDataset], dict[Split, str]]:
     """Make the splits of a data set from images in memory; :func:`~latentdiff.load_dataset` describes the arguments.
 
@@ -64,6 +66,7 @@ def load_tensors(
         labels: The class of each image of a tensor; a mapping where the source is one.
         class_names: The name of each class.
         name: What the data set is called.
+        captions: What each image shows, in words; a mapping where the source is one.
 
     Returns:
         The splits, and for each split that the data set does not have, the reason.
@@ -74,6 +77,9 @@ def load_tensors(
     """
     parse_value_range(config.value_range)
     by_split = _by_split(source, labels)
+    words = captions if isinstance(captions, Mapping) else {None: captions}
+    if captions is not None and set(words) != set(by_split):
+        raise ConfigError("captions are a list; for a mapping of splits they are a mapping of the same splits")
     if isinstance(source, Mapping) and config.split == "fractions":
         raise ConfigError("fractions would go unused: the mapping says which images are in which split")
     parts = {split: _read(images, own, config, split or name) for split, (images, own) in by_split.items()}
@@ -81,8 +87,18 @@ def load_tensors(
     stacks = dict(zip(parts, _one_shape([part.images for part in parts.values()], config), strict=True))
     check_white(stacks.values(), name)
     sets = {
-        split: ImageDataset(
-            stacks[split], _encode_labels(part, names), name, split or "train", "memory", names, content=part.content
+        split: with_captions(
+            ImageDataset(
+                stacks[split],
+                _encode_labels(part, names),
+                name,
+                split or "train",
+                "memory",
+                names,
+                content=part.content,
+                captions=_check_captions(words.get(split), len(part.images)),
+            ),
+            config.captions,
         )
         for split, part in parts.items()
     }
@@ -100,6 +116,17 @@ def load_tensors(
     if "train" in splits:
         splits["train"] = limit_training_images(splits["train"], config)
     return splits, absent
+
+
+def _check_captions(captions: Sequence[Any] | None, count: int) -> tuple[str, ...]:
+    """The captions of ``count`` images as texts; () for none. Raises DataError."""
+    if captions is None:
+        return ()
+    if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
+        raise DataError("captions must be a list of texts, one for each image")
+    if len(captions) != count:
+        raise DataError(f"there are {len(captions):,} captions for {count:,} images")
+    return tuple(captions)
 
 
 def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:

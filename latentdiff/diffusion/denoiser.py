@@ -13,7 +13,8 @@ from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.diffusion.target import Target
 from latentdiff.errors import ConfigError
 
-# (x [b, c, ...], time [b], labels int64 [b] or None) -> output [b, c, ...], or [b, 2 c, ...] with a learned variance.
+# (x [b, c, ...], time [b], labels int64 [b], captions' tokens int64 [b, context], or None) -> output [b, c, ...], or
+# [b, 2 c, ...] with a learned variance.
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Thresholding = Literal["none", "static", "dynamic"]
 # Imagen's percentile of |x0| that is scaled to the bound (Saharia et al. 2022, section 2.3).
@@ -85,8 +86,10 @@ class NetworkDenoiser:
     Attributes:
         network: The trained network.
         target: What the network predicts.
-        labels: Class of each image, int64 [b], or None for an unconditional network.
-        null_label: The class that stands for "no class", or None.
+        labels: Class of each image, int64 [b], or the tokens of its caption, int64 [b, context]; None for an
+            unconditional network.
+        null_label: The class, or the token, that stands for "no class", or None.
+        negative: What the weak pass of classifier-free guidance is told, as ``labels``. Default: no class.
         guidance: How to guide. Both passes of classifier-free guidance go through the network as one doubled batch.
         value_range: Bounds of the data: (-1, 1) for pixels, None for latents.
         thresholding: How to keep x0 within ``value_range``. ``static`` clamps. ``dynamic`` first scales an image whose
@@ -112,6 +115,7 @@ class NetworkDenoiser:
     target: Target
     labels: Tensor | None = None
     null_label: int | None = None
+    negative: Tensor | None = None
     guidance: Guidance = Guidance()
     value_range: tuple[float, float] | None = None
     thresholding: Thresholding = "static"
@@ -146,7 +150,7 @@ class NetworkDenoiser:
             return weak + scale * (strong - weak), model_var_values
         assert self.labels is not None  # __post_init__ refused the rest
         assert self.null_label is not None
-        nulls = torch.full_like(self.labels, self.null_label)
+        nulls = torch.full_like(self.labels, self.null_label) if self.negative is None else self.negative
         if scale == 0.0:
             return denoise(self.network, self.target, x, levels, nulls)
         doubled = levels.concat(levels)

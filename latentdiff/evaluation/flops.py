@@ -39,7 +39,8 @@ def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     changed by products."""
     # The counter sees torch's operations alone.
     model = model.with_engine("torch", exact=True)
-    few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, batch_size=MIN_BATCH_SIZE, precision="fp32")
+    few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, prompt=None, batch_size=MIN_BATCH_SIZE)
+    few = replace(few, precision="fp32", negative_prompt=None if request.negative_prompt is None else "")
     engines = []
     for each in (model, *([] if few.guide is None else [model.load_guide(few.guide)])):
         assert each.engine is not None  # the guide has the model's engine

@@ -17,6 +17,7 @@ from latentdiff.data import ImageDataset
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.evaluation.asked_captions import with_test_captions
 from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
 from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
@@ -202,8 +203,10 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     named = name_of(model)
     check_image_shape(named, model.codec.image_shape, test, model.settings)
     _check_finite(named, model.network)
+    request, of_captions = with_test_captions(model, request, test)
     model.check(request)
-    classes, notes = _classes_in(test, model, named, model.resolve_labels(request))
+    labels = model.resolve_labels(request)
+    classes, notes = (of_captions, []) if model.network.tokenizer else _classes_in(test, model, named, labels)
 
     def batches() -> Iterator[Tensor]:
         for _, states in model.batches(request, distributed.shard_range(request.num_images)):

@@ -23,6 +23,7 @@ from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.onnx_graph import OPSET
 from latentdiff.runs import run_folder
+from latentdiff.text.vocabulary import Vocabulary
 
 FORMAT = 1
 HERE = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ def export_onnx(config: ExportStage) -> Path:
     model.check(SamplingRequest(num_images=1))
     levels = {str(steps): level_rows(model.schedule.sampling_levels(steps)) for steps in config.steps}
     check_noise(model, path)
+    words_of(model, path)
     name = run_folder.folder_name(path)
     run = run_folder.numbered(config.run, "export", name)
     run_folder.check(run, "export", name)
@@ -108,6 +110,7 @@ def model_record(model: DiffusionModel, path: Path, config: ExportStage) -> dict
         "latent_std": codec.std.tolist() if codec else None,
         "class_names": list(model.class_names),
         "null_label": model.network.null_label,
+        **words_of(model, path),
         "can_guide": model.conditional and model.diffusion.class_dropout > 0,
         "target": model.diffusion.target,
         "sigma_data": model.diffusion.sigma_data,
@@ -123,13 +126,32 @@ def model_record(model: DiffusionModel, path: Path, config: ExportStage) -> dict
     }
 
 
+def words_of(model: DiffusionModel, path: Path) -> dict[str, Any]:
+    """The vocabulary of a model that reads captions, and captions of its training; nothing of other models.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for one that reads with an encoder of transformers.
+    """
+    tokenizer = model.network.tokenizer
+    if tokenizer is None:
+        return {}
+    if not isinstance(tokenizer, Vocabulary):
+        raise ConfigError(f"{path} reads with {tokenizer.describe()}, which is in no graph: it cannot be exported")
+    return {"text": tokenizer.header(), "captions": list(model.captions)}
+
+
+def _labels_words(record: dict[str, Any]) -> str:
+    if text := record.get("text"):
+        return f", `labels` [n, {text['context']}], tokens,"
+    return ", `labels` [n]" if record["null_label"] else ""
+
+
 def _readme(record: dict[str, Any], files: dict[str, bytes]) -> str:
     """README.md: what is in the folder, and how it is used."""
     sizes = {name: f"{len(content) / 1e6:.1f} MB" for name, content in files.items()}
     rows = [
         (
             "network.onnx",
-            "`x` [n, c, h, w], `time` [n]" + (", `labels` [n]" if record["null_label"] else "") + " to `output`",
+            "`x` [n, c, h, w], `time` [n]" + _labels_words(record) + " to `output`",
         )
     ]
     if "decoder.onnx" in files:
@@ -145,7 +167,7 @@ def _readme(record: dict[str, Any], files: dict[str, bytes]) -> str:
         version=record["latentdiff"],
         image="x".join(map(str, record["image_shape"])),
         latent="x".join(map(str, record["latent_shape"])),
-        classes=shown or "none",
+        classes=shown or ("none: it reads words (`--prompt`)" if record.get("text") else "none"),
         opset=record["opset"],
         engine=" with `--engine onnxruntime --precision int8`" if record["precision"] == "int8" else "",
         arithmetic=ARITHMETIC[record["precision"]],

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import struct
+import unicodedata
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -61,6 +63,7 @@ class Model:
     def __init__(self, folder: Path = HERE):
         self.folder = folder
         self.settings = json.loads((folder / "model.json").read_text())
+        self.negative: str | None = None  # what guidance steers away from, of a model that reads
         self.network = self._session("network.onnx")
         self.decoder = self._session("decoder.onnx") if (folder / "decoder.onnx").is_file() else None
 
@@ -76,6 +79,14 @@ class Model:
         if not name.isdigit() or int(name) >= count:
             raise SystemExit(f"there is no class {name!r}: name one of {', '.join(names)}, or give 0 to {count - 1}")
         return int(name)
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Return a prompt's tokens: 0 is padding, 1 to 256 are bytes, and the words of model.json follow."""
+        text, found = self.settings["text"], []
+        words = {word: 257 + index for index, word in enumerate(text["words"])}
+        for word in re.findall(r"\w+(?:['’-]\w+)*|[^\w\s]", unicodedata.normalize("NFC", prompt).lower()):
+            found += [words[word]] if word in words else [1 + byte for byte in f" {word}".encode("utf-8", "replace")]
+        return (found + [0] * text["context"])[: text["context"]]
 
     def x0(self, x: np.ndarray, level: dict[str, float], labels: np.ndarray | None) -> np.ndarray:
         """Return the clean latents that the network predicts for ``x`` [b, c, h, w] at a noise level."""
@@ -103,6 +114,8 @@ class Model:
             x0 = self.x0(x, level, labels)
         else:
             nulls = np.full_like(labels, self.settings["null_label"])
+            if self.negative is not None:
+                nulls[:] = self.tokens(self.negative)
             both = self.x0(np.concatenate([x, x]), level, np.concatenate([labels, nulls]))
             strong, weak = np.split(both, 2)
             x0 = weak + scale * (strong - weak)
@@ -171,6 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sample images with onnxruntime into a PNG.")
     parser.add_argument("--num-images", type=int, default=16)
     parser.add_argument("--labels", nargs="+", help="one class for all images, or one for each; default: in turn")
+    parser.add_argument("--prompt", nargs="+", help="of a model that reads: one for all images, or one for each")
+    parser.add_argument("--negative-prompt", help="what guidance steers away from")
     parser.add_argument("--steps", type=int, default=usual["steps"])
     parser.add_argument("--guidance-scale", type=float, default=usual["guidance_scale"])
     parser.add_argument("--seed", type=int, default=usual["seed"])
@@ -178,7 +193,15 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("samples.png"))
     asked = parser.parse_args()
     classes, labels = model.settings["null_label"], None
-    if classes is not None:
+    if not model.settings.get("text") and (asked.prompt or asked.negative_prompt):
+        raise SystemExit("this model reads no words: leave out --prompt and --negative-prompt")
+    if model.settings.get("text"):
+        prompts = asked.prompt or model.settings["captions"] or [""]
+        if asked.labels or (asked.prompt and len(prompts) not in (1, asked.num_images)):
+            raise SystemExit(f"give one --prompt, or one for each of {asked.num_images} images, and no --labels")
+        chosen = [prompts[index % len(prompts)] for index in range(asked.num_images)]
+        labels, model.negative = np.array([model.tokens(prompt) for prompt in chosen]), asked.negative_prompt
+    elif classes is not None:
         given = [model.label(name) for name in asked.labels or ()] or list(range(classes))
         if asked.labels and len(given) not in (1, asked.num_images):
             raise SystemExit(f"{len(given)} labels were given for {asked.num_images} images")

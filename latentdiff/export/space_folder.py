@@ -14,6 +14,7 @@ from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
+from latentdiff.export.onnx_folder import words_of
 from latentdiff.export.stored_dtype import stored_dtype
 from latentdiff.files import write_atomically
 from latentdiff.inference.model import DiffusionModel, load, load_diffusion
@@ -53,6 +54,7 @@ def export_space(config: ExportStage) -> Path:
     for path in paths:
         models[_free(run_folder.folder_name(path), models)] = model = load_diffusion(path)
         model.check(SamplingRequest(num_images=1))
+        words_of(model, path)
     names = list(models)
     run = run_folder.numbered(config.run, "export", f"{names[0]}-space")
     run_folder.check(run, "export", f"{names[0]}-space")

@@ -21,13 +21,15 @@ from latentdiff.data.image_formats import BadImageError
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
+from latentdiff.inference.given_images import with_prompt
 from latentdiff.inference.inpainting import inpaint
 from latentdiff.inference.inversion import interpolate
-from latentdiff.inference.labels import match_classes, parse_labels
+from latentdiff.inference.labels import Labels, match_classes, parse_labels
 from latentdiff.inference.likelihood import bits_per_dim
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.model_file import find_model
 from latentdiff.inference.noising import check_strengths, forward_process, reconstruct
+from latentdiff.inference.prompts import check_negative, parse_prompt
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.precision import resolve_device
@@ -53,11 +55,16 @@ def edit_images(config: SampleStage) -> Path:
     path = find_model(config.model)
     model = load_diffusion(path).to(resolve_device(config.device)).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
+    prompt, negative = parse_prompt(config.prompt), parse_prompt(config.negative_prompt)
     check_strip(config.strip)
     _check_unused_settings(config)
     test = DatasetSplits(config.data).test_or_val
     n = config.num_images
+    if prompt is None and negative is not None:
+        prompt = _own_captions(test, n)
+    labels = with_prompt(model, n, labels, prompt, negative)
     request = _check(config, model, test, labels)
+    check_negative(replace(request, negative_prompt=negative))
     images = test.images[:n]
     classes = _own_classes(config, model, test, n) if model.conditional and labels is None else labels
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
@@ -79,7 +86,7 @@ def _draw(
     request: SamplingRequest,
     images: Tensor,
     classes: Any,
-    labels: int | list[int] | None,
+    labels: Labels,
     mask: Tensor | None,
     folder: Path,
 ) -> None:
@@ -115,6 +122,8 @@ def _own_classes(config: SampleStage, model: DiffusionModel, test: ImageDataset,
     """
     if config.task in ("noise", "interpolate"):  # which heed no class
         return None
+    if model.network.tokenizer is not None:
+        return model.network.tokenizer.encode(_own_captions(test, n))
     if not test.num_classes:
         raise ConfigError(f"the images of {test.name} have no classes here, and the model needs them: name --labels")
     used = sorted(set(test.labels[:n].tolist()))
@@ -127,9 +136,17 @@ def _own_classes(config: SampleStage, model: DiffusionModel, test: ImageDataset,
     return of_model[test.labels[:n]]
 
 
-def _check(
-    config: SampleStage, model: DiffusionModel, test: ImageDataset, labels: int | list[int] | None
-) -> SamplingRequest:
+def _own_captions(test: ImageDataset, n: int) -> list[str]:
+    """The captions of the first ``n`` images. Raises :class:`~latentdiff.errors.ConfigError` where there are none."""
+    if not test.captions:
+        raise ConfigError(
+            f"the images of {test.name} have no captions here, and the model reads them: give --prompt, or set "
+            "--data.captions"
+        )
+    return list(test.captions[:n])
+
+
+def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, labels: Labels) -> SamplingRequest:
     """The request, checked with everything else that can be wrong. Raises ValueError before a folder is touched."""
     n = config.num_images
     if not 1 <= n <= len(test):
@@ -141,7 +158,7 @@ def _check(
     if config.resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, not {config.resamples}")
     if config.task == "interpolate" and model.conditional and labels is None and not model.diffusion.class_dropout:
-        raise ConfigError("this model was trained without class dropout: interpolate needs --labels")
+        raise ConfigError("this model was trained without class dropout: interpolate needs --labels or --prompt")
     # The flow takes steps of its own, as many as one likes.
     flow = config.task == "interpolate" or (config.task == "likelihood" and config.method == "ode")
     steps = 1 if flow else config.steps or STEPS.get(config.task, 1)

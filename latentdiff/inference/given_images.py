@@ -13,6 +13,7 @@ from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import ConfigError
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.prompts import Prompt
 from latentdiff.inference.request import SamplingRequest
 
 
@@ -21,6 +22,21 @@ def checked_request(model: DiffusionModel, n: int, labels: Labels, settings: dic
     request = SamplingRequest(num_images=n, labels=labels, **settings)
     model.check(request)
     return request
+
+
+def with_prompt(
+    model: DiffusionModel, n: int, labels: Labels, prompt: Prompt, negative_prompt: Prompt = None
+) -> Labels:
+    """The labels, or the tokens of the prompts in their place where there are some.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for prompts that the model does not read, and for both.
+    """
+    if prompt is None and negative_prompt is None:
+        return labels
+    if labels is not None:
+        raise ConfigError("labels and prompt were given: a model takes one of them")
+    request = SamplingRequest(num_images=n, prompt="" if prompt is None else prompt, negative_prompt=negative_prompt)
+    return model.resolve_labels(request)
 
 
 def latents_of(model: DiffusionModel, images: Tensor) -> Tensor:
@@ -38,11 +54,12 @@ def noise_for(model: DiffusionModel, seed: int, n: int, first: int = 0) -> PerIm
 
 
 def classes_for(model: DiffusionModel, labels: Labels, n: int) -> Tensor | None:
-    """int64 [n] on the model's device: those given, else "none"; None for an unconditional model."""
+    """int64 [n], or tokens [n, context], on the model's device: those given, else "none"; None if unconditional."""
     if not model.conditional:
         return None
     if labels is not None:
         return model.resolve_labels(SamplingRequest(num_images=n, labels=labels)).to(model.device)
     if not model.diffusion.class_dropout:
         raise ConfigError("this model was trained without class dropout: give it labels")
-    return torch.full((n,), model.network.null_label, device=model.device)
+    zeros = model.network.zero_labels(n, model.device)
+    return torch.full_like(zeros, model.network.null_label)

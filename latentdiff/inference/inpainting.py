@@ -11,9 +11,10 @@ from torch import Tensor
 from latentdiff.config.checks import checked
 from latentdiff.diffusion.noise_levels import Transitions
 from latentdiff.errors import ConfigError
-from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for, with_prompt
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel, check_finite_samples
+from latentdiff.inference.prompts import Prompt
 from latentdiff.progress import progress_bar
 
 
@@ -25,6 +26,7 @@ def inpaint(
     resamples: int = 5,
     steps: int = 50,
     seed: int = 0,
+    prompt: Prompt = None,
 ) -> Tensor:
     """Fill a part of images (RePaint: Lugmayr et al. 2022): ancestral steps that put the known part back in each time.
 
@@ -37,10 +39,12 @@ def inpaint(
         resamples: Times that each step is gone back and done again, so that both parts agree.
         steps: Steps from noise to image, each of ``resamples`` passes.
         seed: Image i depends on (seed, i) alone.
+        prompt: As in :func:`reconstruct`.
 
     Returns: uint8 [n, c, h, w].
     """
     n, (height, width) = len(images), model.codec.image_shape[1:]
+    labels = with_prompt(model, n, labels, prompt)
     mask = torch.as_tensor(mask).bool().to(model.device)
     if mask.shape not in ((height, width), (n, 1, height, width)):
         raise ConfigError(

@@ -10,9 +10,10 @@ from latentdiff.config.checks import checked
 from latentdiff.config.ranges import Steps
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.errors import ConfigError
-from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for, with_prompt
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.prompts import Prompt
 from latentdiff.inference.request import SamplingRequest
 
 # The least noise that an image is inverted from: an image itself is off the path of the flow.
@@ -21,11 +22,14 @@ MIN_KARRAS_SIGMA = 0.02
 FLOW_SETTINGS = {"sampler": "heun", "steps": 1, "thresholding": "none"}
 
 
-def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
+def invert(
+    model: DiffusionModel, images: Tensor, labels: Labels = None, steps: int = 100, prompt: Prompt = None
+) -> Tensor:
     """The noise that the probability-flow ODE carries images to (DDIM, section 4.3), by Heun's method.
 
     Returns: fp32 [n, *latent_shape], about N(0, 1). :func:`generate` leads back.
     """
+    labels = with_prompt(model, len(images), labels, prompt)
     request = checked_request(model, len(images), labels, FLOW_SETTINGS)
     levels = flow_levels(model, steps)
     start = float(levels.alpha[-1]) * latents_of(model, images)
@@ -34,8 +38,11 @@ def invert(model: DiffusionModel, images: Tensor, labels: Labels = None, steps: 
     return last.x / float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
 
 
-def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100) -> Tensor:
+def generate(
+    model: DiffusionModel, noise: Tensor, labels: Labels = None, steps: int = 100, prompt: Prompt = None
+) -> Tensor:
     """uint8 images from given noise [n, *latent_shape]: the inverse of :func:`invert`."""
+    labels = with_prompt(model, len(noise), labels, prompt)
     request = checked_request(model, len(noise), labels, FLOW_SETTINGS)
     levels = flow_levels(model, steps)
     start = noise.to(model.device) * float((levels.alpha[0].square() + levels.sigma[0].square()).sqrt())
@@ -44,7 +51,13 @@ def generate(model: DiffusionModel, noise: Tensor, labels: Labels = None, steps:
 
 
 def interpolate(
-    model: DiffusionModel, first: Tensor, second: Tensor, count: int, labels: Labels = None, steps: int = 100
+    model: DiffusionModel,
+    first: Tensor,
+    second: Tensor,
+    count: int,
+    labels: Labels = None,
+    steps: int = 100,
+    prompt: Prompt = None,
 ) -> Tensor:
     """From one image to another over the noise behind both, on the great circle between (DDIM, appendix D.5).
 
@@ -54,11 +67,13 @@ def interpolate(
         count: Images in a row, with both ends.
         labels: As in :func:`reconstruct`, for both ends alike.
         steps: Heun steps each way.
+        prompt: As in :func:`reconstruct`, for both ends alike.
 
     Returns: uint8 [count, n, c, h, w]. The ends are the images as far as the flow leads back to them.
     """
     if checked(count, int, "count") < 2:
         raise ConfigError(f"an interpolation needs at least its 2 ends, not {count} images")
+    labels = with_prompt(model, len(first), labels, prompt)
     a, b = (invert(model, images, labels, steps) for images in (first, second))
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])
 

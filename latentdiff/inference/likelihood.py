@@ -13,10 +13,11 @@ from latentdiff.config.checks import checked
 from latentdiff.config.ranges import Steps
 from latentdiff.diffusion.likelihood import ode_bits_per_dim, variational_bound
 from latentdiff.errors import ConfigError
-from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for, with_prompt
 from latentdiff.inference.inversion import flow_levels
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.prompts import Prompt
 from latentdiff.precision import disable_tf32
 
 Method = Literal["bound", "ode"]
@@ -32,6 +33,7 @@ def bits_per_dim(
     steps: int | None = None,
     seed: int = 0,
     first: int = 0,
+    prompt: Prompt = None,
 ) -> Tensor:
     """How well a model predicts images, in bits per dimension, fp32 [n]; lower is better.
 
@@ -47,7 +49,9 @@ def bits_per_dim(
             ODE make a model look better than it is.
         seed: Of the noise that each term is estimated with.
         first: Index of the first image, for many images in several calls: image i's noise depends on (seed, i).
+        prompt: As in :func:`reconstruct`.
     """
+    labels = with_prompt(model, len(images), labels, prompt)
     check_choice("method", method, Method)
     check_choice("variance", variance, Variance)
     steps = checked(steps, Steps | None, "steps")

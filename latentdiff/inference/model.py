@@ -41,12 +41,14 @@ from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.engines.int8_graph import Calibration, Inputs
 from latentdiff.inference.engines.torch_engine import TorchEngine
 from latentdiff.inference.labels import Labels, resolve_labels
+from latentdiff.inference.prompts import Prompt, check_negative, refuse_prompts, resolve_prompts, split_negative
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.precision import check_default_dtype, disable_tf32
 from latentdiff.report.model_table import class_words, model_table, shape_words
 from latentdiff.resources import resolve_checkpoint
+from latentdiff.text.build import tokenizer_of_header
 
 
 class DiffusionModel(TrainedModel):
@@ -56,8 +58,11 @@ class DiffusionModel(TrainedModel):
         network: The denoising network, used in evaluation mode.
         network_config, diffusion: What built it and how it was trained.
         codec: What turns its samples into images.
-        class_names: Names of the classes (empty for an unconditional model).
+        class_names: Names of the classes (empty for an unconditional model, and for one that reads captions).
         header: The header of the file it came from, if any.
+
+    Attributes:
+        captions: Of a model that reads captions: some of its training, which it draws where no prompt is given.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class DiffusionModel(TrainedModel):
         self.network_config, self.diffusion, self.codec = network_config, diffusion, codec
         self.class_names, self.header = tuple(class_names), header or {}
         self.provenance = self.header.get("provenance") or {}
+        self.captions: tuple[str, ...] = tuple(self.header.get("captions") or ())
         self._guides: dict[str, DiffusionModel] = {}
         # What runs the networks; None is torch, the same for every size of batch.
         self.engine: Engine | None = None
@@ -85,26 +91,28 @@ class DiffusionModel(TrainedModel):
 
     @property
     def conditional(self) -> bool:
-        """Whether the model takes classes."""
+        """Whether the model takes classes, or reads captions."""
         return self.network.null_label is not None
 
     def __repr__(self) -> str:
         image, latent = ("x".join(map(str, shape)) for shape in (self.codec.image_shape, self.codec.latent_shape))
         space = "pixels" if image == latent else f"{latent} latents"
         classes = f"{len(self.class_names)} classes" if self.class_names else "no classes"
+        if (tokenizer := self.network.tokenizer) is not None:
+            classes = f"reads {tokenizer.describe()}"
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         return f"DiffusionModel({image} images from {space}, {classes}, {parameters:,} parameters)"
 
     def _repr_html_(self) -> str:
         """In a notebook: what the model is, how it samples by default, its training, and the figures of its card."""
-        codec, network, process = self.codec, self.network_config, self.diffusion
+        codec, network, process, tokenizer = self.codec, self.network_config, self.diffusion, self.network.tokenizer
         space = f"{shape_words(codec.latent_shape)}, {codec.compression:.1f} times fewer numbers"
         usual = SamplingConfig()
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         facts = {
             "Images": shape_words(codec.image_shape),
             "Latents": space if isinstance(codec, AutoencoderCodec) else "none: it works on pixels",
-            "Classes": class_words(self.class_names),
+            "Classes": class_words(self.class_names) if tokenizer is None else f"none: it reads {tokenizer.describe()}",
             "Network": f"{network.architecture}, {parameters:,} parameters, channels {network.channels}",
             "Process": f"schedule {process.schedule}, target {process.target}, {process.num_train_steps:,} steps",
             "Samples by default": f"{usual.sampler}, {usual.steps} steps, guidance_scale {usual.guidance_scale:g}",
@@ -173,6 +181,8 @@ class DiffusionModel(TrainedModel):
         num_images: int,
         *,
         labels: Labels = None,
+        prompt: Prompt = None,
+        negative_prompt: Prompt = None,
         steps: int = 20,
         guidance_scale: float = 1.0,
         seed: int = 0,
@@ -199,6 +209,9 @@ class DiffusionModel(TrainedModel):
             num_images: How many.
             labels: One class for all images, one for each, or None: the classes in turn. A string is a class's name, a
                 whole number its index. An unconditional model takes none.
+            prompt: Of a model that reads captions: one text for all images, one for each, or None: captions of its
+                training in turn.
+            negative_prompt: What guidance steers away from, in place of no caption at all.
             steps: Sampling steps, each one network pass; ``heun`` and ``predictor_corrector`` take two.
             guidance_scale: Classifier-free guidance (Ho and Salimans 2022): 1 is off, 0 ignores the class, more than 1
                 exaggerates it. With a ``guide`` it is autoguidance (Karras et al. 2024).
@@ -229,6 +242,8 @@ class DiffusionModel(TrainedModel):
         request = SamplingRequest(
             num_images=num_images,
             labels=labels,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
             steps=steps,
             guidance_scale=guidance_scale,
             seed=seed,
@@ -263,6 +278,7 @@ class DiffusionModel(TrainedModel):
         check_default_dtype()
         self._check_finite()
         self.resolve_labels(request)
+        check_negative(request)
         self.sampling_levels(request)
         for option in request.sampler_options():
             if option not in SAMPLER_OPTIONS[request.sampler]:
@@ -395,12 +411,14 @@ class DiffusionModel(TrainedModel):
             labels: int64 [b] on the model's device, or None.
             differentiable: Whether gradients pass through it, which only torch has.
         """
+        labels, negative = split_negative(labels)
         guide = None if request.guide is None else self.load_guide(request.guide)._run_by(request, differentiable)
         return NetworkDenoiser(
             network=self._run_by(request, differentiable),
             target=self.target,
             labels=labels,
             null_label=self.network.null_label,
+            negative=negative,
             guidance=Guidance(
                 scale=request.guidance_scale,
                 interval=request.guidance_interval or (0.0, math.inf),
@@ -422,6 +440,7 @@ class DiffusionModel(TrainedModel):
             same = {
                 "process and target": _denoiser_key(self.diffusion) == _denoiser_key(other.diffusion),
                 "classes": self.class_names == other.class_names,
+                "vocabulary": _text_header(self) == _text_header(other),
                 "latent space": self.codec.same_space(other.codec),
             }
             for what, agrees in same.items():
@@ -431,12 +450,17 @@ class DiffusionModel(TrainedModel):
         return self._guides[path]
 
     def resolve_labels(self, request: SamplingRequest) -> Tensor | None:
-        """The class of each image, int64 [num_images], or None for an unconditional model.
+        """The class of each image, int64 [num_images], or None for an unconditional model. Of one that reads captions
+        the tokens of the prompts, int64 [num_images, context], or [num_images, 2, context] with negative prompts.
 
-        Raises :class:`~latentdiff.errors.ConfigError` for a class that there is not.
+        Raises :class:`~latentdiff.errors.ConfigError` for a class that there is not, and for prompts where there are
+        classes, and the other way round.
         """
         if request.num_images < 1:
             raise ConfigError(f"num_images must be at least 1, not {request.num_images}")
+        if self.network.tokenizer is not None:
+            return resolve_prompts(self.network.tokenizer, request, self.captions)
+        refuse_prompts(request)
         if (num_classes := self.network.null_label) is not None:  # the label after the last class
             return resolve_labels(request.labels, self.class_names, num_classes, request.num_images)
         if request.labels is not None:
@@ -469,6 +493,8 @@ class DiffusionModel(TrainedModel):
             "provenance": self.provenance if provenance is None else provenance,
             **({"sampling": self.sampling} if self.sampling else {}),
         }
+        if self.network.tokenizer is not None:
+            header |= {"text": _text_header(self), "captions": list(self.captions)}
         checkpoint.save(Path(path), "diffusion", tensors, header, dtype)
 
 
@@ -488,6 +514,11 @@ def check_finite_samples(finite: list[Tensor], request: SamplingRequest) -> None
             f"samples hold NaN or infinity: {request.sampler} in {request.steps} steps diverges. Take more "
             "steps, less guidance or another sampler."
         )
+
+
+def _text_header(model: DiffusionModel) -> dict[str, Any] | None:
+    """What a file says of the captions that a model reads; None where it reads none."""
+    return None if model.network.tokenizer is None else model.network.tokenizer.header()
 
 
 def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
@@ -585,8 +616,11 @@ def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tens
     diffusion = from_dict(DiffusionConfig, header["diffusion"])
     channels = codec.latent_shape[0]
     outputs = channels * (2 if diffusion.learn_variance else 1)
+    tokenizer = tokenizer_of_header(header.get("text"))
     network = checkpoint.build_with_weights(
-        lambda: build_network(channels, len(header["class_names"]), config, outputs), parts["network"], str(path)
+        lambda: build_network(channels, len(header["class_names"]), config, outputs, tokenizer),
+        parts["network"],
+        str(path),
     )
     try:
         model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)

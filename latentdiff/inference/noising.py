@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from latentdiff.config.checks import checked
 from latentdiff.diffusion.noise_levels import NoiseLevels, add_noise
 from latentdiff.errors import ConfigError
-from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for
+from latentdiff.inference.given_images import checked_request, classes_for, latents_of, noise_for, with_prompt
 from latentdiff.inference.labels import Labels
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.prompts import Prompt, check_negative
 from latentdiff.inference.request import SamplingRequest
 
 
@@ -35,7 +37,7 @@ def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[f
 
 
 def reverse_process(
-    model: DiffusionModel, num_images: int, frames: int, labels: Labels = None, **settings: Any
+    model: DiffusionModel, num_images: int, frames: int, labels: Labels = None, prompt: Prompt = None, **settings: Any
 ) -> Tensor:
     """Noise that becomes images, decoded: the states that sampling goes through.
 
@@ -45,10 +47,12 @@ def reverse_process(
         frames: How many states, evenly spread over the steps: the first is pure noise, the last what
             :meth:`~latentdiff.inference.model.DiffusionModel.sample` gives.
         labels: As ``sample`` takes them: one class for all, one for each, or None: classes in turn.
+        prompt: As ``sample`` takes it.
         settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`.
 
     Returns: uint8 [frames, num_images, c, h, w].
     """
+    labels = with_prompt(model, num_images, labels, prompt)
     request = checked_request(model, num_images, labels, settings)
     if not 2 <= checked(frames, int, "frames") <= request.steps + 1:
         what = f"from 2, noise and image, to {request.steps + 1} for {request.steps} steps"
@@ -69,7 +73,13 @@ def check_strengths(strengths: Sequence[float]) -> None:
 
 
 def reconstruct(
-    model: DiffusionModel, images: Tensor, strengths: Sequence[float], labels: Labels = None, **settings: Any
+    model: DiffusionModel,
+    images: Tensor,
+    strengths: Sequence[float],
+    labels: Labels = None,
+    prompt: Prompt = None,
+    negative_prompt: Prompt = None,
+    **settings: Any,
 ) -> Tensor:
     """Noise images to each strength and denoise them back: what the model keeps of an image, and what it makes up
     (SDEdit: Meng et al. 2022).
@@ -77,13 +87,17 @@ def reconstruct(
     Args:
         model, images, strengths: As in :func:`forward_process`.
         labels: One class for all, one for each, or None: without a class where the model was trained so.
+        prompt: Of a model that reads captions: a text for all, one for each, or None: without a caption.
+        negative_prompt: What guidance steers away from.
         settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`; ``steps`` are those from pure
             noise, of which a smaller strength takes fewer.
 
     Returns: uint8 [len(strengths), n, c, h, w].
     """
     check_strengths(strengths)
+    labels = with_prompt(model, len(images), labels, prompt, negative_prompt)
     request = checked_request(model, len(images), labels, settings)
+    check_negative(replace(request, negative_prompt=negative_prompt))
     latents, classes = latents_of(model, images), classes_for(model, labels, len(images))
     results = []
     for strength in strengths:

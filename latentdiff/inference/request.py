@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,15 +20,20 @@ class SamplingRequest(SamplingConfig):
         num_images: How many images.
         labels: One class for all, one for each image, or None: classes in turn for a conditional model. A string is a
             class's name, a whole number its index.
+        prompt: Of a model that reads captions: one text for all, one for each image, or None: captions of its training
+            in turn.
+        negative_prompt: What guidance steers away from: one text for all, or one for each image.
     """
 
     num_images: HeldImages
     labels: Labels = None
+    prompt: str | Sequence[str] | None = None
+    negative_prompt: str | Sequence[str] | None = None
 
     @classmethod
-    def of(cls, settings: SamplingConfig, num_images: int, labels: Labels = None) -> SamplingRequest:
-        """``settings``, which may be a stage's, applied to so many images."""
-        return cls(num_images=num_images, labels=labels, **_sampling_settings(settings))
+    def of(cls, settings: SamplingConfig, num_images: int, labels: Labels = None, **words: Any) -> SamplingRequest:
+        """``settings``, which may be a stage's, applied to so many images; ``words`` are prompts."""
+        return cls(num_images=num_images, labels=labels, **words, **_sampling_settings(settings))
 
     def sampling_settings(self) -> dict[str, Any]:
         """The fields of :class:`~latentdiff.config.SamplingConfig`, to sample in the same way again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from latentdiff.files import write_atomically
 from latentdiff.inference.labels import parse_labels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.model_file import find_model
+from latentdiff.inference.prompts import parse_prompt, prompts_of
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.inference.task_settings import check_task_settings
 from latentdiff.inference.written_images import check_record, image_path, missing_batches, read_whole
@@ -51,9 +51,9 @@ def sample_to_files(config: SampleStage) -> Path:
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     config = replace(config, steps=config.steps or STEPS)
-    request = SamplingRequest.of(config, num_images=config.num_images, labels=labels)
+    words = {name: parse_prompt(getattr(config, name)) for name in ("prompt", "negative_prompt")}
+    request = SamplingRequest.of(config, num_images=config.num_images, labels=labels, **words)
     model.check(request)
-    labels = model.resolve_labels(request)
     with ExitStack() as stack:
         folder = None
         if distributed.is_main_process():
@@ -66,7 +66,7 @@ def sample_to_files(config: SampleStage) -> Path:
         folder = distributed.broadcast(folder)
         images, frames = _sample(model, request, config, device, folder)
         if distributed.is_main_process():
-            _write(images, labels, model.class_names, frames, config, folder)
+            _write(images, _asked_for(model, request), frames, config, folder)
     if distributed.is_main_process():
         print(folder)
     return folder
@@ -126,10 +126,19 @@ def _missing(images: Tensor, own: range, config: SampleStage, folder: Path) -> s
     return missing
 
 
+def _asked_for(model: DiffusionModel, request: SamplingRequest) -> dict[str, np.ndarray]:
+    """What samples.npz says of each image: its class, with the names of all, or its prompt; nothing without either."""
+    if model.network.tokenizer is not None:
+        return {"prompts": np.array(prompts_of(request, model.captions), dtype=np.str_)}
+    labels = model.resolve_labels(request)
+    if labels is None:
+        return {}
+    return {"labels": labels.numpy(), "class_names": np.array(model.class_names, dtype=np.str_)}
+
+
 def _write(
     images: Tensor,
-    labels: Tensor | None,
-    class_names: Sequence[str],
+    asked_for: dict[str, np.ndarray],
     frames: list[Tensor],
     config: SampleStage,
     folder: Path,
@@ -144,9 +153,7 @@ def _write(
             if not image_path(folder, index).is_file():
                 save_image(image, image_path(folder, index))
     if config.npz:
-        arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
-        if labels is not None:
-            arrays |= {"labels": labels.numpy(), "class_names": np.array(class_names, dtype=np.str_)}
+        arrays = {"images": images.permute(0, 2, 3, 1).numpy(), **asked_for}
         write_atomically(folder / "samples.npz", lambda path: np.savez_compressed(path, **arrays))
     if config.strip:
         write_strip(frames, folder / "strip.png", config.strip)

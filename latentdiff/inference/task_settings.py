@@ -11,6 +11,8 @@ TASKS_OF = {
     "strip": ("sample", "noise"),
     "gif": ("sample", "noise", "reconstruct", "interpolate", "inpaint"),
     "labels": ("sample", "reconstruct", "interpolate", "inpaint", "likelihood"),
+    "prompt": ("sample", "reconstruct", "interpolate", "inpaint", "likelihood"),
+    "negative_prompt": ("sample", "reconstruct"),
     "strengths": ("noise", "reconstruct"),
     "frames": ("interpolate",),
     "mask": ("inpaint",),

@@ -1,4 +1,4 @@
-"""Embeddings of time and class for the denoising networks."""
+"""Embeddings of time, and of class or caption, for the denoising networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
+from latentdiff.models.text_encoder import TextStates, build_text_encoder
+from latentdiff.text.tokenizer import PADDING, Tokenizer
 
 
 def sinusoidal_embedding(time: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
@@ -53,14 +55,18 @@ class ConditionedNetwork(nn.Module):
     Args:
         num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
         config: Settings of the network. With ``conditioning`` none it gets neither time nor class.
+        tokenizer: Of a network that takes captions in place of classes: their token ids are its labels.
 
     Attributes:
-        null_label: The label that means "no class"; None for an unconditional network.
+        null_label: The label that means "no class"; of captions the padding, which alone means "no caption". None for
+            an unconditional network.
         embedding_channels: Width of the embedding; 0 without an embedding.
     """
 
-    def __init__(self, num_classes: int, config: NetworkConfig):
+    def __init__(self, num_classes: int, config: NetworkConfig, tokenizer: Tokenizer | None = None):
         super().__init__()
+        if config.conditioning == "none" and tokenizer is not None:
+            raise ConfigError("conditioning none gives the network neither time nor caption: set text none")
         if config.conditioning == "none" and num_classes:
             raise ConfigError("conditioning none gives the network no class: set class_conditional false")
         width = config.channels[0]
@@ -68,23 +74,48 @@ class ConditionedNetwork(nn.Module):
         self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or 4 * width
         self.time_channels = width
         self.fourier = FourierEmbedding(width, config.fourier_scale) if config.time_embedding == "fourier" else None
-        self.null_label = num_classes if num_classes else None
+        self.tokenizer = tokenizer
+        num_classes = 0 if tokenizer is not None else num_classes
+        self.null_label = PADDING if tokenizer is not None else num_classes or None
         self.classes = nn.Embedding(num_classes + 1, self.embedding_channels) if num_classes else None
+        self.text = None if tokenizer is None else build_text_encoder(tokenizer, 2 * width)
+        if self.text is not None:
+            self.caption = nn.Linear(self.text.width, self.embedding_channels)
         if self.embedding_channels:
             hidden = self.embedding_channels
             self.time = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
-    def embed(self, time: Tensor, labels: Tensor | None) -> Tensor | None:
-        """Return the embedding [b, embedding_channels] of time and class, or None for a network without an embedding.
+    def read_captions(self, labels: Tensor | None) -> TextStates | None:
+        """Return the states of captions, token ids int64 [b, context]; None for a network that takes none.
+
+        Raises:
+            ConfigError: There are no token ids.
+        """
+        if self.text is None:
+            return None
+        if labels is None or labels.ndim != 2:
+            raise ConfigError("a network that takes captions needs their token ids, [b, context]")
+        return self.text(labels)
+
+    def zero_labels(self, count: int, device: torch.device | str = "cpu") -> Tensor | None:
+        """Return labels of zeros for ``count`` images: int64 [count], or [count, context] of captions; None without."""
+        if self.null_label is None:
+            return None
+        shape = (count,) if self.tokenizer is None else (count, self.tokenizer.context)
+        return torch.zeros(shape, dtype=torch.int64, device=device)
+
+    def embed(self, time: Tensor, labels: Tensor | None, text: TextStates | None = None) -> Tensor | None:
+        """Return the embedding [b, embedding_channels] of time and class or caption, or None for a network without one.
 
         Args:
             time: Time of each image, [b].
             labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
+            text: The states of captions, of which labels are the token ids.
 
         Raises:
             ConfigError: Labels are missing, or given to an unconditional network.
         """
-        if (labels is None) != (self.classes is None):
+        if (labels is None) != (self.null_label is None):
             raise ConfigError("a class-conditional network needs labels, an unconditional one takes none")
         if not self.embedding_channels:
             return None
@@ -92,4 +123,6 @@ class ConditionedNetwork(nn.Module):
         embedding = self.time(features)
         if self.classes is not None:
             embedding = embedding + self.classes(labels)
+        if text is not None:
+            embedding = embedding + self.caption(text.mean())
         return F.silu(embedding)

@@ -75,7 +75,7 @@ class DiffusersUNet(ConditionedNetwork):
             raise ConfigError(f"this UNet2DModel has rows for {rows} classes, and there are {num_classes}")
         self.conditioning = config.conditioning
         self.null_label = num_classes if rows is not None else None
-        self.classes = self.fourier = None
+        self.classes = self.fourier = self.tokenizer = self.text = None
         check_size(lambda: build_module(config.unet), config.channels, config.num_res_blocks)
         self.unet = build_module(config.unet)
         embedding = config.unet.time_embedding_dim or 4 * config.unet.block_out_channels[0]

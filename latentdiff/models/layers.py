@@ -127,6 +127,16 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(to_layout_of(self.dropout(F.silu(h)), x))
 
 
+def num_heads(channels: int, head_channels: int) -> int:
+    """Return how many attention heads there are. Raises ConfigError where they do not divide the channels."""
+    if channels % head_channels:
+        raise ConfigError(
+            f"{channels} channels cannot be divided into attention heads of {head_channels}: take a multiple of "
+            "that, set network.head_channels, or leave attention out at this level with network.attention_levels"
+        )
+    return channels // head_channels
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention over the positions of a feature map, with a skip connection.
 
@@ -137,12 +147,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, head_channels: int = 32):
         super().__init__()
-        if channels % head_channels:
-            raise ConfigError(
-                f"{channels} channels cannot be divided into attention heads of {head_channels}: take a multiple of "
-                "that, set network.head_channels, or leave attention out at this level with network.attention_levels"
-            )
-        self.heads = channels // head_channels
+        self.heads = num_heads(channels, head_channels)
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))

@@ -10,10 +10,15 @@ from latentdiff.models.diffusers_networks import DiffusersUNet
 from latentdiff.models.resnet import ResNet
 from latentdiff.models.size import check_size
 from latentdiff.models.unet import UNet
+from latentdiff.text.tokenizer import Tokenizer
 
 
 def build_network(
-    in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None
+    in_channels: int,
+    num_classes: int,
+    config: NetworkConfig,
+    out_channels: int | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> ConditionedNetwork:
     """Return a new denoising network for images or latents of any size.
 
@@ -22,8 +27,10 @@ def build_network(
         num_classes: Number of classes of the data set. An unconditional network ignores them.
         config: Architecture, widths and depths.
         out_channels: Number of channels of the output. Default: ``in_channels``.
+        tokenizer: Of the captions that the network takes in place of classes, as ``config.text`` asks for.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for a network that is larger than this machine's memory.
+    Raises :class:`~latentdiff.errors.ConfigError` for a network that is larger than this machine's memory, and for
+    captions with another architecture than the U-Net.
 
     >>> import torch
     >>> network = build_network(2, 10, NetworkConfig(channels=(32,), attention_levels=()))
@@ -39,7 +46,16 @@ def build_network(
                 f"it would take {wanted[0]} and give {wanted[1]}"
             )
         return DiffusersUNet(num_classes, config)
-    kind = {"unet": UNet, "resnet": ResNet}[config.architecture]
     num_classes = num_classes if config.class_conditional else 0
-    check_size(lambda: kind(in_channels, num_classes, config, out_channels), config.channels, config.num_res_blocks)
-    return kind(in_channels, num_classes, config, out_channels)
+
+    def build() -> ConditionedNetwork:
+        if config.architecture == "unet":
+            return UNet(in_channels, num_classes, config, out_channels, tokenizer)
+        return ResNet(in_channels, num_classes, config, out_channels)
+
+    if (config.text == "none") != (tokenizer is None):
+        raise ConfigError(f"network.text {config.text} goes with a tokenizer of its captions, and none with none")
+    if tokenizer is not None and config.architecture != "unet":
+        raise ConfigError(f"only the architecture unet reads captions: network.text {config.text} goes with that alone")
+    check_size(build, config.channels, config.num_res_blocks)
+    return build()

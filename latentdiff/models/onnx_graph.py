@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentdiff.errors import ConfigError
 from latentdiff.extras import import_extra
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.diffusers_networks import DiffusersAutoencoder, DiffusersUNet
+from latentdiff.models.text_encoder import FrozenTextEncoder
 
 # The oldest that torch's exporter writes without conversion: most runtimes read it.
 OPSET = 18
@@ -27,17 +29,21 @@ def network_graph(network: ConditionedNetwork, shape: tuple[int, int, int]) -> b
     """Return the ONNX graph of a denoising network.
 
     Inputs: ``x`` fp32 [batch, c, h, w], ``time`` fp32 [batch] and, for a class-conditional network, ``labels`` int64
-    [batch]. Output: ``output`` fp32 [batch, c or 2 c, h, w].
+    [batch] (or, of captions, their tokens [batch, context]). Output: ``output`` fp32 [batch, c or 2 c, h, w].
 
     Args:
         network: The network.
         shape: (c, h, w) of ``x``.
 
-    Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx``.
+    Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx``, and for a network whose captions a frozen
+    encoder of transformers reads, which is in no graph.
     """
+    if isinstance(network.text, FrozenTextEncoder):
+        raise ConfigError("a model that reads with an encoder of transformers has no ONNX graph: use the engine torch")
     inputs = {"x": torch.zeros(TRACED_BATCH, *shape), "time": torch.zeros(TRACED_BATCH)}
-    if network.null_label is not None:
-        inputs["labels"] = torch.zeros(TRACED_BATCH, dtype=torch.long)
+    labels = network.zero_labels(TRACED_BATCH)
+    if labels is not None:
+        inputs["labels"] = labels
     return _graph(network, inputs, "output", _most(network))
 
 

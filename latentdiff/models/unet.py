@@ -8,25 +8,42 @@ from torch import Tensor, nn
 from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.cross_attention import CrossAttention
 from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, norm_silu, zero_init
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
+from latentdiff.models.text_encoder import TextStates
+from latentdiff.text.tokenizer import Tokenizer
 
 
 class UNetBlock(nn.Module):
-    """A residual block, followed by self-attention where ``attention`` is true."""
+    """A residual block, followed by self-attention where ``attention`` is true, and by cross-attention to captions
+    whose states have ``text_width`` channels, where that is not 0."""
 
-    def __init__(self, in_channels: int, out_channels: int, embedding: int, attention: bool, config: NetworkConfig):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        attention: bool,
+        config: NetworkConfig,
+        text_width: int = 0,
+    ):
         super().__init__()
         self.residual = ResBlock(in_channels, out_channels, embedding, config.dropout, config.conditioning)
         self.attention = SelfAttention(out_channels, config.head_channels) if attention else nn.Identity()
+        self.cross = CrossAttention(out_channels, text_width, config.head_channels) if text_width else None
 
-    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None, text: TextStates | None = None) -> Tensor:
         """Map x [b, in_channels, h, w] and the embedding [b, embedding_channels] to [b, out_channels, h, w]."""
-        return self.attention(self.residual(x, embedding))
+        x = self.attention(self.residual(x, embedding))
+        return x if self.cross is None or text is None else self.cross(x, text)
 
 
 class UNet(ConditionedNetwork):
     """A U-Net with time and class conditioning (Ho et al. 2020; scale-shift norm of Dhariwal and Nichol 2021).
+
+    With captions, the mean of a caption's states joins the embedding in the class's place, and blocks with attention
+    and the middle attend to the states themselves (Rombach et al. 2022).
 
     An odd side is rounded up on the way down (7 to 4), and restored to the skip's side on the way up (4 to 7).
 
@@ -35,17 +52,26 @@ class UNet(ConditionedNetwork):
         num_classes: Number of classes; the network gets one more for "none". 0 builds an unconditional network.
         config: Widths and depths.
         out_channels: Number of channels of the output. Default: ``in_channels``.
+        tokenizer: Of a network that takes captions in place of classes.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
-        super().__init__(num_classes, config)
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        config: NetworkConfig,
+        out_channels: int | None = None,
+        tokenizer: Tokenizer | None = None,
+    ):
+        super().__init__(num_classes, config, tokenizer)
         widths, blocks = config.channels, config.num_res_blocks
         if any(level >= len(widths) for level in config.attention_levels):
             raise ConfigError(f"attention_levels {config.attention_levels} go beyond the {len(widths)} resolutions")
-        embedding = self.embedding_channels
+        embedding, text_width = self.embedding_channels, 0 if self.text is None else self.text.width
 
         def block(level: int, in_channels: int) -> UNetBlock:
-            return UNetBlock(in_channels, widths[level], embedding, level in config.attention_levels, config)
+            attends = level in config.attention_levels
+            return UNetBlock(in_channels, widths[level], embedding, attends, config, text_width * attends)
 
         self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
@@ -58,7 +84,7 @@ class UNet(ConditionedNetwork):
                 skips.append(widths[level + 1])
         self.middle = nn.ModuleList(
             [
-                UNetBlock(widths[-1], widths[-1], embedding, config.middle_attention, config),
+                UNetBlock(widths[-1], widths[-1], embedding, config.middle_attention, config, text_width),
                 UNetBlock(widths[-1], widths[-1], embedding, False, config),
             ]
         )
@@ -77,23 +103,25 @@ class UNet(ConditionedNetwork):
         Args:
             x: Noisy images or latents, [b, in_channels, h, w].
             time: Time of each image, [b].
-            labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
+            labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network. Of
+                captions their token ids, int64 [b, context].
         """
-        embedding = self.embed(time, labels)
+        text = self.read_captions(labels)
+        embedding = self.embed(time, labels, text)
         x = to_convolution_layout(self.stem(to_convolution_layout(x)))
         skips = [x]
         for level, blocks in enumerate(self.down):
             for block in blocks.children():
-                x = block(x, embedding)
+                x = block(x, embedding, text)
                 skips.append(x)
             if level < len(self.downsamples):
                 x = self.downsamples[level](x)
                 skips.append(x)
         for block in self.middle:
-            x = block(x, embedding)
+            x = block(x, embedding, text)
         for level, blocks in enumerate(self.up):
             for block in blocks.children():
-                x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+                x = block(torch.cat([x, skips.pop()], dim=1), embedding, text)
             if level < len(self.upsamples):
                 x = self.upsamples[level](x, skips[-1].shape[2:])
         return to_contiguous_layout(self.head(norm_silu(self.norm, x)))

@@ -18,6 +18,8 @@ from latentdiff.report.summary import summary
 TITLES = {"autoencoder": "autoencoder", "diffusion": "diffusion model"}
 LICENCES = {
     "fashion-mnist": "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), MIT licence, copyright Zalando SE.",
+    "fashion-mnist-coloured": "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), coloured by rule, MIT licence, copyright "
+    "Zalando SE.",
     "celeba": (
         "CelebA (Liu, Luo, Wang and Tang 2015), for non-commercial research only; none of its images is passed on "
         "here, and what is made with these weights is for research as well."

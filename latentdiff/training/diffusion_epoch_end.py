@@ -12,6 +12,7 @@ from latentdiff.data import ImageDataset
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.report.grids import save_grid
 from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.conditions import conditions_of
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.quality_probe import QualityProbe
 
@@ -49,7 +50,7 @@ class DiffusionEpochEnd(EpochEnd):
         self.module, self.model, self.probe, self.save = module, model, probe, save
         # The held-out images are encoded once.
         few = held_out.take(torch.arange(min(validation_images, len(held_out))))
-        self.labels = few.labels
+        self.labels = conditions_of(module.network, few) if len(few) else few.labels
         self.moments = [module.codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)] if len(few) else []
 
     def validate(self) -> dict[str, float]:
@@ -63,10 +64,11 @@ class DiffusionEpochEnd(EpochEnd):
         return self.probe(self.model) if self.probe else {}
 
     def draw_samples(self, path: Path) -> None:
-        """Save the run's sample grid: always the same seeds and classes."""
+        """Save the run's sample grid: always the same seeds, and classes or captions."""
         steps = min(GRID_STEPS, self.model.diffusion.num_train_steps or GRID_STEPS)
-        labels = grid_labels(len(self.model.class_names))
-        images = self.model.sample(GRID * GRID, labels=labels, batch_size=GRID * GRID, steps=steps)
+        labels, captions = grid_labels(len(self.model.class_names)), self.model.captions
+        prompt = [captions[index] for index in grid_labels(len(captions)) or ()] or None
+        images = self.model.sample(GRID * GRID, labels=labels, prompt=prompt, batch_size=GRID * GRID, steps=steps)
         save_grid(images, path, columns=GRID)
 
     def save_best(self) -> None:
@@ -81,7 +83,7 @@ class DiffusionEpochEnd(EpochEnd):
 
 
 def grid_labels(count: int) -> list[int] | None:
-    """The class of each image of a run's grid, a column a class; of more than ten classes, ten spread over all."""
+    """The class or caption of each image of a run's grid, a column each; of more than ten, ten spread over all."""
     if not count:
         return None
     return [column * count // GRID if count > GRID else column % count for column in range(GRID)] * GRID

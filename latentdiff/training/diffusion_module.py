@@ -17,6 +17,7 @@ from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
+from latentdiff.text.tokenizer import Tokenizer
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
 from latentdiff.training.ema import Ema
 from latentdiff.training.random_streams import RandomStream, seeded_generator
@@ -29,6 +30,7 @@ class DiffusionModule(StageModule):
         codec: Whose latents. The identity's latents are the pixels.
         num_classes: Classes of the data set; used where the network is class-conditional.
         network, diffusion, trainer: The settings.
+        tokenizer: Of the captions that the network is told in place of classes.
 
     Raises :class:`~latentdiff.errors.ConfigError` for settings that contradict each other.
     """
@@ -40,6 +42,7 @@ class DiffusionModule(StageModule):
         network: NetworkConfig,
         diffusion: DiffusionConfig,
         trainer: TrainerConfig,
+        tokenizer: Tokenizer | None = None,
     ):
         super().__init__(trainer)
         self.codec, self.diffusion = codec, diffusion
@@ -49,7 +52,8 @@ class DiffusionModule(StageModule):
         if diffusion.learn_variance:
             self.variance_loss = VarianceLoss(self.schedule, discretised=codec.value_range is not None)
         channels = codec.latent_shape[0]
-        self.network = build_network(channels, num_classes, network, channels * (2 if diffusion.learn_variance else 1))
+        outputs = channels * (2 if diffusion.learn_variance else 1)
+        self.network = build_network(channels, num_classes, network, outputs, tokenizer)
         self.ema: Ema[ConditionedNetwork] = Ema(self.network, trainer.ema_half_life, trainer.ema_warmup)
         self.keep_averages_of(self.network)
 
@@ -62,7 +66,7 @@ class DiffusionModule(StageModule):
         return adamw(self.network.parameters(), settings.lr, settings.betas, settings.weight_decay)
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """One step on moments and labels: Ho et al. 2020, algorithm 1, on latents that are drawn afresh."""
+        """One step on moments and labels or captions' tokens: Ho et al. 2020, algorithm 1, on latents drawn afresh."""
         moments, labels = batch
         draw, shape = self.batch_random(), self.codec.latent_shape
 
@@ -71,10 +75,10 @@ class DiffusionModule(StageModule):
         levels = self.schedule.training_levels(self.stratified_times())
         noise = draw(torch.randn, *shape)
 
-        # Hide some classes: classifier-free guidance needs a network that works without a class, too.
+        # Hide some classes, or captions: classifier-free guidance needs a network that works without one, too.
         hidden = draw(torch.rand) < self.diffusion.class_dropout
         null = self.network.null_label
-        labels = None if null is None else torch.where(hidden, null, labels)
+        labels = None if null is None else torch.where(hidden.reshape(-1, *[1] * (labels.ndim - 1)), null, labels)
 
         # Draw the clean latents from their posterior. Pixels have none, and nothing is drawn.
         x0 = self.codec.sample(moments, noise=draw(torch.randn, *shape) if self.codec.has_posterior else None)
@@ -109,7 +113,7 @@ class DiffusionModule(StageModule):
 
         Args:
             moments: Of the images, [n, ...].
-            labels: int64 [n].
+            labels: int64 [n], or captions' tokens, int64 [n, context].
             batch_size: Images at a time.
 
         The noise and the levels, which cover the process evenly, are always the same, so that epochs compare.
@@ -140,6 +144,8 @@ class DiffusionModule(StageModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["latentdiff"]["codec"] = self.codec.fingerprint
+        tokenizer = self.network.tokenizer
+        checkpoint["latentdiff"]["text"] = None if tokenizer is None else tokenizer.header()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         known = checkpoint["latentdiff"].get("codec", self.codec.fingerprint)
@@ -149,6 +155,13 @@ class DiffusionModule(StageModule):
                 "first one, or begin anew with --run.overwrite true."
             )
         super().on_load_checkpoint(checkpoint)
+        tokenizer, known = self.network.tokenizer, checkpoint["latentdiff"].get("text") or {}
+        # A frozen encoder may lie elsewhere now: its digest counts.
+        if tokenizer is not None and {**tokenizer.header(), "name": 0} != {**known, "name": 0}:
+            raise CheckpointError(
+                "the run reads captions with another vocabulary, or another text encoder, than there is now. Bring "
+                "back the first one, or begin anew with --run.overwrite true."
+            )
 
     def _check(self, codec: Codec, network: NetworkConfig) -> None:
         config = self.diffusion

@@ -21,6 +21,7 @@ from latentdiff.resources import resolve_checkpoint
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.class_embedding import fit_class_embedding
 from latentdiff.training.diffusion_module import DiffusionModule
+from latentdiff.training.word_embedding import fit_word_embedding
 
 
 def load_initial_weights(module: StageModule, source: str | Path, kind: str, data: ImageDataset | None = None) -> None:
@@ -60,10 +61,12 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
             header.get("image_shape") or (header.get("codec") or {}).get("image_shape"),
             (header.get("provenance") or {}).get("codec_fingerprint"),
             header.get("diffusion"),
+            header.get("text"),
         )
         _check_origin(module, origin, data, path)
         if data is not None and isinstance(module.network, ConditionedNetwork):
             network = fit_class_embedding(network, module.network, origin.class_names, data.class_names, str(path))
+            network = fit_word_embedding(network, module.network, origin.text)
         with _shapes_in_error(origin, data):
             for target in (module.network, module.ema.network):
                 load_weights(target, _with_refinement(target, network), str(path))
@@ -87,12 +90,14 @@ class _Origin:
         image_shape: (c, h, w) of the images.
         codec: The fingerprint of the autoencoder of their latents.
         diffusion: The settings of the noising process and its target.
+        text: What reads captions, as in a model file's header; None where nothing does.
     """
 
     class_names: tuple[str, ...] | None
     image_shape: Sequence[int] | None
     codec: str | None
     diffusion: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
 
 
 def _check_origin(module: StageModule, origin: _Origin, data: ImageDataset | None, path: Path) -> None:
@@ -165,7 +170,8 @@ def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
     """What a run's checkpoint says of its data; what an older version's does not say may be in the model beside it."""
     data, model = own.get("data"), path.with_name("model.safetensors")
     if data is not None:
-        return _Origin(tuple(data["class_names"]), data["image_shape"], own.get("codec"))
+        names, shape = tuple(data["class_names"]), data["image_shape"]
+        return _Origin(names, shape, own.get("codec"), text=own.get("text"))
     if model.is_file():
         header = read_header(model)
         names = header.get("class_names")
@@ -187,6 +193,7 @@ def _from_run(module: StageModule, path: Path, kind: str, data: ImageDataset | N
     if data is not None and isinstance(module.network, ConditionedNetwork):
         prefixes = ("network.", "ema.network.")
         state = fit_class_embedding(state, module.network, origin.class_names, data.class_names, str(path), prefixes)
+        state = fit_word_embedding(state, module.network, origin.text, prefixes)
     with _shapes_in_error(origin, data):
         load_weights(module, state, str(path))
     before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}

@@ -47,6 +47,9 @@ class QualityProbe:
     net: FeatureNet
     reference: Features
     num_images: int
+    # Of held-out images, for models that read captions.
+    captions: tuple[str, ...] = ()
+    labels: Tensor | None = None
 
     @classmethod
     def build(
@@ -74,7 +77,7 @@ class QualityProbe:
         if len(held_out) < 2:
             print(f"no quality figures while training: held-out images: {len(held_out)}, and at least 2 are needed")
             return None
-        classifier = find_classifier(held_out.name)
+        classifier, words = find_classifier(held_out.name), _words_of(held_out, num_images)
         if net == "classifier" or (net == "auto" and classifier is not None):
             try:
                 if classifier is None:
@@ -86,7 +89,7 @@ class QualityProbe:
                 print(f"no quality figures while training: {error}")
                 return None
             if own.fits(held_out):
-                return cls(own, extract_features(own, held_out.images, progress=False), num_images)
+                return cls(own, extract_features(own, held_out.images, progress=False), num_images, *words)
             if net == "classifier":
                 raise CheckpointError(f"{own.wants}; use --quality_net inception")
             print(f"no classifier distance while training: {own.wants}")
@@ -103,8 +106,9 @@ class QualityProbe:
         labels = held_out.labels if held_out.num_classes else None
         held_out = held_out.take(choose_subset(labels, len(held_out), HELD_OUT, REFERENCE_SEED))
         if folder is None:
-            return cls(inception, extract_features(inception, held_out.images), num_images)
-        return cls(inception, cached_features(inception, held_out.images, folder, held_out.fingerprint), num_images)
+            return cls(inception, extract_features(inception, held_out.images), num_images, *words)
+        features = cached_features(inception, held_out.images, folder, held_out.fingerprint)
+        return cls(inception, features, num_images, *words)
 
     @property
     def metric(self) -> str:
@@ -130,15 +134,28 @@ class QualityProbe:
         start = time.perf_counter()
         features = extract_features(self.net, self.sample(model), progress=False)
         values = {self.metric: self._distance(features)}
-        if self.metric == "distance" and model.conditional and features.logits is not None:
-            asked = torch.arange(self.num_images) % model.network.null_label
+        if self.metric == "distance" and (asked := self._asked(model)) is not None and features.logits is not None:
             values["class_accuracy"] = float((features.logits.argmax(1) == asked).double().mean())
         return values | {"quality_seconds": time.perf_counter() - start}
+
+    def _asked(self, model: DiffusionModel) -> Tensor | None:
+        """The class of each sample, int64 [num_images]; None where none is asked for."""
+        if model.network.tokenizer is not None:
+            return self.labels if self.captions else None
+        return torch.arange(self.num_images) % model.network.null_label if model.conditional else None
 
     def sample(self, model: DiffusionModel) -> Tensor:
         """The samples that are measured: uint8 [num_images, c, h, w]."""
         steps = min(STEPS, model.schedule.num_train_steps or STEPS)
-        return model.sample(self.num_images, steps=steps, batch_size=100)
+        prompt = self.captions if self.captions and model.network.tokenizer else None
+        return model.sample(self.num_images, prompt=prompt, steps=steps, batch_size=100)
+
+
+def _words_of(held_out: ImageDataset, count: int) -> tuple[tuple[str, ...], Tensor]:
+    """The captions and the classes of ``count`` images, spread over all; no captions where there are none."""
+    chosen = torch.linspace(0, len(held_out) - 1, count).long()
+    captions = tuple(held_out.captions[index] for index in chosen.tolist()) if held_out.captions else ()
+    return captions, held_out.labels[chosen]
 
 
 def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out: ImageDataset) -> TrainerConfig:

@@ -63,7 +63,8 @@ class RunData:
         found: list[str] = []
         for name, data, what in (("train", self.train, ""), ("held_out", self.held_out, "validation images: ")):
             now, old = identity(data), before[name]
-            if old["fingerprint"] == now["fingerprint"] and old["class_names"] == now["class_names"]:
+            keys = "fingerprint", "class_names", "captions"
+            if all(old.get(key) == now.get(key) for key in keys):
                 continue
             # What is said of the training images need not be said again.
             if not found:

@@ -24,6 +24,7 @@ from latentdiff.files import file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, find_codec
 from latentdiff.runs.run_folder import resumed_folder
+from latentdiff.training.conditions import conditions_of, example_captions, tokenizer_of
 from latentdiff.training.diffusers_init import read_origin
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -158,12 +159,14 @@ def train_diffusion(
     trainer = choose_monitor(settings.trainer, probe, held_out)
     check_settings(trainer)
 
+    tokenizer = tokenizer_of(settings.network, train)
+
     # Build the network and its training step. The model samples from the average of the network's weights.
     lightning.seed_everything(trainer.seed, verbose=False)
     origin, network = read_origin(settings.init), settings.network
     if origin:
         network = origin.network_for(codec.latent_shape, train.num_classes, network, settings.diffusion)
-    module = DiffusionModule(codec, train.num_classes, network, settings.diffusion, trainer)
+    module = DiffusionModule(codec, train.num_classes, network, settings.diffusion, trainer, tokenizer)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
     # diffusers samples from noise of unit variance, and a pipeline of it draws what this model draws.
@@ -171,7 +174,9 @@ def train_diffusion(
     model = DiffusionModel(
         module.ema.network, network, settings.diffusion, codec, _class_names(settings, train), header
     )
-    sample = (codec.encode(train.images[:1]), train.labels[:1])
+    model.captions = () if tokenizer is None else example_captions(train.captions)
+    conditions = conditions_of(module.ema.network, train)
+    sample = (codec.encode(train.images[:1]), conditions[:1])
     fit_memory(module, sample, len(train.images))
     if dry_run:
         print_dry_run(module, sample, len(train.images))
@@ -209,7 +214,7 @@ def train_diffusion(
         )
         fit(
             module,
-            (latents.moments, latents.labels),
+            (latents.moments, conditions.repeat(len(latents) // len(train), *[1] * (conditions.ndim - 1))),
             run_folder,
             [epoch_end, *callbacks],
             resume,
@@ -233,15 +238,15 @@ def _save(model: DiffusionModel, record: Callable[[], dict[str, Any]], path: Pat
 
 def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> NetworkConfig:
     """The network's settings, unconditional where the data set has no classes, which a line then says."""
-    if not network.class_conditional or train.num_classes:
+    if not network.class_conditional or train.num_classes or network.text != "none":
         return network
     print(f"{train.name} has no classes here: the model is unconditional")
     return replace(network, class_conditional=False)
 
 
 def _class_names(settings: DiffusionStage, train: ImageDataset) -> tuple[str, ...]:
-    """The names that the model knows; none where it is unconditional."""
-    return train.class_names if settings.network.class_conditional else ()
+    """The names that the model knows; none where it is unconditional, or reads captions."""
+    return train.class_names if settings.network.class_conditional and settings.network.text == "none" else ()
 
 
 def _stage_one(latents: CachedLatents) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_bits_per_dim_of_a_model_that_knows_nothing_are_about_those_of_uniform_n
 class _Callable(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
-        self.function, self.null_label = function, function.null_label
+        self.function, self.null_label, self.tokenizer = function, function.null_label, None
         self.anchor = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
 
     def forward(self, *arguments):

@@ -19,7 +19,17 @@ from latentdiff.inference.model import load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RELEASED = sorted((CONFIGS.parent / "checkpoints").rglob("*.safetensors"))
-FOLDERS = ("fashion-mnist", "celeba", "flowers-102", "cifar-10", "oxford-iiit-pet", "mixed", "demo", "sources")
+FOLDERS = (
+    "fashion-mnist",
+    "fashion-mnist-coloured",
+    "celeba",
+    "flowers-102",
+    "cifar-10",
+    "oxford-iiit-pet",
+    "mixed",
+    "demo",
+    "sources",
+)
 # Of files that are no settings of a stage: spaces of a search, which tests/comparison/test_search_space.py reads.
 SPACES = ("sweeps",)
 TWO_STEPS = [
@@ -90,10 +100,10 @@ def train(name: str) -> None:
         return
     is_autoencoder = "autoencoder" in path.stem or path.stem == "vae_baseline"
     flags = [] if is_autoencoder else ["--quality_images=0", "--sample_every=1000"]
-    if (yaml.safe_load(path.read_text()).get("data") or {}).get("name", "fashion-mnist") == "fashion-mnist":
+    if (yaml.safe_load(path.read_text()).get("data") or {}).get("name", "fashion-mnist").startswith("fashion-mnist"):
         flags.append("--data.source=embedded")
     # Smaller than 64 pixels, but where released autoencoders of 28 may be taken, and where seven levels need all 64.
-    if name.split("/")[0] not in ("fashion-mnist", "demo") and path.stem != "vae_baseline":
+    if name.split("/")[0] not in ("fashion-mnist", "fashion-mnist-coloured", "demo") and path.stem != "vae_baseline":
         flags.append("--data.size=16")
     stage = importlib.import_module(f"latentdiff.stages.{'autoencoder' if is_autoencoder else 'diffusion'}")
     folder = [] if path.parent.name != "demo" else [f"--run.folder=demo/{path.stem}"]

@@ -76,7 +76,7 @@ class AutoEngine:
         path = self._record_of(rows, precision)
         with suppress(OSError, ValueError, KeyError, TypeError):
             return engines[json.loads(path.read_text())["engine"]]
-        labels = torch.zeros(rows, dtype=torch.long) if with_labels else None
+        labels = self._graphs.zero_labels(rows) if with_labels else None
         inputs = (torch.zeros(rows, *self._graphs.latent_shape), torch.zeros(rows), labels)
         found, measured = measure(engines, precision, inputs)
         best = min(found, key=lambda name: found[name])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentdiff import __version__
 from latentdiff.files import write_atomically
@@ -50,6 +50,10 @@ class Graphs:
     ):
         self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
         self._calibration = calibration
+
+    def zero_labels(self, rows: int) -> Tensor | None:
+        """Labels of zeros for the denoising network, of so many images; None where it takes none."""
+        return None if self._network is None else self._network.zero_labels(rows)
 
     @cached_property
     def model_digest(self) -> str:

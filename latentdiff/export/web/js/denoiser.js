@@ -1,6 +1,7 @@
 // From a network to the denoiser that every sampler calls, with classifier-free guidance.
 
 import { combine } from "./samplers.js";
+import { nullLabelOf } from "./words.js";
 
 /**
  * @param {object} model A model of page.json.
@@ -25,8 +26,8 @@ function toClean(model, output, x, { alpha, sigma }) {
 
 /**
  * @param {object} model A model of page.json.
- * @param {(x: Float32Array, time: number, labels: number[]|null) => Promise<Float32Array>} network
- * @param {number[]|null} labels The class of each image.
+ * @param {(x: Float32Array, time: number, labels: number[]|number[][]|null) => Promise<Float32Array>} network
+ * @param {number[]|number[][]|null} labels The class of each image, or the tokens of its prompt.
  * @param {number} scale Of guidance; 1 is off, and 0 ignores the class.
  * @param {boolean} keepsBounds Whether clean pixels are kept within [-1, 1].
  */
@@ -42,12 +43,12 @@ export function denoiser(model, network, labels, scale, keepsBounds = !model.gra
     if (!labels || scale === 1) {
       guess = await clean(x, level, labels);
     } else if (scale === 0) {
-      guess = await clean(x, level, labels.map(() => model.null_label));
+      guess = await clean(x, level, labels.map(() => nullLabelOf(model)));
     } else {
       const twice = new Float32Array(2 * x.length);
       twice.set(x);
       twice.set(x, x.length);
-      const both = await clean(twice, level, [...labels, ...labels.map(() => model.null_label)]);
+      const both = await clean(twice, level, [...labels, ...labels.map(() => nullLabelOf(model))]);
       const [strong, weak] = [both.subarray(0, x.length), both.subarray(x.length)];
       guess = combine([scale, strong], [1 - scale, weak]);
     }

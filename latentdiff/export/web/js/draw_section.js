@@ -7,6 +7,7 @@ import { ModelCard } from "./model_card.js";
 import { SAMPLER_TITLES, areComparable, classesOf, fill, labelsOf, secondsText, sizeOf, titlesOf } from "./models.js";
 import { sideBySide } from "./pictures.js";
 import { CancelledError } from "./sampling_thread.js";
+import { newWords } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const BOTH = "both";
@@ -60,6 +61,7 @@ export class DrawSection {
       guidance: { least: 0, most: 6 },
       sampler: Object.keys(SAMPLER_TITLES),
       show: ["state", "guess"],
+      prompt: { letters: 500 },
     };
   }
 
@@ -68,6 +70,7 @@ export class DrawSection {
     const settings = {
       model: this.comparable.length > 1 ? BOTH : this.page.models[0].name,
       class: "turn",
+      prompt: "",
       images: "4",
       seed: usual.seed,
       steps: usual.steps,
@@ -108,6 +111,8 @@ export class DrawSection {
     const [model] = this.models;
     const names = classesOf(model);
     byId("class-row").hidden = names.length === 0;
+    byId("prompt-row").hidden = this.form.elements.prompt.disabled = !model.text;
+    if (model.text) this.form.elements.prompt.placeholder = model.captions[0] ?? "";
     byId("guidance-row").hidden = !model.can_guide;
     fill(this.form.elements.class, [["turn", "Each in turn"], ...names.map((name, i) => [i, name])]);
     const samplers = model.samplers.filter((name) => this.models.every((each) => each.samplers.includes(name)));
@@ -131,12 +136,13 @@ export class DrawSection {
     history.replaceState(null, "", `#${linkOf(Object.fromEntries(new FormData(this.form)))}`);
     this.#setCards(models);
     this.#stop();
-    this.#say("");
+    const note = this.#newWords(models[0]);
+    this.#say(note);
     this.finished = false;
     this.#busy(true);
     try {
       for (const card of this.cards) await this.#drawOne(card, settings, turn);
-      this.#finish(settings);
+      this.#finish(settings, note);
       await this.#decodeMissing(turn);
     } catch (error) {
       if (turn !== this.turn) return; // another run has begun
@@ -147,6 +153,12 @@ export class DrawSection {
     }
   }
 
+  /** Name the words that the model has never read. */
+  #newWords(model) {
+    const words = model.text ? newWords(model, this.form.elements.prompt.value) : [];
+    return words.length ? `New to the model: ${words.slice(0, 8).join(", ")}.` : "";
+  }
+
   #setCards(models) {
     const same = this.cards.length === models.length && this.cards.every((card, i) => card.model === models[i]);
     if (!same) {
@@ -155,7 +167,8 @@ export class DrawSection {
       byId("cards").classList.toggle("alone", models.length === 1);
     }
     const { images } = this.settings;
-    for (const card of this.cards) card.clear(labelsOf(card.model, this.form.elements.class.value, images));
+    const { class: chosen, prompt } = this.form.elements;
+    for (const card of this.cards) card.clear(labelsOf(card.model, chosen.value, images, prompt.value), prompt.value);
   }
 
   async #drawOne(card, settings, turn) {
@@ -180,8 +193,8 @@ export class DrawSection {
     for (const card of this.cards) card.measure(most);
   }
 
-  #finish({ steps }) {
-    this.#say("Drawn. Drag the slider through the steps.");
+  #finish({ steps }, note) {
+    this.#say(`${note} Drawn. Drag the slider through the steps.`.trim());
     this.finished = true;
     const byTime = [...this.cards].sort((a, b) => a.milliseconds - b.milliseconds);
     const [fast, slow] = [byTime[0], byTime.at(-1)];

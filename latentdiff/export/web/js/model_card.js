@@ -34,9 +34,10 @@ export class ModelCard {
     return `${sizeOf(shape)} numbers an image (${shapeText(shape)})`;
   }
 
-  clear(labels) {
+  clear(labels, prompt = "") {
     this.frames = [];
     this.labels = labels;
+    this.prompt = prompt;
     this.milliseconds = 0;
     this.bar.style.width = "0";
     this.facts.textContent = "";
@@ -88,7 +89,8 @@ export class ModelCard {
 
   #text(step) {
     const names = classesOf(this.model);
-    const what = this.labels ? this.labels.map((label) => names[label]).join(", ") : "no class";
+    let what = this.labels ? this.labels.map((label) => names[label]).join(", ") : "no class";
+    if (this.model.text) what = this.prompt || "captions of its training";
     return `Drawn by the model ${this.title} after step ${step}: ${what}`;
   }
 

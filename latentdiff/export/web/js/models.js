@@ -1,5 +1,7 @@
 // What the page says of a model of page.json.
 
+import { tokensOf } from "./words.js";
+
 /** @returns {number} Numbers in an array of that shape. */
 export function sizeOf(shape) {
   return shape.reduce((a, b) => a * b, 1);
@@ -36,8 +38,12 @@ export function classesOf(model) {
   return Array.from({ length: model.null_label ?? 0 }, (_, i) => model.class_names[i] ?? `Class ${i}`);
 }
 
-/** The class of each image: one for all, or all in turn, as in Python. */
-export function labelsOf(model, chosen, images) {
+/** The class of each image, or the tokens of its prompt: one for all, or all in turn, as in Python. */
+export function labelsOf(model, chosen, images, prompt = "") {
+  if (model.text) {
+    const prompts = prompt.trim() || !model.captions.length ? [prompt] : model.captions;
+    return Array.from({ length: images }, (_, i) => tokensOf(model, prompts[i % prompts.length]));
+  }
   const count = model.null_label;
   if (count === null) return null;
   return Array.from({ length: images }, (_, i) => (chosen === "turn" ? i % count : Number(chosen)));
@@ -50,7 +56,7 @@ export function megabytes(model) {
 
 /** @returns {boolean} Whether two models draw the same kind of images, so that they can stand side by side. */
 export function areComparable(a, b) {
-  const kind = (model) => JSON.stringify([model.image_shape, model.class_names, model.null_label, model.data]);
+  const kind = (model) => JSON.stringify([model.image_shape, model.class_names, model.null_label, model.data, model.text]);
   return kind(a) === kind(b);
 }
 

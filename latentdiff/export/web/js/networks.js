@@ -109,7 +109,7 @@ export function networksOf(model, onProgress) {
     async network(x, time, labels) {
       const count = x.length / size;
       const feeds = { x: images(x, model.latent_shape), time: new ort.Tensor("float32", new Float32Array(count).fill(time), [count]) };
-      if (labels) feeds.labels = new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [count]);
+      if (labels) feeds.labels = new ort.Tensor("int64", BigInt64Array.from(labels.flat(), BigInt), model.text ? [count, model.text.context] : [count]);
       const output = await run("network", feeds, "output");
       if (output.length === x.length) return output;
       // The second half of the channels is a learned variance.

@@ -5,6 +5,7 @@ import { classesOf, fill, isLatent, labelsOf, shapeText, sizeOf } from "./models
 import { pixelsOf } from "./own_image.js";
 import { channelOf, figureOf, gridOf, show } from "./pictures.js";
 import { CancelledError } from "./sampling_thread.js";
+import { nullLabelOf } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const WAY = 7;
@@ -34,7 +35,7 @@ export class OwnSection {
   #offerClasses() {
     const { model } = this;
     const none = model.can_guide ? [["none", "No class"]] : [];
-    byId("own-class-row").hidden = model.null_label === null;
+    byId("own-class-row").hidden = model.null_label === null || Boolean(model.text);
     fill(byId("own-class"), [...none, ...classesOf(model).map((name, i) => [i, name])]);
   }
 
@@ -53,6 +54,7 @@ export class OwnSection {
   #label() {
     const { value } = byId("own-class");
     if (this.model.null_label === null) return null;
+    if (this.model.text) return nullLabelOf(this.model);
     return value === "none" ? this.model.null_label : Number(value);
   }
 
@@ -157,7 +159,7 @@ export class OwnSection {
     const [{ latents }] = this.slots;
     const label = this.#label();
     const settings = { ...this.drawing.settings, show: "state" };
-    if (label === null || label === this.model.null_label || !this.model.can_guide) settings.guidance = 1;
+    if (label === null || label === this.model.null_label || this.model.text || !this.model.can_guide) settings.guidance = 1;
     await this.#noiseNow();
     const noisy = byId("noise-pictures").firstChild;
     const { image_shape: shape } = this.model;

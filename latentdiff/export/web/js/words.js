@@ -1,0 +1,31 @@
+// Prompts as tokens: a token a word of the training's captions, and bytes for other words, as in text/vocabulary.py.
+
+// Token 0 is padding, 1 to 256 are the bytes, and the words follow.
+const FIRST_BYTE = 1;
+const FIRST_WORD = 257;
+const WORD = /[\p{L}\p{N}_]+(?:['’-][\p{L}\p{N}_]+)*|[^\p{L}\p{N}_\s]/gu;
+
+/** The words of a prompt, in lower case. */
+export function wordsOf(prompt) {
+  return prompt.normalize("NFC").toLowerCase().match(WORD) ?? [];
+}
+
+/** @returns {number[]} A prompt's tokens, cut and filled up with 0 to what the model reads. */
+export function tokensOf({ text }, prompt) {
+  const known = new Map(text.words.map((word, i) => [word, FIRST_WORD + i]));
+  const tokens = wordsOf(prompt).flatMap((word) =>
+    known.has(word) ? [known.get(word)] : Array.from(new TextEncoder().encode(` ${word}`), (byte) => FIRST_BYTE + byte),
+  );
+  return Array.from({ length: text.context }, (_, i) => tokens[i] ?? 0);
+}
+
+/** @returns {string[]} The words that no caption of the model's training had. */
+export function newWords({ text }, prompt) {
+  const known = new Set(text.words);
+  return [...new Set(wordsOf(prompt))].filter((word) => !known.has(word));
+}
+
+/** @returns The label that means "no class", or "no caption", to a model; null where it takes no labels. */
+export function nullLabelOf(model) {
+  return model.text ? new Array(model.text.context).fill(0) : model.null_label;
+}
