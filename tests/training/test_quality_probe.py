@@ -27,8 +27,8 @@ class Model:
     def __init__(self, images):
         self.images = images
 
-    def sample(self, count, steps, batch_size):
-        assert steps == 20
+    def sample(self, count, steps, batch_size, prompt=None):
+        assert (steps, prompt) == (20, None)
         return self.images[:count]
 
 
