@@ -70,7 +70,8 @@ def test_the_keywords_of_sample_are_the_settings_of_sampling():
     keywords = inspect.signature(DiffusionModel.sample).parameters
     for field in fields(SamplingConfig):
         assert keywords[field.name].default == field.default, field.name
-    assert set(keywords) - {"self", "num_images", "labels"} == {field.name for field in fields(SamplingConfig)}
+    asked_for = {"self", "num_images", "labels", "prompt", "negative_prompt"}
+    assert set(keywords) - asked_for == {field.name for field in fields(SamplingConfig)}
 
 
 @pytest.mark.parametrize(
