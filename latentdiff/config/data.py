@@ -37,9 +37,9 @@ class DataConfig(Settings):
         name: The data set. ``fashion-mnist-coloured`` is Fashion-MNIST in six colours, whose training images leave out
             ten pairs of class and colour. ``folder`` is a directory or zip of one's own images. ``parquet`` is one or
             several Parquet files, ``datasets`` what ``save_to_disk`` of Hugging Face's datasets wrote, ``webdataset``
-            one or several tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its configurations;
-            @REVISION behind either names one of its versions. ``mixed`` joins several data sets. ``tensors`` are images
-            in memory, which only Python can give, to ``load_dataset``.
+            one or several tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its
+            configurations; @REVISION behind either names one of its versions. ``mixed`` joins several data sets.
+            ``tensors`` are images in memory, which only Python can give, to ``load_dataset``.
         root: The folder of all data sets, each in torchvision's layout. A data set that is missing is downloaded there.
             Default: the environment variable LATENTDIFF_DATA, else ``data``.
         path: A directory or zip of images: of ``folder``, or of CelebA or the pets outside of ``root``, as is the
