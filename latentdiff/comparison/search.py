@@ -123,7 +123,7 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
     try:
         check_loss_weight(stage.diffusion, build_schedule(stage.diffusion), build_target(stage.diffusion))
         build_network(1, 1, stage.network)
-        check_settings(with_budget(stage, config, 1.0).trainer)
+        check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:
         raise ConfigError(f"the settings that all trials begin from: {error}") from error
     return space, stage
@@ -155,7 +155,7 @@ class TrialTraining:
     def __init__(self, config: SweepStage, space: SearchSpace, stage: DiffusionStage):
         self.config, self.space, self.stage = config, space, stage
         self.splits = _with_validation(config.data)
-        device = check_settings(with_budget(stage, config, 1.0).trainer)
+        device = check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
         probe = QualityProbe.build(
             self.splits.val, config.num_images, device, config.quality_net, stage.features_folder
         )

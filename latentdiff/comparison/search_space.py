@@ -85,13 +85,6 @@ class Dimension:
         value = own[self.name]
         return value if value is not None and self.low <= value <= self.high else None
 
-    def __str__(self) -> str:
-        """What is searched, in words."""
-        if self.choices is not None:
-            return f"{self.name}: {', '.join(self.choices)}"
-        more = (", by its logarithm" if self.log else "") + (f", in steps of {self.step:g}" if self.step else "")
-        return f"{self.name}: {self.low:g} to {self.high:g}{more}"
-
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
         if self.choices is not None:

@@ -179,8 +179,8 @@ class SharedStudy:
 
         Each has ``number``; ``state``: ``complete``, ``pruned``, ``failed`` or ``running``; ``values`` by the names of
         the space; ``settings`` by their dotted names; ``looks``: the figure by look; ``value``: the figure at its end,
-        or None; ``why`` it failed; whether it
-        ``is_first``, given and not chosen; and the ``facts`` of :meth:`Trial.describe`.
+        or None; ``why`` it failed; whether it ``is_first``, given and not chosen; and the ``facts`` of
+        :meth:`Trial.describe`.
         """
         found = []
         for trial in self.study.get_trials(deepcopy=False):

@@ -78,6 +78,15 @@ def test_each_budget_has_a_folder_of_its_own():
     assert names == ["search-300-seconds", "search-12.5-seconds", "search-20000-images", "search-1e15-flops"]
 
 
+def test_a_budget_of_operations_may_be_as_large_as_any(arguments):
+    pytest.importorskip("optuna")
+    settings = {"search": "optuna", "space": "space.yaml", "settings": "demo/pixel.yaml"}
+    config = SweepStage(**settings, flops=1e20)
+    _, stage = search.check_search(config)
+    assert search.with_budget(stage, config, 3e10).trainer.max_images == int(1e20 / 3e10)
+    assert search.with_budget(stage, config, 1e30).trainer.max_images == 1
+
+
 @pytest.mark.slow
 def test_a_miniature_search_leaves_a_page_and_settings_that_train(arguments, capsys):
     pytest.importorskip("optuna")
