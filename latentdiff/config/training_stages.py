@@ -62,7 +62,8 @@ class LatentsStage(Settings):
     """Encode the training images to the moments of their latents, once, for stage two.
 
     Args:
-        autoencoder: Stage one's model file; ``auto`` is the data set's own run under stages/, else the released one.
+        autoencoder: Stage one's model file; ``auto`` is the data set's own run under stages/, else the released one;
+            ``diffusers:PATH_OR_ID`` is an autoencoder of diffusers.
         data: The training images.
         folder: Folder of the caches.
     """
@@ -79,7 +80,8 @@ class DiffusionStage(Settings):
     Args:
         name: Name of the run: its folder under stages/diffusion/, after the data set.
         autoencoder: Stage one's model file; ``auto`` takes the data set's own run under stages/, else the released
-            one; ``none`` trains on pixels.
+            one; ``none`` trains on pixels; ``diffusers:PATH_OR_ID`` is an AutoencoderKL or AutoencoderTiny of
+            diffusers.
         data: The training images.
         network: The denoising network.
         diffusion: The noising process, and the target and loss of the network.
@@ -94,7 +96,8 @@ class DiffusionStage(Settings):
             from the validation split, or from the test split where there is no validation split.
         features_folder: Folder where Inception's features of the held-out images are cached.
         latents_folder: Folder of the latent caches.
-        init: Start from trained weights: a model file, a run's folder or its last.ckpt.
+        init: Start from trained weights: a model file, a run's folder or its last.ckpt; or ``diffusers:PATH_OR_ID``, a
+            UNet2DModel of diffusers, which then is the network.
         dry_run: Print what the run needs, in memory, arithmetic and time, and end. Nothing is written.
         run: The folder that the run writes to.
     """

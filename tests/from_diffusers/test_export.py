@@ -111,6 +111,7 @@ def test_our_own_network_is_a_pipeline_that_calls_latentdiff(tmp_path):
     assert torch.equal((seeded.images * 255).round().to(torch.uint8), model.sample(1, steps=2, seed=7))
 
 
+@pytest.mark.slow
 def test_which_pipeline_and_why(save, pixel_pipeline):
     conditional = load(save(diffusers.DDPMScheduler(), make_unet(num_class_embeds=3)))
     assert pipeline_for(conditional) == (

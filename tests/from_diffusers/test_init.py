@@ -138,6 +138,7 @@ def test_settings_that_the_weights_bring_are_refused(pixel_pipeline):
         train(pixel_pipeline, images(), network=NetworkConfig(channels=(8, 8)))
 
 
+@pytest.mark.slow
 def test_another_process_is_said_with_the_flags_that_keep_theirs(pixel_pipeline, capsys):
     train(pixel_pipeline, images(), diffusion=DiffusionConfig(schedule="cosine", target="v"))
     said = capsys.readouterr().out

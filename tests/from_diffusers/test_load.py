@@ -183,6 +183,14 @@ def test_without_the_extra_it_is_a_line_that_names_it(pixel_pipeline, monkeypatc
         load(pixel_pipeline)
 
 
+@pytest.fixture(scope="module")
+def model_file(pixel_pipeline, tmp_path_factory):
+    """A file of ours with a network of diffusers."""
+    path = tmp_path_factory.mktemp("file") / "model.safetensors"
+    load(pixel_pipeline).save(path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -194,11 +202,10 @@ def test_without_the_extra_it_is_a_line_that_names_it(pixel_pipeline, monkeypatc
         (lambda header: header.update(sampling=[1]), "sampling must be an object"),
     ],
 )
-def test_a_header_that_no_model_can_have(pixel_pipeline, tmp_path, change, message):
-    path = tmp_path / "model.safetensors"
-    load(pixel_pipeline).save(path)
-    file = read_tensors(path)
+def test_a_header_that_no_model_can_have(model_file, tmp_path, change, message):
+    file = read_tensors(model_file)
     change(file.header)
+    path = tmp_path / "model.safetensors"
     write_tensors(path, file.tensors, file.header)
     with pytest.raises(CheckpointError, match=message):
         load(path)

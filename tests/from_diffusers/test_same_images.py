@@ -137,6 +137,7 @@ def test_ddpm_adds_the_variance_that_its_scheduler_names(saved, variance):
     check(saved(variance_type=variance), "ddpm", "leading")
 
 
+@pytest.mark.slow
 def test_learned_variance(saved):
     check(saved({"out_channels": 6}, variance_type="learned_range"), "ddpm", "leading")
 
