@@ -18,7 +18,7 @@ from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCode
 from latentdiff.config.data import folder_name
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
-from latentdiff.data.mapped import chunks, map_file, most_in_memory, release, with_mirrored
+from latentdiff.data.mapped import RELEASED_FROM, chunks, map_file, most_in_memory, release, with_mirrored
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError
 from latentdiff.from_diffusers.address import is_address
@@ -200,7 +200,7 @@ def _batch_size(images: Tensor) -> int:
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
     start, own = time.perf_counter(), distributed.shard_range(len(images))
-    large = images.nbytes > most_in_memory()
+    large = images.nbytes > RELEASED_FROM
     encoded = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
     with progress_bar(total=len(own), desc=what, unit="images") as bar:
         size = _batch_size(images)

@@ -27,6 +27,8 @@ from latentdiff.files import write_atomically
 from latentdiff.os_errors import describe_os_error
 
 CHUNK = 16 * 1024**2
+# Bytes of a mapped tensor from which on pages that were gone through are given back.
+RELEASED_FROM = 256 * 1024**2
 # Of files that this process has read through: their checksum, by their path, size and times.
 _checksums: dict[tuple[str, int, int, int], int] = {}
 
@@ -127,7 +129,7 @@ def chunks(tensor: Tensor, multiple: int = 1) -> Iterator[Tensor]:
         multiple: Each part but the last has a multiple of so many rows.
     """
     row = max(1, tensor[:1].nbytes)
-    large = len(tensor) * row > most_in_memory()
+    large = len(tensor) * row > RELEASED_FROM
     for chunk in tensor.split(multiple * max(1, CHUNK // (row * multiple))):
         yield chunk
         if large:

@@ -15,7 +15,7 @@ from latentdiff.data.files import Files
 from latentdiff.data.image_formats import BadImageError
 
 # Bytes of rows that were read lately. Threads take them in nearly, but not quite, the order in which they lie.
-KEPT = 128 * 1024**2
+KEPT = 32 * 1024**2
 NOT_INSIDE = "its row holds no image, and names {}, which is not read: save the data set with its images inside"
 
 
