@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff import checkpoint
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, build_codec, codec_of_file
+from latentdiff.codec import AutoencoderCodec, Codec, codec_of_file
 from latentdiff.config import (
     DiffusionConfig,
     EngineName,
@@ -21,15 +21,13 @@ from latentdiff.config import (
     SamplerName,
     SamplingConfig,
     Spacing,
-    from_dict,
     to_dict,
 )
 from latentdiff.config.base import check_choice
-from latentdiff.config.diffusers_models import network_config_class
 from latentdiff.diffusion.denoiser import Guidance, Network, NetworkDenoiser, Thresholding
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.diffusion.noise_levels import NoiseLevels
-from latentdiff.diffusion.samplers import SAMPLER_OPTIONS, SAMPLERS, SamplerState
+from latentdiff.diffusion.samplers import SAMPLERS, SamplerState
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError, DivergenceError
@@ -41,14 +39,14 @@ from latentdiff.inference.engines.engine import Engine
 from latentdiff.inference.engines.int8_graph import Calibration, Inputs
 from latentdiff.inference.engines.torch_engine import TorchEngine
 from latentdiff.inference.labels import Labels, resolve_labels
+from latentdiff.inference.model_parts import build_parts
 from latentdiff.inference.prompts import Prompt, check_negative, refuse_prompts, resolve_prompts, split_negative
 from latentdiff.inference.request import SamplingRequest
+from latentdiff.inference.request_checks import check_settings
 from latentdiff.models.conditioning import ConditionedNetwork
-from latentdiff.models.network import build_network
 from latentdiff.precision import check_default_dtype, disable_tf32
 from latentdiff.report.model_table import class_words, model_table, shape_words
 from latentdiff.resources import resolve_checkpoint
-from latentdiff.text.build import tokenizer_of_header
 
 
 class DiffusionModel(TrainedModel):
@@ -280,36 +278,9 @@ class DiffusionModel(TrainedModel):
         self.resolve_labels(request)
         check_negative(request)
         self.sampling_levels(request)
-        for option in request.sampler_options():
-            if option not in SAMPLER_OPTIONS[request.sampler]:
-                takers = ", ".join(name for name, own in SAMPLER_OPTIONS.items() if option in own)
-                raise ConfigError(f"{option} belongs to the sampler {takers}, not to {request.sampler}")
-        if request.variance == "learned" and not self.diffusion.learn_variance:
-            raise ConfigError("this model has no learned variance; variance must be small or large")
-        unguided = request.guidance_scale == 1.0 or request.guide is not None
-        if not unguided and not self.diffusion.class_dropout:
-            raise ConfigError("this model was trained without class dropout: guidance_scale must be 1")
-        if request.guidance_interval is not None:
-            if not 0 <= request.guidance_interval[0] < request.guidance_interval[1]:
-                raise ConfigError(f"guidance_interval must rise from 0 or more, not {request.guidance_interval}")
-            if request.guidance_scale == 1.0:
-                raise ConfigError("guidance_interval does nothing at guidance_scale 1, the default: use another scale")
-        if request.thresholding == "dynamic" and self.codec.value_range is None:
-            raise ConfigError("thresholding dynamic needs the bounds of pixels, which latents have not")
-        if request.eta is not None and not 0.0 <= request.eta <= 1.0:
-            raise ConfigError(f"eta must be from 0 to 1, not {request.eta}")
-        for name in ("churn_min", "churn_max", "churn_noise"):
-            if getattr(request, name) is not None and not request.churn:
-                raise ConfigError(f"{name} does nothing without churn: set that above 0")
-        for name in ("churn", "churn_min", "churn_noise", "corrector_steps", "corrector_snr"):
-            if (getattr(request, name) or 0) < 0:
-                raise ConfigError(f"{name} must not be negative")
+        check_settings(request, self.diffusion, self.codec.value_range is not None)
         if request.guide is not None:
-            if request.guidance_scale == 1.0:
-                raise ConfigError("a guide does nothing at guidance_scale 1, the default: use more")
             self.load_guide(request.guide)
-        if request.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {request.batch_size}")
 
     def _check_finite(self) -> None:
         """Raise DivergenceError unless all weights are finite: images would be of two colours, and no error."""
@@ -597,33 +568,9 @@ def _read(path: Path) -> DiffusionModel | AutoencoderCodec:
 
 
 def _build_diffusion(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> DiffusionModel:
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "codec": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        if part not in parts:
-            raise CheckpointError(f"{path} holds weights that a diffusion model has not: {name[:80]}")
-        parts[part][rest] = tensor
-    decoder = path
-    if named := header.get("codec_file"):
-        parts["codec"], decoder = checkpoint.read_shared_autoencoder(path, named), path.parent / named["name"]
-    channels, height, width = header["image_shape"]
-    codec = IdentityCodec((channels, height, width))
-    if header["codec"] is not None:
-        codec = build_codec(header["codec"], parts["codec"], str(decoder))
-    elif header.get("sampling", {}).get("clip") is False:
-        codec.value_range = None
-    config = from_dict(network_config_class(header["network"]), header["network"])
-    diffusion = from_dict(DiffusionConfig, header["diffusion"])
-    channels = codec.latent_shape[0]
-    outputs = channels * (2 if diffusion.learn_variance else 1)
-    tokenizer = tokenizer_of_header(header.get("text"))
-    network = checkpoint.build_with_weights(
-        lambda: build_network(channels, len(header["class_names"]), config, outputs, tokenizer),
-        parts["network"],
-        str(path),
-    )
+    parts = build_parts(path, header, tensors)
     try:
-        model = DiffusionModel(network, config, diffusion, codec, header["class_names"], header)
+        model = DiffusionModel(*parts)
     except (ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{path} has a header that no model can have: diffusion: {error}") from error
     model.path = path
