@@ -113,7 +113,10 @@ def card(
         lines += [f"![Samples]({samples})", ""]
     name = data.get("name") or "the training images"
     licence = licence or LICENCES.get(name, f"{name}: see the data set's own terms.")
-    return "\n".join([*lines, f"Data and licence: {licence} The weights are under Apache-2.0.", ""])
+    weights = "The weights are under Apache-2.0."
+    if (header.get("network") or {}).get("architecture") == "diffusers" or "vae" in codec:
+        weights = "The weights, or what they began as, are of a model of diffusers, under its own licence."
+    return "\n".join([*lines, f"Data and licence: {licence} {weights}", ""])
 
 
 def _training_rows(made: dict[str, Any], data: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from latentdiff import load
 from latentdiff.checkpoint import read_tensors, write_tensors
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.from_diffusers.address import parse_address
+from latentdiff.runs import model_card
 from tests.from_diffusers.miniatures import SIDE, make_tiny, make_unet, make_vae
 
 
@@ -209,3 +210,10 @@ def test_a_header_that_no_model_can_have(model_file, tmp_path, change, message):
     write_tensors(path, file.tensors, file.header)
     with pytest.raises(CheckpointError, match=message):
         load(path)
+
+
+def test_a_card_does_not_licence_the_weights_of_others(model_file):
+    file = read_tensors(model_file)
+    card = model_card.card(model_file, file.header, file.num_values)
+    assert "of a model of diffusers, under its own licence" in card
+    assert "Apache" not in card
