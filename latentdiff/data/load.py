@@ -201,7 +201,7 @@ def _member_config(config: DataConfig, name: str) -> DataConfig:
         table=config.table if name == "folder" else None,
         image_column=config.image_column if name == with_columns else None,
         classes=config.classes if owns_classes or config.classes_column is None else "labels",
-        captions=config.captions if name == "folder" or column_of(config) is None else "auto",
+        captions=config.captions if name in ("folder", with_columns) or column_of(config) is None else "auto",
     )
 
 
@@ -250,10 +250,11 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
     if config.captions == OWN and not any(has(name, "HAS_CAPTIONS") for name in members):
         raise ConfigError(f"data.captions rule is for fashion-mnist and fashion-mnist-coloured, not {config.name}")
-    if column_of(config) is not None and not config.table:
+    in_tables = any(has(name, "HAS_COLUMNS") and name != "webdataset" for name in members)
+    if column_of(config) is not None and not config.table and not in_tables:
         raise ConfigError(
             f"data.captions {config.captions[:60]!r} is none of auto, rule and none, has no {{class}} in it, and there "
-            "is no data.table of which it could be a column"
+            "is no table of which it could be a column"
         )
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")

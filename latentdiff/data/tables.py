@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config import DataConfig
+from latentdiff.data.captions import column_of
 from latentdiff.data.file_list import FileList, encode_classes
 from latentdiff.data.messages import print_once, printable
 from latentdiff.data.rows import Part, RowFiles, StreamedPart
@@ -202,7 +203,29 @@ def list_tables(
     if not {"train"} < set(official):
         official = {}
     kept = torch.cat([values[keep[split]] for split, values in labels.items()])
-    return FileList(name, files, files.images, kept, class_names, official)
+    captions = _read_captions(splits, keep, column_of(config), path)
+    return FileList(name, files, files.images, kept, class_names, official, captions)
+
+
+def _read_captions(
+    splits: Mapping[str, Sequence[Table]], keep: Mapping[str, Tensor], name: str | None, path: Path
+) -> tuple[str, ...]:
+    """The caption of each row that is kept, empty for a row without one; () where no column is named.
+
+    Raises :class:`~latentdiff.errors.DataError` for a column that is not there, or holds something else than texts.
+    """
+    captions: list[str] = []
+    for split, tables in splits.items() if name is not None else ():
+        for table in tables:
+            if name not in table.schema.names:
+                raise DataError(f"{table.path} has no column {name!r}; it has {list_columns(table.schema)}")
+        values = [value for table in tables for value in table.column(str(name)).to_pylist()]
+        if odd := next((value for value in values if not isinstance(value, str | None)), None):
+            raise DataError(
+                f"the column {name!r} of {path} holds {str(odd)[:60]!r}, which is no text: name another column"
+            )
+        captions += [values[row] or "" for row in keep[split].tolist()]
+    return tuple(captions)
 
 
 def _columns_of_all(tables: Sequence[Table], config: DataConfig) -> Columns:

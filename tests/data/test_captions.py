@@ -109,7 +109,7 @@ def test_images_in_memory_have_captions_too():
     ("settings", "words"),
     [
         ({"name": "mnist", "captions": "rule"}, "rule is for fashion-mnist"),
-        ({"captions": "a photo"}, "no data.table"),
+        ({"captions": "a photo"}, "no table"),
         ({"name": "fashion-mnist-coloured", "split": "fractions"}, "official split alone"),
     ],
 )

@@ -313,3 +313,28 @@ def test_pyarrow_is_named_where_it_is_missing(parquet, monkeypatch):
     monkeypatch.setattr("latentdiff.extras.import_module", missing)
     with pytest.raises(ConfigError, match=r"pyarrow is not installed: pip install 'latentdiff\[parquet\]'"):
         load_split(config, "train")
+
+
+def test_captions_come_from_a_column_of_texts(parquet):
+    words = ["a cat", None, "ein Hund", "an owl"]
+    columns = {
+        "label": ["cat", "dog", None, "cat"],
+        "what": words,
+        "number": [1, 2, 3, 4],
+        "score": [0.5, 1.5, 2.0, 3.0],
+    }
+    config = parquet({"data.parquet": rows(range(4), **columns)}, captions="what", fractions=(1.0, 0.0, 0.0))
+    data = load_split(config, "train")
+    pixels = {
+        tuple(image.flatten().tolist()): caption for image, caption in zip(data.images, data.captions, strict=True)
+    }
+    plain = load_split(parquet({}, classes="none", captions="what", fractions=(1.0, 0.0, 0.0)), "train")
+    assert plain.captions == ("a cat", "", "ein Hund", "an owl")
+    # A row without a class is left out, and its caption with it.
+    assert sorted(data.captions) == ["", "a cat", "an owl"]
+    for image, caption in zip(plain.images, plain.captions, strict=True):
+        assert pixels.get(tuple(image.flatten().tolist()), caption) == caption
+    with pytest.raises(DataError, match="which is no text"):
+        load_split(parquet({}, captions="number"), "train")
+    with pytest.raises(DataError, match="has no column 'words'"):
+        load_split(parquet({}, captions="words"), "train")
