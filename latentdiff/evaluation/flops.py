@@ -89,5 +89,5 @@ def training_flops(model: DiffusionModel) -> float:
     network = copy.deepcopy(model.network).train().requires_grad_()
     x = torch.zeros(FEW, *model.codec.latent_shape, device=model.device)
     time = torch.zeros(FEW, device=model.device)
-    labels = None if network.null_label is None else torch.zeros(FEW, dtype=torch.long, device=model.device)
+    labels = network.zero_labels(FEW, model.device)
     return count_flops(lambda: network(x, time, labels).sum().backward()) / FEW

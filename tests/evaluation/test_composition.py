@@ -9,7 +9,7 @@ from latentdiff.config import DataConfig, SamplingConfig
 from latentdiff.data import fashion_mnist_coloured as coloured
 from latentdiff.data import load_split
 from latentdiff.errors import ConfigError
-from latentdiff.evaluation import composition
+from latentdiff.evaluation import composition, flops
 from latentdiff.evaluation.asked_captions import with_test_captions
 from latentdiff.inference.model import load
 from latentdiff.inference.request import SamplingRequest
@@ -75,3 +75,10 @@ def test_an_evaluation_asks_for_captions_of_test_images(test_images, reading_mod
     assert with_test_captions(load(tiny_model_file), plain, test_images) == (plain, None)
     with pytest.raises(ConfigError, match=r"set --data\.captions"):
         with_test_captions(reading_model, plain, load_split(DataConfig(source="embedded"), "test"))
+
+
+def test_the_arithmetic_of_a_model_that_reads_is_counted(reading_model):
+    request = SamplingRequest(num_images=2, steps=2, prompt=["a", "b"], guidance_scale=2.0, negative_prompt="c")
+    once = flops.sampling_flops(reading_model, SamplingRequest(num_images=2, steps=1))
+    assert flops.sampling_flops(reading_model, request) == pytest.approx(4 * once)
+    assert flops.training_flops(reading_model) > 2 * once
