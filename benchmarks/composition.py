@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.composition", description=__doc__)
     parser.add_argument("model", help="the model's file, or the folder of its run")
     parser.add_argument("--images", type=int, default=20, help="images of each pair (%(default)s)")
-    parser.add_argument("--guidance_scale", type=float, nargs="+", default=[1.0, 2.0, 4.0], help="one or more")
+    parser.add_argument("--guidance_scale", type=float, nargs="+", default=[1.0, 3.0], help="one or more")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (%(default)s)")
     parser.add_argument("--grid", help="a PNG of the first image of each pair, a row a class, at the last scale")
