@@ -36,7 +36,7 @@ from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents
 from latentdiff.models.network import build_network
 from latentdiff.precision import num_threads
-from latentdiff.report.search_page import FIGURES, search_page, trial_sentence
+from latentdiff.report.search_page import FIGURES, budget_words, search_page, trial_sentence
 from latentdiff.runs.run_folder import flatten, write_config
 from latentdiff.training.budget_looks import BudgetLooks
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -387,9 +387,9 @@ def best_settings(config: SweepStage, stage: DiffusionStage, found: dict[str, An
         section, _, leaf = name.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[leaf] = value
     value = next(row["value"] for row in record["trials"] if row["number"] == record["best"])
-    count, length = len(record["trials"]), f"{record['budget']['amount']:g} {record['budget']['unit']}"
+    metric, count = record["metric"], len(record["trials"])
     words = (
-        f"# The best of {count} trials by Optuna ({record['sampler']}): {record['metric']} {value:.4g} after "
-        f"{length} of\n# training, on validation images. It trains as long as what the search began from.\n"
+        f"# The best of {count} trials by Optuna ({record['sampler']}): {metric} {value:.4g} on validation images,\n"
+        f"# after {budget_words(record)} of training. It trains as long as what the search began from.\n"
     )
     return words + yaml.safe_dump(nested, sort_keys=False)

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from latentdiff.report.figure_style import FAINT, INK, LINES, SMALL, WIDTH, Format, Theme, new_figure, render, style
 
@@ -96,8 +96,9 @@ def history(record: dict[str, Any], theme: Theme = "light", format: Format = "sv
             axes.plot(*zip(*pruned, strict=True), "x", color=INK[theme], markersize=5, label="ended early")
         axes.margins(x=0.03, y=0.1)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if scale == "log" else MaxNLocator(5))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y")
         axes.set_xlabel("trial")
         axes.set_title(f"{QUALITIES.get(record['metric'], record['metric'])}, {scale} scale", loc="left")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from latentdiff import __version__
-from latentdiff.report.formats import amount, duration
+from latentdiff.report.formats import amount, duration, scientific
 from latentdiff.report.page import templates
 from latentdiff.report.pictures import Picture, plot
 from latentdiff.report.search_figures import QUALITIES, history, importance, parallel_coordinates
@@ -80,7 +80,7 @@ def budget_words(record: dict[str, Any]) -> str:
     size, unit = record["budget"]["amount"], record["budget"]["unit"]
     if unit == "seconds":
         return duration(size)
-    return f"{size:,.0f} images" if unit == "images" else f"{size:.3g} floating-point operations"
+    return f"{size:,.0f} images" if unit == "images" else f"{scientific(size)} floating-point operations"
 
 
 def trial_sentence(trial: dict[str, Any], metric: str) -> str:

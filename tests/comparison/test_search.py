@@ -20,6 +20,7 @@ SHORT += ["--network.middle_attention=false", "--trainer.accelerator=cpu", "--tr
 DATA = ["--data.source=embedded", "--data.max_train_images=48"]
 SPACE = "trainer.lr: {low: 1e-4, high: 1e-2, log: true}\nnetwork.channels: {choices: [[8], [16]]}\n"
 LENGTH = ["--images=32", "--num_images=16", "--looks=2", "--trials=3"]
+KID = ["--quality_net=inception", "--data.val_images=10"]
 
 
 @pytest.fixture
@@ -133,6 +134,16 @@ def test_other_budgets_and_samplers_end_and_prune(arguments, length):
     seen = {trial["values"]["network.channels"]: trial["facts"]["images_seen"] for trial in record["trials"]}
     if record["budget"]["unit"] == "flops" and len(seen) == 2:
         assert seen["[8]"] > seen["[16]"]
+
+
+@pytest.mark.slow
+def test_kid_chooses_where_inception_is_asked_for(arguments, inception_file, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("LATENTDIFF_INCEPTION", str(inception_file))
+    sweep.main([*arguments, "--images=32", "--num_images=4", "--looks=1", "--trials=2", *KID])
+    record = json.loads(next(Path("stages/sweep").rglob("search.json")).read_text())
+    assert (record["metric"], len(record["trials"])) == ("kid", 2)
+    assert "set apart to choose by" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
