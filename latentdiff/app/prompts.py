@@ -32,7 +32,7 @@ def in_title(prompt: str | None) -> str:
 
 
 def new_words(entry: Entry, prompt: str | None) -> str:
-    """A sentence that names the words that the model has never read; empty where it knows all."""
+    """The words that the model has never read, as a title goes on; empty where it knows all."""
     tokenizer = entry.model.network.tokenizer
     new = tokenizer.unknown_words(prompt) if tokenizer is not None and prompt else []
-    return f"New to the model: {', '.join(new[:8])}" if new else ""
+    return f" (new to the model: {', '.join(new[:8])})" if new else ""

@@ -131,7 +131,7 @@ class Studio:
         wanted = label if isinstance(request.labels, int) else "all classes in turn" if entry.classes else "images"
         if entry.reads:
             asked = prompt_of(entry, prompt)
-            wanted = ". ".join(filter(None, [in_title(asked), new_words(entry, asked)]))
+            wanted = in_title(asked) + new_words(entry, asked)
         drawing = Drawing(name=entry.name, seed=request.seed, title=_title(entry, str(wanted), request))
         token, start = self.kept.add(drawing), time.perf_counter()
         for indices, states in model.batches(request):

@@ -37,7 +37,7 @@ def test_a_prompt_draws_what_sample_draws(words, reading_model):
     drawing = drawn(words, *words.draw("words", **USUAL, **asked))
     wanted = reading_model.sample(2, **asked, steps=2, guidance_scale=2.0, seed=7)
     assert torch.equal(drawing.images, wanted)
-    assert drawing.title.startswith("words: “a red kimono”. New to the model: kimono, seed 7")
+    assert drawing.title.startswith("words: “a red kimono” (new to the model: kimono), seed 7")
     nothing = drawn(words, *words.draw("words", **{**USUAL, "guidance_scale": 1.0}, prompt="", negative_prompt=" "))
     assert torch.equal(nothing.images, reading_model.sample(2, steps=2, seed=7))
     assert "captions of its training" in nothing.title
