@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,13 @@ from latentdiff.models.diffusers_networks import build_autoencoder
 from latentdiff.precision import call_with_min_batch, disable_tf32
 from latentdiff.report.model_table import model_table, shape_words
 
-ENCODE_BATCH = 256
+# Images that are encoded or decoded at a time, and pixels of them: activations grow with the pixels.
+ENCODE_BATCH, ENCODE_PIXELS = 256, 2**20
+
+
+def encode_batch_size(image_shape: Sequence[int]) -> int:
+    """Images of a shape [..., h, w] that are encoded or decoded at a time: 256 of up to 64 pixels, else fewer."""
+    return max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(image_shape[-2:])))
 
 
 class CodecEngine(Protocol):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentdiff import checkpoint, distributed
-from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec, load_codec
+from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, encode_batch_size, load_codec
 from latentdiff.config.data import folder_name
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
@@ -28,8 +28,6 @@ from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
-# Pixels that are encoded at a time.
-ENCODE_PIXELS = 2**20
 
 
 def cache_key(codec: Codec, data: ImageDataset, hflip: bool) -> str:
@@ -169,7 +167,7 @@ def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip:
 def _encode_to_disk(path: Path, key: str, codec: Codec, images: Tensor, hflip: bool) -> Moments:
     """Encode images into the cache ``path`` batch by batch, and map it: they may be more than the memory holds."""
     start, passes = time.perf_counter(), (False, True) if hflip else (False,)
-    size = _batch_size(images)
+    size = encode_batch_size(images.shape)
     shape = (len(passes) * len(images), 2 * codec.latent_shape[0], *codec.latent_shape[1:])
 
     def parts() -> Iterator[Tensor]:
@@ -192,18 +190,13 @@ def _encode_to_disk(path: Path, key: str, codec: Codec, images: Tensor, hflip: b
     return Moments(found[0], torch.empty(0, dtype=torch.int64), found[1])
 
 
-def _batch_size(images: Tensor) -> int:
-    """Images that are encoded at a time. Large ones in smaller batches: activations grow with the pixels."""
-    return max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(images.shape[2:])))
-
-
 def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
     """Moments of all ``images``, of which this process encodes its share."""
     start, own = time.perf_counter(), distributed.shard_range(len(images))
     large = images.nbytes > RELEASED_FROM
     encoded = [torch.empty(0, 2 * codec.latent_shape[0], *codec.latent_shape[1:])]
     with progress_bar(total=len(own), desc=what, unit="images") as bar:
-        size = _batch_size(images)
+        size = encode_batch_size(images.shape)
         for first in own[::size]:
             chunk = images[first : min(first + size, own.stop)]
             encoded.append(codec.encode(chunk).float().cpu())

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentdiff import checkpoint
-from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, to_float, to_uint8
+from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, encode_batch_size, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig
 from latentdiff.data import ImageDataset
 from latentdiff.latents import cache_key, cached_moments
@@ -126,3 +126,8 @@ def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, dama
     again, _, _ = cached_moments(codec, data, tmp_path)
     assert torch.equal(first, again)
     assert "encoding again" in capsys.readouterr().out
+
+
+def test_large_images_are_encoded_fewer_at_a_time():
+    sizes = [encode_batch_size((3, side, side)) for side in (28, 64, 128, 256, 1024, 4096)]
+    assert sizes == [256, 256, 64, 16, 1, 1]

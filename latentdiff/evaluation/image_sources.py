@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentdiff import distributed
 from latentdiff.checkpoint import TrainedModel
-from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, Codec, IdentityCodec
+from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, encode_batch_size
 from latentdiff.data import ImageDataset
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.diffusion.noise import PerImageNoise
@@ -262,7 +262,8 @@ def _classes_in(
 
 
 def _reconstruct_in_batches(codec: AutoencoderCodec) -> Callable[[Tensor], Tensor]:
-    return lambda images: torch.cat([codec.reconstruct(part).cpu() for part in images.split(ENCODE_BATCH)])
+    size = encode_batch_size(codec.image_shape)
+    return lambda images: torch.cat([codec.reconstruct(part).cpu() for part in images.split(size)])
 
 
 def _batch_ranges(num_images: int, batch_size: int) -> list[range]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from latentdiff.codec import ENCODE_BATCH, AutoencoderCodec, to_float, to_uint8
+from latentdiff.codec import AutoencoderCodec, encode_batch_size, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, PhaseConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.psnr_ssim import psnr_and_ssim
@@ -319,10 +319,10 @@ class AutoencoderModule(StageModule):
         """PSNR and SSIM of reconstructions of uint8 ``images``, KL per dimension, latent statistics, all of the EMA."""
         if not len(images):
             return {}
-        codec = self.build_codec(images)
-        moments = torch.cat([codec.encode(chunk) for chunk in images.split(ENCODE_BATCH)])
+        codec, size = self.build_codec(images), encode_batch_size(images.shape)
+        moments = torch.cat([codec.encode(chunk) for chunk in images.split(size)])
         means = codec.standardise(moments.chunk(2, dim=1)[0])
-        reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(ENCODE_BATCH)])
+        reconstructions = torch.cat([codec.decode(chunk).cpu() for chunk in means.split(size)])
         values = {**psnr_and_ssim(reconstructions, images.cpu()), "val_kl_per_dim": kl_per_dim(moments).item()}
         for name, statistic in (("mean", codec.mean), ("std", codec.std)):
             values |= {f"latent_{name}_{channel}": value for channel, value in enumerate(statistic.tolist())}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from latentdiff.codec import ENCODE_BATCH
+from latentdiff.codec import encode_batch_size
 from latentdiff.data import ImageDataset
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.report.grids import save_grid
@@ -51,7 +51,8 @@ class DiffusionEpochEnd(EpochEnd):
         # The held-out images are encoded once.
         few = held_out.take(torch.arange(min(validation_images, len(held_out))))
         self.labels = conditions_of(module.network, few) if len(few) else few.labels
-        self.moments = [module.codec.encode(chunk) for chunk in few.images.split(ENCODE_BATCH)] if len(few) else []
+        size = encode_batch_size(few.image_shape)
+        self.moments = [module.codec.encode(chunk) for chunk in few.images.split(size)] if len(few) else []
 
     def validate(self) -> dict[str, float]:
         """``val_loss``, or nothing where there are no images."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from latentdiff.codec import ENCODE_BATCH, to_float
+from latentdiff.codec import encode_batch_size, to_float
 from latentdiff.data.mapped import chunks
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.precision import disable_tf32
@@ -26,7 +26,8 @@ def latent_statistics(network: Autoencoder, images: Tensor) -> tuple[Tensor, Ten
     """
     total = square = variance = 0.0
     device = next(network.parameters()).device
-    for chunk in (batch for part in chunks(images, ENCODE_BATCH) for batch in part.split(ENCODE_BATCH)):
+    size = encode_batch_size(images.shape)
+    for chunk in (batch for part in chunks(images, size) for batch in part.split(size)):
         mean, logvar = network.encode(to_float(chunk.to(device))).double().chunk(2, dim=1)
         total = total + mean.sum(dim=(0, 2, 3))
         square = square + mean.square().sum(dim=(0, 2, 3))
