@@ -69,6 +69,7 @@ def test_given_images_are_told_in_words(words, reading_model):
     assert words.between("words", None, None, 3, "a red boot", 2, 0)
 
 
+@pytest.mark.slow
 def test_the_page_has_a_box_for_words_where_the_model_reads(words):
     blocks = [block for block in build_page(words).blocks.values() if getattr(block, "elem_id", "") == "prompt"]
     assert [block.visible for block in blocks] == [True]

@@ -44,6 +44,7 @@ def test_a_template_names_the_class():
     assert classless.captions[0] == f"a {data.class_names[data.labels[0]]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_captions_follow_their_images_into_every_split(split):
     for more in ({"split": "fractions"}, {"val_images": 100, "max_train_images": 50}):

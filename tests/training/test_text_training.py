@@ -49,6 +49,7 @@ def test_captions_become_what_the_network_is_told(run):
     assert not told[3].any()
 
 
+@pytest.mark.slow
 def test_class_dropout_hides_captions():
     """With all captions hidden, those of a batch are of no account."""
     network = NetworkConfig(**NETWORK, text="own")
