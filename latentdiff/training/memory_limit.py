@@ -13,7 +13,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.dry_run import StepCost, data_bytes, largest, phase_costs, size_words
-from latentdiff.training.residence import USABLE_SHARE, free_memory, stays_on_device
+from latentdiff.training.residence import stays_on_device, usable_memory
 
 
 def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> None:
@@ -35,7 +35,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
         return
     device = resolve_device(settings.accelerator)
     dtype = resolve_precision(settings.precision, device)
-    own = USABLE_SHARE[device.type] * free_memory(device) if settings.memory == "auto" else settings.memory
+    own = usable_memory(device) if settings.memory == "auto" else settings.memory
     limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
     images = settings.batch_size // distributed.world_size()
     data = data_bytes(sample, count)

@@ -9,7 +9,7 @@ import torch
 
 from latentdiff.errors import ConfigError
 from latentdiff.stages import diffusion
-from latentdiff.training import memory_limit
+from latentdiff.training import residence
 from latentdiff.training.dry_run import data_bytes, largest, phase_costs
 from latentdiff.training.memory_limit import fit_memory
 from tests.training.test_dry_run import denoiser, judged_autoencoder
@@ -65,7 +65,7 @@ def test_a_whole_batch_that_is_normalised_is_not_taken_apart():
 @pytest.mark.slow
 def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
     free = 2 * 10**7
-    monkeypatch.setattr(memory_limit, "free_memory", lambda device: free)
+    monkeypatch.setattr(residence, "free_memory", lambda device: free)
     module, sample = denoiser()
     module.settings = replace(module.settings, memory="auto", precision="fp32")
     fit_memory(module, sample, 16)
@@ -75,8 +75,8 @@ def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
 
 def test_free_memory_of_a_gpu_and_of_the_machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 8))
-    assert memory_limit.free_memory(torch.device("cuda")) == 5
-    assert 2**20 < memory_limit.free_memory(torch.device("cpu")) < 2**50
+    assert residence.free_memory(torch.device("cuda")) == 5
+    assert 2**20 < residence.free_memory(torch.device("cpu")) < 2**50
 
 
 @pytest.mark.slow
