@@ -38,7 +38,7 @@ class Vocabulary:
 
     >>> vocabulary = Vocabulary.of_captions(["a red dress", "a blue bag"], context=6)
     >>> vocabulary.encode(["a blue dress", "", "a é"])
-    tensor([[257, 259, 261,   0,   0,   0],
+    tensor([[257, 259, 260,   0,   0,   0],
             [  0,   0,   0,   0,   0,   0],
             [257,  33, 196, 170,   0,   0]])
     >>> vocabulary.unknown_words("A Red hat")
