@@ -23,7 +23,7 @@ STAGES: dict[str, tuple[str, bool]] = {
     "samplers": ("measure samplers against their number of steps", False),
     "sweep": ("train with different settings for equal seconds, and rank them", False),
     "release": ("write a model as bf16 with a model card", False),
-    "export": ("write a model as ONNX, as a page for the browser, or as a Hugging Face Space", False),
+    "export": ("write a model for other programs: ONNX, diffusers, the Hub, a web page, a Space", False),
     "app": ("show models in a page that samples and edits images", False),
     "average": ("average the weights of runs that grew out of one another", False),
     "reproduce": ("train, release and compare all models of a data set", False),

@@ -19,6 +19,7 @@ import yaml
 from latentdiff.command_line import parse
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
+from latentdiff.comparison.sweep import settings_file
 from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.config.data import data_flags
@@ -61,7 +62,7 @@ def run_search(config: SweepStage) -> Path:
     Raises:
         ConfigError: The settings cannot be meant, or Optuna is not installed.
         FolderError: The folder is another's, or its search was begun with other settings.
-        StageError: With several jobs, one of them ended with an error.
+        StageError: With several jobs, one of them ended with an error; or no trial was whole.
     """
     space, stage = check_search(config)
     folder = search_folder(config)
@@ -87,6 +88,11 @@ def run_search(config: SweepStage) -> Path:
         _run_trials(config, study, training, folder)
     _write(config, study, training, folder)
     print(f"{folder / PAGE}")
+    if not any(row["state"] == "complete" for row in study.rows()):
+        raise StageError(
+            f"no trial was whole, so there is no {BEST}: {folder / LOG} says why each failed. Change the space or the "
+            "length, and search under another --name"
+        )
     return folder
 
 
@@ -258,7 +264,7 @@ def _size(network: torch.nn.Module) -> int:
 
 def _flags(config: SweepStage) -> list[str]:
     """The flags of the diffusion stage that all trials have alike."""
-    return ["--config", config.settings or f"{config.data.name}/latent.yaml", *data_flags(config.data), *config.flags]
+    return ["--config", settings_file(config), *data_flags(config.data), *config.flags]
 
 
 def _with_validation(config: DataConfig) -> DatasetSplits:

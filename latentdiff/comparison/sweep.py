@@ -26,6 +26,7 @@ from latentdiff.files import write_atomically
 from latentdiff.folder_mark import claim
 from latentdiff.models.network import build_network
 from latentdiff.report.evaluation import read_evaluation
+from latentdiff.resources import find_config
 from latentdiff.training.trainer import check_settings
 
 TABLES = ("sweep.json", "sweep.md")
@@ -93,9 +94,23 @@ def check_sweep(config: SweepStage) -> None:
             raise ConfigError(f"the run {name}: {error}") from error
 
 
+def settings_file(config: SweepStage) -> str:
+    """The file of the settings that all runs begin from.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for data that no file is shipped for, where none is named.
+    """
+    usual = f"{config.data.name}/latent.yaml"
+    if config.settings is None and find_config(usual) is None:
+        raise ConfigError(
+            f"there is no file of settings for {config.data.name}: name one with --settings, such as "
+            "fashion-mnist/latent.yaml, whose data set the --data flags replace"
+        )
+    return config.settings or usual
+
+
 def _training_flags(config: SweepStage, name: str) -> list[str]:
     return [
-        *("--config", config.settings or f"{config.data.name}/latent.yaml"),
+        *("--config", settings_file(config)),
         *data_flags(config.data),
         *WITHOUT_PAUSES,
         "--trainer.max_images=null",

@@ -195,6 +195,11 @@ def _readme(name: str, model: DiffusionModel, pipeline: str, reason: str, folder
     ]
     if own:
         lines.insert(0, "# pip install latentdiff")
+    elif pipeline == "DDIMPipeline" and model.codec.value_range is not None:
+        # Without it the noise is not that of the clipped image, and images differ from those of latentdiff.
+        lines[-1] = (
+            f"images = pipeline(batch_size=4, num_inference_steps={steps}, use_clipped_model_output=True).images"
+        )
     found = [key for key in FILES if (folder / key).exists()]
     return Template((HERE / "diffusers.README.template.md").read_text()).substitute(
         name=name,

@@ -66,7 +66,14 @@ def data_name(model: TrainedModel) -> str:
 
 
 def _task(model: TrainedModel) -> str:
-    return "image-to-image" if isinstance(model, AutoencoderCodec) else "unconditional-image-generation"
+    if isinstance(model, AutoencoderCodec):
+        return "image-to-image"
+    return "text-to-image" if _reads(model) else "unconditional-image-generation"
+
+
+def _reads(model: TrainedModel) -> bool:
+    """Whether a model reads captions."""
+    return isinstance(model, DiffusionModel) and model.network.tokenizer is not None
 
 
 def _tags(model: TrainedModel) -> list[str]:
@@ -74,7 +81,8 @@ def _tags(model: TrainedModel) -> list[str]:
     if not isinstance(model, DiffusionModel):
         return [*tags, "autoencoder", "vae"]
     space = "latent-diffusion" if isinstance(model.codec, AutoencoderCodec) else "pixel-diffusion"
-    return [*tags, "diffusion", space, *(["class-conditional"] if model.conditional else [])]
+    condition = "text-conditional" if _reads(model) else "class-conditional"
+    return [*tags, "diffusion", space, *([condition] if model.conditional else [])]
 
 
 def _figures(hub: ModuleType, values: dict[str, Any], task: str) -> list[Any]:

@@ -114,7 +114,7 @@ def _card(
         evaluations,
         samples=SAMPLES if isinstance(model, DiffusionModel) else None,
         title=repo.partition("/")[2] if repo else name,
-        place=f"{PREFIX}{repo}" if repo else file.as_posix(),
+        place=f"{PREFIX}{repo}" if repo else file.name,
         stored="fp32" if dtype is None else STORED_IN_HALF,
     )
 

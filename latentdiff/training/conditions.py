@@ -33,6 +33,8 @@ def tokenizer_of(config: NetworkConfig, train: ImageDataset) -> Tokenizer | None
     :func:`~latentdiff.text.build.tokenizer_for` raises.
     """
     if config.text == "none":
+        if train.captions:
+            print("captions: not used, the network reads none; --network.text own reads them")
         return None
     check_captions(train)
     tokenizer = tokenizer_for(config, train.captions)

@@ -172,3 +172,15 @@ def test_a_folder_of_another_is_not_touched(arguments):
     with pytest.raises(FolderError, match="holds other things than a search"):
         sweep.main([*arguments, *LENGTH])
     assert os.listdir(folder) == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_a_search_without_a_whole_trial_is_an_error(arguments, monkeypatch):
+    pytest.importorskip("optuna")
+
+    def fail(*_):
+        raise ConfigError("it cannot be")
+
+    monkeypatch.setattr(search.TrialTraining, "__call__", fail)
+    with pytest.raises(StageError, match=r"no trial was whole, so there is no best\.yaml"):
+        sweep.main([*arguments, *LENGTH])

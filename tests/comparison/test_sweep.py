@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from latentdiff.comparison import cached_runs
-from latentdiff.comparison.sweep import check_sweep, run_sweep
+from latentdiff.comparison.sweep import check_sweep, run_sweep, settings_file
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.errors import ConfigError, FolderError, StageError
@@ -134,3 +134,11 @@ def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
             "diffusion", ["--data.root=nowhere", "--data.name=cifar-10"], tmp_path / "run", tmp_path / "run.log"
         )
     assert "error" in (tmp_path / "run.log").read_text()
+
+
+def test_data_without_a_shipped_file_of_settings_need_one_named():
+    data = DataConfig(name="folder", path="photos")
+    with pytest.raises(ConfigError, match="no file of settings for folder: name one with --settings"):
+        settings_file(SweepStage(data=data))
+    assert settings_file(SweepStage(data=data, settings="mine.yaml")) == "mine.yaml"
+    assert settings_file(SweepStage()) == "fashion-mnist/latent.yaml"

@@ -46,8 +46,8 @@ class MlflowTracker(Tracker):
         return logger
 
     def where(self, logger: Any, run: TrackedRun) -> str:
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        return uri or f"`mlflow ui --backend-store-uri {store(run.folder)}` shows it"
+        uri, own = os.environ.get("MLFLOW_TRACKING_URI"), store(run.folder)  # MLflow sets the variable itself, too
+        return uri if uri and uri != own else f"`mlflow ui --backend-store-uri {own}` shows it"
 
     def run_id(self, logger: Any) -> str:
         return str(logger.run_id)
