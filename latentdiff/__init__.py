@@ -10,6 +10,7 @@ images = model.sample(num_images=16, labels="Dress")
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,11 @@ __all__ = [
     "train_autoencoder",
     "train_diffusion",
 ]
+
+# How long a thread of torch's waits for the others before it sleeps. Torch's own choice is a hundred times as long:
+# beside other work, the waiting threads keep the awaited one from the cores, and a small batch takes seconds.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 if TYPE_CHECKING:
     from latentdiff.comparison.compare import compare

@@ -7,6 +7,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from latentdiff.config.diffusers_models import DiffusersAutoencoderConfig, autoe
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.models.autoencoder import Autoencoder, sample_posterior
 from latentdiff.models.diffusers_networks import build_autoencoder
-from latentdiff.precision import call_with_min_batch, disable_tf32
+from latentdiff.precision import MIN_BATCH_SIZE, call_with_min_batch, disable_tf32
 from latentdiff.report.model_table import model_table, shape_words
 
 # Images that are encoded or decoded at a time, and pixels of them: activations grow with the pixels.
@@ -218,7 +219,10 @@ class AutoencoderCodec(TrainedModel, Codec):
         return to_uint8(self._decode(noise.to(self.mean.device)))
 
     def _decode(self, latents: Tensor) -> Tensor:
-        return self.engine.decode(latents) if self.engine else call_with_min_batch(self.model.decode, latents)
+        # In parts, since feature maps at full resolution take a hundred times the memory of the images.
+        size = max(MIN_BATCH_SIZE, encode_batch_size(self.image_shape))
+        decode = self.engine.decode if self.engine else partial(call_with_min_batch, self.model.decode)
+        return torch.cat([decode(latents[start : start + size]) for start in range(0, max(1, len(latents)), size)])
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """uint8 images through the posterior's mean and back."""

@@ -22,13 +22,21 @@ from latentdiff.config import DataConfig
 from latentdiff.config.tool_stages import EnvStage
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.inference.engines.graphs import cache_folder
+from latentdiff.memory import total_memory
 from latentdiff.precision import supports_bf16
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "safetensors", "numpy", "pillow")
 # Variables whose value is a path of the user's: whether something is there is what matters.
 PATHS = ("HF_HOME", "LATENTDIFF_CACHE", "LATENTDIFF_DATA", "LATENTDIFF_INCEPTION", "LATENTDIFF_LPIPS", "TORCH_HOME")
 # Variables whose value is a number, or a list of numbers.
-NUMBERS = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "WORLD_SIZE")
+NUMBERS = (
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_SPINCOUNT",
+    "HF_HUB_OFFLINE",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "WORLD_SIZE",
+)
 IS_NUMBERS = re.compile(r"[\d,\s-]{0,100}")
 # Extras for those who change latentdiff, which a user's machine need not have.
 OF_MAINTAINERS = ("dev", "docs", "lint", "peers", "test")
@@ -86,7 +94,7 @@ def extras(requirements: Iterable[str] | None = None) -> dict[str, dict[str, str
 
 def devices() -> list[dict[str, Any]]:
     """The CPU, then each GPU that torch sees: name, memory in bytes, and whether it multiplies in bf16."""
-    cpu = {"kind": "cpu", "name": _cpu_name(), "memory": _memory(), "bf16": supports_bf16(torch.device("cpu"))}
+    cpu = {"kind": "cpu", "name": _cpu_name(), "memory": total_memory(), "bf16": supports_bf16(torch.device("cpu"))}
     found = [cpu]
     for index in range(torch.cuda.device_count()):
         device = torch.device("cuda", index)
@@ -148,13 +156,6 @@ def _cpu_name() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # no such question on Windows
-        return None
 
 
 def _size(folder: Path) -> int | None:

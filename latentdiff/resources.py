@@ -12,6 +12,8 @@ from latentdiff.errors import CheckpointError
 
 # Files that a training run leaves in its folder, of which one at least tells it from a folder of images.
 RUN_FILES = ("model.safetensors", "last.safetensors", "last.ckpt", "metrics.csv")
+# Files that a pipeline or a model of diffusers has at the root of its folder.
+DIFFUSERS_FILES = ("model_index.json", "diffusion_pytorch_model.safetensors")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -42,8 +44,8 @@ def resolve_checkpoint(path: Path | str) -> Path:
             model of the Hugging Face Hub (see :mod:`latentdiff.hub`). Of a run that has not finished, the model as it
             was at the end of the last epoch is meant, which a line says.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet, and for a model of the Hub that
-    cannot be had. Any other path that is not there is returned as it is.
+    Raises :class:`~latentdiff.errors.CheckpointError` for a run that has no model yet, for a folder of diffusers, and
+    for a model of the Hub that cannot be had. Any other path that is not there is returned as it is.
     """
     given: Any = path
     if not isinstance(given, str | os.PathLike) or not str(path):
@@ -56,6 +58,8 @@ def resolve_checkpoint(path: Path | str) -> Path:
         return _model_of_run(path.parent, ("last.safetensors", "model.safetensors"))
     if path.is_dir() and any((path / name).is_file() for name in RUN_FILES):
         return _model_of_run(path, ("model.safetensors", "last.safetensors"))
+    if path.is_dir() and any((path / name).is_file() for name in DIFFUSERS_FILES):
+        raise CheckpointError(f"{path} is a folder of diffusers: write diffusers:{path}")
     return path if path.exists() else find_checkpoint(str(path).removeprefix("checkpoints/")) or path
 
 

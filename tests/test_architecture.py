@@ -31,7 +31,7 @@ FLOORS = (
     ("config", "distributed", "files", "int8_weights", "precision", "resources", "console"),
     ("hub",),
     ("extras",),
-    ("digest", "errors", "os_errors"),
+    ("digest", "errors", "memory", "os_errors"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(reversed(FLOORS)) for part in parts}
 # Packages that a user may not have, or that are too slow to be imported by whoever does not use them.

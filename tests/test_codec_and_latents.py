@@ -61,6 +61,15 @@ def test_autoencoder_codec_keeps_the_contract(codec, data):
         codec.encode(torch.zeros(1, 1, 9, 12))
 
 
+def test_many_latents_are_decoded_in_parts(codec, monkeypatch):
+    latents = torch.randn(50, *codec.latent_shape)
+    whole, sizes, decode = codec.decode(latents), [], codec.model.decode
+    monkeypatch.setattr("latentdiff.codec.ENCODE_PIXELS", 20 * 9 * 12)
+    monkeypatch.setattr(codec.model, "decode", lambda z: sizes.append(len(z)) or decode(z))
+    assert torch.equal(codec.decode(latents), whole)
+    assert sizes == [20, 20, 16]  # the last part is filled up
+
+
 def test_codec_is_rebuilt_from_its_header_and_state(codec, data):
     twin = build_codec(codec.header(), codec.state(), "the file")
     assert twin.fingerprint == codec.fingerprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -64,6 +65,17 @@ def test_every_promised_name_is_there_and_documented():
     assert set(latentdiff.__all__) <= set(dir(latentdiff))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         latentdiff.absent  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+)
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_how_they_wait(given, expected):
+    own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", "import os, latentdiff; print(os.environ.get('GOMP_SPINCOUNT'))"]
+    said = subprocess.run(command, env=own | given, capture_output=True, text=True, check=True).stdout.strip()
+    assert said == str(expected)
 
 
 def test_the_keywords_of_sample_are_the_settings_of_sampling():

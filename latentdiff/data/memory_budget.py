@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from latentdiff.memory import total_memory
 
 
 class MemoryBudget:
@@ -36,8 +37,5 @@ class MemoryBudget:
 
 
 def memory_share(divisor: int, least: int) -> int:
-    """This machine's memory divided by ``divisor``, in bytes, but no less than ``least``."""
-    try:
-        return max(least, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // divisor)
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return least
+    """The memory that this process can have, divided by ``divisor``, in bytes, but no less than ``least``."""
+    return max(least, (total_memory() or 0) // divisor)

@@ -63,5 +63,7 @@ def parse_address(value: Any) -> Address:
         raise CheckpointError(f"{value}: the subfolder is one of the model's own, not {subfolder}")
     address = Address(str(Path(source).expanduser()), **options)
     if not address.is_folder and not HUB_ID.fullmatch(address.source):
+        if unknown := re.search(r",(\w+)=[^,/]*$", source):
+            raise CheckpointError(f"{value}: there is no option {unknown[1]}, only {', '.join(OPTIONS)}")
         raise CheckpointError(f"there is no folder {address.source}, and it is no ID of the Hub, USER/NAME")
     return address

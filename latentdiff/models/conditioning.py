@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
+from latentdiff.models.layers import embedding_table
 from latentdiff.models.text_encoder import TextStates, build_text_encoder
 from latentdiff.text.tokenizer import PADDING, Tokenizer
 
@@ -77,7 +78,7 @@ class ConditionedNetwork(nn.Module):
         self.tokenizer = tokenizer
         num_classes = 0 if tokenizer is not None else num_classes
         self.null_label = PADDING if tokenizer is not None else num_classes or None
-        self.classes = nn.Embedding(num_classes + 1, self.embedding_channels) if num_classes else None
+        self.classes = embedding_table(num_classes + 1, self.embedding_channels) if num_classes else None
         self.text = None if tokenizer is None else build_text_encoder(tokenizer, 2 * width)
         if self.text is not None:
             self.caption = nn.Linear(self.text.width, self.embedding_channels)

@@ -53,6 +53,17 @@ def zero_init(module: nn.Conv2d) -> nn.Conv2d:
     return module
 
 
+def embedding_table(count: int, channels: int) -> nn.Embedding:
+    """Return ``nn.Embedding(count, channels)``; on the device ``meta``, where there are no numbers, without its start.
+
+    Torch would take the start of a meta tensor from its compiler, and importing that takes a second.
+    """
+    table = nn.Embedding(count, channels, _weight=torch.empty(count, channels))
+    if not table.weight.is_meta:
+        table.reset_parameters()
+    return table
+
+
 def halved_side(side: int) -> int:
     """Return the side after one :class:`Downsample`: half, rounded up, so that odd sides such as 7 are allowed."""
     return (side + 1) // 2

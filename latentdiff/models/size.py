@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from latentdiff.errors import ConfigError
+from latentdiff.memory import total_memory
 
 # Below so many parameters, by a rough count from above, no network needs a look.
 SURELY_FITS = 10**9
@@ -28,8 +28,8 @@ def check_size(build: Callable[[], nn.Module], widths: Sequence[int], blocks: in
         return
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in build().parameters())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 4 * count > memory:
+    memory = total_memory()
+    if memory and 4 * count > memory:
         raise ConfigError(
             f"channels {list(widths)} and {blocks} blocks make a network of {count:,} parameters. Its weights take "
             f"{4 * count / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of memory: take fewer"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from latentdiff.models.layers import embedding_table
 from latentdiff.text.pretrained import PretrainedText
 from latentdiff.text.tokenizer import PADDING, Tokenizer
 from latentdiff.text.vocabulary import Vocabulary
@@ -75,7 +76,7 @@ class TextEncoder(nn.Module):
     def __init__(self, num_tokens: int, context: int, width: int):
         super().__init__()
         self.width = width
-        self.tokens = nn.Embedding(num_tokens, width)
+        self.tokens = embedding_table(num_tokens, width)
         self.start = nn.Parameter(torch.zeros(width))
         self.positions = nn.Parameter(0.02 * torch.randn(context + 1, width))
         self.layers = nn.ModuleList(TransformerLayer(width) for _ in range(LAYERS))
@@ -108,7 +109,11 @@ class FrozenTextEncoder(nn.Module):
         states, keep = self._states(tokens)
         return TextStates(self.norm(states), keep)
 
-    @torch.compiler.disable
+    def leave_uncompiled(self) -> None:
+        """Let a compiler that comes to the look-up of states call it as it is written."""
+        # Not as a decorator: that imports the compiler, and with it 1.4 s come to the start of every command.
+        self._states = torch.compiler.disable(self._states)
+
     def _states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(tokens, FakeTensor):  # of a step whose cost is counted without numbers
             return tokens.new_empty(*tokens.shape, self.width, dtype=torch.float32), tokens != PADDING

@@ -103,7 +103,8 @@ def card(
         lines += [f"    {one.get('command') or 'not known'}" for one in averaged] + [""]
     if decoder and decoder.get("command"):
         lines += ["its decoder by", "", f"    {decoder['command']}", ""]
-    lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
+    if made.get("images_seen"):
+        lines += ["The file's header holds every setting, the training's history and the fingerprint of its data.", ""]
     for evaluation in evaluations:
         lines += [f"Measured on this file, {evaluation['num_images']:,} images:", ""]
         lines += [f"- {line}" for line in _results(evaluation)]

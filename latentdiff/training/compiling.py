@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from latentdiff.config import TrainerConfig
+from latentdiff.models.text_encoder import FrozenTextEncoder
 
 # Compiling takes minutes, and a short run is over by then. In steps for a run whose length is one of images.
 LONG_ENOUGH_SECONDS, LONG_ENOUGH_STEPS = 900.0, 10_000
@@ -41,6 +42,9 @@ def compile_parts(parts: Iterable[nn.Module], device: torch.device) -> None:
         more["mode"] = "max-autotune-no-cudagraphs"
     for part in parts:
         if part._compiled_call_impl is None:
+            for module in part.modules():
+                if isinstance(module, FrozenTextEncoder):
+                    module.leave_uncompiled()
             part.compile(dynamic=False, **more)
 
 

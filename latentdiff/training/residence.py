@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
+from latentdiff import memory
 from latentdiff.config import TrainerConfig
 from latentdiff.data.memory_budget import memory_share
 
@@ -18,16 +17,11 @@ MOST_FOR_DATA = 0.5
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device: of a GPU, or of the machine."""
+    """Bytes that are free on a device: of a GPU, or of the machine or container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = (line.split() for line in meminfo.read_text().splitlines())
-        found = next((int(words[1]) for words in lines if words[:1] == ["MemAvailable:"]), None)
-        if found is not None:
-            return 1024 * found
-    return memory_share(1, 2**30)
+    found = memory.free_memory()
+    return memory_share(1, 2**30) if found is None else found
 
 
 def usable_memory(device: torch.device) -> float:

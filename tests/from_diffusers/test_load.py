@@ -146,11 +146,19 @@ def test_a_network_with_the_time_of_another_process_is_refused(save):
         ("diffusers:/nowhere/at/all", "there is no folder"),
         ("diffusers:a/b,variant=", "is no address"),
         ("diffusers:a/b,subfolder=../c", "the subfolder is one of the model's own"),
+        ("diffusers:a/b,weights=ema", "there is no option weights, only variant"),
     ],
 )
 def test_an_address_that_is_none(value, message):
     with pytest.raises(CheckpointError, match=message):
         load(value)
+
+
+def test_a_folder_of_diffusers_without_the_prefix_says_how_to_name_it(pixel_pipeline):
+    folder = Path(pixel_pipeline.removeprefix("diffusers:"))
+    for named in (folder, folder / "unet"):
+        with pytest.raises(CheckpointError, match=f"write diffusers:{named}"):
+            load(named)
 
 
 def test_an_address_with_all_its_options():
@@ -217,3 +225,4 @@ def test_a_card_does_not_licence_the_weights_of_others(model_file):
     card = model_card.card(model_file, file.header, file.num_values)
     assert "of a model of diffusers, under its own licence" in card
     assert "Apache" not in card
+    assert "training's history" not in card

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -42,6 +45,16 @@ def test_file_round_trip_gives_the_same_images(make, tmp_path):
     assert torch.equal(images, theirs.sample(5, labels=2, steps=4, seed=3))
     assert theirs.class_names == ("a", "b", "c")
     assert theirs.header["provenance"] == {"seconds": 1.0}
+
+
+def test_a_model_is_loaded_and_draws_without_importing_torchs_compiler(tmp_path):
+    # It takes more than a second of the two that a first image has.
+    model(codec()).save(tmp_path / "model.safetensors", {})
+    command = (
+        "import sys; from latentdiff import load; load(sys.argv[1]).sample(1, steps=2); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", command, tmp_path / "model.safetensors"], check=False).returncode == 0
 
 
 def test_bf16_file_halves_the_size_and_still_samples(tmp_path):

@@ -18,6 +18,7 @@ from latentdiff.command_line import parse
 from latentdiff.config import TrainerConfig
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
+from latentdiff.models.text_encoder import FrozenTextEncoder
 from latentdiff.run_checkpoint import read as read_checkpoint
 from latentdiff.stages import autoencoder, diffusion
 from latentdiff.training import compiling
@@ -143,6 +144,23 @@ def test_on_a_gpu_kernels_are_tuned_and_no_graphs_are_recorded(monkeypatch):
     compiling.compile_parts([nn.Linear(1, 1)], CPU)
     gpu = {"dynamic": False, "backend": "inductor", "mode": "max-autotune-no-cudagraphs"}
     assert asked == [gpu, {"dynamic": False, "backend": "inductor"}]
+
+
+def test_the_states_of_a_frozen_text_encoder_are_looked_up_by_plain_python(tracing):
+    class Pretrained:
+        width, seen = 8, []
+
+        def states(self, tokens):
+            self.seen.append(torch.compiler.is_compiling())
+            return torch.full((*tokens.shape, 8), float(len(self.seen))), tokens != 0
+
+    encoder, tokens = FrozenTextEncoder(Pretrained()), torch.ones(2, 3, dtype=torch.int64)
+    compiling.compile_parts([nn.Sequential(encoder)], CPU)
+    compiling.compile_parts([encoder], CPU)
+    states = encoder(tokens).states
+    assert len(tracing) == 2
+    assert Pretrained.seen == [False]
+    torch.testing.assert_close(states, encoder.norm(torch.ones(2, 3, 8)))
 
 
 def test_on_and_off_are_words_in_yaml(tmp_path):
