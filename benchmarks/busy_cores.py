@@ -1,7 +1,7 @@
 """One image beside other work on the same cores, with latentdiff's waiting of threads and with torch's.
 
-``python -m benchmarks.busy_cores`` draws single images on all cores while another process computes on all of them too,
-in turn with ``GOMP_SPINCOUNT`` as latentdiff sets it and as torch's OpenMP has it, and prints the seconds of each.
+``python -m benchmarks.busy_cores`` draws single images on all cores, alone and while another process computes on them.
+Each is done in turn with ``GOMP_SPINCOUNT`` as latentdiff sets it and as torch's OpenMP has it. It prints the seconds.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     turns = parser.parse_args().turns
-    alone = statistics.median(seconds("latentdiff") for _ in range(turns))
+    alone = [(seconds("latentdiff"), seconds("torch")) for _ in range(turns)]
     with subprocess.Popen([sys.executable, "-c", OTHER_WORK], stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout is not None
             other.stdout.readline()
-            found = [(seconds("latentdiff"), seconds("torch")) for _ in range(turns)]
+            beside = [(seconds("latentdiff"), seconds("torch")) for _ in range(turns)]
         finally:
             other.kill()
-    print(f"alone on the cores: {alone:.2f} s")
-    for name, values in zip(("latentdiff's waiting", "torch's waiting"), zip(*found, strict=True), strict=True):
-        each = ", ".join(f"{value:.2f}" for value in values)
-        print(f"beside other work, {name}: median {statistics.median(values):.2f} s, {each}")
+    for where, found in (("alone on the cores", alone), ("beside other work", beside)):
+        for name, values in zip(("latentdiff's waiting", "torch's waiting"), zip(*found, strict=True), strict=True):
+            each = ", ".join(f"{value:.2f}" for value in values)
+            print(f"{where}, {name}: median {statistics.median(values):.2f} s, {each}")
 
 
 if __name__ == "__main__":
