@@ -37,7 +37,7 @@ UNET += ["--network.head_channels=8", "--quality_images=20"]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # As root, which a container's user is, Chromium has no sandbox.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -152,15 +152,21 @@ def inside(workbench, isolated, monkeypatch):
 
 # Not for the session: while Playwright runs, its event loop is in the way of tests that start one.
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, which looks nothing up by itself. Without it, or without Playwright, a test is skipped."""
+def browser_with():
+    """Starts headless Chromium with more flags. Without it, or without Playwright, a test is skipped."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+        yield lambda flags: started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def browser(browser_with):
+    """Headless Chromium, which looks nothing up by itself."""
+    browser = browser_with(["--disable-gpu"])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -217,7 +217,7 @@ class ExportStage(Settings):
         to: The form that is written.
         precision: How the ONNX files store kernels and matrices. ``bf16`` halves the files, and arithmetic stays in
             fp32. ``int8`` quarters network.onnx, whose arithmetic is in 8 bits too; encoder and decoder stay in fp32.
-            A page and a Space have no int8, and have bf16 where that loses nothing, as for released models.
+            A page and a Space have no int8. A Space has bf16 where that loses nothing, as for released models.
         steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default, and the page's.
         onnxruntime_web: The npm package onnxruntime-web, as a file or a folder, for the page. Default: it is downloaded
             once, from npm's registry or the one that ``npm_config_registry`` names, and checked.

@@ -20,15 +20,25 @@ VERSION = "1.30.0"
 REGISTRY = "https://registry.npmjs.org"
 # What npm's lock files call the integrity of the package.
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-# The build for WebAssembly alone, the smallest: its file in the package, and the SHA-256 of that.
+# Two builds: for WebAssembly alone, the smallest, and with WebGPU. A browser fetches the one that it uses.
 SCRIPT = "dist/ort.wasm.bundle.min.mjs"
 MACHINE_CODE = "dist/ort-wasm-simd-threaded.wasm"
+GPU_SCRIPT = "dist/ort.webgpu.bundle.min.mjs"
+GPU_MACHINE_CODE = "dist/ort-wasm-simd-threaded.asyncify.wasm"
+# SHA-256 of their files in the package.
 SHA256 = {
     SCRIPT: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     MACHINE_CODE: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+    GPU_SCRIPT: "0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2",
+    GPU_MACHINE_CODE: "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
 }
 # What the page has them as. Not every server knows the type of .mjs, and few compress .wasm, to a quarter.
-PAGE_FILES = {"onnxruntime/ort.js": SCRIPT, "onnxruntime/ort.wasm.gz": MACHINE_CODE}
+PAGE_FILES = {
+    "onnxruntime/ort.js": SCRIPT,
+    "onnxruntime/ort.wasm.gz": MACHINE_CODE,
+    "onnxruntime/ort-webgpu.js": GPU_SCRIPT,
+    "onnxruntime/ort-webgpu.wasm.gz": GPU_MACHINE_CODE,
+}
 LICENCE = "onnxruntime/LICENSE.txt"
 PACKAGE_BYTES = 33_106_585
 SECONDS_TO_ANSWER = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from latentdiff.config.model_stages import ExportStage
 from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.digest import json_with_digest
 from latentdiff.errors import ConfigError
-from latentdiff.export.half_weights import has_half_weights, with_half_weights
+from latentdiff.export.half_weights import rounded_to_half
 from latentdiff.export.onnx_folder import check_noise, level_rows, model_record, onnx_files
 from latentdiff.export.onnxruntime_web import VERSION, runtime_files
 from latentdiff.export.serve import serve
@@ -38,6 +39,19 @@ STRENGTHS = 100
 FLOW_STEPS = 20
 # Those that js/samplers.js has.
 SAMPLERS = ("dpmpp_2m", "unipc", "heun", "ddim", "ddpm", "dpmpp_2m_sde", "euler_ancestral")
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A network of the page: its file's name, its ONNX graph, and that as the file has it.
+
+    Compressed, weights that bf16 holds take less than half of their bytes, and few servers compress them. They are not
+    stored as bf16, since the runtime's build with WebGPU cannot cast it.
+    """
+
+    file: str
+    content: bytes
+    packed: bytes
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ def export_web(config: ExportStage) -> Path:
     records = []
     for each in models:
         graphs = _graphs(each, config.precision)
-        files |= {f"models/{each.name}-{file}": content for file, content in graphs.items()}
+        files |= {graph.file: graph.packed for graph in graphs.values()}
         records.append(_record(each, config, graphs))
     files |= _page_files()
     files["page.json"] = json_with_digest(_page(records), separators=(",", ":"))
@@ -101,16 +115,18 @@ def _load(config: ExportStage) -> list[_Loaded]:
     return loaded
 
 
-def _graphs(loaded: _Loaded, precision: str) -> dict[str, bytes]:
-    """The graphs by their names, with half the bytes where that loses nothing or is asked for."""
+def _graphs(loaded: _Loaded, precision: str) -> dict[str, _Graph]:
+    """The graphs by what they are: network, encoder and decoder."""
     graphs = onnx_files(loaded.model)
+    if precision == "bf16":
+        graphs = {name: rounded_to_half(graph) for name, graph in graphs.items()}
     return {
-        name: with_half_weights(graph) if precision == "bf16" or has_half_weights(graph) else graph
+        name.removesuffix(".onnx"): _Graph(f"models/{loaded.name}-{name}.gz", graph, gzip.compress(graph, 6, mtime=0))
         for name, graph in graphs.items()
     }
 
 
-def _record(loaded: _Loaded, config: ExportStage, graphs: dict[str, bytes]) -> dict[str, Any]:
+def _record(loaded: _Loaded, config: ExportStage, graphs: dict[str, _Graph]) -> dict[str, Any]:
     """What page.json says of a model."""
     model = loaded.model
     record = model_record(model, loaded.path, config)
@@ -124,12 +140,14 @@ def _record(loaded: _Loaded, config: ExportStage, graphs: dict[str, bytes]) -> d
         "flow": level_rows(flow_levels(model, FLOW_STEPS)),
         "samplers": _samplers(model),
         "graphs": {
-            name.removesuffix(".onnx"): {
-                "file": f"models/{loaded.name}-{name}",
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
+            name: {
+                "file": graph.file,
+                "bytes": len(graph.packed),
+                # Of the graph itself: some servers send .gz files unpacked.
+                "size": len(graph.content),
+                "sha256": hashlib.sha256(graph.content).hexdigest(),
             }
-            for name, content in graphs.items()
+            for name, graph in graphs.items()
         },
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import http.client
 import http.server
 import io
@@ -18,12 +20,13 @@ from latentdiff import load
 from latentdiff.digest import read_json
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.export import onnxruntime_web, web_folder
-from latentdiff.export.half_weights import has_half_weights, with_half_weights
+from latentdiff.export.half_weights import rounded_to_half, with_half_weights
 from latentdiff.export.serve import server_of
 from latentdiff.stages import export
 
 onnx = pytest.importorskip("onnx")
 PAGE = web_folder.HERE / "web"
+RUNTIME = {*onnxruntime_web.PAGE_FILES, onnxruntime_web.LICENCE}
 
 
 def small_graph(values):
@@ -37,7 +40,7 @@ def small_graph(values):
 @pytest.fixture
 def quick(monkeypatch):
     """Exports of pages that nothing runs: graphs that take no time, and no onnxruntime-web."""
-    files = {"onnxruntime/ort.js": b"//", "onnxruntime/ort.wasm.gz": b"", onnxruntime_web.LICENCE: b"MIT"}
+    files = dict.fromkeys(RUNTIME, b"")
     monkeypatch.setattr(web_folder, "runtime_files", lambda source: dict(files))
     graph = small_graph([[1.0, 2.0], [3.0, 4.0]])
     graphs = {f"{name}.onnx": graph for name in ("network", "encoder", "decoder")}
@@ -51,9 +54,8 @@ def test_the_folder_is_whole_and_can_be_written_anew(quick, tiny_model_file, tmp
         path.relative_to(tmp_path / "page").as_posix() for path in (tmp_path / "page").rglob("*") if path.is_file()
     }
     page = {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*") if path.is_file()}
-    networks = {f"models/tiny{n}-{name}.onnx" for n in ("", "-2") for name in ("network", "encoder", "decoder")}
-    runtime = {"onnxruntime/ort.js", "onnxruntime/ort.wasm.gz", "onnxruntime/LICENSE.txt"}
-    assert there == {".latentdiff", "README.md", "page.json", *page, *networks, *runtime}
+    networks = {f"models/tiny{n}-{name}.onnx.gz" for n in ("", "-2") for name in ("network", "encoder", "decoder")}
+    assert there == {".latentdiff", "README.md", "page.json", *page, *networks, *RUNTIME}
     assert "$" not in (tmp_path / "page" / "README.md").read_text()
 
     record, signed = read_json(tmp_path / "page" / "page.json")
@@ -66,8 +68,11 @@ def test_the_folder_is_whole_and_can_be_written_anew(quick, tiny_model_file, tmp
     assert first["levels"][6][0][1:] == [
         float(v) for v in (schedule.sampling_levels(7).alpha[0], schedule.sampling_levels(7).sigma[0])
     ]
-    graph = (tmp_path / "page" / first["graphs"]["network"]["file"]).read_bytes()
-    assert len(graph) == first["graphs"]["network"]["bytes"]
+    said = first["graphs"]["network"]
+    packed = (tmp_path / "page" / said["file"]).read_bytes()
+    graph = gzip.decompress(packed)
+    assert (len(packed), len(graph)) == (said["bytes"], said["size"])
+    assert hashlib.sha256(graph).hexdigest() == said["sha256"]
     assert first["defaults"]["steps"] == 7
 
     with pytest.raises(FolderError, match="already holds a run"):
@@ -75,16 +80,17 @@ def test_the_folder_is_whole_and_can_be_written_anew(quick, tiny_model_file, tmp
     (tmp_path / "page" / "js" / "mine.txt").write_text("mine")
     export.main([str(tiny_model_file), "--to=web", f"--run.folder={tmp_path / 'page'}", "--run.overwrite"])
     left = {path.name for path in (tmp_path / "page" / "models").iterdir()}
-    assert left == {f"tiny-{name}.onnx" for name in ("network", "encoder", "decoder")}
+    assert left == {f"tiny-{name}.onnx.gz" for name in ("network", "encoder", "decoder")}
     assert (tmp_path / "page" / "js" / "mine.txt").read_text() == "mine"
 
 
-def test_weights_take_half_the_bytes_where_that_loses_nothing():
-    values = [[1.0, -2.5], [0.15625, 3.0]]
-    assert has_half_weights(small_graph(values))
-    assert not has_half_weights(small_graph([[1.001, 0.0], [0.0, 0.0]]))
-    stored = onnx.load_from_string(with_half_weights(small_graph(values))).graph.initializer[0]
+def test_weights_are_stored_as_bf16_or_rounded_to_it():
+    exact, other = [[1.0, -2.5], [0.15625, 3.0]], [[1.001, 0.0], [0.0, 0.0]]
+    stored = onnx.load_from_string(with_half_weights(small_graph(exact))).graph.initializer[0]
     assert (stored.data_type, len(stored.raw_data)) == (onnx.TensorProto.BFLOAT16, 8)
+    assert rounded_to_half(small_graph(exact)) == small_graph(exact)
+    rounded = onnx.load_from_string(rounded_to_half(small_graph(other))).graph.initializer[0]
+    assert onnx.numpy_helper.to_array(rounded)[0, 0] == 1.0
 
 
 @pytest.mark.parametrize(

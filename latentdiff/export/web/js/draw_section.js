@@ -184,6 +184,7 @@ export class DrawSection {
         card.paint(step.step, settings.show);
         this.#measure();
       },
+      onRestart: () => card.restart(),
     });
     await this.running;
   }

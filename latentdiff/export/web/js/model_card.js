@@ -35,9 +35,14 @@ export class ModelCard {
   }
 
   clear(labels, prompt = "") {
-    this.frames = [];
     this.labels = labels;
     this.prompt = prompt;
+    this.restart();
+  }
+
+  /** Forget the steps that there were. */
+  restart() {
+    this.frames = [];
     this.milliseconds = 0;
     this.bar.style.width = "0";
     this.facts.textContent = "";

@@ -1,5 +1,6 @@
 // The page: it reads what there is to draw with, and starts its parts.
 
+import { DeviceChoice, gpuKind } from "./device_choice.js";
 import { DrawSection } from "./draw_section.js";
 import { classesOf, dataTitle, isLatent, shapeText, titlesOf } from "./models.js";
 import { OwnSection } from "./own_section.js";
@@ -9,7 +10,8 @@ const byId = (id) => document.getElementById(id);
 
 async function start() {
   const thread = new SamplingThread();
-  const page = await pageSettings();
+  const [page, gpu] = await Promise.all([pageSettings(), gpuKind()]);
+  new DeviceChoice(byId("device-choice"), thread, gpu);
   const drawing = new DrawSection(page, thread);
   new OwnSection(page, thread, drawing);
   describe(page);

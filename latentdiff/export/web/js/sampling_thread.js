@@ -4,6 +4,10 @@
 export class CancelledError extends Error {}
 
 export class SamplingThread {
+  /** Where the networks run: "cpu", or "gpu" until it fails at something. */
+  device = "cpu";
+  /** Called with what the GPU failed at. The processor then does it. */
+  onGpuFailure = () => {};
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   #tasks = new Map();
   #last = 0;
@@ -20,13 +24,15 @@ export class SamplingThread {
 
   /**
    * @param {object} request {task, ...}: see worker.js.
-   * @param {object} hear {onStep, onProgress}: called with what comes on the way.
+   * @param {object} hear {onStep, onProgress}: called with what comes on the way; {onRestart}: where it begins again.
    * @returns {Promise<object> & {cancel: () => void}} Rejected with a CancelledError where it was cancelled.
    */
-  run(request, { onStep = () => {}, onProgress = () => {} } = {}) {
+  run(request, { onStep = () => {}, onProgress = () => {}, onRestart = () => {} } = {}) {
     const id = ++this.#last;
-    const promise = new Promise((resolve, reject) => this.#tasks.set(id, { resolve, reject, onStep, onProgress }));
-    this.#worker.postMessage({ id, ...request });
+    const promise = new Promise((resolve, reject) => {
+      this.#tasks.set(id, { request, resolve, reject, onStep, onProgress, onRestart });
+    });
+    this.#worker.postMessage({ id, device: this.device, ...request });
     return Object.assign(promise, { cancel: () => this.#worker.postMessage({ cancel: id }) });
   }
 
@@ -35,8 +41,18 @@ export class SamplingThread {
     if (!task) return;
     if (kind === "step") return task.onStep(values);
     if (kind === "progress") return task.onProgress(values);
+    if (values.isGpus) return this.#onProcessor(id, task, values.message);
     this.#tasks.delete(id);
     if (kind === "done") task.resolve(values);
     else task.reject(kind === "cancelled" ? new CancelledError("cancelled") : new Error(values.message));
+  }
+
+  #onProcessor(id, task, message) {
+    if (this.device === "gpu") {
+      this.device = "cpu";
+      this.onGpuFailure(message);
+    }
+    task.onRestart();
+    this.#worker.postMessage({ id, device: "cpu", ...task.request });
   }
 }

@@ -1,11 +1,11 @@
-// The thread that samples. It takes {id, task, ...} and answers {id, kind, ...}: some of kind "progress" and "step", and
-// at the end one of kind "done" or "error". {cancel: id} ends a task at its next step.
+// The thread that samples. It takes {id, task, device, ...} and answers {id, kind, ...}: some of kind "progress" and
+// "step", and at the end one of kind "done" or "error". {cancel: id} ends a task at its next step.
 
 import { decode, encode } from "./codec.js";
 import { denoiser } from "./denoiser.js";
 import { generate, invert, slerp } from "./flow.js";
 import { levelsFrom, levelsOf } from "./levels.js";
-import { networksOf } from "./networks.js";
+import { GpuError, networksOf } from "./networks.js";
 import { BatchNoise } from "./noise.js";
 import { SAMPLERS, combine } from "./samplers.js";
 
@@ -33,7 +33,7 @@ async function answer(request) {
     job.say("done", await TASKS[request.task](request, job));
   } catch (error) {
     if (error instanceof Cancelled) job.say("cancelled");
-    else job.say("error", { message: error?.message ?? String(error) });
+    else job.say("error", { message: error?.message ?? String(error), isGpus: error instanceof GpuError });
   } finally {
     cancelled.delete(id);
   }
@@ -109,8 +109,8 @@ class Stopwatch {
 const TASKS = {
   /** Draw images from noise. */
   async sample(request, job) {
-    const { model, settings } = request;
-    const networks = networksOf(model, job.onLoad);
+    const { model, device, settings } = request;
+    const networks = networksOf(model, device, job.onLoad);
     await networks.ready("network", "decoder");
     const draws = new BatchNoise(settings.seed, settings.images, sizeOf(model));
     const levels = levelsOf(model.levels[settings.steps - 1]);
@@ -119,8 +119,8 @@ const TASKS = {
   },
 
   /** Decode several batches of latents. */
-  async decode({ model, batches }, job) {
-    const networks = networksOf(model, job.onLoad);
+  async decode({ model, device, batches }, job) {
+    const networks = networksOf(model, device, job.onLoad);
     const images = [];
     for (const latents of batches) {
       images.push(await decode(model, networks, latents));
@@ -130,24 +130,24 @@ const TASKS = {
   },
 
   /** Encode images, and decode them again. */
-  async encode({ model, images }, job) {
-    const networks = networksOf(model, job.onLoad);
+  async encode({ model, device, images }, job) {
+    const networks = networksOf(model, device, job.onLoad);
     await networks.ready("encoder", "decoder");
     const latents = await encode(model, networks, images);
     return { latents, images: await decode(model, networks, latents) };
   },
 
   /** Add noise to clean latents, and decode that. */
-  async noised({ model, latents, strength, seed }, job) {
-    const networks = networksOf(model, job.onLoad);
+  async noised({ model, device, latents, strength, seed }, job) {
+    const networks = networksOf(model, device, job.onLoad);
     const x = noised(model, latents, strength, seed).x;
     return { x, images: await decode(model, networks, x) };
   },
 
   /** Add noise to clean latents, and take it away again (SDEdit: Meng et al. 2022). */
   async denoise(request, job) {
-    const { model, settings, latents, strength } = request;
-    const networks = networksOf(model, job.onLoad);
+    const { model, device, settings, latents, strength } = request;
+    const networks = networksOf(model, device, job.onLoad);
     await networks.ready("network", "decoder");
     const { x, level, draws } = noised(model, latents, strength, settings.seed);
     const levels = levelsFrom(levelsOf(model.levels[settings.steps - 1]), level);
@@ -155,8 +155,8 @@ const TASKS = {
   },
 
   /** Go from one image to another over the noise behind both. */
-  async interpolate({ model, first, second, count, label }, job) {
-    const networks = networksOf(model, job.onLoad);
+  async interpolate({ model, device, first, second, count, label }, job) {
+    const networks = networksOf(model, device, job.onLoad);
     await networks.ready("network", "decoder");
     const levels = levelsOf(model.flow);
     const denoise = (images) => denoiser(model, networks.network, label === null ? null : Array(images).fill(label), 1, false);
