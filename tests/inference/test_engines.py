@@ -253,6 +253,12 @@ def test_measuring_keeps_to_its_time():
     assert time.perf_counter() - start < 0.6
     assert 1 <= rows < 64
     assert found["one"] < found["two"]
+    # One that is slow to begin and fast with many images is the best for many.
+    begins = Fake("begins")
+    begins.network = lambda precision: lambda x, time_, labels: time.sleep(5e-3)
+    found, rows = measure({"one": Fake("one", 1.0), "begins": begins}, "fp32", inputs, budget=0.4)
+    assert rows > 5
+    assert found["begins"] < found["one"]
     with_bf16 = Fake("with")
     with_bf16.network = lambda precision: lambda x, time_, labels: x
     assert list(measure({"without": Fake("without"), "with": with_bf16}, "bf16", inputs, 0.01)[0]) == ["with"]
