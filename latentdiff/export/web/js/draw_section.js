@@ -280,7 +280,7 @@ export class DrawSection {
   #picture(step, width) {
     const kind = this.form.elements.show.value;
     const pictures = this.cards.map((card) => card.pictureAt(step, kind)).filter(Boolean);
-    return sideBySide(pictures, Math.max(1, Math.round(width / pictures[0].width)));
+    return sideBySide(pictures, Math.max(1, Math.round(width / pictures[0].width)), gapColour());
   }
 
   #fileName(suffix) {
@@ -387,6 +387,12 @@ export class DrawSection {
 function noteOn(model, { prompt, negativePrompt }) {
   const words = model.text ? newWords(model, `${prompt} ${negativePrompt}`) : [];
   return words.length ? `New to the model: ${words.slice(0, 8).join(", ")}.` : "";
+}
+
+/** @returns {number[]} The style sheet's colour between images, [r, g, b]. */
+function gapColour() {
+  const digits = getComputedStyle(document.documentElement).getPropertyValue("--gap").trim().slice(1);
+  return [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16));
 }
 
 function radio(name, value, text) {
