@@ -50,6 +50,15 @@ def test_sample_py_draws_the_same_images(exported, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scale", ["0", "1"])
+def test_sample_py_refuses_a_negative_prompt_that_guidance_would_not_heed(exported, scale, monkeypatch):
+    words = ["--prompt", "a bag", "--negative-prompt", "a dress"]
+    monkeypatch.setattr("sys.argv", ["sample.py", *words, "--guidance-scale", scale])
+    with pytest.raises(SystemExit, match="does nothing at --guidance-scale 0 and 1"):
+        sample_module(exported / "onnx").main()
+
+
+@pytest.mark.slow
 def test_the_graph_takes_any_number_of_captions(exported):
     model = load(exported / "words.safetensors")
     graph = load(exported / "words.safetensors", engine="onnxruntime")
