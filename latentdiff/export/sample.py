@@ -195,6 +195,8 @@ def main() -> None:
     classes, labels = model.settings["null_label"], None
     if not model.settings.get("text") and (asked.prompt or asked.negative_prompt):
         raise SystemExit("this model reads no words: leave out --prompt and --negative-prompt")
+    if asked.negative_prompt and asked.guidance_scale in (0, 1):
+        raise SystemExit("--negative-prompt does nothing at --guidance-scale 0 and 1: use more than 1, such as 2")
     if model.settings.get("text"):
         prompts = asked.prompt or model.settings["captions"] or [""]
         if asked.labels or (asked.prompt and len(prompts) not in (1, asked.num_images)):

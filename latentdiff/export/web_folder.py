@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -88,6 +89,9 @@ def export_web(config: ExportStage) -> Path:
         for file, content in files.items():
             write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))
     print(f"{folder}: {sum(map(len, files.values())) / 1e6:.1f} MB")
+    if not config.beside:
+        command = shlex.join(["latentdiff", "export", str(config.model), _second_model(models[0].path), "--to", "web"])
+        print(f"to compare it with a second model on the same page: {command}")
     if config.serve:
         serve(folder, config.port)
     return folder
@@ -113,6 +117,12 @@ def _load(config: ExportStage) -> list[_Loaded]:
             name = f"{name}-{len(loaded) + 1}"
         loaded.append(_Loaded(model, path, name))
     return loaded
+
+
+def _second_model(path: Path) -> str:
+    """The file beside a model that it may be compared with, by a released model's names; else a word in its place."""
+    named = (path.with_name(f"{name}.safetensors") for name in ("pixel", "latent"))
+    return next((str(each) for each in named if each != path and each.is_file()), "OTHER.safetensors")
 
 
 def _graphs(loaded: _Loaded, precision: str) -> dict[str, _Graph]:

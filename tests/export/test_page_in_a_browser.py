@@ -34,9 +34,10 @@ pytest.importorskip("onnxscript")
 GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
 PIXELS = """canvas => {
   const { width, height } = canvas;
-  const rgba = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-  return [width, height, Array.from(rgba.filter((_, i) => i % 4 === 0))];
+  return [width, height, Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)];
 }"""
+# What `picture` has for a pixel that is transparent.
+NOTHING = -1
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +116,18 @@ def worked(page):
     page.wait_for_selector("#own:not([data-busy])")
 
 
-def picture(canvas):
-    """The grey levels of a canvas, int [h, w]."""
+def picture(canvas, channel=0):
+    """The levels of a canvas's red, green or blue, int [h, w]: the grey levels, where it is grey."""
     width, height, values = canvas.evaluate(PIXELS)
-    return np.array(values).reshape(height, width)
+    rgba = np.array(values).reshape(height, width, 4)
+    return np.where(rgba[..., 3] == 255, rgba[..., channel], NOTHING)
 
 
-def grid(images):
-    """Four images, uint8 [4, 1, h, w], as the page lays them out; fewer as a row."""
-    rows = images.int().squeeze(1).numpy()
-    return np.block([[rows[0], rows[1]], [rows[2], rows[3]]]) if len(rows) == 4 else np.hstack(list(rows))
+def grid(images, channel=0, gap=NOTHING):
+    """Four images, uint8 [4, c, h, w], as the page lays them out, a pixel apart; fewer as a row."""
+    padded = np.pad(images[:, channel].int().numpy(), ((0, 0), (0, 1), (0, 1)), constant_values=gap)
+    rows = np.split(padded, 2) if len(padded) == 4 else [padded]
+    return np.vstack([np.hstack(list(row)) for row in rows])[:-1, :-1]
 
 
 def assert_same(found, wanted):
@@ -139,6 +142,15 @@ def png(pixels):
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     return content.getvalue()
+
+
+def page_gap(page):
+    """The grey level that the page has between images."""
+    red, green, blue = page.locator(".picture").first.evaluate(
+        "canvas => getComputedStyle(canvas).backgroundColor.match(/[0-9]+/g).map(Number)"
+    )
+    assert red == green == blue  # else a GIF would lose grey levels to it
+    return red
 
 
 def give(page, slot, name, content):
@@ -198,6 +210,8 @@ def test_a_model_a_class_and_more_can_be_chosen_and_a_link_holds_them(page, mode
     assert_same(picture(page.locator(".picture")), wanted)
     page.locator("#copy-link").click()
     link = page.evaluate("() => location.href")
+    assert "prompt" not in link
+    assert page.get_by_label("Negative prompt").is_hidden()
     assert (
         dict(part.split("=") for part in link.partition("#")[2].split("&")).items()
         >= {"class": "1", "sampler": "unipc", "seed": "1", "model": "small-pixel"}.items()
@@ -235,17 +249,18 @@ def test_what_is_saved_holds_the_pictures(page, models):
         page.locator("#save-png").click()
     assert download.value.suggested_filename == "small-latent-small-pixel-seed-0.png"
     saved = np.array(Image.open(download.value.path()).convert("L")).astype(int)
-    scale = 448 // 20
+    scale, gap = round(448 / 21), page_gap(page)
     shown = saved[scale // 2 :: scale, scale // 2 :: scale]
-    assert_same(shown[:, :20], grid(models[0].sample(4, steps=6)))
-    assert_same(shown[:, 22:], grid(models[1].sample(4, steps=6)))
+    assert_same(shown[:, :21], grid(models[0].sample(4, steps=6), gap=gap))
+    assert (shown[:, 21:23] == gap).all()
+    assert_same(shown[:, 23:], grid(models[1].sample(4, steps=6), gap=gap))
     with page.expect_download() as download:
         page.locator("#save-gif").click()
     gif = Image.open(download.value.path())
     assert gif.n_frames == 7
     gif.seek(6)
-    scale = 224 // 20
-    assert_same(np.array(gif.convert("L")).astype(int)[scale // 2 :: scale, scale // 2 :: scale][:, :20], shown[:, :20])
+    scale = round(224 / 21)
+    assert_same(np.array(gif.convert("L")).astype(int)[scale // 2 :: scale, scale // 2 :: scale], shown)
 
 
 def test_an_image_of_ones_own_goes_the_way_that_it_goes_in_python(page, models):
@@ -363,6 +378,7 @@ def test_colours_have_enough_contrast():
         for text, ground in pairs:
             assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
         assert contrast(scheme["edge"], scheme["card"]) >= 3  # of a control's border
+        assert contrast(scheme["gap"], "#000") >= 1.5  # between images whose edges are black
 
 
 def test_a_damaged_network_is_named(browser, address, folder):
@@ -453,6 +469,50 @@ def test_opened_as_a_file_it_says_that_it_must_be_served(browser, folder):
     page.goto((folder / "page" / "index.html").as_uri())
     page.locator("#notice", has_text="needs to be served").wait_for()
     page.close()
+
+
+@pytest.mark.slow
+def test_a_negative_prompt_draws_what_python_draws(runtime, reading_model, browser, tmp_path):
+    """Of a model that reads: away from words, from no caption, and refused where guidance would not heed it."""
+    reading_model.save(tmp_path / "words.safetensors")
+    export.main([str(tmp_path / "words.safetensors"), "--to", "web", f"--run.folder={tmp_path / 'page'}"])
+    asked = {"prompt": "a red dress", "guidance_scale": 6, "steps": 6}
+    with server_of(tmp_path / "page", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/#prompt=a+red+dress&guidance=6&steps=6")
+        drawn(page)
+        canvas, without = page.locator(".picture"), page.get_by_label("Negative prompt")
+        steered = reading_model.sample(4, **asked, negative_prompt="blue kimono")
+        assert (steered.int() - reading_model.sample(4, **asked).int()).abs().max() > 5
+        without.fill("blue kimono")
+        without.press("Tab")
+        page.locator("#status", has_text="New to the model: kimono. Drawn.").wait_for()
+        drawn(page)
+        for channel in range(3):
+            assert_same(picture(canvas, channel), grid(steered, channel))
+        assert canvas.get_attribute("aria-label").endswith("a red dress; steered away from: blue kimono")
+        link = page.evaluate("() => location.href")
+        assert "negative_prompt=blue+kimono" in link
+
+        page.evaluate("() => { location.hash = location.hash.replace('guidance=6', 'guidance=1') }")
+        page.locator("#status.wrong", has_text="The negative prompt does nothing at guidance 1: use more").wait_for()
+        drawn(page)
+        assert_same(picture(canvas), grid(steered))  # what was there stays
+
+        without.fill(" ")  # no words are none
+        without.press("Tab")
+        page.locator("#status:not(.wrong)", has_text="Drawn.").wait_for()
+        drawn(page)
+        assert_same(picture(canvas), grid(reading_model.sample(4, prompt="a red dress", steps=6)))
+
+        page.goto("about:blank")
+        page.goto(link)
+        drawn(page)
+        assert_same(picture(canvas), grid(steered))
+        page.close()
+        server.shutdown()
 
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -22,10 +22,12 @@ from tests.export.node_program import run_module
 
 SHAPE = (2, 3, 4)
 STEPS = 8
-# A network that is easily written twice: it mixes its input with the time and the class.
+# A network that is easily written twice: it mixes its input with the time and the class, or the sum of the tokens.
 NETWORK = """
-const network = async (x, time, labels) =>
-  x.map((value, i) => Math.fround(0.3 * Math.sin(2 * value) + 0.1 * time / 1000 + 0.05 * labels[Math.floor(i / 24)]));
+const network = async (x, time, labels) => {
+  const shares = labels.map((label) => 0.1 * time / 1000 + 0.05 * [label].flat().reduce((a, b) => a + b));
+  return x.map((value, i) => Math.fround(0.3 * Math.sin(2 * value) + shares[Math.floor(i / 24)]));
+};
 """
 PROCESSES = {
     "v": {"schedule": "cosine"},
@@ -37,7 +39,8 @@ PROCESSES = {
 
 
 def network(x, time, labels):
-    share = (0.1 * time / 1000 + 0.05 * labels)[:, None, None, None]
+    told = labels.reshape(len(labels), -1).sum(1)
+    share = (0.1 * time / 1000 + 0.05 * told)[:, None, None, None]
     return (0.3 * torch.sin(2 * x.double()) + share).float()
 
 
@@ -62,26 +65,42 @@ def test_noise_is_torchs(tmp_path):
 
 def test_samplers_targets_and_guidance_are_pythons(tmp_path):
     """Every sampler with every target, guided or not: each state to the last digits of fp32."""
-    labels, cases, wanted = torch.tensor([0, 2]), [], []
-    for target, process in PROCESSES.items():
-        config = DiffusionConfig(target=target, **process)
+    unguided = [{"sampler": name, "scale": 1.0} for name in web_folder.SAMPLERS]
+    guided = [{"sampler": "dpmpp_2m", "scale": 0.0}, {"sampler": "heun", "scale": 2.5}]
+    asked = [{"target": target, **settings} for target in PROCESSES for settings in unguided + guided]
+    assert_pythons([each | {"labels": [0, 2], "null_label": 3} for each in asked], tmp_path)
+
+
+def test_a_negative_prompt_is_pythons(tmp_path):
+    """Guidance of prompts away from no caption, and away from a negative prompt, of which scale 1 takes no notice."""
+    words = {"labels": [[3, 1, 0], [2, 0, 0]], "null_label": 0, "text": {"context": 3}}
+    asked = [{"target": "v", "sampler": sampler, "scale": 2.5} for sampler in ("dpmpp_2m", "heun", "ddpm")]
+    asked += [{"target": "x0", "sampler": "unipc", "scale": scale} for scale in (0.0, 1.0)]
+    assert_pythons([each | words | told for each in asked for told in ({}, {"negative": [4, 0, 0]})], tmp_path)
+
+
+def assert_pythons(asked, tmp_path):
+    """Each run of the page's modules has the states of Python's: a target, a sampler, labels, and guidance's scale."""
+    cases, wanted = [], []
+    for each in asked:
+        config = DiffusionConfig(target=each["target"], **PROCESSES[each["target"]])
         schedule, levels = build_schedule(config), build_schedule(config).sampling_levels(STEPS)
-        for sampler, scale in [(name, 1.0) for name in web_folder.SAMPLERS] + [("dpmpp_2m", 0.0), ("heun", 2.5)]:
-            noise = PerImageNoise(3, range(2), SHAPE)
-            x = noise() * float(levels.sigma[0])
-            denoiser = NetworkDenoiser(
-                network=network,
-                target=build_target(config),
-                labels=labels,
-                null_label=3,
-                guidance=Guidance(scale=scale),
-                value_range=(-1.0, 1.0),
-            )
-            options = {"level_at": schedule.levels_at_sigma} if sampler == "heun" else {}
-            states = list(SAMPLERS[sampler](denoiser, x, levels, noise, **options))
-            wanted.append([(state.x.flatten(), state.pred_x0.flatten()) for state in states])
-            model = {"target": target, "sigma_data": config.sigma_data, "null_label": 3, "graphs": {}}
-            cases.append({"model": model, "sampler": sampler, "scale": scale, "levels": rows(levels)})
+        noise = PerImageNoise(3, range(2), SHAPE)
+        x = noise() * float(levels.sigma[0])
+        denoiser = NetworkDenoiser(
+            network=network,
+            target=build_target(config),
+            labels=torch.tensor(each["labels"]),
+            null_label=each["null_label"],
+            negative=torch.tensor([each["negative"]] * 2) if "negative" in each else None,
+            guidance=Guidance(scale=each["scale"]),
+            value_range=(-1.0, 1.0),
+        )
+        options = {"level_at": schedule.levels_at_sigma} if each["sampler"] == "heun" else {}
+        states = list(SAMPLERS[each["sampler"]](denoiser, x, levels, noise, **options))
+        wanted.append([(state.x.flatten(), state.pred_x0.flatten()) for state in states])
+        model = {name: each[name] for name in ("target", "null_label", "text") if name in each}
+        cases.append(each | {"model": model | {"sigma_data": config.sigma_data, "graphs": {}}, "levels": rows(levels)})
     code = (
         NETWORK
         + """
@@ -90,11 +109,11 @@ def test_samplers_targets_and_guidance_are_pythons(tmp_path):
     const { denoiser } = await module("denoiser");
     const { levelsOf } = await module("levels");
     const results = [];
-    for (const { model, sampler, scale, levels: rows } of given) {
+    for (const { model, sampler, labels, scale, negative, levels: rows } of given) {
       const noise = new BatchNoise(3, 2, 24);
       const levels = levelsOf(rows);
       const x = combine([levels[0].sigma, noise.draw()]);
-      const denoise = denoiser(model, network, [0, 2], scale);
+      const denoise = denoiser(model, network, labels, scale, { negative });
       const states = [];
       for await (const state of SAMPLERS[sampler](denoise, x, levels, () => noise.draw())) {
         states.push([state.x, state.guess].map((values) => Array.from(values)));
@@ -111,7 +130,7 @@ def test_samplers_targets_and_guidance_are_pythons(tmp_path):
             for mine, yours in zip(ours, theirs, strict=True):
                 scale = max(1.0, float(yours.abs().max()))
                 off = np.abs(np.array(mine) - yours.numpy()).max() / scale
-                assert off < 3e-5, (case["model"]["target"], case["sampler"], case["scale"], off)
+                assert off < 3e-5, ({name: case[name] for name in ("target", "sampler", "scale")}, off)
 
 
 def test_grey_levels_are_rounded_as_in_python(tmp_path):

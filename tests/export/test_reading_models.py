@@ -7,7 +7,10 @@ import torch
 
 from latentdiff import load
 from latentdiff.digest import read_json
+from latentdiff.errors import ConfigError
 from latentdiff.export import web_folder
+from latentdiff.inference.prompts import check_negative
+from latentdiff.inference.request import SamplingRequest
 from latentdiff.stages import export
 from latentdiff.text.vocabulary import Vocabulary
 from tests.export.node_program import run_module
@@ -44,6 +47,15 @@ def test_sample_py_draws_the_same_images(exported, tmp_path):
     asked = {"prompt": "a red dress", "negative_prompt": "a blue bag", "guidance_scale": 2.0}
     assert_same_images(drawn(exported / "onnx", tmp_path, *flags, *guided), model.sample(4, steps=3, seed=5, **asked))
     assert_same_images(drawn(exported / "onnx", tmp_path, *flags), model.sample(4, steps=3, seed=5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["0", "1"])
+def test_sample_py_refuses_a_negative_prompt_that_guidance_would_not_heed(exported, scale, monkeypatch):
+    words = ["--prompt", "a bag", "--negative-prompt", "a dress"]
+    monkeypatch.setattr("sys.argv", ["sample.py", *words, "--guidance-scale", scale])
+    with pytest.raises(SystemExit, match="does nothing at --guidance-scale 0 and 1"):
+        sample_module(exported / "onnx").main()
 
 
 @pytest.mark.slow
@@ -96,3 +108,25 @@ def test_guidance_in_the_page_leaves_the_caption_out(tmp_path):
     for scale in (1.0, 0.0, 2.5):
         found = run_module(code, scale, tmp_path)
         torch.testing.assert_close(torch.tensor(found).float(), scale * torch.tensor([6.0, 6.0, 4.0, 4.0]))
+
+
+def test_the_page_refuses_a_negative_prompt_that_guidance_would_not_heed(tmp_path):
+    """As Python does: at guidance 0 and 1, and nowhere else. An empty one is none."""
+    code = """
+    const { negativeOf, tokensOf } = await module("words");
+    const model = { text: { words: ["a", "bag"], context: 3 }, null_label: 0 };
+    const attempt = (prompt, scale) => {
+      try { return negativeOf(model, prompt, scale); } catch (error) { return error.message; }
+    };
+    return [attempt("a bag", 2.5), attempt(" ", 1), attempt("a bag", 1), attempt("a bag", 0),
+      negativeOf({ null_label: 7 }, "a bag", 1), tokensOf(model, "a bag")];
+    """
+    heeded, empty, one, zero, of_classes, tokens = run_module(code, None, tmp_path)
+    assert heeded == tokens == [257, 258, 0]
+    assert empty == [0, 0, 0]
+    for scale, said in ((1, one), (0, zero)):
+        assert said == f"The negative prompt does nothing at guidance {scale}: use more than 1, such as 2."
+        request = SamplingRequest(num_images=1, prompt="a", negative_prompt="a bag", guidance_scale=scale)
+        with pytest.raises(ConfigError, match=f"does nothing at guidance_scale {scale}: use more than 1, such as 2"):
+            check_negative(request)
+    assert of_classes == 7

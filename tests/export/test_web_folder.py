@@ -7,6 +7,8 @@ import hashlib
 import http.client
 import http.server
 import io
+import shlex
+import shutil
 import socket
 import struct
 import tarfile
@@ -82,6 +84,35 @@ def test_the_folder_is_whole_and_can_be_written_anew(quick, tiny_model_file, tmp
     left = {path.name for path in (tmp_path / "page" / "models").iterdir()}
     assert left == {f"tiny-{name}.onnx.gz" for name in ("network", "encoder", "decoder")}
     assert (tmp_path / "page" / "js" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "named"),
+    [
+        ("latent", ["pixel"], "my models/pixel.safetensors"),
+        ("pixel", ["latent"], "my models/latent.safetensors"),
+        ("mine", ["latent", "pixel"], "my models/pixel.safetensors"),
+        ("latent", [], "OTHER.safetensors"),
+    ],
+)
+def test_a_page_of_one_model_says_how_it_gets_a_second(
+    given, there, named, quick, tiny_model_file, tmp_path, monkeypatch, capsys
+):
+    """The command that is printed runs as it is, where a second model is there; then nothing more is said."""
+    folder = Path("my models")
+    folder.mkdir()
+    for name in [given, *there]:
+        shutil.copy(tiny_model_file, folder / f"{name}.safetensors")
+    export.main([f"{folder}/{given}.safetensors", "--to=web"])
+    said, _, command = capsys.readouterr().out.splitlines()[-1].partition(": ")
+    assert said == "to compare it with a second model on the same page"
+    words = shlex.split(command)
+    assert words == ["latentdiff", "export", f"my models/{given}.safetensors", named, "--to", "web"]
+    if there:
+        export.main(words[2:])
+        assert "second model" not in capsys.readouterr().out
+        record, _ = read_json(Path("stages/export") / f"{given}-web-2" / "page.json")
+        assert len(record["models"]) == 2
 
 
 def test_weights_are_stored_as_bf16_or_rounded_to_it():

@@ -29,9 +29,14 @@ function toClean(model, output, x, { alpha, sigma }) {
  * @param {(x: Float32Array, time: number, labels: number[]|number[][]|null) => Promise<Float32Array>} network
  * @param {number[]|number[][]|null} labels The class of each image, or the tokens of its prompt.
  * @param {number} scale Of guidance; 1 is off, and 0 ignores the class.
- * @param {boolean} keepsBounds Whether clean pixels are kept within [-1, 1].
+ * @param {object} more
+ * @param {number|number[]} [more.negative] What guidance steers away from, as a label. Default: no class, or no caption.
+ * @param {boolean} [more.keepsBounds] Whether clean images are kept within [-1, 1]. Default: those of pixels are.
  */
-export function denoiser(model, network, labels, scale, keepsBounds = !model.graphs.decoder) {
+export function denoiser(model, network, labels, scale, { negative, keepsBounds } = {}) {
+  const weakLabel = negative ?? nullLabelOf(model);
+  const isBounded = keepsBounds ?? !model.graphs.decoder;
+
   async function clean(x, level, classes) {
     const total = model.sigma_data ** 2 * level.alpha ** 2 + level.sigma ** 2;
     const output = await network(combine([1 / Math.sqrt(total), x]), level.time, classes);
@@ -43,16 +48,16 @@ export function denoiser(model, network, labels, scale, keepsBounds = !model.gra
     if (!labels || scale === 1) {
       guess = await clean(x, level, labels);
     } else if (scale === 0) {
-      guess = await clean(x, level, labels.map(() => nullLabelOf(model)));
+      guess = await clean(x, level, labels.map(() => weakLabel));
     } else {
       const twice = new Float32Array(2 * x.length);
       twice.set(x);
       twice.set(x, x.length);
-      const both = await clean(twice, level, [...labels, ...labels.map(() => nullLabelOf(model))]);
+      const both = await clean(twice, level, [...labels, ...labels.map(() => weakLabel)]);
       const [strong, weak] = [both.subarray(0, x.length), both.subarray(x.length)];
       guess = combine([scale, strong], [1 - scale, weak]);
     }
-    if (keepsBounds) for (let i = 0; i < guess.length; i++) guess[i] = Math.min(1, Math.max(-1, guess[i]));
+    if (isBounded) for (let i = 0; i < guess.length; i++) guess[i] = Math.min(1, Math.max(-1, guess[i]));
     return guess;
   };
 }

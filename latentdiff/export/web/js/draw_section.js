@@ -7,7 +7,7 @@ import { ModelCard } from "./model_card.js";
 import { SAMPLER_TITLES, areComparable, classesOf, fill, labelsOf, secondsText, sizeOf, titlesOf } from "./models.js";
 import { sideBySide } from "./pictures.js";
 import { CancelledError } from "./sampling_thread.js";
-import { newWords } from "./words.js";
+import { negativeOf, newWords } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const BOTH = "both";
@@ -62,6 +62,7 @@ export class DrawSection {
       sampler: Object.keys(SAMPLER_TITLES),
       show: ["state", "guess"],
       prompt: { letters: 500 },
+      negative_prompt: { letters: 500 },
     };
   }
 
@@ -71,6 +72,7 @@ export class DrawSection {
       model: this.comparable.length > 1 ? BOTH : this.page.models[0].name,
       class: "turn",
       prompt: "",
+      negative_prompt: "",
       images: "4",
       seed: usual.seed,
       steps: usual.steps,
@@ -104,6 +106,9 @@ export class DrawSection {
       guidance: this.models[0].can_guide ? Number(elements.guidance.value) : 1,
       sampler: elements.sampler.value,
       show: elements.show.value,
+      // An input that is hidden keeps its words for when it is back.
+      prompt: elements.prompt.disabled ? "" : elements.prompt.value,
+      negativePrompt: elements.negative_prompt.disabled ? "" : elements.negative_prompt.value,
     };
   }
 
@@ -114,6 +119,7 @@ export class DrawSection {
     byId("prompt-row").hidden = this.form.elements.prompt.disabled = !model.text;
     if (model.text) this.form.elements.prompt.placeholder = model.captions[0] ?? "";
     byId("guidance-row").hidden = !model.can_guide;
+    byId("negative-row").hidden = this.form.elements.negative_prompt.disabled = !model.text || !model.can_guide;
     fill(this.form.elements.class, [["turn", "Each in turn"], ...names.map((name, i) => [i, name])]);
     const samplers = model.samplers.filter((name) => this.models.every((each) => each.samplers.includes(name)));
     fill(this.form.elements.sampler, samplers.map((name) => [name, SAMPLER_TITLES[name]]));
@@ -134,13 +140,13 @@ export class DrawSection {
     const turn = (this.turn = Symbol("turn"));
     const { settings, models } = this;
     history.replaceState(null, "", `#${linkOf(Object.fromEntries(new FormData(this.form)))}`);
-    this.#setCards(models);
     this.#stop();
-    const note = this.#newWords(models[0]);
+    const note = noteOn(models[0], settings);
     this.#say(note);
-    this.finished = false;
     this.#busy(true);
     try {
+      this.#setCards(models, settings);
+      this.finished = false;
       for (const card of this.cards) await this.#drawOne(card, settings, turn);
       this.#finish(settings, note);
       await this.#decodeMissing(turn);
@@ -153,26 +159,23 @@ export class DrawSection {
     }
   }
 
-  /** Name the words that the model has never read. */
-  #newWords(model) {
-    const words = model.text ? newWords(model, this.form.elements.prompt.value) : [];
-    return words.length ? `New to the model: ${words.slice(0, 8).join(", ")}.` : "";
-  }
-
-  #setCards(models) {
+  /** @throws {Error} Before anything changes, for a negative prompt that guidance would not heed. */
+  #setCards(models, { images, guidance, prompt, negativePrompt }) {
+    const negative = negativeOf(models[0], negativePrompt, guidance); // comparable models read the same words
     const same = this.cards.length === models.length && this.cards.every((card, i) => card.model === models[i]);
     if (!same) {
       this.cards = models.map((model) => new ModelCard(model, this.titles[this.page.models.indexOf(model)]));
       byId("cards").replaceChildren(...this.cards.map((card) => card.element));
       byId("cards").classList.toggle("alone", models.length === 1);
     }
-    const { images } = this.settings;
-    const { class: chosen, prompt } = this.form.elements;
-    for (const card of this.cards) card.clear(labelsOf(card.model, chosen.value, images, prompt.value), prompt.value);
+    const chosen = this.form.elements.class.value;
+    for (const card of this.cards) {
+      card.clear({ labels: labelsOf(card.model, chosen, images, prompt), negative, prompt, negativePrompt });
+    }
   }
 
   async #drawOne(card, settings, turn) {
-    const task = { task: "sample", model: card.model, settings, labels: card.labels };
+    const task = { task: "sample", model: card.model, settings, labels: card.labels, negative: card.negative };
     this.#progress(`${card.title}: loading`, 0, 1);
     this.running = this.thread.run(task, {
       onProgress: ({ done, of }) => this.#progress(`${card.title}: loading the network`, done, of),
@@ -278,7 +281,7 @@ export class DrawSection {
   #picture(step, width) {
     const kind = this.form.elements.show.value;
     const pictures = this.cards.map((card) => card.pictureAt(step, kind)).filter(Boolean);
-    return sideBySide(pictures, Math.max(1, Math.round(width / pictures[0].width)));
+    return sideBySide(pictures, Math.max(1, Math.round(width / pictures[0].width)), gapColour());
   }
 
   #fileName(suffix) {
@@ -379,6 +382,18 @@ export class DrawSection {
     byId("status").textContent = words;
     byId("status").classList.toggle("wrong", wrong);
   }
+}
+
+/** Names the words that the model has never read. */
+function noteOn(model, { prompt, negativePrompt }) {
+  const words = model.text ? newWords(model, `${prompt} ${negativePrompt}`) : [];
+  return words.length ? `New to the model: ${words.slice(0, 8).join(", ")}.` : "";
+}
+
+/** @returns {number[]} The style sheet's colour between images, [r, g, b]. */
+function gapColour() {
+  const digits = getComputedStyle(document.documentElement).getPropertyValue("--gap").trim().slice(1);
+  return [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16));
 }
 
 function radio(name, value, text) {

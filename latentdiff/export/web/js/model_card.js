@@ -10,6 +10,7 @@ export class ModelCard {
     this.title = title;
     this.frames = []; // one for each step: {state, guess: latents, images: {state, guess}: bytes where decoded}
     this.labels = null;
+    this.negative = null;
     this.milliseconds = 0;
     this.element = document.createElement("article");
     this.element.className = "card";
@@ -34,9 +35,9 @@ export class ModelCard {
     return `${sizeOf(shape)} numbers an image (${shapeText(shape)})`;
   }
 
-  clear(labels, prompt = "") {
-    this.labels = labels;
-    this.prompt = prompt;
+  /** @param {object} asked What the next run is told: {labels, negative}, and the words {prompt, negativePrompt}. */
+  clear({ labels, negative, prompt, negativePrompt }) {
+    Object.assign(this, { labels, negative, prompt, negativePrompt });
     this.restart();
   }
 
@@ -95,7 +96,8 @@ export class ModelCard {
   #text(step) {
     const names = classesOf(this.model);
     let what = this.labels ? this.labels.map((label) => names[label]).join(", ") : "no class";
-    if (this.model.text) what = this.prompt || "captions of its training";
+    if (this.model.text) what = this.prompt.trim() || "captions of its training";
+    if (this.negativePrompt.trim()) what += `; steered away from: ${this.negativePrompt.trim()}`;
     return `Drawn by the model ${this.title} after step ${step}: ${what}`;
   }
 

@@ -1,27 +1,33 @@
 // Images and latents on canvases, each at its own size: the style sheet enlarges them.
 
+// Pixels between the images of a grid, and between pictures side by side.
+const GAP = 1;
+const WIDE_GAP = 2;
+
 /** @returns {number} Columns of a grid of so many images, about square. */
 export function columnsOf(count) {
   return Math.ceil(Math.sqrt(count));
 }
 
 /**
- * A grid of images as RGBA.
+ * A grid of images as RGBA, with gaps that are transparent, so that the ground shows in any colour scheme.
  * @param {Uint8ClampedArray} bytes Images one after the other, each [c, h, w], of one channel or three.
  * @param {number[]} shape [c, h, w].
  */
 export function gridOf(bytes, [channels, height, width]) {
   const count = bytes.length / (channels * height * width);
   const columns = columnsOf(count);
-  const grid = new ImageData(columns * width, Math.ceil(count / columns) * height);
-  for (let at = 3; at < grid.data.length; at += 4) grid.data[at] = 255;
+  const rows = Math.ceil(count / columns);
+  const grid = new ImageData(columns * (width + GAP) - GAP, rows * (height + GAP) - GAP);
   const plane = height * width;
   for (let i = 0; i < count; i++) {
+    const [top, left] = [Math.floor(i / columns) * (height + GAP), (i % columns) * (width + GAP)];
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
-        const to = 4 * ((Math.floor(i / columns) * height + y) * grid.width + (i % columns) * width + x);
+        const to = 4 * ((top + y) * grid.width + left + x);
         const from = i * channels * plane + y * width + x;
         for (let c = 0; c < 3; c++) grid.data[to + c] = bytes[from + (channels === 3 ? c * plane : 0)];
+        grid.data[to + 3] = 255;
       }
     }
   }
@@ -69,21 +75,21 @@ export function figureOf(picture, caption, text = caption) {
   return figure;
 }
 
-/** Pictures side by side, each pixel `scale` wide, on black. */
-export function sideBySide(pictures, scale) {
-  const gap = 2;
-  const width = pictures.reduce((sum, picture) => sum + picture.width + gap, -gap);
+/** Pictures side by side, each pixel `scale` wide. The ground, [r, g, b], fills what lies between the images. */
+export function sideBySide(pictures, scale, ground) {
+  const width = pictures.reduce((sum, picture) => sum + picture.width + WIDE_GAP, -WIDE_GAP);
   const joined = new ImageData(width * scale, Math.max(...pictures.map((picture) => picture.height)) * scale);
-  for (let at = 3; at < joined.data.length; at += 4) joined.data[at] = 255;
+  for (let at = 0; at < joined.data.length; at += 4) joined.data.set([...ground, 255], at);
   let left = 0;
   for (const picture of pictures) {
     for (let y = 0; y < picture.height * scale; y++) {
       for (let x = 0; x < picture.width * scale; x++) {
         const from = 4 * (Math.floor(y / scale) * picture.width + Math.floor(x / scale));
+        if (picture.data[from + 3] === 0) continue;
         joined.data.set(picture.data.subarray(from, from + 3), 4 * (y * joined.width + left * scale + x));
       }
     }
-    left += picture.width + gap;
+    left += picture.width + WIDE_GAP;
   }
   return joined;
 }

@@ -25,6 +25,19 @@ export function newWords({ text }, prompt) {
   return [...new Set(wordsOf(prompt))].filter((word) => !known.has(word));
 }
 
+/**
+ * @param {number} scale Of guidance.
+ * @returns What guidance steers away from: the tokens of a negative prompt, or of no caption where that is empty.
+ * @throws {Error} In words for the user, for one that guidance would not heed: see inference/prompts.py.
+ */
+export function negativeOf(model, prompt, scale) {
+  if (!model.text || !prompt.trim()) return nullLabelOf(model);
+  if (scale === 0 || scale === 1) {
+    throw new Error(`The negative prompt does nothing at guidance ${scale}: use more than 1, such as 2.`);
+  }
+  return tokensOf(model, prompt);
+}
+
 /** @returns The label that means "no class", or "no caption", to a model; null where it takes no labels. */
 export function nullLabelOf(model) {
   return model.text ? new Array(model.text.context).fill(0) : model.null_label;

@@ -58,9 +58,10 @@ function sizeOf(model) {
 }
 
 /** Run a sampler from `x`, and send each step with its images. */
-async function walk({ model, settings, labels }, networks, job, { x, levels, noise }) {
+async function walk({ model, settings, labels, negative }, networks, job, { x, levels, noise }) {
   const [passes, decodes] = [new Stopwatch(), new Stopwatch()];
-  const denoise = denoiser(model, (...inputs) => passes.time(networks.network(...inputs)), labels, settings.guidance);
+  const network = (...inputs) => passes.time(networks.network(...inputs));
+  const denoise = denoiser(model, network, labels, settings.guidance, { negative });
   const of = levels.length - 1;
   const send = async (step, values) => {
     // Decoding for the eye takes half the time of the sampling at most. The page has the other steps decoded afterwards.
@@ -159,7 +160,8 @@ const TASKS = {
     const networks = networksOf(model, device, job.onLoad);
     await networks.ready("network", "decoder");
     const levels = levelsOf(model.flow);
-    const denoise = (images) => denoiser(model, networks.network, label === null ? null : Array(images).fill(label), 1, false);
+    const labels = (images) => (label === null ? null : Array(images).fill(label));
+    const denoise = (images) => denoiser(model, networks.network, labels(images), 1, { keepsBounds: false });
     const of = 2 * (levels.length - 1);
     let done = 0;
     const onStep = async () => {
