@@ -589,7 +589,7 @@ def test_the_released_models_draw_the_same_with_every_sampler(name, runtime, bro
                 page.goto(f"http://127.0.0.1:{server.server_address[1]}/{link}")
                 drawn(page)
                 wanted = grid(model.sample(4, seed=7, steps=20, guidance_scale=guidance, sampler=sampler))
-                off = np.abs(picture(page.locator(".picture")) - wanted)
+                off = np.abs(picture(page.locator(".picture")) - wanted)[wanted != NOTHING]
                 print(f"{name} {sampler} guidance {guidance}: {(off > 0).sum()} of {off.size} pixels, by {off.max()}")
                 assert off.max() <= 1
                 assert (off > 0).mean() <= 1e-3

@@ -79,7 +79,8 @@ export function figureOf(picture, caption, text = caption) {
 export function sideBySide(pictures, scale, ground) {
   const width = pictures.reduce((sum, picture) => sum + picture.width + WIDE_GAP, -WIDE_GAP);
   const joined = new ImageData(width * scale, Math.max(...pictures.map((picture) => picture.height)) * scale);
-  for (let at = 0; at < joined.data.length; at += 4) joined.data.set([...ground, 255], at);
+  const opaque = [...ground, 255];
+  for (let at = 0; at < joined.data.length; at += 4) joined.data.set(opaque, at);
   let left = 0;
   for (const picture of pictures) {
     for (let y = 0; y < picture.height * scale; y++) {
