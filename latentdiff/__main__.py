@@ -24,10 +24,10 @@ STAGES: dict[str, tuple[str, bool]] = {
     "sweep": ("train with different settings for equal seconds, and rank them", False),
     "release": ("write a model as bf16 with a model card", False),
     "export": ("write a model for other programs: ONNX, diffusers, the Hub, a web page, a Space", False),
-    "app": ("show models in a page that samples and edits images", False),
-    "average": ("average the weights of runs that grew out of one another", False),
+    "app": ("serve a page that samples and edits images", False),
+    "average": ("average the weights of runs that started from one another", False),
     "reproduce": ("train, release and compare all models of a data set", False),
-    "verify": ("prove the diffusion core and the metrics against others' code", False),
+    "verify": ("check the diffusion core and the metrics against reference code", False),
     "benchmark": ("measure speed and memory on this machine", False),
     "env": ("print versions, devices and caches, for a bug report", False),
 }

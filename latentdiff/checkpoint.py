@@ -51,7 +51,9 @@ def save(path: Path, kind: str, tensors: dict[str, Tensor], header: dict[str, An
     if dtype not in (None, torch.int8) and not dtype.is_floating_point:
         raise CheckpointError(f"{path} is not written: {dtype} does not hold weights; take torch.bfloat16 or float32")
     if is_anothers(Path(path)):
-        raise CheckpointError(f"{path} is not written: what is there is no model of latentdiff, and would be lost")
+        raise CheckpointError(
+            f"{path} is not written: a file that is no model of latentdiff is there, and would be lost"
+        )
 
     def stored(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu()
@@ -159,9 +161,9 @@ def read_tensors(path: Path, with_tensors: bool = True) -> TensorsFile:
     try:
         header = json.loads(metadata[KEY])
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: its header is no JSON ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} is damaged: its header is not JSON ({_first_line(error)})") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path} is damaged: its header is no JSON object")
+        raise CheckpointError(f"{path} is damaged: its header is not a JSON object")
     header.pop("digest", None)
     return TensorsFile(header, tensors, stored, len(names), num_values)
 
@@ -261,7 +263,7 @@ def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tens
     if not beside.is_file():
         hub.fetch_beside(path, named["name"])
     if not beside.is_file():
-        raise CheckpointError(f"{path} decodes with {named['name']}, which is not beside it: copy both")
+        raise CheckpointError(f"{path} needs {named['name']} to decode, which is not beside it: copy both files")
     file = _open(beside, "autoencoder", with_tensors=True)
     if (file.digest or digest.file_digest(beside)) != named["sha256"]:
         raise CheckpointError(

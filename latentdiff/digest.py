@@ -32,7 +32,7 @@ END_OF_ARCHIVE_LENGTH = 22
 HEX = rb"[0-9a-f]{64}"
 UNKNOWN = "0" * 64
 CHUNK = 1 << 20
-NOT_WHAT_WAS_WRITTEN = "its content is not what was written, by its digest"
+NOT_WHAT_WAS_WRITTEN = "its content does not match its digest"
 # What was said to have no digest.
 _noted: set[str] = set()
 
@@ -50,7 +50,7 @@ def note_missing_digest(path: Path | str, kind: str = "") -> None:
     """
     if (kind or str(path)) not in _noted:
         _noted.add(kind or str(path))
-        print(f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed", flush=True)
+        print(f"{path} has no digest, like files of earlier versions: damage to it would go unnoticed", flush=True)
 
 
 # --- safetensors ------------------------------------------------------------------------------------------------------

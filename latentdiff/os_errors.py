@@ -21,16 +21,16 @@ WORDS = {
     errno.EPERM: ("you may not change {path}", "change its permissions or owner, or name another path"),
     errno.EROFS: ("the disk of {path} is read-only", "name a folder on another disk"),
     errno.ENAMETOOLONG: ("a name in {path} is too long for the file system", "choose a shorter one"),
-    errno.ELOOP: ("{path} goes through links that lead in a circle", "mend the link, or name another path"),
+    errno.ELOOP: ("{path} goes through links that lead in a circle", "repair the link, or name another path"),
     errno.ENOTDIR: ("{path} goes through a file, where a folder should be", "name another path"),
     errno.EISDIR: ("{path} is a folder, where a file should be", "move it away, or name another path"),
     errno.EEXIST: ("{path} is there already, and is not a folder", "move it away, or name another path"),
-    errno.ENOENT: ("{path} is not there", "see that it is spelt rightly, and that its disk is mounted"),
+    errno.ENOENT: ("{path} is not there", "check its spelling, and that its disk is mounted"),
     errno.ENOTEMPTY: ("{path} holds other files", "move them away, or name another path"),
     errno.EMFILE: ("too many files are open to open {path}", "raise the limit: ulimit -n 4096"),
     errno.ENFILE: ("too many files are open on this machine to open {path}", "end other programs"),
 }
-DISK_FAILS = ("the disk of {path} cannot be read or written ({reason})", "see that it is mounted and well")
+DISK_FAILS = ("the disk of {path} cannot be read or written ({reason})", "check that it is mounted and works")
 
 
 def describe_os_error(error: OSError) -> str:
@@ -48,7 +48,7 @@ def describe_os_error(error: OSError) -> str:
     path = os.fsdecode(path)
     link, number = _broken_link(Path(path))
     if link and number == errno.ENOENT:
-        return f"{_short(str(link))} is a link to what is not there: mount or mend it, or name another path"
+        return f"{_short(str(link))} is a broken link: mount its target or repair it, or name another path"
     what, remedy = WORDS.get(number if link else error.errno, DISK_FAILS)
     what = what.format(path=_short(path), reason=error.strerror or error)
     return f"{what}: {remedy}"

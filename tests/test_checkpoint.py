@@ -127,7 +127,7 @@ def test_a_file_without_a_digest_is_read_with_a_note_once(tmp_path, capsys):
         assert checkpoint.read(path)[0] == header
     assert (
         capsys.readouterr().out
-        == f"{path} has no digest, as files of earlier versions: damage to it would go unnoticed\n"
+        == f"{path} has no digest, like files of earlier versions: damage to it would go unnoticed\n"
     )
 
 

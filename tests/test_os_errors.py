@@ -28,7 +28,7 @@ def test_a_dangling_link_is_named_itself(tmp_path):
     (tmp_path / "data").symlink_to("/mnt/gone")
     with pytest.raises(OSError, match="data") as caught:
         (tmp_path / "data" / "run").mkdir(parents=True)
-    assert describe_os_error(caught.value).startswith(f"{tmp_path / 'data'} is a link to what is not there")
+    assert describe_os_error(caught.value).startswith(f"{tmp_path / 'data'} is a broken link")
 
 
 def test_long_paths_and_control_characters_stay_readable():
@@ -66,7 +66,7 @@ def test_the_command_line_shows_one_sentence():
     done = run_stage(code)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: /proc/no such file/x is not there: see that it is spelt rightly, and that its disk is mounted\n"
+        "error: /proc/no such file/x is not there: check its spelling, and that its disk is mounted\n"
     )
 
 

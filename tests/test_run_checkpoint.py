@@ -38,7 +38,7 @@ def test_the_last_two_are_kept(path):
 
 def test_a_damaged_one_offers_the_one_before(path):
     flip(path, path.stat().st_size // 2)
-    with pytest.raises(CheckpointError, match="is not what was written") as caught:
+    with pytest.raises(CheckpointError, match="does not match its digest") as caught:
         run_checkpoint.read(path)
     *_, offer, command = str(caught.value).splitlines()
     assert offer == "The one before it is whole, of 100 images. To go on from there:"

@@ -46,13 +46,15 @@ class AutoencoderLossConfig(Settings):
             log-likelihood with one learned variance (sigma-VAE).
         kl_weight: Weight of the KL divergence to N(0, I), per latent dimension.
         perceptual_weight: Weight of LPIPS; 0 turns LPIPS off.
-        perceptual_net: Network behind LPIPS (its trunk). AlexNet takes about a twentieth of VGG-16's time.
-        perceptual_weights: File with the trunk's convolutions in torchvision's names (``.pth`` or ``.safetensors``).
-            Default: the environment variable LATENTDIFF_LPIPS (a folder holding ``vgg16_features.safetensors`` or
-            ``alexnet_features.safetensors``), else torchvision's download. With neither, LPIPS is off.
+        perceptual_net: Pretrained network whose features LPIPS compares. AlexNet takes about a twentieth of VGG-16's
+            time.
+        perceptual_weights: File with the convolutions of ``perceptual_net`` in torchvision's names (``.pth`` or
+            ``.safetensors``). Default: the environment variable LATENTDIFF_LPIPS (a folder holding
+            ``vgg16_features.safetensors`` or ``alexnet_features.safetensors``), else torchvision's download. With
+            neither, LPIPS is off.
         perceptual_share: Fraction of each batch that LPIPS is computed on, to save time. The gradient stays unbiased.
         perceptual_min_side: Smallest side for LPIPS in pixels. Smaller images are enlarged by a whole factor first,
-            since the trunks were trained on 224 pixels.
+            since these networks were trained on 224 pixels.
         adversarial_weight: Weight of the patch discriminator's hinge loss; 0 turns the discriminator off.
         adversarial_start: Number of training images before the adversarial loss begins.
         discriminator_warmup: Number of training images before ``adversarial_start`` on which the discriminator trains
@@ -62,13 +64,13 @@ class AutoencoderLossConfig(Settings):
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
         discriminator_bands: Whether the discriminator also sees the two finest bands of brightness detail, at unit
-            scale. Photographs and reconstructions differ most there. Meant for small batches.
+            scale. Photographs and reconstructions differ most there. This is meant for small batches.
         discriminator_gain: Factor on the discriminator's logits. A larger factor lets similar images reach the margins
             of the hinge loss. It also multiplies the effect of ``adversarial_weight``.
-        feature_adversarial_weight: Weight of a second discriminator, which sees the LPIPS trunk's features; 0 turns it
-            off. The weight is the ratio of its gradient's norm to that of LPIPS, at the features of each layer. It
-            begins with the first discriminator and needs ``perceptual_weight``. It costs little time, since LPIPS
-            computes the features, but keeps the features of the whole batch in memory.
+        feature_adversarial_weight: Weight of a second discriminator, which sees the features that LPIPS compares; 0
+            turns it off. The weight is the ratio of its gradient's norm to that of LPIPS, at the features of each
+            layer. The second discriminator begins with the first and needs ``perceptual_weight``. It costs little time,
+            since LPIPS computes the features anyway, but it keeps the features of the whole batch in memory.
         feature_discriminator_channels: Width of the second discriminator's heads.
         frozen_encoder: Whether to train the decoder alone, from the weights of ``init``. Latents, and models that were
             trained on them, stay valid.
@@ -104,7 +106,7 @@ class AutoencoderLossConfig(Settings):
 class PhaseConfig(Settings):
     """A later part of a stage-one run, with other losses, a frozen encoder or another learning rate.
 
-    What a phase leaves at None stays as in the phase before.
+    A setting of a phase that is None stays as in the phase before.
 
     Args:
         start: Fraction of the budget after which the phase begins.
@@ -114,9 +116,9 @@ class PhaseConfig(Settings):
         adversarial_weight: Weight of the patch discriminator from here on. A discriminator that begins here first
             trains alone on ``discriminator_warmup`` images.
         feature_adversarial_weight: Weight of the discriminator of LPIPS features from here on.
-        frozen_encoder: Whether the decoder alone is trained from here on. The encoder becomes its own average, and the
-            latents' statistics are measured and kept. A later phase cannot train it again, and ``trainer.strategy
-            fsdp`` is refused.
+        frozen_encoder: Whether the decoder alone is trained from here on. The encoder takes its EMA weights, and the
+            latents' statistics are measured and kept. A later phase cannot train it again, and
+            ``trainer.strategy fsdp`` is refused.
         lr_factor: Factor on the learning rate that the schedule gives.
     """
 

@@ -272,9 +272,9 @@ def expand_path(text: str) -> str:
     Raises :class:`_Refused` for a path that is empty or names a variable that is not set.
     """
     if not text.strip():
-        raise _Refused("must be a path, and is empty: leave it out for its default")
+        raise _Refused("must be a path, but is empty: leave it out for its default")
     if "\0" in text:
-        raise _Refused("must be a path, and holds a null character")
+        raise _Refused("must be a path, but holds a null character")
     if not ("$" in text or text.startswith("~")) or Path(text).exists():
         return text
     unset = [name for name in re.findall(r"\$(?:\{(\w+)\}|(\w+))", text) for name in name if name]

@@ -31,7 +31,7 @@ SEARCH_SETTINGS = ("space", "trials", "images", "flops", "sampler", "pruner", "l
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig(Settings):
-    """Equal budgets for the latent and the pixel model; each budget that is given makes one comparison.
+    """Equal budgets for the latent and the pixel model. Each budget that is given makes one comparison.
 
     Args:
         images: Number of training images that each model sees.
@@ -76,15 +76,16 @@ class CompareStage(Settings):
     Args:
         evaluations: Folders that hold an evaluation.json, and models (a run's folder or a model file), which are
             evaluated first on the images of ``data``. They may stand before the first flag. Default: every evaluation
-            of the data set under stages/evaluate, or where there is none its released models.
+            of the data set under stages/evaluate. If there is none, its released models.
         title: Title of the page.
         num_images: Images of each model that is evaluated now. Default: 10,000 on a GPU, 1,000 on a CPU with Inception
             and 2,000 with the classifier alone.
-        budget: Train both paths at equal budgets first, under stages/budget, and compare those; what was interrupted
-            goes on. ``--budget`` alone compares them at 20,480 images seen, at 160 optimiser steps and at 300 seconds.
+        budget: First train both paths at equal budgets, under stages/budget, and compare these models. An interrupted
+            run goes on. ``--budget`` alone compares them at 20,480 images seen, at 160 optimiser steps and at 300
+            seconds.
         preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
-            (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables
-            to results.md beside the page; what was interrupted goes on.
+            (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables to
+            results.md beside the page. An interrupted run goes on.
         data: The data set whose models are compared, and the real images that released models and budgets are measured
             against.
         run: The folder that the run writes to.
@@ -101,11 +102,10 @@ class CompareStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplersStage(Settings):
-    """Sample a model with several samplers in several numbers of steps; a table, samplers.json and a figure.
+    """Measure a model with several samplers and numbers of steps, and write a table, samplers.json and a figure.
 
-    The distance is the Fréchet distance in the features of the data set's classifier; it falls with the number of
-    images, so it compares these rows with each other and not with another number's. A run that was stopped goes on
-    with --run.resume.
+    The distance is the Fréchet distance in the features of the data set's classifier. It falls with the number of
+    images, so compare only rows with the same ``num_images``. A run that was stopped goes on with --run.resume.
 
     Args:
         model: A diffusion model's file.
@@ -140,13 +140,13 @@ class SamplersStage(Settings):
 class SweepStage(Settings):
     """Train diffusion models of equal length with different settings, measure each, and rank them.
 
-    The runs are a list, or a search finds them. Of a list, sweep.json and sweep.md hold the table: the distance in the
-    classifier's features (Inception's where there is no classifier), and FID and KID of the best. Runs that are
-    finished are kept, one that was interrupted goes on, and runs may be added later.
+    The runs are given as a list, or a search finds them. For a list, sweep.json and sweep.md hold the table: the
+    distance in the classifier's features (Inception's if there is no classifier), and FID and KID of the best. Finished
+    runs are kept, an interrupted one goes on, and runs may be added later.
 
-    A search (``search`` optuna, extra ``optuna``) tries settings from a space, by what it has learned from the trials
-    before, and goes by validation images alone. index.html shows what it found, best.yaml has the best settings, ready
-    to train. The same command goes on with a search, and a second process on the same folder takes part in it.
+    A search (``search`` optuna, extra ``optuna``) tries settings from a space, guided by earlier trials, and ranks them
+    by validation images alone. index.html shows the trials, and best.yaml has the best settings, ready to train. The
+    same command goes on with a search, and a second process on the same folder takes part in it.
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.
@@ -155,20 +155,21 @@ class SweepStage(Settings):
         runs: The runs by name, each with its own settings.
         search: ``list`` trains ``runs``. ``optuna`` searches ``space``.
         space: YAML file of what a search may change, such as sweeps/latent.yaml: settings of the diffusion stage by
-            their dotted names, each with low and high (log, step), or choices, or nothing for all that it may be.
+            their dotted names, each with low and high (log, step), or with choices, or empty for the setting's whole
+            range.
         trials: Number of trials of a search, of all its processes together.
         seconds: Training time of each run in seconds.
         images: Training images of each trial of a search, in place of ``seconds``.
         flops: Floating-point operations of each trial of a search, forward and backward, in place of ``seconds``.
         sampler: How a search chooses settings: ``tpe`` (tree-structured Parzen estimator) or ``gp`` (Gaussian process).
-        pruner: What ends a trial early: ``median``, where it is worse than the median of the others at that point;
+        pruner: What ends a trial early: ``median``, if it is worse than the median of the others at that point;
             ``hyperband``; or ``none``.
-        looks: Looks at the samples of a trial, evenly over its length and the last at its end, for the pruner.
-        quality_net: Network whose features a search measures samples in, as in the diffusion stage.
+        looks: How often the samples of a trial are measured for the pruner, evenly over its length and at its end.
+        quality_net: Network in whose features a search measures samples, as in the diffusion stage.
         seed: Seed of the settings that a search chooses.
         jobs: Number of runs at a time. For a fair comparison each run needs cores of its own, so set
             --trainer.num_threads.
-        num_images: Number of samples of each run, which rank the runs; of each look of a search.
+        num_images: Number of samples by which each run is ranked. In a search, number of samples at each look.
         finalists: Number of best runs that are measured again, with Inception where its weights are present.
         finalist_images: Number of samples of each finalist. Default: 10,000 on a GPU, 1,000 on a CPU with Inception,
             2,000 without.
@@ -199,28 +200,28 @@ class SweepStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceStage(Settings):
-    """Train, release, measure and compare all models of a data set, or of a folder or zip of images, which comes first.
+    """Train, release, measure and compare all models of a data set, or of a folder or zip of images.
 
-    A data set with a recipe is made by it, any other by a preset. All lies in one folder. The same command goes on
-    where an earlier one was interrupted. It begins with a plan: which models are trained, and how long that takes on
-    this machine.
+    The data set or the path comes first, without a flag. A data set with a recipe uses the recipe, any other uses a
+    preset. Everything is written to one folder. After an interruption the same command goes on. It begins with a plan:
+    which models are trained, and how long that takes on this machine.
 
     Args:
         budget: How long all runs together train: a time such as ``2h`` or ``45min``, or a share of the recipe's length
             such as ``0.1``. Each run gets its part of it.
-        preset: Make the runs by rules, from the images' size and number, for data without a recipe. ``small`` is for a
-            CPU, ``medium`` for a small GPU or a night. ``gpu`` is for a GPU of up to 80 GB, by files instead of rules
-            for fashion-mnist, cifar-10, celeba and flowers-102.
+        preset: Choose the runs by rules, from the size and number of the images, for data without a recipe. ``small``
+            is for a CPU, ``medium`` for a small GPU or a night of training, ``gpu`` for a GPU of up to 80 GB. For
+            fashion-mnist, cifar-10, celeba and flowers-102, ``gpu`` uses files instead of rules.
         only: The models to make, with the autoencoder that they need. Default: all.
         runs: The training runs by name. Each has its stage and that stage's flags.
-        evaluations: The evaluations by name, each with its flags. A name is a run's, or begins with one's and a dash.
-            ``--guide`` takes a run's name.
+        evaluations: The evaluations by name, each with its flags. A name is that of a run, or begins with it and a
+            dash. ``--guide`` takes a run's name.
         flags: Further settings of all runs, such as --trainer.num_threads=1.
         num_images: Images of each model that are measured. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and
             2,000 with the classifier alone.
-        data: The data set, and where it lies.
-        folder: Where the runs and the page lie. Default: stages/reproduce/ and the data set's name.
-        release_folder: Where the released files and their cards lie. Default: release/ in ``folder``.
+        data: The data set, and where it is.
+        folder: Folder of the runs and the page. Default: stages/reproduce/ and the data set's name.
+        release_folder: Folder of the released files and their cards. Default: release/ in ``folder``.
     """
 
     budget: str = "1"

@@ -61,9 +61,9 @@ class UNet2DConfig(Settings):
         norm_eps: Epsilon of the norms.
         resnet_time_scale_shift: How the embedding enters a block: added, or as scale and shift.
         add_attention: Whether the middle has attention.
-        class_embed_type: None: the classes have a table.
+        class_embed_type: None: the classes have an embedding table.
         num_class_embeds: Rows of the table of classes; None without classes.
-        num_train_timesteps: Of a learned embedding of time, which is refused.
+        num_train_timesteps: Steps of a learned embedding of time. That embedding is refused.
     """
 
     sample_size: Side | tuple[Side, Side] | None = None

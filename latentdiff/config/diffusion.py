@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from latentdiff.config.base import Settings
 from latentdiff.config.ranges import Fraction, Length, Range, Weight
 
-# Beta of a discrete process, and sigma of one that explodes.
+# Beta of a discrete process, and sigma of a variance-exploding one.
 Beta = Annotated[float, Range(0, 1, above=True, below=True)]
 # The last beta of a process that ends in pure noise is 1.
 LastBeta = Annotated[float, Range(0, 1, above=True)]
@@ -27,9 +27,9 @@ class DiffusionConfig(Settings):
         num_train_steps: Number of steps T of a discrete process. None means continuous time, which ``edm`` and ``ve``
             always have.
         beta_range: First and last beta of a discrete ``linear`` or ``scaled_linear`` schedule. Default: the paper's
-            values for 1,000 steps, scaled for other numbers of steps so that the process ends with as much noise.
+            values for 1,000 steps, scaled for other numbers of steps so that the process ends with the same noise.
         trained_betas: The betas themselves, one for each step, of a discrete process that no schedule describes. They
-            take the place of ``schedule`` and ``beta_range``, and their number is that of the steps.
+            replace ``schedule`` and ``beta_range``, and there must be one for each step.
         zero_terminal_snr: Whether to rescale the schedule so that its last step is pure noise (Lin et al.).
         sigma_min: Smallest sigma of ``edm`` and ``ve``.
         sigma_max: Largest sigma of ``edm`` and ``ve``.

@@ -11,7 +11,7 @@ from latentdiff.config.checks import describe, split_annotated
 from latentdiff.config.options import REQUIRED, Option, options_of, sections_of
 
 CONFIG_HELP = (
-    "YAML file of settings. Flags after it win. A name under configs/, such as fashion-mnist/pixel.yaml, is found "
+    "YAML file of settings. Flags override it. A name under configs/, such as fashion-mnist/pixel.yaml, is found "
     "wherever latentdiff is installed."
 )
 

@@ -27,40 +27,40 @@ from latentdiff.config.sampling import EngineName, SamplingConfig
 class SampleStage(SamplingConfig):
     """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
 
-    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given,
-    and draw one grid. Only sample and reconstruct heed all of the sampler's settings; those of them that another task
-    would not heed are refused.
+    The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given, and
+    draw one grid. Only the tasks sample and reconstruct use all settings of the sampler. The other tasks refuse the
+    settings that they do not use.
 
     Args:
-        task: ``sample``; ``noise`` shows the forward process, a row a strength; ``reconstruct`` noises images to each
-            share and denoises them back; ``interpolate`` goes from each image to the next over the noise behind both;
+        task: ``sample``; ``noise`` shows the forward process, one row per strength; ``reconstruct`` adds noise of each
+            strength to images and denoises them; ``interpolate`` goes from each image to the next through their noise;
             ``inpaint`` fills a masked part; ``likelihood`` gives bits per dimension.
         model: A diffusion model's file.
-        steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all of the
-            training's, or 200 with the ODE.
+        steps: Sampling steps. Default: 20; for interpolate 100 each way, for inpaint 50, for likelihood all training
+            steps, or 200 with the ODE.
         num_images: Number of images to sample.
         labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default:
             all classes in turn.
-        prompt: What a model that reads captions is to draw: one text for all images, or a JSON list of one for each.
-            Default: captions of its training in turn.
-        negative_prompt: What guidance steers away from, written as ``prompt``.
+        prompt: What a model that reads captions draws: one text for all images, or a JSON list with one for each.
+            Default: its training captions in turn.
+        negative_prompt: What guidance steers away from, in the form of ``prompt``.
         engine: What runs the networks: ``torch``; ``onnxruntime`` or ``openvino`` on a CPU (extras ``onnx``,
             ``openvino``); ``auto`` measures those that are installed and takes the fastest.
-        exact: Make an image the same, bit for bit, whatever the size of its batch. It takes the engine torch, and makes
-            batches of less than 16 images slower.
+        exact: Make an image the same, bit for bit, for every batch size. This needs the engine torch, and makes batches
+            of less than 16 images slower.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``. With ``exact`` they stay the same.
-        columns: Images in a row of the grid; none makes it about square.
+        columns: Images in a row of the grid. Default: the grid is about square.
         pngs: Write each image as its own PNG, as soon as it is drawn. After an interruption ``run.resume`` draws those
             that are missing.
         npz: Write all images (``images``, uint8 n h w c), ``labels`` and ``class_names`` as samples.npz.
-        strip: Write the denoising of the first images at this many moments, from noise on, as strip.png; 0 leaves it
-            out. For the task noise it is the other way round, from image to noise.
-        gif: Write the denoising of the first batch as denoising.gif; of the other tasks, their rows.
+        strip: Write this many states of the first images, from noise to image, as strip.png; 0 writes none. For the
+            task noise the states go from image to noise.
+        gif: Write the denoising of the first batch as denoising.gif. For other tasks the GIF shows their rows.
         strengths: Noise levels of the tasks noise and reconstruct, from 0 (none) to 1 (the schedule's last level).
-        frames: Images in a row of interpolate, with both ends.
+        frames: Images in a row of interpolate, including both ends.
         mask: Part that inpaint fills: a half, the centre, or a PNG file whose white pixels are filled.
-        resamples: How often inpaint repeats each step, which makes the two parts fit together.
+        resamples: How often inpaint repeats each step. Repeating makes the two parts fit together.
         method: How likelihood is computed: by the variational ``bound``, or by the probability-flow ``ode``.
         data: Data set of the images for the other tasks.
         run: The folder that the run writes to.
@@ -100,33 +100,34 @@ class EvaluateStage(SamplingConfig):
             for random pixels with the training images' mean and covariance; or images that any model made: a directory
             or zip of files, a CSV of their paths, or an .npz, .npy or .safetensors of [n, h, w, c], [n, c, h, w] or
             grey [n, h, w].
-        value_range: The values of such images that become black and white, where they have more than 8 bits or are
-            floats: ``LOW,HIGH``, as in ``--value_range=-1,1``. ``auto`` takes all that an integer can hold, and 0 to 1
-            of floats, and refuses images that go beyond or use less than an eighth.
+        value_range: The values that become black and white in such images, if they have more than 8 bits or are floats:
+            ``LOW,HIGH``, as in ``--value_range=-1,1``. ``auto`` takes the full range of integers, and 0 to 1 for
+            floats. It refuses images with values beyond this range, and images that use less than an eighth of it.
         ema: Measure the run's model with another average of its weights: of this length, 0.01 to 0.28 of the run, or
             ``auto``, the best on validation images. The run must have kept ``trainer.ema_snapshots``.
         name: Name of the row in a comparison. Default: the file's own name.
-        mode: What an autoencoder is asked for: ``reconstruction`` of real images, which bounds any model on its
+        mode: What to measure of an autoencoder: ``reconstruction`` of real images, the limit of any model on its
             latents, or ``prior``, decoded N(0, I), which is the VAE baseline.
-        reconstruct: The split whose images an autoencoder reconstructs. Those of ``train`` are many more where the test
-            split is small, for an FID to their originals that depends less on their number; PSNR and LPIPS beside those
-            of ``test`` show whether they were learned by heart.
+        reconstruct: The split whose images an autoencoder reconstructs. If the test split is small, ``train`` has many
+            more images, so the FID to the originals depends less on their number. If PSNR and LPIPS are better for
+            ``train`` than for ``test``, the autoencoder overfits.
         data: The real images.
-        num_images: How many images; none takes 10,000, or as many as the test split (``reconstruct``'s) has.
+        num_images: Number of images. Default: as many as the test split (or that of ``reconstruct``) has, and at most
+            10,000.
         real_images: At most this many real images of each split to measure against. Default: as many as the test split
-            has, or ``num_images`` where that is more. With ``reconstruct`` train it is ``num_images``.
-        inception: ``auto`` measures FID and KID where the FID Inception's weights are here or can be downloaded,
-            ``require`` ends with an error where they are not, ``off`` measures with the classifier alone.
+            has, or ``num_images`` if that is more. With ``reconstruct`` train it is ``num_images``.
+        inception: ``auto`` measures FID and KID if Inception's weights are present or can be downloaded. ``require``
+            ends with an error if not. ``off`` measures with the classifier alone.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
-        fid_infinity: Also extrapolate the FID to infinitely many images (Chong and Forsyth 2020), from eight parts of
-            them; none does from 4,096 images on, twice Inception's features. Of fewer (100 at least, if it must be) the
-            result is off by several.
-        inception_taps: Earlier layers of Inception, of 64, 192 and 768 features, to take further FIDs in. They see
-            less, are far smaller numbers, and compare only with others of the same layer.
+        fid_infinity: Whether to extrapolate the FID to infinitely many images (Chong and Forsyth 2020), from eight
+            subsets. Default: from 4,096 images on, twice the number of Inception's features. With fewer images (at
+            least 100) the result is wrong by several points.
+        inception_taps: Earlier layers of Inception, with 64, 192 or 768 features, in which to measure further FIDs.
+            These FIDs are far smaller, and can be compared only with others of the same layer.
         kid_subsets: Number of pairs of random subsets that KID is averaged over. ``seed`` draws the subsets.
         kid_subset_size: Number of images in a subset. Default: 1,000, or all images where there are fewer.
-        lpips: ``auto`` measures LPIPS (of reconstructions, and of pairs of one class's images, their diversity) where
-            AlexNet's convolutions are here (``LATENTDIFF_LPIPS``) or can be downloaded.
+        lpips: ``auto`` measures LPIPS if AlexNet's convolutions are present (``LATENTDIFF_LPIPS``) or can be
+            downloaded. It measures reconstructions, and the diversity of the images of a class.
         engine: What runs the model's networks, as in the stage ``sample``. With torch an image does not depend on the
             size of its batch.
         device: ``auto`` uses a GPU where there is one.
@@ -167,17 +168,16 @@ class ReleaseStage(Settings):
         model: The run's model.safetensors, or a released file, which is then released anew.
         to: The released file, such as checkpoints/fashion-mnist/latent.safetensors.
         precision: How kernels and matrices are stored. ``int8`` takes half the bytes of ``bf16``. It rounds a weight by
-            at most 1/254 of the largest of its output channel. They are fp32 again when the model is loaded.
+            at most 1/254 of the largest weight of its output channel. Loaded weights are fp32 again.
         ema: Release the run's model with another average of its weights, as in ``evaluate``.
-        autoencoder: For a latent diffusion model: decode with this file's decoder, trained on (loss.frozen_encoder)
-            since the model was; its encoder must be the model's own.
-        codec_beside: Leave a latent diffusion model's autoencoder out of the file, since it is released as
-            autoencoder.safetensors in the same folder: the two files then go together.
-        smooth_colours: Let an autoencoder of RGB images decode as ``network.smooth_colours`` says, without training.
-        evaluation: Folder of an evaluation of the released file, whose numbers the card then states and whose samples
-            it shows.
-        more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images,
-            which the card states too.
+        autoencoder: For a latent diffusion model: use the decoder of this file, which was trained further
+            (loss.frozen_encoder). Its encoder must be the model's own.
+        codec_beside: Leave the autoencoder out of the file of a latent diffusion model. The file then needs
+            autoencoder.safetensors, which is released in the same folder.
+        smooth_colours: Switch on ``network.smooth_colours`` of an autoencoder of RGB images, without training.
+        evaluation: Folder of an evaluation of the released file. The card states its numbers and shows its samples.
+        more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images. The
+            card states their numbers too.
         licence: What the card says about the data and its licence. Default: what is known of the data set.
         overwrite: Replace a released file.
     """
@@ -201,10 +201,10 @@ class ExportStage(Settings):
 
     ``onnx`` writes network.onnx, encoder.onnx and decoder.onnx, model.json, a README, and sample.py, which samples with
     numpy and onnxruntime alone. ``web`` writes a page that samples in any browser, for any static host. Both need the
-    extra ``onnx``: ``pip install 'latentdiff[onnx]'``. ``space`` writes a folder that works as a Hugging Face Space as
-    it is: the app with its models. It needs the extra ``app``. ``hub`` writes a repository of the Hugging Face Hub:
-    model.safetensors, config.json, settings.yaml, samples.png and README.md, the model's card. With ``repo`` it uploads
-    them, so that ``load("hf:USER/NAME")`` gives the model. It needs the extra ``hub``.
+    extra ``onnx``: ``pip install 'latentdiff[onnx]'``. ``space`` writes a complete Hugging Face Space: the app with its
+    models. It needs the extra ``app``. ``hub`` writes a repository of the Hugging Face Hub: model.safetensors,
+    config.json, settings.yaml, samples.png and README.md, the model's card. With ``repo`` it uploads them, so that
+    ``load("hf:USER/NAME")`` gives the model. It needs the extra ``hub``.
 
     ``diffusers`` writes a folder for ``DiffusionPipeline.from_pretrained``: a model of a UNet2DModel as diffusers' own
     pipeline where there is one, any other with a pipeline that calls latentdiff (``trust_remote_code=True``). It needs
@@ -253,8 +253,8 @@ class ExportStage(Settings):
 class AverageStage(Settings):
     """Write a model whose weights are the mean of several models' (Wortsman et al. 2022, model soups).
 
-    Runs that start from one another's weights (``init``) end near each other, and their mean is often better than any:
-    it is a moving average over the ends of runs. Models that were trained apart have nothing in common to be averaged.
+    If runs start from one another's weights (``init``), their mean is often better than each of them. A mean of models
+    that were trained separately is useless.
 
     Args:
         models: Model files of one kind and shape: autoencoders with one encoder (``loss.frozen_encoder``), or diffusion
@@ -270,14 +270,14 @@ class AverageStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AppStage(Settings):
-    """Show models in a page: sample and watch each step, edit images, find the nearest training images, follow a run.
+    """Serve a page of models: sample and watch each step, edit images, find the nearest training images, follow a run.
 
     The page is served on this machine alone, unless ``host`` says otherwise. It sends nothing anywhere, and loads
     nothing from the network. It needs the extra ``app``: ``pip install 'latentdiff[app]'``.
 
     Args:
-        models: Model files, runs or released models, which may stand first, without the flag. A diffusion model is
-            offered in the page; an autoencoder is the VAE baseline of the models of its images. Default: all released
+        models: Model files, runs or released models, which may stand first, without the flag. The page offers the
+            diffusion models; an autoencoder is the VAE baseline for models of the same images. Default: all released
             models.
         host: Address that the page is served on. ``0.0.0.0`` lets other machines in, without a password.
         port: Port. Default: the first free one from 7860 on.
@@ -286,8 +286,8 @@ class AppStage(Settings):
         max_images: Images that one request may ask for.
         max_steps: Sampling steps that one request may ask for.
         max_upload_mb: Size of an uploaded file in megabytes.
-        concurrency: Requests that are worked on at once. The others wait.
-        max_waiting: Requests that may wait. Further ones are refused, in words.
+        concurrency: Requests that run a model at once. The others wait.
+        max_waiting: Requests that may wait. Further ones are refused with a message.
         runs: Folder under which the page looks for training runs.
         data_root: Folder of all data sets, for the nearest training images. Default: the environment variable
             LATENTDIFF_DATA, else ``data``. The page downloads none.

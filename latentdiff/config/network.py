@@ -30,11 +30,12 @@ class NetworkConfig(Settings):
             conditional batch norms. ``none`` leaves time and class out.
         embedding_channels: Width of the embedding of time and class. Default: four times the first width.
         class_conditional: Whether the network gets the class; false trains an unconditional model.
-        text: What reads captions, which then take the place of the class. ``none``; ``own`` is a vocabulary of the
-            training captions and a small transformer that is trained with the U-Net; ``transformers:PATH`` or
-            ``transformers:ID`` is a frozen CLIP or T5 of the library transformers (extra ``text``).
-        text_context: Tokens of a caption at most; longer ones are cut. Default: as many as the longest caption has, 24
-            at least and 77 at most.
+        text: The text encoder. With one, captions take the place of the class. ``none`` is no encoder; ``own`` is a
+            vocabulary of the training captions and a small transformer that is trained with the U-Net;
+            ``transformers:PATH`` or ``transformers:ID`` is a frozen CLIP or T5 of the library transformers (extra
+            ``text``).
+        text_context: Largest number of tokens of a caption; longer captions are cut. Default: that of the longest
+            caption, but at least 24 and at most 77.
     """
 
     architecture: Literal["unet", "resnet"] = "unet"

@@ -116,7 +116,7 @@ def read_shell(text: str, hint: Any, name: str) -> Any:
         return text
     if any(get_origin(arm) in (tuple, list) for arm in arms):
         if text.startswith("[") and not text.rstrip().endswith("]"):
-            raise ConfigError(f"{name} is only {text!r} of a list: a list with spaces needs quotes, as in '[32, 64]'")
+            raise ConfigError(f"{name} got only {text!r} of a list: a list with spaces needs quotes, as in '[32, 64]'")
         return read_yaml_value(_read_list(text), hint, name)
     try:
         value = parse_yaml(text, name)

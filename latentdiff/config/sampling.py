@@ -34,16 +34,17 @@ class SamplingConfig(Settings):
     """How images are sampled from noise.
 
     Args:
-        steps: Sampling steps, each one network pass; heun and predictor_corrector take two.
+        steps: Number of sampling steps. A step is one network pass; with heun and predictor_corrector it is two.
         sampler: The sampler, that is the solver of the reverse process.
-        spacing: Where the sampling steps are. Default: trailing, and karras for the schedules edm and ve.
+        spacing: How the noise levels of the steps are spaced. Default: trailing, and karras for the schedules edm and
+            ve.
         rho: Exponent of the karras spacing (Karras et al. 2022, equation 5). Default: 7. A larger exponent puts more
             steps near the image.
         guidance_scale: Scale of classifier-free guidance. 1 turns it off, 0 ignores the class, and more than 1
             exaggerates the class. With ``guide`` it is the scale of autoguidance.
         guidance_interval: Range of sigma / alpha (noise over signal) in which guidance acts. Default: everywhere.
-        guide: File of a weaker model for autoguidance, which steers the images away from that model. Both
-            models must be of one kind.
+        guide: File of a weaker model for autoguidance, which steers the images away from that model. Both models must
+            have the same target, classes and latents.
         thresholding: How predicted pixels are kept in [-1, 1]. ``static`` clamps them. ``dynamic`` scales them first
             (Imagen). Latents are never clamped.
         variance: Variance of the noise that ddpm adds: small (beta-tilde), large (beta) or learned. Default: learned
@@ -59,8 +60,8 @@ class SamplingConfig(Settings):
         precision: Precision of the denoising network; the decoder always uses fp32. ``bf16`` is autocast. It is faster
             for more than a few images on hardware with bf16, and changes the images a little. ``int8`` takes about
             two thirds of fp32's time, changes the images more, and needs the engine onnxruntime or openvino.
-        seed: Seed of the noise. That of image i depends on (seed, i) alone.
-        batch_size: Number of images sampled at a time. It changes the memory needed.
+        seed: Seed of the noise. The noise of image i depends on (seed, i) alone.
+        batch_size: Number of images sampled at a time. A larger batch needs more memory.
     """
 
     steps: Steps = 20

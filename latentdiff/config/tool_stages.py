@@ -13,17 +13,17 @@ from latentdiff.config.run import RunConfig
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyseStage(Settings):
-    """Sizes, classes, pixel values, mean images, samples and duplicates of a data set, split by split.
+    """Report sizes, classes, pixel values, mean images, samples and duplicates of a data set, split by split.
 
-    Writes a page (index.html), its figures as PNGs, and every number (analysis.json).
+    It writes a page (index.html), its figures as PNGs, and every number (analysis.json).
 
     Args:
         data: The data set, as it would be trained on.
         samples: Images in the grid of each split.
         seed: Seed of the choice of those images.
-        near: Largest distance of two images that are called nearly the same; 0 does not look for them. It is the root
+        near: Largest distance at which two images count as near-duplicates; 0 does not look for them. It is the root
             mean squared difference of small greyscale thumbnails of mean 0 and standard deviation 1.
-        listed: Pairs of duplicates of each kind that are named; all are counted.
+        listed: Number of pairs of duplicates of each kind that are listed; all are counted.
         threads: Number of CPU threads. Default: torch's choice.
         run: The folder that the run writes to.
     """
@@ -39,19 +39,18 @@ class AnalyseStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyStage(Settings):
-    """Measure every schedule, target and sampler against what is known to be right; a table, and verify.json.
+    """Check every schedule, target and sampler against known results, and write a table and verify.json.
 
-    With ``metrics`` it is FID, KID, precision and recall that are measured instead, into metrics.json.
+    With ``metrics``, FID, KID, precision and recall are checked instead, and metrics.json is written.
 
-    Ends with an error where anything is out of its limit.
+    It ends with an error if anything is out of its limit.
 
     Args:
-        folder: Where verify.json or metrics.json goes. It replaces an earlier one, which the same command makes again,
-            and touches nothing else there.
-        threads: CPU threads: the core's tensors are tiny, and more than one is slower.
-        metrics: Compare the metrics with torch-fidelity's instead, on so many real test images against half as many
-            training images, which needs the FID Inception's weights; 0 leaves them out and proves the core.
-        data: Whose images.
+        folder: Folder of verify.json or metrics.json. An earlier one is replaced, and no other file is touched.
+        threads: Number of CPU threads. Default: 1, since the tensors are tiny; with ``metrics`` torch's choice.
+        metrics: Number of real test images on which the metrics are compared with torch-fidelity's, against half as
+            many training images. This needs Inception's weights. 0 checks the diffusion core instead.
+        data: The data set of these images.
         inception_weights: The weights' file, else the environment variable LATENTDIFF_INCEPTION, else the download.
     """
 
@@ -66,7 +65,7 @@ class VerifyStage(Settings):
 class EnvStage(Settings):
     """Print versions, extras, devices, threads and caches, for a bug report. Nothing is written.
 
-    No token and no password is printed: of environment variables, a few are named that hold a folder or a number.
+    No token and no password is printed. Of the environment variables, a few that hold a folder or a number are printed.
 
     Args:
         json: Whether to print one JSON object instead of lines.
@@ -80,16 +79,17 @@ class BenchmarkSettings(Settings):
     """Settings of a benchmark.
 
     Args:
-        quick: Smaller batches, fewer repetitions and sides: a few minutes, and noisier.
+        quick: Smaller batches, fewer repetitions and fewer image sizes. This takes a few minutes, and figures are
+            noisier.
         parts: Which parts to measure, in any order; default: all.
-        folder: Where the table, benchmark.json and the figure go; they replace earlier ones.
+        folder: Folder of the table, benchmark.json and the figure, which replace earlier ones.
         device: ``auto`` uses a GPU where there is one.
         threads: Number of CPU threads. Default: torch's choice.
-        inception_weights: The FID Inception's file, else the environment variable LATENTDIFF_INCEPTION, else the
-            download; without it, the speed of the Inception network is left out.
-        preset: ``gpu``: what a large GPU does with the networks of configs/celeba/gpu, plain and compiled, beside other
-            projects' training where they are installed (extra ``peers``), in about four minutes. Without a GPU the
-            measurements are made in miniature on the CPU, which a line says.
+        inception_weights: The file of Inception's weights, else the environment variable LATENTDIFF_INCEPTION, else the
+            download. Without weights, the speed of the Inception network is left out.
+        preset: ``gpu`` measures the networks of configs/celeba/gpu on a large GPU, plain and compiled, in about four
+            minutes. It also measures the training of other projects if they are installed (extra ``peers``). Without a
+            GPU it measures a miniature on the CPU, and a line says so.
         seconds: No measurement of the preset begins after so many seconds. What is missing is listed.
     """
 
@@ -120,8 +120,8 @@ class BenchmarkStage(BenchmarkSettings):
     """Measure the speed of training, encoding, loading, sampling and evaluation, in latents and in pixels.
 
     Writes a table, benchmark.json and a figure. Beside each speed stands its share of the speed that the machine's
-    arithmetic and memory allow, measured at the start. What is compared takes turns in one run, and medians are
-    compared. A slow machine, by its speed in a first training step, gets smaller batches; the record says so.
+    arithmetic and memory allow, measured at the start. Alternatives are measured in turns in one run, and their medians
+    are compared. A slow machine, by its speed in a first training step, gets smaller batches; the record says so.
 
     Args:
         parts: Which parts to measure, in any order; default: all.

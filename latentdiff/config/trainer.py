@@ -35,15 +35,16 @@ class TrainerConfig(Settings):
         max_images: Stop after this many training images. None means no limit but ``max_seconds``.
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
         images_per_epoch: Number of images between two validations and checkpoints. Default: size of the training set,
-            at least 5,000.
+            but at least 5,000.
         batch_size: Number of images in a step.
         gradient_accumulation_steps: Number of micro-batches that a batch is split into. The gradient is that of the
             whole batch, and the memory that of one micro-batch.
         lr: Peak learning rate of AdamW.
         lr_warmup_images: Number of images over which the learning rate rises from 0.
-        lr_schedule: Learning rate after the warm-up. ``cosine`` decays over the whole budget. ``constant`` stays.
-            ``cosine_then_constant`` decays first. ``step`` multiplies the rate by ``lr_step_factor`` every
-            ``lr_step_images``. ``plateau`` does so when ``monitor`` has not improved for ``lr_patience`` epochs.
+        lr_schedule: Learning rate after the warm-up. ``cosine`` decays over the whole budget. ``constant`` keeps it.
+            ``cosine_then_constant`` decays first and then stays constant. ``step`` multiplies the rate by
+            ``lr_step_factor`` every ``lr_step_images``. ``plateau`` does so when ``monitor`` has not improved for
+            ``lr_patience`` epochs.
         lr_final: Final learning rate of a cosine decay, as a fraction of ``lr``.
         lr_decay_share: Fraction of the budget over which cosine_then_constant decays.
         lr_step_images: Number of images between two steps of the ``step`` schedule.
@@ -51,24 +52,26 @@ class TrainerConfig(Settings):
         lr_patience: Number of epochs without a new best value that make a plateau.
         monitor: Column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
             model with a new best value is saved as best.safetensors, beside the last model. ``auto`` (the diffusion
-            stage's default) watches the quality metric where the data set has a validation split, and nothing else: a
-            model chosen by the test images could not be evaluated on them.
+            stage's default) watches the quality metric if the data set has a validation split. Otherwise it watches
+            nothing, since a model chosen by the test images could not be evaluated on them.
         monitor_mode: ``min`` where a smaller value of ``monitor`` is better, ``max`` where a larger one is.
         stop_patience: Stop after this many epochs without a new best value. None never stops early.
         weight_decay: Decoupled weight decay of AdamW.
         betas: The two betas of AdamW.
         grad_clip: Largest gradient norm. A larger gradient is scaled down to it.
         ema_half_life: Half-life of the moving average of the weights (EMA), in training images.
-        ema_warmup: Largest half-life as a fraction of the images seen so far. It makes the EMA forget the start sooner.
-        ema_snapshots: Number of snapshots of two more averages, evenly over the budget, in ema/ in the run's folder.
-            They give an average of any length after the run (post-hoc EMA, Karras et al. 2024). 0 keeps none.
+        ema_warmup: Largest half-life as a fraction of the images seen so far. With a smaller fraction the EMA forgets
+            the start of the training sooner.
+        ema_snapshots: Number of snapshots of two more averages, spread evenly over the budget. They are kept in ema/ in
+            the run's folder. An average of any length can be made from them after the run (post-hoc EMA, Karras et al.
+            2024). 0 keeps none.
         precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
-        compile: Whether torch.compile makes kernels of its own for the networks that are trained, which takes minutes
-            at the start. ``auto`` does for runs of at least 15 minutes and 10,000 steps on a GPU, and goes on without
-            where it fails. Numbers differ by rounding.
+        compile: Whether to compile the trained networks with torch.compile, which takes minutes at the start. ``auto``
+            compiles runs of at least 15 minutes and 10,000 steps on a GPU. If the compiler fails, such a run goes on
+            without it. Results differ by rounding.
         memory: Memory that a training may take on a device: a number of bytes, or ``auto`` for what is free there. A
             batch that needs more is computed in more parts (``gradient_accumulation_steps``). Batch size and learning
-            rate stay. Default: nothing is changed.
+            rate do not change. Default: batches are not split.
         seed: Seed of the weights, the batches and the noise.
         accelerator: Kind of device. ``auto`` uses a GPU where there is one.
         devices: Number of GPUs, or of processes on a CPU, that share ``batch_size``. With more than one, the command
@@ -76,12 +79,12 @@ class TrainerConfig(Settings):
         num_nodes: Number of machines, each with ``devices``. Start the command on each of them with torchrun or srun.
         strategy: How several processes share the work. ``ddp`` shares the images; each process has the whole network.
             ``fsdp`` also shares weights, gradients and optimiser state, which saves memory and is slower for a small
-            network. The EMA is whole in each process.
+            network. Each process holds the whole EMA.
         num_threads: Number of CPU threads. Default: torch's choice.
         loggers: Where the numbers of each epoch go. ``csv`` is metrics.csv in the run's folder, and ``tensorboard`` a
             file beside it. ``wandb``, ``mlflow`` and ``trackio`` (extras of these names) also get the settings, the
-            grids of samples and the model. Without a key or a server they keep everything on this machine. One that
-            fails does not end the training.
+            grids of samples and the model. Without a key or a server they keep everything on this machine. If a tracker
+            fails, the training goes on.
     """
 
     max_images: Images | None = 600_000

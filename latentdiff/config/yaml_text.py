@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = cast(Any, self.construct_object(key_node, deep=True))  # pyright: ignore[reportUnknownMemberType]
             if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, "a key is no name", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
             seen.add(key)
@@ -85,7 +85,7 @@ def parse_yaml(text: str, name: str) -> Any:
     except RecursionError:
         raise ConfigError(f"{name} is nested too deeply, or holds itself") from None
     except yaml.reader.ReaderError:
-        raise ConfigError(f"{name} is no text") from None
+        raise ConfigError(f"{name} is not text") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -115,7 +115,7 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{name} is no YAML file: it is not text in UTF-8") from None
+        raise ConfigError(f"{name} is not a YAML file: it is not text in UTF-8") from None
     values = parse_yaml(text, name)
     if values is None:
         return {}

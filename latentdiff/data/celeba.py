@@ -137,4 +137,4 @@ def _look_up(images: tuple[str, ...], table: dict[str, int], path: Path) -> list
     try:
         return [table[PurePosixPath(name).name] for name in images]
     except KeyError as error:
-        raise DataError(f"{path} says nothing of {error.args[0]}, which is among the images") from error
+        raise DataError(f"{path} has no line for {error.args[0]}, which is among the images") from error

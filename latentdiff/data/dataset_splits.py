@@ -106,7 +106,7 @@ class DatasetSplits:
                 stand_in = self.val
             except NoSplitError:
                 raise error from None
-            print(f"{error}: the validation images stand in for it, which may have chosen a model")
+            print(f"{error}: the validation images are used in its place, though they may have chosen the model")
             return stand_in
 
     def _load(self, split: Split) -> ImageDataset:

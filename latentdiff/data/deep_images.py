@@ -62,7 +62,7 @@ def check_values(values: Iterable[DeepValues], where: str, option: str = "--data
         found = f"{each.low:.6g} to {each.high:.6g}"
         why = "less than an eighth of" if 0 <= each.low <= each.high < each.top * LEAST_USED else "not within"
         raise DataError(
-            f"{where}: {each.kind} values from {found}, {why} 0 to {each.top:.12g}, so it is not sure which are black "
+            f"{where}: {each.kind} values from {found}, {why} 0 to {each.top:.12g}, so it is unclear which are black "
             f"and white.\nSay it with {option}=LOW,HIGH, such as {' or '.join(_suggestions(each))}."
         )
 

@@ -141,9 +141,7 @@ class DirectoryFiles(Files):
                 elif is_file:
                     images.append(name)
                 else:
-                    refused.append(
-                        (name, "it is a link to nowhere" if entry.is_symlink() else "it is no ordinary file")
-                    )
+                    refused.append((name, "it is a broken link" if entry.is_symlink() else "it is not a regular file"))
         self.images, self.refused = tuple(sorted(images)), tuple(sorted(refused))
         self.left_out, self.empty_folders = tuple(sorted(left_out)), tuple(sorted(empty))
         self.own_folders = tuple(sorted(own))
@@ -158,7 +156,7 @@ class DirectoryFiles(Files):
             status = (self.path / name).stat()
         except OSError as error:
             raise DataError(
-                f"{self.path} has changed while it was read: {name} is gone. Begin again once it rests."
+                f"{self.path} changed while it was read: {name} is gone. Try again when nothing writes to it."
             ) from error
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

@@ -213,7 +213,7 @@ def _read_classes(path: Path, column: str | None, source: Files, captions: bool 
     without_file = sorted(table.keys() - {_row_of(name, table) for name in there} - {""})
     if without_file:
         count = f"{len(without_file):,} file{'s' if len(without_file) > 1 else ''}"
-        print_once(f"{path} names {count} that {source.path} has not, the first is {printable(without_file[0])}")
+        print_once(f"{path} names {count} that {source.path} lacks; the first is {printable(without_file[0])}")
     return classes
 
 

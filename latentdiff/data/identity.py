@@ -80,7 +80,7 @@ def differences(
         found += _count_differences(before, now)
     if before["split_description"] != now["split_description"]:
         words = [record["split_description"] or "the official split" for record in (before, now)]
-        found.append(f"the images were split otherwise ({words[0]}, now {words[1]})")
+        found.append(f"the images were split differently ({words[0]}, now {words[1]})")
     return found or ["some images have other pixels, or another order"]
 
 
@@ -92,8 +92,8 @@ def _caption_differences(before: dict[str, Any], now: dict[str, Any]) -> list[st
     if None in words:
         return ["the images have captions now, and had none" if words[0] is None else "the captions are gone"]
     if words[0] == words[1]:
-        return ["some captions are other ones"]
-    return [f"the captions are other ones: the first is {words[1][:60]!r}, and was {words[0][:60]!r}"]
+        return ["some captions differ"]
+    return [f"the captions differ: the first is {words[1][:60]!r}, and was {words[0][:60]!r}"]
 
 
 def _class_differences(before: Sequence[str], now: Sequence[str]) -> list[str]:
@@ -140,7 +140,9 @@ def _image_differences(
         moved,
     )
     if count := renamed.total():
-        found.append(f"{count:,} image{'s have' if count > 1 else ' has'} another name, and so another place")
+        found.append(
+            f"{count:,} image{'s have' if count > 1 else ' has'} another name, and so another place in the order"
+        )
     return found
 
 

@@ -96,7 +96,7 @@ def cached_images(
         every = len(files.names) + len(files.source.refused)
         summary = f"{len(bad):,} of {every:,} files in {where} cannot be used:\n" + "\n".join(lines)
         if not skip_bad:
-            raise DataError(f"{summary}\nMend or remove them, or leave them out with --data.on_bad_image skip.")
+            raise DataError(f"{summary}\nRepair or remove them, or leave them out with --data.on_bad_image skip.")
         print_once(summary)
     if not len(images):
         raise DataError(f"none of the {len(files.names):,} files in {where} can be used")
@@ -113,7 +113,7 @@ def cached_images(
     if meta.get("enlarged"):
         print_once(
             f"{meta['enlarged']:,} of {len(images):,} images in {where} are smaller than {transform.size} pixels "
-            "and are enlarged: perhaps lower --data.size"
+            "and are enlarged: consider a smaller --data.size"
         )
     return images, usable
 
@@ -126,7 +126,7 @@ def _check_classes(files: FileList, usable: Tensor) -> None:
         names = ", ".join(files.class_names[label] for label in lost[:5]) + (", ..." if len(lost) > 5 else "")
         raise DataError(
             f"no image of {len(lost)} of the {len(files.class_names)} classes in {files.source.path} can be used: "
-            f"{names}\nMend the files, or remove them."
+            f"{names}\nRepair the files, or remove them."
         )
 
 

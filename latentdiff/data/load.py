@@ -156,7 +156,7 @@ def check_white(stacks: Iterable[Tensor], where: str) -> None:
             return
     if brightest:
         raise DataError(
-            f"{where}: 8-bit values of 0 and 1 alone, so it is not sure which is white. Multiply them by 255."
+            f"{where}: only the 8-bit values 0 and 1, so it is unclear which is white. Multiply them by 255."
         )
 
 
@@ -253,20 +253,22 @@ def check_settings(config: DataConfig) -> None:
     in_tables = any(has(name, "HAS_COLUMNS") and name != "webdataset" for name in members)
     if column_of(config) is not None and not config.table and not in_tables:
         raise ConfigError(
-            f"data.captions {config.captions[:60]!r} is none of auto, rule and none, has no {{class}} in it, and there "
+            f"data.captions {config.captions[:60]!r} is not auto, rule or none and has no {{class}} in it, and there "
             "is no table of which it could be a column"
         )
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
     if config.classes_column is not None and "celeba" not in members and not config.table and not with_columns:
         raise ConfigError(
-            f"data.classes {config.classes!r} is neither labels nor none: an attribute is CelebA's, a column a table's"
+            f"data.classes {config.classes!r} must be labels or none: CelebA alone has attributes, tables have columns"
         )
     if config.val_images and config.split == "fractions":
-        raise ConfigError("data.val_images sets images of the official split apart; data.fractions has its own share")
+        raise ConfigError(
+            "data.val_images is for the official split: with fractions, data.fractions sets the validation share"
+        )
     parse_value_range(config.value_range)
     if bool(config.mix) != (config.name == "mixed"):
-        raise ConfigError("data.mix lists the data sets of data.name mixed, and goes with it alone")
+        raise ConfigError("data.mix and data.name mixed need each other: data.mix lists the data sets to join")
 
 
 def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:

@@ -123,5 +123,5 @@ def batches_on(
     if resident:
         return Batches(*(tensor.to(device) for tensor in tensors), **options)  # type: ignore[arg-type]
     size = sum(tensor.nbytes for tensor in tensors) / 2**30
-    print(f"{size:,.2f} GiB of images or latents stay where they are, and are fetched batch by batch", flush=True)
+    print(f"{size:,.2f} GiB of images or latents are too large for the device, and are read batch by batch", flush=True)
     return StreamedBatches(*tensors, device=device, **options)

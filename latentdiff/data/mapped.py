@@ -236,7 +236,7 @@ def _in_a_file(
                 file.write(data)
         record["crc32"] = checksum
 
-    print(f"keeping {what} in {path}, since they are many for the memory", flush=True)
+    print(f"writing {what} to {path}, since they are too large for the memory", flush=True)
     _write(path, write)
     _write(path.with_suffix(".json"), lambda name: name.write_bytes(json_with_digest(record)))
     found = _read(path, shape, tensor.dtype)
@@ -260,6 +260,6 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         write_atomically(path, write)
     except OSError as error:
         raise DataError(
-            f"images that are too many for the memory cannot be kept in {path.parent}: {describe_os_error(error)} "
+            f"images that are too large for the memory cannot be written to {path.parent}: {describe_os_error(error)} "
             "(--data.cache_folder)."
         ) from error

@@ -107,7 +107,7 @@ def list_members(path: Path) -> Iterator[Member | tuple[str, str]]:
                 if name.startswith("/") or ".." in parts:
                     yield name, "its path points out of the archive"
                 elif not entry.isreg() or entry.issparse():
-                    yield name, "it is no ordinary file"
+                    yield name, "it is not a regular file"
                 else:
                     yield Member(name, entry.offset_data, entry.size)
             if archive.offset > path.stat().st_size:

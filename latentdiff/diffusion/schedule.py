@@ -256,7 +256,7 @@ def build_schedule(config: DiffusionConfig) -> Schedule:
             raise ConfigError(f"beta_range must not fall, between 0 and 1, not {config.beta_range}")
     if config.schedule in ("edm", "ve"):
         if config.zero_terminal_snr:
-            raise ConfigError(f"zero_terminal_snr is for processes that keep the variance, not for {config.schedule}")
+            raise ConfigError(f"zero_terminal_snr is for variance-preserving schedules, not for {config.schedule}")
         if not 0.0 < config.sigma_min < config.sigma_max:
             raise ConfigError(f"sigma_min {config.sigma_min} and sigma_max {config.sigma_max} must rise from above 0")
         log_normal = config.log_sigma_normal if config.schedule == "edm" else None

@@ -165,7 +165,7 @@ def build_target(config: DiffusionConfig) -> Target:
     if config.sigma_data <= 0:
         raise ConfigError(f"sigma_data must be above 0, not {config.sigma_data}")
     if config.target == "v" and config.schedule in ("edm", "ve"):
-        raise ConfigError(f"the v target needs a process that keeps the variance, which {config.schedule} does not")
+        raise ConfigError(f"the v target needs a variance-preserving schedule, which {config.schedule} is not")
     if config.target in ("eps", "score") and config.zero_terminal_snr:
         raise ConfigError(
             f"the {config.target} target does not go with zero_terminal_snr: at the noisiest level the noise says "

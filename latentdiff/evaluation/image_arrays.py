@@ -170,7 +170,7 @@ def _choose(path: Path, headers: Mapping[str, ArrayHeader]) -> str:
     if len(candidates) == 1:
         return candidates[0]
     listed = ", ".join(f"{name} {header}" for name, header in list(headers.items())[:10]) or "nothing"
-    raise DataError(f"{path} holds {listed}: it is not sure which array holds the images. Call it images.")
+    raise DataError(f"{path} holds {listed}: it is unclear which array holds the images. Call it images.")
 
 
 def _read_array(path: Path, name: str, header: ArrayHeader, file: BinaryIO) -> np.ndarray:
@@ -240,7 +240,7 @@ def _as_uint8(array: np.ndarray, found: str, value_range: tuple[float, float] | 
         # Images of 0 and 1 alone are black and white, not all black.
         if array.size and max(map(np.max, _parts(array))) == 1:
             raise DataError(
-                f"{found}: uint8 values of 0 and 1 alone, so it is not sure which is white.\nSay it with "
+                f"{found}: only the uint8 values 0 and 1, so it is unclear which is white.\nSay it with "
                 "--value_range=LOW,HIGH, such as 0,1 or 0,255."
             )
         return np.ascontiguousarray(array)

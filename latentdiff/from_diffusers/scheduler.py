@@ -109,7 +109,7 @@ def settings_of(process: DiffusionConfig, sampling: dict[str, Any], on_latents: 
     """Return the settings of diffusers' scheduler for a process.
 
     Args:
-        process: A discrete process that keeps the variance.
+        process: A discrete, variance-preserving process.
         sampling: Defaults as of :func:`process_of`; may be empty.
         on_latents: Whether the model works on latents.
 

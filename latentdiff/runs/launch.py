@@ -35,7 +35,7 @@ def start_processes(
     ConfigError for numbers that cannot be.
     """
     if devices < 1 or num_nodes < 1:
-        raise ConfigError(f"a job needs a process and a node at least, not {devices} on {num_nodes}")
+        raise ConfigError(f"a job needs at least one process and one node, not {devices} on {num_nodes}")
     if batch_size is not None and batch_size % (devices * num_nodes):
         raise ConfigError(
             f"--{prefix}batch_size {batch_size} cannot be shared by {devices * num_nodes} processes: take a multiple "
@@ -45,13 +45,13 @@ def start_processes(
     if begun > 1:
         if devices * num_nodes not in (1, begun):
             raise ConfigError(
-                f"{begun} processes were begun, and --{prefix}devices asks for {devices * num_nodes} in all: leave it "
-                "out, or let the numbers agree"
+                f"{begun} processes were started, but --{prefix}devices asks for {devices * num_nodes} in all: "
+                "leave it out, or give the same number"
             )
         return False
     if num_nodes > 1:
         raise ConfigError(
-            f"{num_nodes} nodes were asked for: begin the command on each of them, as in torchrun --nnodes {num_nodes} "
+            f"{num_nodes} nodes were asked for: start the command on each of them, as in torchrun --nnodes {num_nodes} "
             f"--nproc-per-node {devices} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m latentdiff.stages.{stage} "
             "..., or by srun"
         )

@@ -43,13 +43,15 @@ def average_models(config: AverageStage, command: str = "") -> Path:
         if header["kind"] != headers[0]["kind"] or {k: v.shape for k, v in tensors.items()} != {
             k: v.shape for k, v in first.items()
         }:
-            raise CheckpointError(f"{path} is of another kind or shape than {paths[0]}: they have no mean")
+            raise CheckpointError(f"{path} is of another kind or shape than {paths[0]}: they cannot be averaged")
         if header.get("class_names") != headers[0].get("class_names"):
-            raise CheckpointError(f"{path} and {paths[0]} have other classes, or in another order: they have no mean")
+            raise CheckpointError(
+                f"the classes of {path} and {paths[0]} differ, or their order: they cannot be averaged"
+            )
         for name in _must_be_equal(headers[0]["kind"], first):
             if not tensors[name].equal(first[name]):
                 raise CheckpointError(
-                    f"{path} and {paths[0]} have other latents ({name} differs): their mean would mean nothing"
+                    f"{path} and {paths[0]} have other latents ({name} differs): a mean of them would be useless"
                 )
     mean = {
         name: sum(tensors[name].double() for tensors in weights).div(len(weights)).float()
@@ -137,7 +139,7 @@ def with_decoder(
     ]
     if not same or codecs[0] != codecs[1]:
         raise CheckpointError(
-            f"the encoder in {autoencoder} is not the one that the model was trained with: its latents are others"
+            f"the encoder in {autoencoder} is not the one that the model was trained with: its latents differ"
         )
     made = theirs.get("provenance") or {}
     provenance = {

@@ -38,7 +38,7 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
     kind = header["kind"]
     if kind not in TITLES:
         raise ConfigError(
-            f"{source} holds a {kind}, which is released as it is; a card is written for {', '.join(TITLES)}"
+            f"{source} holds a {kind}, which needs no release: copy the file. Cards are for {', '.join(TITLES)}"
         )
     header, tensors = with_shared_autoencoder(source, header, tensors)
     header = {**header, "provenance": with_short_history(header.get("provenance") or {})}
@@ -49,7 +49,7 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
     if config.codec_beside:
         header, tensors = without_shared_autoencoder(header, tensors, target.parent / "autoencoder.safetensors")
     if config.more_evaluations and not config.evaluation:
-        raise ConfigError("more_evaluations come after the first, which --evaluation names")
+        raise ConfigError("more_evaluations needs --evaluation, which names the first one")
     measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
     evaluations = [read_evaluation(folder).values for folder in measured]
     check_target(target, config)

@@ -191,7 +191,7 @@ def _check(run: RunConfig, folder: Path, stage: str, resumable: bool) -> None:
     if run.resume and not resumable:
         raise FolderError(f"the stage {stage} does not resume; start anew with --run.overwrite (overwrite=True)")
     if run.resume and run.overwrite:
-        raise FolderError("resume and overwrite (--run.resume, --run.overwrite) cannot both be meant")
+        raise FolderError("resume and overwrite (--run.resume, --run.overwrite) cannot be given together")
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is a file, not a folder: {ANOTHER}")
     mark = read_mark(folder)
@@ -245,7 +245,7 @@ def _prepare(
     if mark is not None and not run.resume:
         for path in inputs:
             if path is not None and Path(path).resolve().is_relative_to(folder.resolve()):
-                raise FolderError(f"{path} is what is read, and {folder} would be overwritten: {ANOTHER}")
+                raise FolderError(f"{folder} would be overwritten, but {path} is read from it: {ANOTHER}")
         if in_the_way := files_in_the_way(folder, stage):
             raise FolderError(f"{in_the_way[0]} is not of the run there, and would be lost: move it, or {ANOTHER}")
     if config is not None and run.resume:
@@ -276,7 +276,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _held(folder: Path) -> str:
-    return f"a run is writing into {folder} just now: let it end, or end it, and try again"
+    return f"a run is writing into {folder} just now: wait until it ends, or end it, and try again"
 
 
 @contextmanager

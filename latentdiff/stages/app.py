@@ -1,4 +1,4 @@
-"""Show models in a page."""
+"""Serve a page that samples and edits images with models."""
 
 from __future__ import annotations
 

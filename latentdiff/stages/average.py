@@ -1,4 +1,4 @@
-"""Average the weights of several runs that grew out of one another."""
+"""Average the weights of several runs that started from one another."""
 
 from __future__ import annotations
 

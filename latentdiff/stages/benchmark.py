@@ -1,4 +1,4 @@
-"""Measure how fast training, sampling and evaluation are on this machine, beside its limits."""
+"""Measure the speed of training, sampling and evaluation on this machine, beside the limits of its hardware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print what a bug report must say of the machine."""
+"""Print versions, devices and caches, for a bug report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Release a trained model: half the size, with a card that says where it comes from."""
+"""Release a trained model: write it at half the size, with a model card."""
 
 from __future__ import annotations
 

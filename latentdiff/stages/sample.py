@@ -1,4 +1,4 @@
-"""Sample images from a trained model, or do something else with it."""
+"""Sample images from a trained model, or reconstruct, interpolate or inpaint images with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove the diffusion core and, on demand, the metrics."""
+"""Check the diffusion core or the metrics against reference code."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class DiffusionModule(StageModule):
             )
         if config.learn_variance and self.schedule.num_train_steps is None:
             raise ConfigError(
-                "a learned variance needs a discrete process: a schedule that keeps the variance, with "
+                "a learned variance needs a discrete process: a variance-preserving schedule, with "
                 "--diffusion.num_train_steps"
             )
         if network.time_embedding == "fourier" and self.schedule.variance_preserving and network.fourier_scale > 0.1:

@@ -32,7 +32,7 @@ def failing(error):
         (ConfigError("no such\nmodel <b>"), "No such model &lt;b&gt;"),
         (DataError("x" * 900), "X" + "x" * 499),
         (ValueError("bad"), "Bad"),
-        (FileNotFoundError(2, "No such file or directory", "/x/y"), "/x/y is not there: see that it is spelt rightly"),
+        (FileNotFoundError(2, "No such file or directory", "/x/y"), "/x/y is not there: check its spelling"),
     ],
 )
 def test_an_error_is_one_line(error, words, capsys):

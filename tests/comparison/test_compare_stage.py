@@ -215,7 +215,7 @@ def test_what_is_compared_is_never_overwritten_and_counts_once(capsys):
     usual = ["--num_images=20", "--real_images=20", "--data.source=embedded", "--inception=off", "--lpips=off"]
     evaluate.main([*usual, "--model=noise"])
     noise = "stages/evaluate/noise"
-    with pytest.raises(FolderError, match="is what is read"):
+    with pytest.raises(FolderError, match="is read from it"):
         compare.main([noise, f"--run.folder={noise}", "--run.overwrite"])
     assert Path(noise, "evaluation.json").is_file()
     for number, damaged in enumerate(("no JSON", "{}")):

@@ -127,7 +127,7 @@ def test_other_captions_are_other_data():
     assert one["fingerprint"] == other["fingerprint"]
     assert differences(one, one) == []
     (words,) = differences(one, other)
-    assert words == "the captions are other ones: the first is 'the Ankle boot', and was 'a Ankle boot'"
+    assert words == "the captions differ: the first is 'the Ankle boot', and was 'a Ankle boot'"
     assert differences(none, one) == ["the images have captions now, and had none"]
     assert differences({key: value for key, value in none.items() if "caption" not in key}, none) == []
 

@@ -20,7 +20,7 @@ def test_celeba_with_its_tables(faces, config):
     with pytest.raises(DataError, match="no attribute 'Hat'; it has Smiling, Male"):
         load_split(config(faces, "celeba", classes="Hat"), "train")
     (faces / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n")
-    with pytest.raises(DataError, match=r"says nothing of 000002\.jpg"):
+    with pytest.raises(DataError, match=r"has no line for 000002\.jpg"):
         load_split(config(faces, "celeba"), "train")
 
 
@@ -51,7 +51,7 @@ def test_celebas_tables_as_text_or_csv_beside_or_within_a_zip(faces, tmp_path, s
     [
         ("list_eval_partition.txt", "000001.jpg zero\n", "a line is not a name and one of 0, 1, 2: 000001.jpg zero"),
         ("list_eval_partition.txt", "000001.jpg 3\n", "a line is not a name"),
-        ("list_eval_partition.txt", "", "says nothing of 000001.jpg"),
+        ("list_eval_partition.txt", "", "has no line for 000001.jpg"),
         ("list_attr_celeba.txt", "8\n", "has no attribute 'Smiling'; it has none at all"),
         ("list_attr_celeba.txt", "", "has no attribute 'Smiling'; it has none at all"),
         ("list_attr_celeba.txt", "8\nMale Smiling\n000001.jpg 1\n", "is truncated: a line ends before Smiling"),

@@ -250,7 +250,7 @@ IMAGES = random_images(20, 1, 8, 8)
         (IMAGES, {"labels": [0] * 20, "class_names": {"a": 0}}, "must be a list, .* not a dict"),
         (IMAGES, {"labels": [0] * 20, "class_names": [7]}, "must be strings; one is 7"),
         (IMAGES.to_sparse(), {}, "neither sparse nor quantised"),
-        (IMAGES % 2, {}, "tensors: 8-bit values of 0 and 1 alone"),
+        (IMAGES % 2, {}, "tensors: only the 8-bit values 0 and 1"),
         (ConcatDataset([Pairs(IMAGES, [0] * 20, [name]) for name in "ab"]), {}, r"differently \(a and b\)"),
         ("", {}, "'' is neither a folder or zip"),
         (IMAGES, {"size": 3}, "size must be a whole number from 4 to"),
@@ -386,7 +386,7 @@ def test_the_validation_images_stand_in_where_there_are_no_test_images(faces, ca
     assert test.split == "val"
     assert test.fingerprint == load_split(halves, "val").fingerprint
     out = capsys.readouterr().out
-    assert "no test split with the fractions 50/50/0: the validation images stand in" in out
+    assert "no test split with the fractions 50/50/0: the validation images are used in its place" in out
     assert 'what is called "test" here are the 4 val images' in validation_as_test_warnings(test)[0]
     thirds = config(faces, "celeba", fractions=(0.5, 0.25, 0.25), split="fractions")
     assert validation_as_test_warnings(DatasetSplits(thirds).test_or_val) == []

@@ -186,7 +186,7 @@ def test_a_link_to_nowhere_is_listed(tmp_path):
     (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "images" / "circle")
     (tmp_path / "images" / "circle").symlink_to(tmp_path / "images" / "lost.png")
     config = DataConfig(name="folder", path=str(tmp_path / "images"), fractions=(1.0, 0.0, 0.0))
-    with pytest.raises(DataError, match=r"1 of 11 files(.|\n)*lost\.png: it is a link to nowhere"):
+    with pytest.raises(DataError, match=r"1 of 11 files(.|\n)*lost\.png: it is a broken link"):
         load_split(config, "train")
     assert len(load_split(dataclasses.replace(config, on_bad_image="skip"), "train")) == 10
 

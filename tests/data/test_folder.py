@@ -141,7 +141,7 @@ def test_rows_of_a_table_without_a_file_are_counted_in_a_line(tmp_path, draw, co
     assert "names" not in capsys.readouterr().out
     table.write_text("file,kind\n0.png,a\nz.png,a\nb.png,a\n")
     load_split(config(tmp_path, "folder", **settings), "train")
-    assert f"{table} names 2 files that {tmp_path / 'own'} has not, the first is b.png" in capsys.readouterr().out
+    assert f"{table} names 2 files that {tmp_path / 'own'} lacks; the first is b.png" in capsys.readouterr().out
 
 
 def test_spaces_and_empty_lines_of_a_table_are_no_classes(tmp_path, draw, config):

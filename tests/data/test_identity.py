@@ -19,7 +19,10 @@ RECORD = {
     [
         ({}, "some images have other pixels, or another order"),
         ({"image_shape": [1, 28, 32]}, "images are of 1x28x32, and were of 3x32x32"),
-        ({"split_description": "split 8/1/1"}, "the images were split otherwise (the official split, now split 8/1/1)"),
+        (
+            {"split_description": "split 8/1/1"},
+            "the images were split differently (the official split, now split 8/1/1)",
+        ),
     ],
 )
 def test_what_distinguishes_two_records_is_said(now, words):

@@ -46,7 +46,7 @@ def test_a_large_selection_is_a_file_that_the_next_run_finds(images, little, tmp
     assert torch.equal(taken.images, plain[indices])
     (path,) = tmp_path.glob("taken-*.bin")
     assert mapped.file_of(taken.images) == path
-    assert "keeping 134 of 400 images in" in capsys.readouterr().out
+    assert "writing 134 of 400 images to" in capsys.readouterr().out
     again = data_of(stored).take(indices)
     assert not capsys.readouterr().out
     assert again.fingerprint == data_of(plain).take(indices).fingerprint

@@ -34,7 +34,7 @@ def test_training_images_are_set_apart_and_test_images_stay():
     ("settings", "message"),
     [
         ({"val_images": 10_000}, "would leave no image"),
-        ({"split": "fractions"}, "has its own share"),
+        ({"split": "fractions"}, "sets the validation share"),
         ({"fractions": (0.5, 0.2, 0.3)}, "would go unused"),
         ({"source": "auto", "name": "flowers-102", "root": "nowhere"}, "flowers-102"),
     ],

@@ -122,8 +122,8 @@ def test_a_name_in_a_tar_is_no_path_and_odd_members_are_refused(tmp_path, shards
     assert [reason for _, reason in files.refused] == [
         "its path points out of the archive",
         "its path points out of the archive",
-        "it is no ordinary file",
-        "it is no ordinary file",
+        "it is not a regular file",
+        "it is not a regular file",
     ]
     data = load_split(config, "train")
     assert data.files == ("good.jpg",)

@@ -60,7 +60,7 @@ def test_network_sees_x_itself_where_the_process_keeps_the_variance():
     [
         ({"target": "eps", "zero_terminal_snr": True}, "eps target does not go with zero_terminal_snr"),
         ({"target": "score", "zero_terminal_snr": True}, "score target does not go with zero_terminal_snr"),
-        ({"target": "v", "schedule": "edm"}, "v target needs a process that keeps the variance"),
+        ({"target": "v", "schedule": "edm"}, "v target needs a variance-preserving schedule"),
         ({"sigma_data": 0.0}, "sigma_data must be a number above 0"),
     ],
 )

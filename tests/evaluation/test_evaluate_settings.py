@@ -105,7 +105,7 @@ def test_the_images_that_are_measured_are_never_overwritten(theirs):
     folder = Path("made")
     evaluate.main([*USUAL, *NOISE, FEW])
     (folder / theirs).write_bytes(Path(theirs).read_bytes())
-    with pytest.raises(FolderError, match="is what is read"):
+    with pytest.raises(FolderError, match="is read from it"):
         evaluate.main([*USUAL, f"--model={folder / theirs}", "--run.overwrite"])
     assert (folder / theirs).is_file()
     assert (folder / "evaluation.json").is_file()

@@ -144,7 +144,7 @@ def test_folders_that_differ_in_case_alone_are_two_classes(tmp_path):
 def test_a_range_is_honoured_for_bytes_too_and_masks_need_one(tmp_path):
     mask = NHWC > 127
     np.savez(tmp_path / "a.npz", images=mask.astype(np.uint8))
-    with pytest.raises(DataError, match=r"0 and 1 alone, .*\n.*such as 0,1 or 0,255"):
+    with pytest.raises(DataError, match=r"only the uint8 values 0 and 1, .*\n.*such as 0,1 or 0,255"):
         read(tmp_path / "a.npz")
     shape = tuple(COLOURS.shape[1:])
     white = read_arrays(tmp_path / "a.npz", shape, (0.0, 1.0))[0]

@@ -75,7 +75,7 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     cases: dict[str, tuple[object, str]] = {
         "other.npz": (
             {"pictures": some().numpy(), "more": some().numpy()},
-            r"holds pictures uint8 \[6, 3, 12, 12\], more .*not sure which",
+            r"holds pictures uint8 \[6, 3, 12, 12\], more .*unclear which",
         ),
         "float.npz": (
             {"images": some().permute(0, 2, 3, 1).float().numpy()},

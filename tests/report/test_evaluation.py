@@ -160,5 +160,5 @@ def test_what_is_saved_is_read_back_and_a_change_of_it_is_noticed(write, tmp_pat
     assert again.values == evaluation.values
     path = tmp_path / "saved" / "evaluation.json"
     path.write_text(path.read_text().replace("9.87", "1.87"))
-    with pytest.raises(ReportError, match=r'is damaged: its content is not what was written.*remove its line "digest"'):
+    with pytest.raises(ReportError, match=r'is damaged: its content does not match.*remove its line "digest"'):
         read_evaluation(tmp_path / "saved")

@@ -134,7 +134,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     with pytest.raises(CheckpointError, match="is not the autoencoder that pair/latent"):
         load(pair)
     Path("pair/autoencoder.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="which is not beside it: copy both"):
+    with pytest.raises(CheckpointError, match="which is not beside it: copy both files"):
         load(pair)
 
 
@@ -173,7 +173,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     measuring += ["--model=shelf/latent.safetensors"]
     evaluate.main([*measuring, "--steps=2", "--run.folder=measured"])
     evaluate.main([*measuring, "--steps=3", "--guidance_scale=1.5", "--run.folder=guided"])
-    with pytest.raises(ValueError, match="come after the first"):
+    with pytest.raises(ValueError, match="needs --evaluation"):
         release.main([*arguments, "--overwrite", "--more_evaluations=[guided]"])
     release.main([*arguments, "--overwrite", "--evaluation=measured", "--more_evaluations=[guided]"])
     card = Path("shelf/latent.md").read_text()

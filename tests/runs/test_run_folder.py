@@ -38,7 +38,7 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     run_folder.prepare(RunConfig(folder=run.folder, overwrite=True), "diffusion", "name")
     assert [path.name for path in folder.iterdir()] == [run_folder.MARKER]
     both = RunConfig(folder=run.folder, overwrite=True, resume=True)
-    with pytest.raises(FolderError, match="cannot both"):
+    with pytest.raises(FolderError, match="cannot be given together"):
         run_folder.prepare(both, "diffusion", "name", resumable=True)
     absent = RunConfig(folder=str(tmp_path / "absent"), resume=True)
     with pytest.raises(FolderError, match="no run to resume"):

@@ -60,13 +60,13 @@ def test_a_training_from_mapped_files_is_the_resident_one(few, tmp_path, monkeyp
     for codec in ("none", "codec"):
         common = [*data, *trainer, *tiny.unet, "--quality_images=0", f"--autoencoder={codec}"]
         diffusion.main([*common, f"--run.folder=resident-{codec}", f"--latents_folder=resident-{codec}-latents"])
-        assert "stay where they are" not in capsys.readouterr().out
+        assert "too large for the device" not in capsys.readouterr().out
         with monkeypatch.context() as patch:
             patch.setattr(mapped, "most_in_memory", lambda: 1000)
             patch.setattr("latentdiff.latents.most_in_memory", lambda: 1000)
             patch.setattr("latentdiff.training.base_module.stays_on_device", lambda *_: False)
             diffusion.main([*common, f"--run.folder=streamed-{codec}", f"--latents_folder=streamed-{codec}-latents"])
-        assert "stay where they are, and are fetched batch by batch" in capsys.readouterr().out
+        assert "are too large for the device, and are read batch by batch" in capsys.readouterr().out
         assert losses(tmp_path / f"streamed-{codec}") == losses(tmp_path / f"resident-{codec}")
         both = [read_tensors(tmp_path / f"{kind}-{codec}" / "model.safetensors") for kind in ("resident", "streamed")]
         assert all(torch.equal(both[0].tensors[name], both[1].tensors[name]) for name in both[0].tensors)
@@ -117,7 +117,7 @@ def test_a_tenth_of_imagenet_trains_within_bounded_memory(tmp_path):
         text=True,
     )
     assert made.returncode == 0, made.stderr[-2000:]
-    assert "1.47 GiB of images or latents stay where they are" in made.stdout
+    assert "1.47 GiB of images or latents are too large for the device" in made.stdout
     peak = int(made.stdout.rpartition("PEAK ")[2])
     assert peak < PROCESS, f"{peak / 2**20:.0f} MiB"
 

@@ -340,9 +340,9 @@ def test_a_slurm_step_is_understood(stage, tmp_path):
 @pytest.mark.parametrize(
     ("environment", "devices", "nodes", "words"),
     [
-        ({}, 0, 1, "at least, not 0"),
+        ({}, 0, 1, "one node, not 0"),
         ({}, 2, 3, "torchrun --nnodes 3 --nproc-per-node 2"),
-        ({"WORLD_SIZE": "4"}, 3, 1, "4 processes were begun, and --trainer.devices asks for 3"),
+        ({"WORLD_SIZE": "4"}, 3, 1, "4 processes were started, but --trainer.devices asks for 3"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(monkeypatch, environment, devices, nodes, words):
