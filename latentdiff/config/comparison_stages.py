@@ -145,8 +145,9 @@ class SweepStage(Settings):
     finished are kept, one that was interrupted goes on, and runs may be added later.
 
     A search (``search`` optuna, extra ``optuna``) tries settings from a space, by what it has learned from the trials
-    before, and goes by validation images alone. index.html shows what it found, best.yaml has the best settings, ready
-    to train. The same command goes on with a search, and a second process on the same folder takes part in it.
+    before, and goes by validation images alone. index.html shows what it found. best.yaml has the best settings and a
+    trial's length, ready to train. The same command goes on with a search, and a second process on the same folder
+    takes part in it.
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.
