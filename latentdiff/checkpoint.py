@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from latentdiff import __version__, digest, distributed, hub
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
-from latentdiff.folder_mark import read_mark
+from latentdiff.folder_mark import content_of, read_mark
 from latentdiff.int8_weights import from_int8, to_int8
 from latentdiff.model_header import check_header
 
@@ -179,6 +179,8 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dic
 
 def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     """A model file, checked from its digest to its weights."""
+    if path.is_dir() and (mark := read_mark(path)):
+        raise CheckpointError(f"{path} holds {content_of(mark.stage)}, and no model: name a model's file or its run")
     if not path.is_file():
         raise CheckpointError(f"there is no model file {path}")
     file = read_tensors(path, with_tensors)
