@@ -225,6 +225,14 @@ def is_anothers(path: Path) -> bool:
         return True
 
 
+def check_no_run_there(path: Path) -> None:
+    """Raise :class:`CheckpointError` where the model of a run would be lost, which has days of training in it."""
+    if path.exists() and is_of_a_run(path):
+        mark = read_mark(path.parent)
+        of = content_of(mark and mark.stage)
+        raise CheckpointError(f"{path} is not written: it is the model of {of}, and would be lost. Name another file")
+
+
 def is_of_a_run(path: Path) -> bool:
     """Whether a path is the model of a run: its name is one of a model, and its folder has a mark."""
     return path.name in RUN_MODELS and read_mark(path.parent) is not None

@@ -159,7 +159,7 @@ def train_autoencoder(
         codec.provenance, codec.folder = record(), run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
         if run_folder and distributed.is_main_process():
-            codec.save(run_folder / "model.safetensors")
+            codec.write(run_folder / "model.safetensors")
             (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return codec

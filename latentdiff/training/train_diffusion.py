@@ -243,7 +243,7 @@ def train_diffusion(
 def _save(model: DiffusionModel, record: Callable[[], dict[str, Any]], path: Path) -> None:
     """Write the model with the record of its training so far."""
     model.provenance = record()
-    model.save(path)
+    model.write(path)
 
 
 def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> NetworkConfig:
