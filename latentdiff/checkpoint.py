@@ -179,8 +179,9 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dic
 
 def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     """A model file, checked from its digest to its weights."""
-    if path.is_dir() and (mark := read_mark(path)):
-        raise CheckpointError(f"{path} holds {content_of(mark.stage)}, and no model: name a model's file or its run")
+    if path.is_dir():
+        what = f"holds {content_of(mark.stage)}" if (mark := read_mark(path)) else "is a folder"
+        raise CheckpointError(f"{path} {what}, and no model: name a model's file or the folder of its run")
     if not path.is_file():
         raise CheckpointError(f"there is no model file {path}")
     file = read_tensors(path, with_tensors)

@@ -35,8 +35,9 @@ from latentdiff.errors import ConfigError, DivergenceError, FolderError, StageEr
 from latentdiff.extras import import_extra
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import claim, is_new_or_empty, read_mark
+from latentdiff.from_diffusers.address import is_address
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.latents import CachedLatents, cache_latents, find_codec
+from latentdiff.latents import CachedLatents, cache_latents, check_autoencoder, find_codec
 from latentdiff.models.network import build_network
 from latentdiff.precision import num_threads
 from latentdiff.report.search_page import FIGURES, budget_words, search_page, trial_sentence
@@ -44,6 +45,7 @@ from latentdiff.runs.run_folder import flatten, write_config
 from latentdiff.training.budget_looks import BudgetLooks
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import step_cost
+from latentdiff.training.fine_tune import check_initial_weights
 from latentdiff.training.learning_rate import is_long_warmup
 from latentdiff.training.quality_probe import QualityProbe
 from latentdiff.training.train_diffusion import train_diffusion
@@ -138,6 +140,10 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
         check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:
         raise ConfigError(f"the settings that all trials begin from: {error}") from error
+    # Before the images, which may take minutes.
+    check_autoencoder(stage.autoencoder, stage.data)
+    if stage.init is not None and not is_address(stage.init):
+        check_initial_weights(stage.init, "diffusion")
     return space, stage
 
 

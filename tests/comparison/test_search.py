@@ -59,6 +59,8 @@ def test_a_list_refuses_what_a_search_heeds_and_a_search_what_a_list_heeds(argum
             ['--flags=["--network.channels=[48]", "--network.attention_levels=[0]"]'],
             "all trials begin from: 48 channels",
         ),
+        (['--flags=["--init=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
+        (['--flags=["--autoencoder=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
         (["--flags=[--trainer.devices=2]"], "one process: leave out --trainer.devices, and begin several with --jobs"),
         (["--data.name=cifar-10", "--data.source=auto", "--data.root=nowhere"], "CIFAR-10|cifar-10"),
     ):

@@ -71,6 +71,8 @@ def test_a_message_names_what_the_folder_holds(tmp_path, stage, what):
         run_folder.check(RunConfig(folder=run.folder, resume=True), other, "name", resumable=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match="mine is a folder, and no model: name a model's file"):
+        checkpoint.read_header(tmp_path / "mine")
     with pytest.raises(FolderError, match=f"mine holds other things than {what}: it is not written into"):
         run_folder.check(RunConfig(folder=str(tmp_path / "mine")), stage, "name")
 
