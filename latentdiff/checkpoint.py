@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from latentdiff import __version__, digest, distributed, hub
 from latentdiff.errors import CheckpointError
 from latentdiff.files import write_atomically
-from latentdiff.folder_mark import read_mark
+from latentdiff.folder_mark import content_of, read_mark
 from latentdiff.int8_weights import from_int8, to_int8
 from latentdiff.model_header import check_header
 
@@ -181,6 +181,9 @@ def read(path: Path | str, kind: str | None = None) -> tuple[dict[str, Any], dic
 
 def _open(path: Path, kind: str | None, with_tensors: bool) -> TensorsFile:
     """A model file, checked from its digest to its weights."""
+    if path.is_dir():
+        what = f"holds {content_of(mark.stage)}" if (mark := read_mark(path)) else "is a folder"
+        raise CheckpointError(f"{path} {what}, and no model: name a model's file or the folder of its run")
     if not path.is_file():
         raise CheckpointError(f"there is no model file {path}")
     file = read_tensors(path, with_tensors)
@@ -223,6 +226,14 @@ def is_anothers(path: Path) -> bool:
             return KEY not in (file.metadata() or {})
     except Exception:  # whatever is in it
         return True
+
+
+def check_no_run_there(path: Path) -> None:
+    """Raise :class:`CheckpointError` where the model of a run would be lost, which has days of training in it."""
+    if path.exists() and is_of_a_run(path):
+        mark = read_mark(path.parent)
+        of = content_of(mark and mark.stage)
+        raise CheckpointError(f"{path} is not written: it is the model of {of}, and would be lost. Name another file")
 
 
 def is_of_a_run(path: Path) -> bool:

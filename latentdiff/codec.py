@@ -306,11 +306,21 @@ class AutoencoderCodec(TrainedModel, Codec):
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Write the autoencoder with its latents' statistics as one file, for :func:`~latentdiff.load`.
 
+        A file that an earlier ``save`` wrote is replaced, as by ``torch.save``. Nothing else is.
+
         Args:
             path: Where to, such as ``autoencoder.safetensors``; replaced atomically.
             dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` halves
                 it again.
+
+        Raises :class:`~latentdiff.errors.CheckpointError` for a path that holds anything else, or the model of a run,
+        and for weights that are NaN or infinite. Nothing is written then.
         """
+        checkpoint.check_no_run_there(Path(path))
+        self.write(path, dtype)
+
+    def write(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
+        """The same for the run itself, which replaces its own model."""
         header = {"codec": self.header(), "provenance": self.provenance}
         checkpoint.save(Path(path), "autoencoder", self.state(), header, dtype)
 

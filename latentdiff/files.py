@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latentdiff.digest import file_digest
+from latentdiff.errors import ConfigError
 from latentdiff.os_errors import hidden_os_error
 
 try:
@@ -60,6 +61,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             raise
         # The temporary name would tell a user nothing.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_cache_folder(folder: Path | str | None, setting: str) -> None:
+    """Raise :class:`~latentdiff.errors.ConfigError` where a file stands in the place of a cache's folder.
+
+    Args:
+        folder: The folder, which need not be there; None for no cache.
+        setting: What names it, for the message.
+    """
+    if folder is None:
+        return
+    path = Path(folder).expanduser()
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ConfigError(f"{setting} {folder}: {place} is a file, not a folder. Name another folder")
+            return
 
 
 @contextmanager

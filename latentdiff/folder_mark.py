@@ -17,6 +17,20 @@ from latentdiff.files import is_temporary, write_atomically
 MARKER = ".latentdiff"
 # What the mark of an unfinished run says, and what it is to say in the same number of bytes.
 UNFINISHED, FINISHED = b'"finished": false', b'"finished": true '
+# What messages call the content of a folder, by the stage that wrote it; of any other stage it is a run of that stage.
+CONTENT = {
+    "sample": "set of samples",
+    "evaluate": "evaluation",
+    "compare": "comparison",
+    "samplers": "comparison of samplers",
+    "export": "export",
+    "analyse": "analysis",
+    "demo": "demo",
+    "benchmark": "benchmark",
+    "verify": "verification",
+    "sweep": "sweep",
+    "reproduce": "reproduction",
+}
 # A mark is a few lines; a larger file is something else.
 MOST_BYTES = 1 << 20
 
@@ -34,6 +48,18 @@ class Mark:
     stage: str | None = None
     finished: bool = True
     files: tuple[str, ...] = ()
+
+
+def content_of(stage: str | None, state: str = "") -> str:
+    """What a folder of a stage holds, with its article: ``an export``, ``a run of the stage diffusion``.
+
+    Args:
+        stage: The stage; None, which an older version marked, is a run.
+        state: A word before it, such as ``unfinished``.
+    """
+    noun = CONTENT.get(stage, f"run of the stage {stage}") if stage else "run"
+    words = f"{state} {noun}".strip()
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def read_mark(folder: Path) -> Mark | None:

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from latentdiff import checkpoint, distributed
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, encode_batch_size, load_codec
+from latentdiff.config import DataConfig
 from latentdiff.config.data import folder_name
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.data.mapped import RELEASED_FROM, chunks, map_file, most_in_memory, release, with_mirrored
 from latentdiff.data.shape_check import check_image_shape
 from latentdiff.errors import CheckpointError
+from latentdiff.files import check_cache_folder
 from latentdiff.from_diffusers.address import is_address
-from latentdiff.from_diffusers.models import read_autoencoder
+from latentdiff.from_diffusers.models import check_has_autoencoder, read_autoencoder
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
 from latentdiff.runs.find import find_autoencoder
@@ -92,6 +94,8 @@ def cache_latents(
         DataError: The data set is missing or damaged.
     """
     splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    check_cache_folder(folder, "folder")
+    check_autoencoder(autoencoder, splits.config)
     with distributed.main_process_first():
         train = splits.train
     codec = find_codec(autoencoder, splits)
@@ -99,6 +103,19 @@ def cache_latents(
     if isinstance(codec, AutoencoderCodec) and codec.provisional:
         codec = codec.standardised_over(found.moments[: len(train)])
     return CachedLatents(codec, splits, found.moments, found.labels, found.seconds)
+
+
+def check_autoencoder(autoencoder: Codec | Path | str | None, data: DataConfig) -> None:
+    """Raise what :func:`find_codec` would, as far as the file's header tells: no image is read, and no weights.
+
+    Args:
+        autoencoder: What :func:`find_codec` takes.
+        data: Which images these are, for ``auto``.
+    """
+    if is_address(autoencoder):
+        check_has_autoencoder(str(autoencoder))
+    elif autoencoder not in (None, "none") and not isinstance(autoencoder, Codec):
+        checkpoint.read_header(find_autoencoder(str(autoencoder), data), "autoencoder")
 
 
 def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) -> Codec:
@@ -231,6 +248,8 @@ def _read(path: Path, key: str) -> tuple[Tensor, float | None] | None:
 def fill_latent_cache(settings: LatentsStage) -> CachedLatents:
     """Encode a data set into the cache folder, and print the statistics of its standardised latents."""
     splits = DatasetSplits(settings.data)
+    check_cache_folder(settings.folder, "--folder")
+    check_autoencoder(settings.autoencoder, settings.data)
     with distributed.main_process_first():
         train = splits.train
     given = settings.autoencoder

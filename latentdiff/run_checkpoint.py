@@ -47,22 +47,36 @@ def _keep(path: Path) -> None:
         waiting.unlink(missing_ok=True)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, kind: str | None = None, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint of a run, on the CPU. Nothing in it is executed, whatever the environment says.
 
-    Raises :class:`CheckpointError` for one that is missing or damaged. Where the one before is whole, the message says
-    how to go on from that.
+    Args:
+        path: The file.
+        kind: What the run must train, ``autoencoder`` or ``diffusion``; None takes either.
+        mapped: Leave the weights in the file, for a look at what they are.
+
+    Raises :class:`CheckpointError` for one that is missing or damaged, or of a run of another kind. Where the one
+    before a damaged one is whole, the message says how to go on from that.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
+    checkpoint = _read_or_advise(path, mapped)
+    encodes = any(name.startswith("network.encoder.") for name in checkpoint["state_dict"])
+    own = "autoencoder" if encodes else "diffusion"
+    if kind and own != kind:
+        raise CheckpointError(f"{path} holds a run of kind {own!r} where {kind!r} is needed: name another run")
+    return checkpoint
+
+
+def _read_or_advise(path: Path, mapped: bool) -> dict[str, Any]:
     try:
-        return _read(path)
+        return _read(path, mapped)
     except CheckpointError as error:
         previous = path.with_name(PREVIOUS)
         if path.name != LAST or not previous.is_file():
             raise
         try:
-            seen = _read(previous)["latentdiff"]["images_seen"]
+            seen = _read(previous, mapped=True)["latentdiff"]["images_seen"]
         except CheckpointError:
             raise CheckpointError(f"{error}\n{previous}, the one before it, is damaged too.") from error
         raise CheckpointError(
@@ -70,11 +84,11 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         signed = digest.check_archive(path)
         # Given, so that no environment variable can turn it off.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # PyTorch has many words for a file that it cannot read, some of them several lines.
     except Exception as error:
         reason = str(error) if isinstance(error, digest.DamagedFileError | OSError) else "PyTorch cannot read it"

@@ -21,7 +21,7 @@ from latentdiff.evaluation.available_nets import how_to_train_classifier
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
-from latentdiff.files import file_sha256, write_atomically
+from latentdiff.files import check_cache_folder, file_sha256, write_atomically
 from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel, load_diffusion
 from latentdiff.inference.model_file import find_model
@@ -42,6 +42,7 @@ def compare_samplers(config: SamplersStage, command: str = "") -> Path:
     """Measure every pair that is not in the run's folder yet; return the folder."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    check_cache_folder(config.features_folder, "--features_folder")
     device, path = resolve_device(config.device), find_model(config.model)
     model = load_diffusion(path).to(device)
     train, test = load_split(config.data, "train"), DatasetSplits(config.data).test_or_val

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
+from latentdiff.codec import Codec
 from latentdiff.command_line import parse
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
@@ -33,8 +35,9 @@ from latentdiff.errors import ConfigError, DivergenceError, FolderError, StageEr
 from latentdiff.extras import import_extra
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import claim, is_new_or_empty, read_mark
+from latentdiff.from_diffusers.address import is_address
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.latents import CachedLatents, cache_latents
+from latentdiff.latents import CachedLatents, cache_latents, check_autoencoder, find_codec
 from latentdiff.models.network import build_network
 from latentdiff.precision import num_threads
 from latentdiff.report.search_page import FIGURES, budget_words, search_page, trial_sentence
@@ -42,6 +45,8 @@ from latentdiff.runs.run_folder import flatten, write_config
 from latentdiff.training.budget_looks import BudgetLooks
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import step_cost
+from latentdiff.training.fine_tune import check_initial_weights
+from latentdiff.training.learning_rate import is_long_warmup
 from latentdiff.training.quality_probe import QualityProbe
 from latentdiff.training.train_diffusion import train_diffusion
 from latentdiff.training.trainer import check_settings
@@ -69,6 +74,9 @@ def run_search(config: SweepStage) -> Path:
     if read_mark(folder) is None and not is_new_or_empty(folder):
         raise FolderError(f"{folder} holds other things than a search: move them away, or begin with another --name")
     training = TrialTraining(config, space, stage)
+    # Once: not by each process that takes part, nor each time that the search goes on.
+    if read_mark(folder) is None and (words := warmup_words(config, space, training)):
+        print(words, flush=True)
     claim(folder, (*FILES, *FIGURES, PAGE, RECORD, BEST, LOG, SETTINGS), "sweep")
     study = SharedStudy(
         folder,
@@ -132,19 +140,43 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
         check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:
         raise ConfigError(f"the settings that all trials begin from: {error}") from error
+    # Before the images, which may take minutes.
+    check_autoencoder(stage.autoencoder, stage.data)
+    if stage.init is not None and not is_address(stage.init):
+        check_initial_weights(stage.init, "diffusion")
     return space, stage
 
 
 def with_budget(stage: DiffusionStage, config: SweepStage, flops_an_image: float) -> DiffusionStage:
-    """The settings with a trial's length, which takes the place of their own."""
+    """The settings of a trial: its length takes the place of their own, and nothing ends or records it otherwise."""
     amount, unit = budget_of(config)
-    limits: dict[str, Any] = {"max_images": None, "max_seconds": None}
     if unit == "seconds":
-        limits["max_seconds"] = amount
+        stage = with_length(stage, max_seconds=amount)
     else:
-        limits["max_images"] = int(amount) if unit == "images" else max(1, int(amount / flops_an_image))
-    alike = {"monitor": None, "stop_patience": None, "loggers": ()}
-    return replace(stage, trainer=replace(stage.trainer, **limits, **alike))
+        stage = with_length(stage, max_images=max(1, int(amount / (flops_an_image if unit == "flops" else 1))))
+    return replace(stage, trainer=replace(stage.trainer, monitor=None, loggers=()))
+
+
+def with_length(
+    stage: DiffusionStage, *, max_images: int | None = None, max_seconds: float | None = None
+) -> DiffusionStage:
+    """The settings with another length in place of their own, which nothing cuts short."""
+    length = {"max_images": max_images, "max_seconds": max_seconds, "stop_patience": None}
+    return replace(stage, trainer=replace(stage.trainer, **length))
+
+
+def warmup_words(config: SweepStage, space: SearchSpace, training: TrialTraining) -> str | None:
+    """What there is to say of a learning rate that rises for longer than half a trial; None where none does."""
+    shortest, longest = space.range_of("trainer.lr_warmup_images", training.stage)
+    length = training.first_length()
+    if length is None or not is_long_warmup(longest, length):
+        return None
+    some = not is_long_warmup(shortest, length)
+    return (
+        f"the learning rate rises over {'up to ' if some else ''}{longest:,} images, and a trial has {length:,}: "
+        f"{'some trials' if some else 'it'} will learn little. Lower trainer.lr_warmup_images in "
+        f"{'--space' if shortest < longest else '--flags'}, or raise --{budget_of(config)[1]}."
+    )
 
 
 class TrialTraining:
@@ -198,8 +230,8 @@ class TrialTraining:
         """Train with a trial's settings; the figure at the end, on validation images."""
         stage = with_settings(self.stage, self.space.settings(trial.values))
         latents = self._latents_of(stage.autoencoder)
-        stage = with_budget(stage, self.config, self._flops_of_image(stage, latents))
-        facts: dict[str, Any] = {}
+        stage = with_budget(stage, self.config, self._flops_of_image(stage, latents.codec, latents.moments[:1]))
+        facts: dict[str, Any] = {"max_images": stage.trainer.max_images}
 
         def look(number: int) -> None:
             assert looks.module is not None
@@ -248,14 +280,22 @@ class TrialTraining:
             self._latents[autoencoder] = cache_latents(autoencoder, self.splits, folder=self.stage.latents_folder)
         return self._latents[autoencoder]
 
-    def _flops_of_image(self, stage: DiffusionStage, latents: CachedLatents) -> float:
-        """Operations of an image in a training step, where trials are so many operations long."""
+    def first_length(self) -> int | None:
+        """Images of a trial of the settings that the search begins from; None where trials are so many seconds long."""
+        if self.config.flops is None:
+            return self.config.images
+        codec = find_codec(self.stage.autoencoder, self.splits)
+        flops = self._flops_of_image(self.stage, codec, codec.encode(self.splits.train.images[:1]).cpu())
+        return with_budget(self.stage, self.config, flops).trainer.max_images
+
+    def _flops_of_image(self, stage: DiffusionStage, codec: Codec, moments: Tensor) -> float:
+        """Operations of an image, whose moments are [1, ...], in a training step, where trials are measured so."""
         if self.config.flops is None:
             return 1.0
-        classes = self.splits.train.num_classes
+        train = self.splits.train
         trainer = replace(stage.trainer, max_images=1)
-        module = DiffusionModule(latents.codec, classes, stage.network, stage.diffusion, trainer)
-        return step_cost(module, (latents.moments[:1], latents.labels[:1])).flops
+        module = DiffusionModule(codec, train.num_classes, stage.network, stage.diffusion, trainer)
+        return step_cost(module, (moments, train.labels[:1])).flops
 
 
 def _size(network: torch.nn.Module) -> int:
@@ -384,18 +424,23 @@ def _write(config: SweepStage, study: SharedStudy, training: TrialTraining, fold
 
 
 def best_settings(config: SweepStage, stage: DiffusionStage, found: dict[str, Any], record: dict[str, Any]) -> str:
-    """YAML of the diffusion stage: the settings that all trials began from, their own length, and what was found."""
-    best = replace(with_settings(stage, found), name=f"{config.name}-best")
+    """YAML of the diffusion stage: the settings that all trials began from, what was found, and the trial's length."""
+    trial = next(row for row in record["trials"] if row["number"] == record["best"])
+    amount, unit = budget_of(config)
+    # A journal of earlier versions does not have the length of a trial of so many operations.
+    images = int(amount) if unit == "images" else trial["facts"].get("max_images") or trial["facts"]["images_seen"]
+    length: dict[str, Any] = {"max_seconds": amount} if unit == "seconds" else {"max_images": images}
+    best = replace(with_length(with_settings(stage, found), **length), name=f"{config.name}-best")
     usual = flatten(to_dict(DiffusionStage()))
     own = {key: value for key, value in flatten(to_dict(best)).items() if value != usual.get(key)}
     nested: dict[str, Any] = {}
     for name, value in own.items():
         section, _, leaf = name.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[leaf] = value
-    value = next(row["value"] for row in record["trials"] if row["number"] == record["best"])
-    metric, count = record["metric"], len(record["trials"])
+    metric, value, count = record["metric"], trial["value"], len(record["trials"])
     words = (
         f"# The best of {count} trials by Optuna ({record['sampler']}): {metric} {value:.4g} on validation images,\n"
-        f"# after {budget_words(record)} of training. It trains as long as what the search began from.\n"
+        f"# after {budget_words(record)} of training. It trains as long as its trial did.\n"
+        f"# --trainer.{next(iter(length))} gives it another length.\n"
     )
     return words + yaml.safe_dump(nested, sort_keys=False)

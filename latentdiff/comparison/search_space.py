@@ -106,6 +106,22 @@ class SearchSpace:
                 found |= dimension.settings(values[dimension.name])
         return found
 
+    def range_of(self, name: str, stage: DiffusionStage) -> tuple[Any, Any]:
+        """The smallest and the largest number that a setting has in a trial.
+
+        Args:
+            name: Its dotted name.
+            stage: The settings that the search begins from.
+        """
+        own = attrgetter(name)(stage)
+        for dimension in self.dimensions:
+            if name in dimension.names:
+                if dimension.choices is None:
+                    return dimension.low, dimension.high
+                values = [settings.get(name, own) for settings in dimension.choices.values()]
+                return min(values), max(values)
+        return own, own
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
         return {dimension.name: dimension.to_dict() for dimension in self.dimensions}

@@ -145,8 +145,8 @@ class SweepStage(Settings):
     runs are kept, an interrupted one goes on, and runs may be added later.
 
     A search (``search`` optuna, extra ``optuna``) tries settings from a space, guided by earlier trials, and ranks them
-    by validation images alone. index.html shows the trials, and best.yaml has the best settings, ready to train. The
-    same command goes on with a search, and a second process on the same folder takes part in it.
+    by validation images alone. index.html shows the trials. best.yaml has the best settings and a trial's length, ready
+    to train. The same command goes on with a search, and a second process on the same folder takes part in it.
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.

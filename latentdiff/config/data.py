@@ -72,9 +72,10 @@ class DataConfig(Settings):
         table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
             Default: the sub-folders are the classes.
         captions: What the images show, in words, for a network that reads (``network.text``). A template such as ``a
-            photo of a {class}``; a column of ``table``, or of a ``parquet`` and the like; ``rule`` for Fashion-MNIST:
-            class, dark or light, long or short, plain or patterned, measured in the image; ``none``. ``auto`` takes the
-            captions of a data set that has its own, such as ``fashion-mnist-coloured`` ("a red dress").
+            photo of a {class}``; a column of ``table``, or of a ``parquet`` and the like; in a ``webdataset`` a field,
+            such as ``json.caption``; ``rule`` for Fashion-MNIST: class, dark or light, long or short, plain or
+            patterned, measured in the image; ``none``. ``auto`` takes the captions of a data set that has its own:
+            ``fashion-mnist-coloured`` ("a red dress"), and a ``webdataset`` with ``.txt``.
         mix: The data sets of ``mixed``.
         mix_share: ``balanced`` takes as many images of each data set as the smallest has, ``proportional`` takes all.
         value_range: The values of images with more than 8 bits a channel, or of floats, that become black and white:

@@ -1,4 +1,4 @@
-"""Captions of a data set: from a template, a table's column, or the data set's own rule."""
+"""Captions of a data set: from a template, a table's column, a WebDataset's field, or the data set's own rule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latentdiff.data.dataset import ImageDataset
 from latentdiff.errors import ConfigError
 
 CLASS = "{class}"
-# What data.captions can be beside a template and a column.
+# What data.captions can be beside a template, a column and a field.
 OWN, NONE, AUTO = "rule", "none", "auto"
 
 
@@ -19,7 +19,7 @@ def is_template(captions: str) -> bool:
 
 
 def column_of(config: DataConfig) -> str | None:
-    """The table's column that ``data.captions`` names; None where it is something else."""
+    """The table's column, or the field, that ``data.captions`` names; None where it is something else."""
     if config.captions in (OWN, NONE, AUTO) or is_template(config.captions):
         return None
     return config.captions

@@ -250,11 +250,10 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.source is for data.name fashion-mnist, not {config.name}")
     if config.captions == OWN and not any(has(name, "HAS_CAPTIONS") for name in members):
         raise ConfigError(f"data.captions rule is for fashion-mnist and fashion-mnist-coloured, not {config.name}")
-    in_tables = any(has(name, "HAS_COLUMNS") and name != "webdataset" for name in members)
-    if column_of(config) is not None and not config.table and not in_tables:
+    if column_of(config) is not None and not config.table and not with_columns:
         raise ConfigError(
             f"data.captions {config.captions[:60]!r} is not auto, rule or none and has no {{class}} in it, and there "
-            "is no table of which it could be a column"
+            "is no table or WebDataset of which it could be a column or a field"
         )
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")

@@ -1,6 +1,7 @@
 """WebDataset: tars in which the files of one name, but for what follows its first dot, are one sample.
 
-``0001.jpg`` and ``0001.cls`` are the image and the class of a sample (github.com/webdataset/webdataset).
+``0001.jpg``, ``0001.cls`` and ``0001.txt`` are the image, the class and the caption of a sample
+(github.com/webdataset/webdataset).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from latentdiff.config import DataConfig
+from latentdiff.data.captions import AUTO, column_of
 from latentdiff.data.dataset import Split
 from latentdiff.data.file_list import FileList, encode_classes
 from latentdiff.data.image_formats import HEIC_SUFFIXES, IMAGE_SUFFIXES
@@ -27,18 +29,22 @@ from latentdiff.errors import ConfigError, DataError
 TAKES_PATH = NEEDS_PATH = GROWS = HAS_COLUMNS = True
 # The field of a sample that holds its class.
 LABEL_FIELDS = ("cls", "label", "class")
-# Bytes of a field with a class, or of a JSON with one.
-LONGEST_LABEL = 1024**2
+# The field that holds its caption, unless the settings name another one.
+CAPTION_FIELD = "txt"
+# Bytes of a field with a class or a caption, or of a JSON with one.
+LONGEST_TEXT = 1024**2
 # Samples without an image that a message names.
 SHOWN = 3
 
 
 @dataclass
 class _Shard:
-    """What one tar holds: images by sample, the text of each one's class (None where there is none), and the rest."""
+    """What one tar holds: images by sample, the text of each one's class and caption (None where there is none), and
+    the rest."""
 
     images: list[Member]
     labels: list[str | None]
+    captions: list[str | None]
     refused: list[tuple[str, str]]
     without_image: list[str]
     fields: Counter[str]
@@ -47,30 +53,32 @@ class _Shard:
 def load(root: Path, config: DataConfig, split: Split) -> FileList:
     """List the images in the tars of ``config.path``, for any split; ``root`` is not used.
 
-    Raises :class:`~latentdiff.errors.DataError` where the field of the images is not sure, or a sample has no class
-    while others have one.
+    Raises :class:`~latentdiff.errors.DataError` where the field of the images is not sure, a sample has no class while
+    others have one, or a class or a caption cannot be read.
     """
     if config.path is None:
         raise ConfigError("data.name webdataset needs --data.path, one or several tars or their folder")
     place, files = find_files(config.path, (".tar",), "tar")
     names = {path: name for name, path in files}
-    tars, members, refused, labels, official = [], {}, [], [], {}
+    tars, members, refused, labels, captions, official = [], {}, [], [], [], {}
+    caption_field = CAPTION_FIELD if config.captions == AUTO else column_of(config)
     without: list[str] = []
     fields: Counter[str] = Counter()
     for split_name, paths in by_split(place, files).items():
         start = len(members)
         for path in paths:
             stamp = stamp_of(path)
-            shard = _read_shard(path, stamp, config.image_column, config.classes)
+            shard = _read_shard(path, stamp, config.image_column, config.classes, caption_field)
             # Where there are several tars, samples of two of them may share a name.
             prefix = f"{names[path]}/" if len(files) > 1 else ""
-            for member, label in zip(shard.images, shard.labels, strict=True):
+            for member, label, caption in zip(shard.images, shard.labels, shard.captions, strict=True):
                 name = prefix + member.name
                 if name in members:
                     refused.append((name, "the tar holds this name twice; the first is taken"))
                     continue
                 members[name] = len(tars), member.offset, member.size
                 labels.append((name, label))
+                captions.append((name, caption))
             refused += [(prefix + name, reason) for name, reason in shard.refused]
             without += [prefix + name for name in shard.without_image]
             fields += shard.fields
@@ -88,7 +96,26 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
         )
     source = TarFiles(place, tars, members, refused)
     encoded, class_names = _classes(labels, config, place, listed)
-    return FileList("webdataset", source, source.images, encoded, class_names, official)
+    found = _captions(captions, config, place, listed)
+    return FileList("webdataset", source, source.images, encoded, class_names, official, found)
+
+
+def _captions(captions: list[tuple[str, str | None]], config: DataConfig, place: Path, listed: str) -> tuple[str, ...]:
+    """The caption of each image, empty for one without; () where none has one."""
+    missing = [name for name, caption in captions if caption is None]
+    if len(missing) == len(captions):
+        if column_of(config) is not None:
+            raise DataError(
+                f"no sample of {place} has a caption in {config.captions!r}; the fields are {listed}. A value in each "
+                ".json is named json.NAME"
+            )
+        return ()
+    if missing:
+        print_once(
+            f"captions: {len(missing):,} of {len(captions):,} images of {place} have none, the first is "
+            f"{printable(missing[0])}: theirs is empty"
+        )
+    return tuple(caption or "" for _, caption in captions)
 
 
 def _classes(
@@ -114,9 +141,11 @@ def _classes(
 
 
 @lru_cache(maxsize=4096)
-def _read_shard(path: Path, stamp: tuple[int, ...], image_field: str | None, classes: str) -> _Shard:
+def _read_shard(
+    path: Path, stamp: tuple[int, ...], image_field: str | None, classes: str, captions: str | None
+) -> _Shard:
     """List the samples of a tar, which is read once for all splits."""
-    shard = _Shard([], [], [], [], Counter())
+    shard = _Shard([], [], [], [], [], Counter())
     with open(path, "rb") as file:
         for key, sample in _samples(path, shard.refused):
             shard.fields.update(sample.keys())
@@ -126,6 +155,7 @@ def _read_shard(path: Path, stamp: tuple[int, ...], image_field: str | None, cla
                 continue
             shard.images.append(image)
             shard.labels.append(_label_of(sample, classes, file, path, key))
+            shard.captions.append(_text_of(sample, captions, "caption", str, file, path, key) if captions else None)
     return shard
 
 
@@ -172,14 +202,32 @@ def _label_of(sample: dict[str, Member], classes: str, file: Any, path: Path, ke
     """The text of a sample's class; None where it has none."""
     if classes == "none":
         return None
-    field, _, inner = classes.partition(".") if classes.startswith("json.") else (classes, "", "")
-    if classes == "labels":
-        field = next((name for name in LABEL_FIELDS if name in sample), "")
+    field = next((name for name in LABEL_FIELDS if name in sample), "") if classes == "labels" else classes
+    return _text_of(sample, field, "class", str | int, file, path, key)
+
+
+def _text_of(
+    sample: dict[str, Member], named: str, what: str, kind: Any, file: Any, path: Path, key: str
+) -> str | None:
+    """The text in a field of a sample; None where it has no such field, or nothing in it.
+
+    Args:
+        sample: The files of the sample by their fields.
+        named: The field, or ``json.NAME`` for a value of its JSON.
+        what: What it is, for messages: a class or a caption.
+        kind: What a value of a JSON may be.
+        file: The tar, open.
+        path: Its path.
+        key: The sample's name.
+
+    Raises :class:`~latentdiff.errors.DataError` where it cannot be read.
+    """
+    field, _, inner = named.partition(".") if named.startswith("json.") else (named.removeprefix("."), "", "")
     member = sample.get(field.lower())
     if member is None:
         return None
-    if member.size > LONGEST_LABEL:
-        raise DataError(f"{printable(member.name)} in {path} has {member.size:,} bytes, which is too long for a class")
+    if member.size > LONGEST_TEXT:
+        raise DataError(f"{printable(member.name)} in {path} has {member.size:,} bytes, which is too long for a {what}")
     file.seek(member.offset)
     content = file.read(member.size)
     try:
@@ -187,9 +235,11 @@ def _label_of(sample: dict[str, Member], classes: str, file: Any, path: Path, ke
         if inner:
             found = json.loads(text)
             text = found.get(inner) if isinstance(found, dict) else None
-            if isinstance(text, dict | list | float):
-                raise ValueError(f"{inner} is no class")
-            text = None if text is None else str(text)
+            if not isinstance(text, kind | None):
+                raise ValueError(f"{inner} is no {what}")
     except (ValueError, RecursionError) as error:  # also of a text that is not in UTF-8, and of a JSON that is none
-        raise DataError(f"the class of {printable(key)} in {path} cannot be read: {error}") from error
-    return text.strip() or None if text is not None else None
+        setting = "--data.classes" if what == "class" else "--data.captions"
+        raise DataError(
+            f"the {what} of {printable(key)} in {path} cannot be read: {error}. Mend it, or use {setting} none"
+        ) from error
+    return None if text is None else str(text).strip() or None

@@ -20,11 +20,11 @@ from latentdiff.config.model_stages import EvaluateStage
 from latentdiff.config.ranges import Name
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
 from latentdiff.data.decode import ReadingRules, parse_value_range
-from latentdiff.errors import ConfigError
+from latentdiff.errors import ConfigError, DataError
 from latentdiff.evaluation.available_nets import find_feature_nets, find_lpips_net
 from latentdiff.evaluation.evaluation_record import evaluation_record
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures
-from latentdiff.evaluation.feature_nets import Features, InceptionFeatures
+from latentdiff.evaluation.feature_nets import Features, InceptionFeatures, check_inception_file
 from latentdiff.evaluation.fid_infinity import MIN_SAMPLES
 from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
@@ -44,7 +44,7 @@ from latentdiff.evaluation.measurements import (
     measure_images,
 )
 from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
-from latentdiff.files import scratch_folder
+from latentdiff.files import check_cache_folder, scratch_folder
 from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
@@ -187,6 +187,11 @@ def evaluate(
     name = name or default_name(model)
     if folder is not None:
         run_folder.check(settings.run, "evaluate", name)
+    # A file's header, or its place, is enough to refuse these: reading the images may take minutes.
+    check_cache_folder(features_folder, "features_folder")
+    _check_model(settings, model)
+    if inception != "off":
+        check_inception_file(settings.inception_weights)
 
     # Load the real images, the model, and the nets whose features are compared.
     with distributed.main_process_first():
@@ -318,6 +323,19 @@ def _find_model(model: Evaluable) -> tuple[Evaluable, Path | None]:
     return model, model.path if isinstance(model, TrainedModel) else None
 
 
+def _check_model(settings: EvaluateStage, model: Evaluable) -> None:
+    """Raise for a path that holds neither a model nor images, or no autoencoder where one is needed."""
+    if not isinstance(model, Path):
+        return
+    if holds_images(model):
+        if not model.exists():
+            raise DataError(f"there are no images at {model}: check the path")
+        return
+    kind = checkpoint.read_header(model)["kind"]
+    if settings.mode == "prior" and kind != "autoencoder":
+        raise ConfigError(f"mode prior is for autoencoders, which {settings.model} is not")
+
+
 def build_source(
     settings: EvaluateStage, model: Evaluable, train: ImageDataset, test: ImageDataset, device: torch.device
 ) -> tuple[ImageSource, int]:
@@ -335,9 +353,6 @@ def build_source(
     named = settings.model if isinstance(model, str | Path) else "a model or images given from Python"
     files = isinstance(model, Path) and holds_images(model)
     if isinstance(model, Path) and not files:
-        kind = checkpoint.read_header(model)["kind"]
-        if settings.mode == "prior" and kind != "autoencoder":
-            raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
         model = load(model, device, settings.engine, exact=settings.engine == "torch")
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:

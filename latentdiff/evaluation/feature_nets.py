@@ -206,6 +206,21 @@ def find_inception(weights: Path | str | None = None) -> Path | None:
     return path if server_answers(DOWNLOAD) and _download(path) else None
 
 
+def check_inception_file(weights: Path | str | None) -> None:
+    """Raise :class:`CheckpointError` where the file that is named is missing, or is none of PyTorch by its first bytes.
+
+    Args:
+        weights: The setting. Without one the file that LATENTDIFF_INCEPTION names is looked at; nothing is downloaded.
+    """
+    if weights is None and not os.environ.get(ENVIRONMENT):
+        return
+    path = find_inception(weights)
+    assert path is not None  # a file was named
+    with open(path, "rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of older versions
+            raise CheckpointError(f"{path} is no file of PyTorch: name the FID Inception's weights ({DOWNLOAD})")
+
+
 def _download(path: Path) -> bool:
     """Fetch the weights to ``path``, checked against the hash in their name, whole or not at all."""
     print(f"downloading the FID Inception (95 MB) to {path}", flush=True)

@@ -99,8 +99,8 @@ class Components:
         """Whether there is an autoencoder of any kind."""
         return self._autoencoder() is not None
 
-    def autoencoder(self) -> ReadVae:
-        """The AutoencoderKL or AutoencoderTiny.
+    def autoencoder_class(self) -> tuple[str, str]:
+        """The name of the part that is the autoencoder, and its class: AutoencoderKL or AutoencoderTiny.
 
         Raises :class:`~latentdiff.errors.CheckpointError` for another class, such as VQModel, or none.
         """
@@ -116,6 +116,11 @@ class Components:
                 f"{self.address} holds {kind or self.own_class or 'no autoencoder'} where an AutoencoderKL or "
                 "AutoencoderTiny is needed"
             )
+        return name, kind
+
+    def autoencoder(self) -> ReadVae:
+        """The AutoencoderKL or AutoencoderTiny. Raises as :meth:`autoencoder_class` does."""
+        name, kind = self.autoencoder_class()
         config, state = self._read(kind, name, VAE_CONFIGS[kind], None if self.index else self.address.subfolder)
         return ReadVae(kind, config, state)
 

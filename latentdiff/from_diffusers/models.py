@@ -64,6 +64,11 @@ def read_model(value: str) -> ImportedDiffusion | AutoencoderCodec:
     return _diffusion(components)
 
 
+def check_has_autoencoder(value: str) -> None:
+    """Raise what :func:`read_autoencoder` would for another class than it takes, or none: no weights are read."""
+    Components(parse_address(value)).autoencoder_class()
+
+
 def read_autoencoder(value: str, image_shape: tuple[int, int, int]) -> AutoencoderCodec:
     """The autoencoder at an address, of a pipeline of any kind or alone, for images of this shape.
 

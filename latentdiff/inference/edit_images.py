@@ -58,7 +58,10 @@ def edit_images(config: SampleStage) -> Path:
     prompt, negative = parse_prompt(config.prompt), parse_prompt(config.negative_prompt)
     check_strip(config.strip)
     _check_unused_settings(config)
-    test = DatasetSplits(config.data).test_or_val
+    mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
+    if config.guide is not None:
+        model.load_guide(config.guide)
+    test = DatasetSplits(config.data).test_or_val  # which may take minutes
     n = config.num_images
     if prompt is None and negative is not None:
         prompt = _own_captions(test, n)
@@ -67,7 +70,6 @@ def edit_images(config: SampleStage) -> Path:
     check_negative(replace(request, negative_prompt=negative))
     images = test.images[:n]
     classes = _own_classes(config, model, test, n) if model.conditional and labels is None else labels
-    mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
     mask_file = config.mask if Path(config.mask).is_file() else None
     name = f"{run_folder.folder_name(path)}-{config.task}"
     run = run_folder.numbered(config.run, "sample", name)

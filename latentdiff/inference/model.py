@@ -445,12 +445,24 @@ class DiffusionModel(TrainedModel):
     ) -> None:
         """Write the model with its codec as one self-contained file, for :func:`~latentdiff.load`.
 
+        A file that an earlier ``save`` wrote is replaced, as by ``torch.save``. Nothing else is.
+
         Args:
             path: Where to, such as ``dress.safetensors``; replaced atomically.
             provenance: The record of its training. Default: its own.
             dtype: Store kernels and matrices in this type. ``torch.bfloat16`` halves the file, ``torch.int8`` halves
                 it again.
+
+        Raises :class:`~latentdiff.errors.CheckpointError` for a path that holds anything else, or the model of a run,
+        and for weights that are NaN or infinite. Nothing is written then.
         """
+        checkpoint.check_no_run_there(Path(path))
+        self.write(path, provenance, dtype)
+
+    def write(
+        self, path: Path | str, provenance: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """The same for the run itself, which replaces its own model."""
         codec = self.codec if isinstance(self.codec, AutoencoderCodec) else None
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if codec:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from latentdiff.errors import FolderError
 from latentdiff.files import write_atomically
 
 MIN_SIDE = 56
@@ -37,6 +38,17 @@ def save_grid(images: Tensor, path: Path | str, columns: int, min_side: int = MI
     """Write uint8 images [n, c, h, w] as one PNG, ``columns`` a row; see :func:`grid`."""
     picture = Image.fromarray(grid(images, columns, min_side))
     write_atomically(Path(path), picture.save)
+
+
+def check_no_file_there(path: Path) -> None:
+    """Raise :class:`~latentdiff.errors.FolderError` where anything but a picture would be replaced by one."""
+    if not path.exists():
+        return
+    try:
+        Image.open(path).close()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        what = f"{path} is not written: what is there is no picture, and would be lost. Name another file"
+        raise FolderError(what) from error
 
 
 def save_image(image: Tensor, path: Path | str) -> None:

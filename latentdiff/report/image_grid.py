@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdiff.errors import ConfigError
-from latentdiff.report.grids import grid, save_grid
+from latentdiff.report.grids import check_no_file_there, grid, save_grid
 
 
 class ImageGrid:
@@ -36,7 +36,11 @@ class ImageGrid:
         return buffer.getvalue()
 
     def save(self, path: Path | str) -> None:
-        """Write the picture as a PNG."""
+        """Write the picture as a PNG. An earlier picture at ``path`` is replaced.
+
+        Raises :class:`~latentdiff.errors.FolderError` where there is anything else, which is kept.
+        """
+        check_no_file_there(Path(path))
         save_grid(self.images, path, self.columns)
 
 

@@ -171,8 +171,8 @@ def check_no_link(folder: Path, stage: str) -> None:
     for name in (*FOLDERS.get(stage, ()), *TREES.get(stage, ())):
         if (folder / name).is_symlink():
             raise FolderError(
-                f"{folder / name} is a link, and a run writes into its own folder alone: remove the link, or link the "
-                "whole folder of the run"
+                f"{folder / name} is a link, and nothing is written outside of {folder}: remove the link, or link the "
+                "whole folder"
             )
 
 

@@ -20,7 +20,7 @@ from latentdiff.config import RunConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers, write_atomically
-from latentdiff.folder_mark import MARKER, Mark, is_new_or_empty, mark_finished, read_mark, write_mark
+from latentdiff.folder_mark import MARKER, Mark, content_of, is_new_or_empty, mark_finished, read_mark, write_mark
 from latentdiff.os_errors import describe_os_error
 from latentdiff.run_checkpoint import LAST, PREVIOUS
 from latentdiff.runs import lock
@@ -127,7 +127,7 @@ def numbered(run: RunConfig, stage: str, name: str) -> RunConfig:
 def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
     """The run's folder, untouched, where :func:`opened` would make it ready.
 
-    Raises :class:`FolderError` where the folder holds an earlier run and nothing was said, or no run at all, or where
+    Raises :class:`FolderError` where the folder holds earlier work and nothing was said, or another's, or where
     it cannot be read.
     """
     folder = run.path(stage, name)
@@ -203,16 +203,16 @@ def _check(run: RunConfig, folder: Path, stage: str, resumable: bool) -> None:
                 )
             return
         what = "overwritten" if run.overwrite else "resumed" if run.resume else "written into"
-        raise FolderError(f"{folder} holds other things than a run of latentdiff: it is not {what}. Please {ANOTHER}.")
+        raise FolderError(f"{folder} holds other things than {content_of(stage)}: it is not {what}. Please {ANOTHER}.")
     if run.overwrite or run.resume:
         if run.resume and mark.stage not in (None, stage):
-            raise FolderError(f"{folder} holds a run of the stage {mark.stage}, not of {stage}: {ANOTHER}")
+            raise FolderError(f"{folder} holds {content_of(mark.stage)}, not {content_of(stage)}: {ANOTHER}")
         if run.resume and stage in TRAINING_STAGES:
             _check_checkpoint(folder)
         return
     if mark.finished or _worth_keeping(folder):
         advice = f"{RESUME}, or " if resumable and mark.stage in (None, stage) else ""
-        what = "a run" if mark.finished else "an unfinished run"
+        what = content_of(mark.stage, "" if mark.finished else "unfinished")
         raise FolderError(f"{folder} already holds {what}: {ANOTHER}, {advice}{OVERWRITE}.")
 
 
@@ -247,7 +247,7 @@ def _prepare(
             if path is not None and Path(path).resolve().is_relative_to(folder.resolve()):
                 raise FolderError(f"{folder} would be overwritten, but {path} is read from it: {ANOTHER}")
         if in_the_way := files_in_the_way(folder, stage):
-            raise FolderError(f"{in_the_way[0]} is not of the run there, and would be lost: move it, or {ANOTHER}")
+            raise FolderError(f"{in_the_way[0]} is no file of latentdiff, and would be lost: move it, or {ANOTHER}")
     if config is not None and run.resume:
         check_same_settings(config, folder)
     if mark is not None and not run.resume:
@@ -276,7 +276,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _held(folder: Path) -> str:
-    return f"a run is writing into {folder} just now: wait until it ends, or end it, and try again"
+    return f"latentdiff is writing into {folder} just now: wait until it ends, or end it, and try again"
 
 
 @contextmanager

@@ -69,4 +69,4 @@ class AutoencoderEpochEnd(EpochEnd):
         else:
             codec = self.module.build_codec(self.training_images[:STATISTICS_IMAGES])
         codec.provenance = self.record()
-        codec.save(self.folder / "last.safetensors")
+        codec.write(self.folder / "last.safetensors")

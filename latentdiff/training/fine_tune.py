@@ -24,6 +24,30 @@ from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.word_embedding import fit_word_embedding
 
 
+def check_initial_weights(source: str | Path, kind: str) -> None:
+    """Raise what :func:`load_initial_weights` would, as far as the file tells by itself: no weights are loaded.
+
+    Args:
+        source: A run's folder, its ``last.ckpt``, or a model file.
+        kind: What it must hold, ``autoencoder`` or ``diffusion``.
+    """
+    path = _find(source)
+    if path.suffix == ".ckpt":
+        run_checkpoint.read(path, kind, mapped=True)
+    else:
+        read_header(path, kind)
+
+
+def _find(source: str | Path) -> Path:
+    """The file that a run starts from: of a run's folder its ``last.ckpt``, else a model file."""
+    path = Path(source).expanduser()
+    if (path / run_checkpoint.LAST).is_file():
+        return path / run_checkpoint.LAST
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
+    return resolve_checkpoint(path)
+
+
 def load_initial_weights(module: StageModule, source: str | Path, kind: str, data: ImageDataset | None = None) -> None:
     """Load the weights of an earlier run into ``module``, and note in it what that run had cost.
 
@@ -38,11 +62,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
 
     Raises :class:`~latentdiff.errors.CheckpointError` where there is none, or where it does not fit the network.
     """
-    path = Path(source).expanduser()
-    if (path / run_checkpoint.LAST).is_file():
-        path = path / run_checkpoint.LAST
-    elif path.suffix != ".ckpt" or not path.is_file():
-        path = resolve_checkpoint(path)
+    path = _find(source)
     if path.suffix == ".ckpt":
         spent = _from_run(module, path, kind, data)
         if kind == "autoencoder" and module.loss.frozen_encoder:
@@ -180,13 +200,8 @@ def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
 
 
 def _from_run(module: StageModule, path: Path, kind: str, data: ImageDataset | None) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"there is no {path} to start from")
-    checkpoint = run_checkpoint.read(path)
+    checkpoint = run_checkpoint.read(path, kind)
     state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
-    holds = "autoencoder" if any(name.startswith("network.encoder.") for name in state) else "diffusion"
-    if holds != kind:
-        raise CheckpointError(f"{path} holds a run of kind {holds!r} where {kind!r} is needed: name another run")
     state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
     origin = _origin_of_run(own, path)
     _check_origin(module, origin, data, path)

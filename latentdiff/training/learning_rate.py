@@ -22,6 +22,11 @@ def lr_factor(settings: TrainerConfig, images_seen: int, progress: float, histor
     return warmup * _decay(settings, images_seen, progress, history)
 
 
+def is_long_warmup(warmup_images: float, max_images: int) -> bool:
+    """Whether the learning rate rises for more than half of a run, which then learns little."""
+    return warmup_images > max_images // 2
+
+
 def _decay(settings: TrainerConfig, images_seen: int, progress: float, history: list[dict[str, Any]]) -> float:
     kind = settings.lr_schedule
     if kind == "constant":

@@ -77,11 +77,10 @@ class QualityProbe:
         if len(held_out) < 2:
             print(f"no quality figures while training: held-out images: {len(held_out)}, and at least 2 are needed")
             return None
+        cls.check(held_out.name, num_images, net)
         classifier, words = find_classifier(held_out.name), _words_of(held_out, num_images)
-        if net == "classifier" or (net == "auto" and classifier is not None):
+        if net != "inception" and classifier is not None:
             try:
-                if classifier is None:
-                    raise CheckpointError(f"{held_out.name} has no classifier: use --quality_net inception")
                 own = ClassifierFeatures(classifier, device)
             except CheckpointError as error:
                 if net == "classifier":
@@ -95,11 +94,6 @@ class QualityProbe:
             print(f"no classifier distance while training: {own.wants}")
         weights = find_inception(None)
         if weights is None:
-            if net == "inception":
-                raise CheckpointError(
-                    "the FID Inception's weights are not here and could not be downloaded: name the file with "
-                    "LATENTDIFF_INCEPTION, or leave the looks out with --quality_images 0"
-                )
             print("no quality figures while training: no classifier, and the FID Inception's weights are not here")
             return None
         inception = InceptionFeatures(weights, device)
@@ -109,6 +103,17 @@ class QualityProbe:
             return cls(inception, extract_features(inception, held_out.images), num_images, *words)
         features = cached_features(inception, held_out.images, folder, held_out.fingerprint)
         return cls(inception, features, num_images, *words)
+
+    @staticmethod
+    def check(data_name: str, num_images: int, net: QualityNet) -> None:
+        """Raise what :meth:`build` would for a net that was named and is not there: no image is needed to know it."""
+        if num_images and net == "classifier" and find_classifier(data_name) is None:
+            raise CheckpointError(f"{data_name} has no classifier: use --quality_net inception")
+        if num_images and net == "inception" and find_inception(None) is None:
+            raise CheckpointError(
+                "the FID Inception's weights are not here and could not be downloaded: name the file with "
+                "LATENTDIFF_INCEPTION, or leave the looks out with --quality_images 0"
+            )
 
     @property
     def metric(self) -> str:

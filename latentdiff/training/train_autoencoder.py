@@ -25,7 +25,7 @@ from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.dry_run import print_dry_run
-from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.provenance import provenance
@@ -33,7 +33,7 @@ from latentdiff.training.run_data import RunData
 from latentdiff.training.trackers.tracked import check as check_trackers
 from latentdiff.training.trackers.tracked import tracked
 from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
-from latentdiff.training.training_data import load_training_data
+from latentdiff.training.training_data import load_training_data, splits_of
 
 
 @isolate_rng()
@@ -107,8 +107,11 @@ def train_autoencoder(
         check_folder(run, "autoencoder", name)
         check_trackers(trainer or TrainerConfig(), run)
 
-    # Load the images, and the network whose features the perceptual loss compares.
-    splits = load_training_data(data)
+    # Load the network whose features the perceptual loss compares, and then the images, which may take minutes.
+    if init and not resumed_folder(run):
+        check_initial_weights(init, "autoencoder")
+    perceptual = _perceptual(loss, phases)
+    splits = load_training_data(splits_of(data))
     train, held_out = splits.train, splits.held_out
     settings = AutoencoderStage(
         name=name,
@@ -121,7 +124,6 @@ def train_autoencoder(
         init=str(init) if init else None,
         run=run,
     )
-    perceptual = _perceptual(loss, phases)
 
     # Build the networks and their training step.
     lightning.seed_everything(settings.trainer.seed, verbose=False)
@@ -157,7 +159,7 @@ def train_autoencoder(
         codec.provenance, codec.folder = record(), run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
         if run_folder and distributed.is_main_process():
-            codec.save(run_folder / "model.safetensors")
+            codec.write(run_folder / "model.safetensors")
             (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return codec

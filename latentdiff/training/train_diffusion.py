@@ -20,16 +20,16 @@ from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.data.identity import identity
 from latentdiff.errors import ConfigError
-from latentdiff.files import file_sha256
+from latentdiff.files import check_cache_folder, file_sha256
 from latentdiff.inference.model import DiffusionModel
-from latentdiff.latents import CachedLatents, cache_latents, find_codec
+from latentdiff.latents import CachedLatents, cache_latents, check_autoencoder, find_codec
 from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.conditions import conditions_of, example_captions, tokenizer_of
 from latentdiff.training.diffusers_init import read_origin
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import print_dry_run
-from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.provenance import provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
@@ -37,7 +37,7 @@ from latentdiff.training.run_data import RunData
 from latentdiff.training.trackers.tracked import check as check_trackers
 from latentdiff.training.trackers.tracked import tracked
 from latentdiff.training.trainer import check_folder, check_settings, fit, training_run
-from latentdiff.training.training_data import load_training_data
+from latentdiff.training.training_data import load_training_data, splits_of
 
 
 @isolate_rng()
@@ -123,9 +123,19 @@ def train_diffusion(
     if not dry_run:
         check_folder(run, "diffusion", name)
         check_trackers(trainer or TrainerConfig(), run)
+    # What a file's header, or its place, is enough to refuse: reading the images may take minutes.
+    check_cache_folder(latents_folder, "latents_folder")
+    check_cache_folder(features_folder, "features_folder")
+    splits = splits_of(data)
+    if not isinstance(data, CachedLatents) or autoencoder is not None:
+        check_autoencoder(autoencoder, splits.config)
+    QualityProbe.check(splits.name, quality_images, quality_net)
+    origin = read_origin(init)
+    if init and not origin and not resumed_folder(run):
+        check_initial_weights(init, "diffusion")
 
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
-    splits = load_training_data(data)
+    splits = load_training_data(splits)
     train, held_out = splits.train, splits.held_out
     made = data.codec if isinstance(data, CachedLatents) else None
     codec = made if made and autoencoder is None else find_codec(autoencoder, splits)
@@ -163,7 +173,7 @@ def train_diffusion(
 
     # Build the network and its training step. The model samples from the average of the network's weights.
     lightning.seed_everything(trainer.seed, verbose=False)
-    origin, network = read_origin(settings.init), settings.network
+    network = settings.network
     if origin:
         network = origin.network_for(codec.latent_shape, train.num_classes, network, settings.diffusion)
     module = DiffusionModule(codec, train.num_classes, network, settings.diffusion, trainer, tokenizer)
@@ -233,7 +243,7 @@ def train_diffusion(
 def _save(model: DiffusionModel, record: Callable[[], dict[str, Any]], path: Path) -> None:
     """Write the model with the record of its training so far."""
     model.provenance = record()
-    model.save(path)
+    model.write(path)
 
 
 def _without_missing_classes(network: NetworkConfig, train: ImageDataset) -> NetworkConfig:

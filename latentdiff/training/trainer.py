@@ -112,7 +112,7 @@ def fit(
     """
     settings = module.settings
     device = check_settings(settings)
-    if settings.max_images and settings.lr_warmup_images > settings.max_images // 2:
+    if settings.max_images and learning_rate.is_long_warmup(settings.lr_warmup_images, settings.max_images):
         print(
             f"the learning rate rises over {settings.lr_warmup_images:,} images, and the run has "
             f"{settings.max_images:,}: it will learn little. Lower lr_warmup_images, or raise max_images."

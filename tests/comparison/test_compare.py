@@ -36,7 +36,7 @@ def test_the_command_and_the_call_write_the_same_report(data, noise, tmp_path):
     assert called.folder == tmp_path / "called"
     for name in ("report.json", "report.md", "index.html"):
         assert (tmp_path / "asked" / name).read_bytes() == (tmp_path / "called" / name).read_bytes()
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds a comparison:"):
         compare(folders, folder=tmp_path / "called")
     assert compare(folders).table == called.table
 

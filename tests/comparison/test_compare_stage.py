@@ -63,7 +63,7 @@ def test_compare_alone_measures_the_released_models_once(capsys):
     compare.main(arguments)  # evaluated already: another page
     assert evaluations_made(capsys) == 0
     assert Path("stages/compare/fashion-mnist-2/index.html").is_file()
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds a comparison:"):
         compare.main([*arguments, "--run.folder=stages/compare/fashion-mnist"])
     folder = Path("stages/released/fashion-mnist/20-images-without-inception/latent")
     (folder / "evaluation.json").unlink()  # as if it had been interrupted there

@@ -33,5 +33,5 @@ def test_every_pair_is_measured_once_and_a_resumed_run_adds_what_is_missing(tmp_
     text = (folder / "samplers.md").read_text()
     assert "| Steps | ddim | heun |" in text
     assert "Standard errors from" in text
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds a comparison of samplers:"):
         compare_samplers(stage(tmp_path / "run"))

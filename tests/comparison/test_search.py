@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from latentdiff import extras
+from latentdiff import extras, load
+from latentdiff.command_line import parse
 from latentdiff.comparison import search
+from latentdiff.comparison.search_space import read_space
 from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
+from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError, FolderError, LatentdiffError, StageError
+from latentdiff.resources import find_config
 from latentdiff.stages import diffusion, sweep
 
 SHORT = ["--network.channels=[8]", "--network.num_res_blocks=1", "--network.attention_levels=[]"]
@@ -53,6 +59,8 @@ def test_a_list_refuses_what_a_search_heeds_and_a_search_what_a_list_heeds(argum
             ['--flags=["--network.channels=[48]", "--network.attention_levels=[0]"]'],
             "all trials begin from: 48 channels",
         ),
+        (['--flags=["--init=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
+        (['--flags=["--autoencoder=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
         (["--flags=[--trainer.devices=2]"], "one process: leave out --trainer.devices, and begin several with --jobs"),
         (["--data.name=cifar-10", "--data.source=auto", "--data.root=nowhere"], "CIFAR-10|cifar-10"),
     ):
@@ -88,6 +96,71 @@ def test_a_budget_of_operations_may_be_as_large_as_any(arguments):
     assert search.with_budget(stage, config, 1e30).trainer.max_images == 1
 
 
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        ({"images": 20_000}, {"max_images": 20_000, "max_seconds": None}),
+        ({"seconds": 12.5}, {"max_images": None, "max_seconds": 12.5}),
+        ({"flops": 4e11}, {"max_images": 1234, "max_seconds": None}),
+    ],
+)
+def test_the_best_settings_have_the_length_of_their_trial(arguments, length, expected):
+    """Whatever length the settings have that the search began from, and whatever would have ended them early."""
+    pytest.importorskip("optuna")
+    flags = ("--trainer.max_seconds=99", "--trainer.max_images=77", "--trainer.stop_patience=3")
+    config = SweepStage(search="optuna", space="space.yaml", settings="demo/pixel.yaml", flags=flags, **length)
+    _, stage = search.check_search(config)
+    amount, unit = search.budget_of(config)
+    trial = {"number": 4, "value": 1.5, "facts": {"max_images": 1234, "images_seen": 1248}}
+    record = {"trials": [trial], "best": 4, "metric": "distance", "sampler": "tpe"}
+    record["budget"] = {"amount": amount, "unit": unit}
+    text = search.best_settings(config, stage, {"trainer.lr": 0.002}, record)
+    Path("best.yaml").write_text(text)
+    found = parse(DiffusionStage, ["--config", "best.yaml"]).trainer
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert (found.lr, found.stop_patience, found.monitor) == (0.002, None, stage.trainer.monitor)
+
+
+@pytest.mark.parametrize(
+    ("settings", "space", "images", "said"),
+    [
+        ({"images": 32}, "", 32, "it will learn little. Lower trainer.lr_warmup_images in --flags, or raise --images."),
+        ({"flops": 1e9}, "", 32, "it will learn little. Lower trainer.lr_warmup_images in --flags, or raise --flops."),
+        ({"images": 4000}, "", 4000, None),
+        ({}, "", None, None),
+        (
+            {"images": 4000},
+            "trainer.lr_warmup_images: {low: 2000, high: 2001}",
+            4000,
+            "up to 2,001 images, and a trial has 4,000: some trials will learn little. Lower trainer.lr_warmup_images "
+            "in --space, or raise --images.",
+        ),
+    ],
+)
+def test_a_warm_up_of_more_than_half_a_trial_is_told(settings, space, images, said):
+    """That of configs/demo/pixel.yaml is 2,000 images."""
+    Path("space.yaml").write_text(space or SPACE)
+    config = SweepStage(search="optuna", space="space.yaml", settings="demo/pixel.yaml", **settings)
+    stage = parse(DiffusionStage, ["--config", str(find_config("demo/pixel.yaml"))])
+    training = SimpleNamespace(stage=stage, first_length=lambda: images)
+    words = search.warmup_words(config, read_space("space.yaml"), training)
+    assert (words is None) == (said is None)
+    assert said is None or words.endswith(said)
+
+
+@pytest.mark.slow
+def test_a_warm_up_that_is_longer_than_a_trial_is_said_once_before_the_search(arguments, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(search, "_run_trials", lambda *_: None)
+    for times in (1, 0):  # and not again where it goes on
+        with pytest.raises(StageError, match="no trial was whole"):
+            sweep.main([*arguments, "--flops=1e9", "--num_images=16"])
+        printed = capsys.readouterr().out
+        said = re.findall(r"the learning rate rises over 2,000 images, and a trial has ([\d,]+): it will", printed)
+        assert len(said) == times
+        assert all(16 < int(images.replace(",", "")) < 4000 for images in said)
+
+
 @pytest.mark.slow
 def test_a_miniature_search_leaves_a_page_and_settings_that_train(arguments, capsys):
     pytest.importorskip("optuna")
@@ -107,14 +180,14 @@ def test_a_miniature_search_leaves_a_page_and_settings_that_train(arguments, cap
     assert "UNet: " not in printed
     assert (folder / "index.html").read_text().rstrip().endswith("</html>")
 
-    # Its settings train as they are; of its own length only two steps here.
+    # Its settings train as they are, and as long as the trial did.
     settings = yaml.safe_load((folder / "best.yaml").read_text())
     assert settings["trainer"]["lr"] == pytest.approx(best["values"]["trainer.lr"])
     assert settings["network"]["channels"] == json.loads(best["values"]["network.channels"])
     assert "val_images" not in settings["data"]
-    two_steps = ["--trainer.max_images=32", "--trainer.max_seconds=null", "--quality_images=0"]
-    diffusion.main(["--config", str(folder / "best.yaml"), *two_steps, "--validation_images=2"])
-    assert Path("stages/diffusion/fashion-mnist-sweep-best/model.safetensors").is_file()
+    diffusion.main(["--config", str(folder / "best.yaml"), "--quality_images=0", "--validation_images=2"])
+    trained = load("stages/diffusion/fashion-mnist-sweep-best/model.safetensors")
+    assert trained.provenance["images_seen"] == best["facts"]["images_seen"]
 
     # The same folder goes on, by its own settings too; what differs is refused.
     sweep.main(["--config", str(folder / "config.yaml"), "--trials=4"])

@@ -47,6 +47,18 @@ def test_a_range_is_as_given_and_its_ends_are_the_settings_own_where_left_out(sp
     assert batch.step == 32
 
 
+def test_the_numbers_that_a_setting_may_have(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "trainer.lr: {low: 1e-4, high: 1e-2}\n"
+        "together:\n  length:\n    as it is: {trainer.batch_size: 8}\n"
+        "    short: {trainer.batch_size: 4, trainer.lr_warmup_images: 100}\n"
+    )
+    found, stage = read_space(str(tmp_path / "space.yaml")), DiffusionStage()
+    assert found.range_of("trainer.lr", stage) == (1e-4, 1e-2)
+    assert found.range_of("trainer.lr_warmup_images", stage) == (100, stage.trainer.lr_warmup_images)
+    assert found.range_of("trainer.max_images", stage) == (stage.trainer.max_images,) * 2
+
+
 def test_names_and_truths_are_all_their_choices_where_nothing_is_given(space):
     found = space("diffusion.target:\nnetwork.middle_attention:\nnetwork:\n  channels: {choices: [[8], [8, 16]]}\n")
     assert list(found["diffusion.target"].choices) == ["eps", "x0", "v", "edm", "score"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 
 import numpy as np
@@ -103,6 +104,74 @@ def test_which_field_is_the_image_and_which_the_class(shards, capsys):
         load_split(shards({"a.tar": [("1.jpg", jpg(1)), ("1.cls", bytes(2**20 + 1))]}), "train")
     with pytest.raises(DataError, match=r"holds no image that can be used; the fields of its samples are json"):
         load_split(shards({"a.tar": [("1.json", json.dumps({}).encode())]}), "train")
+
+
+def test_captions_come_from_txt_or_from_a_field_that_is_named(shards, capsys):
+    whole = {"fractions": (1.0, 0.0, 0.0)}
+    text, about = "ein schöner 犬 🐕\n", {"caption": "a dog", "n": 3, "tags": ["a"]}
+    members = [
+        ("1.jpg", jpg(1)),
+        ("1.txt", b"\xef\xbb\xbf" + text.encode()),
+        ("1.json", json.dumps(about).encode()),
+        ("1.alt", b"an animal"),
+        ("2.jpg", jpg(2)),
+        ("2.txt", b" \n"),
+        ("2.json", b'{"caption": null}'),
+        ("3.jpg", jpg(3)),
+    ]
+    tars = {"a.tar": members}
+
+    def captions(**settings):
+        data = load_split(shards(tars, **whole, **settings), "train")
+        return dict(zip(data.files, data.captions, strict=True)) if data.captions else {}
+
+    empty = {"2.jpg": "", "3.jpg": ""}
+    assert captions() == {"1.jpg": "ein schöner 犬 🐕", **empty}
+    assert re.search(
+        r"captions: 2 of 3 images of .* have none, the first is 2.jpg: theirs is empty", capsys.readouterr().out
+    )
+    assert captions(captions="txt") == captions(captions=".TXT") == captions()
+    assert captions(captions="json.caption") == {"1.jpg": "a dog", **empty}
+    assert captions(captions="alt") == {"1.jpg": "an animal", **empty}
+    assert captions(captions="none") == {}
+    assert captions() == {"1.jpg": "ein schöner 犬 🐕", **empty}  # of the cache of images
+    for wrong, words in (
+        ("caption", r"no sample of .* has a caption in 'caption'; the fields are .*json.*named json\.NAME"),
+        ("json.title", r"no sample of .* has a caption in 'json.title'"),
+        ("json.n", r"the caption of 1 in .* cannot be read: n is no caption"),
+        ("json.tags", r"the caption of 1 in .* cannot be read: tags is no caption"),
+    ):
+        with pytest.raises(DataError, match=words):
+            captions(captions=wrong)
+    tars = {"a.tar": [("1.jpg", jpg(1)), ("1.cls", b"owl"), ("1.txt", b"\xff\xfe")]}
+    with pytest.raises(DataError, match=r"the caption of 1 in .* cannot be read: .* or use --data.captions none"):
+        captions()
+    assert captions(captions="an {class}") == {"1.jpg": "an owl"}
+    tars = {"a.tar": [("1.jpg", jpg(1)), ("1.txt", bytes(2**20 + 1))]}
+    with pytest.raises(DataError, match=r"1.txt in .* has 1,048,577 bytes, which is too long for a caption"):
+        captions()
+    tars = {"a.tar": [("1.jpg", jpg(1)), ("1.txt", b"")]}
+    assert captions() == {}
+    assert "have none" not in capsys.readouterr().out
+
+
+def test_captions_stay_with_their_images_in_shards_and_splits(shards):
+    tars = {
+        f"{split}-{number}.tar": [
+            member
+            for seed in seeds
+            for member in ((f"{seed}.jpg", jpg(seed)), (f"{seed}.txt", f"image {seed}".encode()))
+        ]
+        for split, number, seeds in (("train", 0, [1, 2]), ("train", 1, [2, 3]), ("test", 0, [4]))
+    }
+    train, test = (load_split(shards(tars), split) for split in ("train", "test"))
+    assert dict(zip(train.files, train.captions, strict=True)) == {
+        "train-0.tar/1.jpg": "image 1",
+        "train-0.tar/2.jpg": "image 2",
+        "train-1.tar/2.jpg": "image 2",
+        "train-1.tar/3.jpg": "image 3",
+    }
+    assert test.captions == ("image 4",)
 
 
 def test_a_name_in_a_tar_is_no_path_and_odd_members_are_refused(tmp_path, shards):

@@ -52,7 +52,7 @@ def test_the_embedded_slice(tmp_path, capsys):
     assert "the command" in page
     printed = capsys.readouterr().out
     assert "fashion-mnist: 300 train and 2,000 test images of 1×28×28, 10 classes." in printed
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds an analysis:"):
         analyse_dataset(AnalyseStage(data=config, run=RunConfig(folder=str(tmp_path / "run"))))
 
 

@@ -50,7 +50,7 @@ def test_in_memory_and_in_a_folder(data, tmp_path):
     assert kept.folder == tmp_path / "kept"
     assert (kept.folder / "config.yaml").is_file()
     assert read_evaluation(kept.folder).values == json.loads(json.dumps(kept.values))
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds an evaluation:"):
         evaluate("noise", data, folder=tmp_path / "kept", **SETTINGS)
     replaced = evaluate("noise", data, folder=tmp_path / "kept", overwrite=True, **SETTINGS)
     assert read_evaluation(replaced.folder).name == "noise"

@@ -141,7 +141,7 @@ def test_what_is_there_is_kept_unless_it_is_an_export_and_said_so(exported, tmp_
         with pytest.raises(FolderError, match="holds other things"):
             export.main([*asked, f"--run.folder={tmp_path / 'mine'}", *more])
     assert (tmp_path / "mine" / "model.json").read_text() == "mine"
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds an export:"):
         export.main([*asked, f"--run.folder={exported / 'onnx'}"])
     assert json.loads((exported / "onnx" / "model.json").read_text())["defaults"]["steps"] == 4
 

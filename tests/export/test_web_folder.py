@@ -77,7 +77,7 @@ def test_the_folder_is_whole_and_can_be_written_anew(quick, tiny_model_file, tmp
     assert hashlib.sha256(graph).hexdigest() == said["sha256"]
     assert first["defaults"]["steps"] == 7
 
-    with pytest.raises(FolderError, match="already holds a run"):
+    with pytest.raises(FolderError, match="already holds an export:"):
         export.main(asked)
     (tmp_path / "page" / "js" / "mine.txt").write_text("mine")
     export.main([str(tiny_model_file), "--to=web", f"--run.folder={tmp_path / 'page'}", "--run.overwrite"])

@@ -12,6 +12,7 @@ from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
 from latentdiff.diffusion.samplers import SAMPLERS
 from latentdiff.errors import CheckpointError
+from latentdiff.folder_mark import Mark, write_mark
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.autoencoder import Autoencoder
@@ -55,6 +56,25 @@ def test_a_model_is_loaded_and_draws_without_importing_torchs_compiler(tmp_path)
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", command, tmp_path / "model.safetensors"], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("of_codec", [False, True])
+def test_a_model_is_saved_over_one_that_was_saved_and_over_nothing_else(tmp_path, of_codec):
+    saved = codec().save if of_codec else model(codec()).save
+    saved(tmp_path / "model.safetensors")
+    saved(tmp_path / "model.safetensors")  # as torch.save does
+    assert load(tmp_path / "model.safetensors").provenance == {}
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"notes\.txt is not written: .* no model of latentdiff"):
+        saved(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+    # The same name in a run's folder is a model that took its training.
+    write_mark(tmp_path, Mark("diffusion"))
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="it is the model of a run of the stage diffusion, and would be lost"):
+        saved(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    saved(tmp_path / "mine.safetensors")
 
 
 def test_bf16_file_halves_the_size_and_still_samples(tmp_path):

@@ -155,7 +155,7 @@ def test_the_first_batch_is_drawn_again_where_its_denoising_is_shown(settings, m
 
 def test_images_are_not_lost_by_the_same_command(settings, monkeypatch):
     kept = interrupt(settings, monkeypatch, after=5)
-    with pytest.raises(FolderError, match=r"unfinished run.*--run\.resume"):
+    with pytest.raises(FolderError, match=r"unfinished set of samples.*--run\.resume"):
         sample_to_files(settings)
     assert all(path.is_file() for path in kept)
     folder = sample_to_files(replace(settings, run=replace(settings.run, overwrite=True)))

@@ -49,7 +49,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on(stage, small_disk, evaluated, i
             assert "\n" not in ended.strip()
             again = run(stage, command)
             if again is not None:
-                assert "unfinished run" in again
+                assert "holds an unfinished" in again
                 assert run(stage, [*command, "--run.resume"]) is None
         assert names_in(folder) == names
         assert (small_disk.path / "precious.txt").read_text() == "mine"

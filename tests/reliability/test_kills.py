@@ -158,9 +158,9 @@ def test_a_killed_command_is_given_again(name, run, inputs, tmp_path):
         for path in mine:
             path.write_text("mine")
         again = run(stage, arguments, folder)
-        if "unfinished run" in again.said:
+        if "already holds an unfinished" in again.said:
             again = run(stage, [*arguments, "--run.resume"], folder)
-        elif "already holds a run" in again.said:
+        elif "already holds" in again.said:
             assert read_mark(folder / "run").finished
             again = None
         elif "is there already" in again.said:  # a release whose card, the last file, is there

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from latentdiff import image_grid, load
-from latentdiff.errors import ConfigError
+from latentdiff.errors import ConfigError, FolderError
 from latentdiff.report.model_table import card_figures, class_words
 
 CARD = """# tiny
@@ -124,6 +124,12 @@ def test_a_grid_is_a_png_that_can_be_saved(tmp_path):
     assert (picture[2:58, 2:58, 0] == images[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()).all()
     shown.save(tmp_path / "grid.png")
     assert (np.asarray(Image.open(tmp_path / "grid.png")) == picture).all()
+    image_grid(images, columns=2).save(tmp_path / "grid.png")  # an earlier picture is replaced, and nothing else
+    assert np.asarray(Image.open(tmp_path / "grid.png")).shape != picture.shape
+    (tmp_path / "notes.png").write_text("precious")
+    with pytest.raises(FolderError, match=r"notes\.png is not written: what is there is no picture"):
+        shown.save(tmp_path / "notes.png")
+    assert (tmp_path / "notes.png").read_text() == "precious"
     assert repr(image_grid(images)) == "ImageGrid(5 images of 1x28x28, 3 in a row)"
     assert repr(image_grid(images[0])).startswith("ImageGrid(1 images")
 

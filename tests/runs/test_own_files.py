@@ -176,7 +176,7 @@ def test_a_file_of_another_that_has_a_new_runs_name_is_not_lost(tmp_path):
     folder = run_folder.prepare(run, "sample", "name")
     (folder / "model.safetensors").write_text("downloaded")
     run_folder.prepare(run, "sample", "name")
-    with pytest.raises(FolderError, match=r"model\.safetensors is not of the run there"):
+    with pytest.raises(FolderError, match=r"model\.safetensors is no file of latentdiff, and would be lost"):
         run_folder.prepare(run, "diffusion", "name")
     assert (folder / "model.safetensors").read_text() == "downloaded"
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from latentdiff import checkpoint
 from latentdiff import command_line as cli
 from latentdiff.config import RunConfig
 from latentdiff.config.training_stages import DiffusionStage
-from latentdiff.errors import FolderError
+from latentdiff.errors import CheckpointError, FolderError
+from latentdiff.folder_mark import content_of
 from latentdiff.runs import lock, run_folder
 
 
@@ -45,6 +47,34 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
         run_folder.prepare(absent, "diffusion", "name", resumable=True)
     assert not (tmp_path / "absent").exists()
     assert str(run_folder.prepare(RunConfig(), "diffusion", "name")) == "stages/diffusion/name"
+
+
+@pytest.mark.parametrize(
+    ("stage", "what"),
+    [
+        ("diffusion", "a run of the stage diffusion"),
+        ("export", "an export"),
+        ("evaluate", "an evaluation"),
+        ("compare", "a comparison"),
+        ("sample", "a set of samples"),
+    ],
+)
+def test_a_message_names_what_the_folder_holds(tmp_path, stage, what):
+    run = RunConfig(folder=str(tmp_path / "made"))
+    folder = run_folder.prepare(run, stage, "name")
+    with pytest.raises(FolderError, match=f"made already holds {what}: name another"):
+        run_folder.check(run, stage, "name")
+    with pytest.raises(CheckpointError, match=f"made holds {what}, and no model"):
+        checkpoint.read_header(folder)
+    other = "export" if stage == "compare" else "compare"
+    with pytest.raises(FolderError, match=f"made holds {what}, not {content_of(other)}: name another"):
+        run_folder.check(RunConfig(folder=run.folder, resume=True), other, "name", resumable=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match="mine is a folder, and no model: name a model's file"):
+        checkpoint.read_header(tmp_path / "mine")
+    with pytest.raises(FolderError, match=f"mine holds other things than {what}: it is not written into"):
+        run_folder.check(RunConfig(folder=str(tmp_path / "mine")), stage, "name")
 
 
 @pytest.mark.parametrize("stage", ["diffusion", "autoencoder"])
@@ -110,7 +140,7 @@ def test_an_unfinished_run_without_results_is_begun_again_and_one_with_a_checkpo
     failed_run(run, {"metrics.csv": "images_seen\n", "notes.txt": "mine"})
     failed_run(run, {"last.ckpt": "hours"})
     assert sorted(path.name for path in folder.iterdir()) == [run_folder.MARKER, "last.ckpt", "notes.txt"]
-    with pytest.raises(FolderError, match=r"unfinished run: .*--run\.resume .*--run\.overwrite"):
+    with pytest.raises(FolderError, match=r"unfinished run of the stage diffusion: .*--run\.resume .*--run\.overwrite"):
         run_folder.prepare(run, "diffusion", "name", resumable=True)
     assert (folder / "last.ckpt").read_text() == "hours"
 

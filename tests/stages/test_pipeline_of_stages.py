@@ -59,7 +59,7 @@ def test_the_latent_cache_was_made_once_and_used(workbench, capsys):
 
 
 def test_an_existing_run_is_not_overwritten(workbench, tiny):
-    with pytest.raises(Exception, match="already holds a run"):
+    with pytest.raises(Exception, match="already holds a run of the stage diffusion:"):
         diffusion.main([*tiny.trainer, *tiny.unet])
 
 

@@ -90,7 +90,7 @@ def test_a_process_that_is_killed_resumes_to_the_same_weights(workbench, tiny, r
     while not Path("killed/last.ckpt").exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
     for asked in ({"overwrite": True}, {"resume": True}):
-        with pytest.raises(FolderError, match="a run is writing into killed just now"):
+        with pytest.raises(FolderError, match="latentdiff is writing into killed just now"):
             run_folder.prepare(RunConfig(folder="killed", **asked), "diffusion", "name", resumable=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
