@@ -81,13 +81,17 @@ def test_the_page_reads_the_same_words(tmp_path):
     vocabulary = Vocabulary.of_captions(["a red dress", "it's a café"], context=30)
     model = {"text": vocabulary.header(), "null_label": 0, "captions": ["a red dress", "a"]}
     code = """
-    const { tokensOf, newWords, nullLabelOf } = await module("words");
+    const { tokensOf, tokensCut, newWords, nullLabelOf } = await module("words");
     const { labelsOf } = await module("models");
     const [model, prompts] = given;
     return [prompts.map((prompt) => tokensOf(model, prompt)), prompts.map((prompt) => newWords(model, prompt)),
-      nullLabelOf(model), labelsOf(model, "turn", 3), labelsOf(model, "turn", 2, "red")];
+      nullLabelOf(model), labelsOf(model, "turn", 3), labelsOf(model, "turn", 2, "red"),
+      prompts.map((prompt) => tokensCut(model, prompt))];
     """
-    tokens, new, none, turns, asked = run_module(code, [model, PROMPTS], tmp_path)
+    tokens, new, none, turns, asked, cut = run_module(code, [model, PROMPTS], tmp_path)
+    lengths = [vocabulary.count(prompt) for prompt in PROMPTS]
+    assert cut == [max(0, length - 30) for length in lengths]
+    assert any(cut)
     assert tokens == vocabulary.encode(PROMPTS).tolist()
     assert new == [vocabulary.unknown_words(prompt) for prompt in PROMPTS]
     assert none == [0] * 30

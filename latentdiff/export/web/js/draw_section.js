@@ -384,10 +384,16 @@ export class DrawSection {
   }
 }
 
-/** Names the words that the model has never read. */
+/** What a prompt loses: words that the model has never read, and what is too long for it. */
 function noteOn(model, { prompt, negativePrompt }) {
-  const words = model.text ? newWords(model, `${prompt} ${negativePrompt}`) : [];
-  return words.length ? `New to the model: ${words.slice(0, 8).join(", ")}.` : "";
+  if (!model.text) return "";
+  const words = newWords(model, `${prompt} ${negativePrompt}`);
+  const notes = words.length ? [`New to the model: ${words.slice(0, 8).join(", ")}.`] : [];
+  for (const [name, text] of [["prompt", prompt], ["negative prompt", negativePrompt]]) {
+    const cut = tokensCut(model, text);
+    if (cut) notes.push(`The ${name} is too long: its last ${cut} of ${cut + model.text.context} tokens are cut.`);
+  }
+  return notes.join(" ");
 }
 
 /** @returns {number[]} The style sheet's colour between images, [r, g, b]. */

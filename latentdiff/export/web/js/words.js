@@ -12,11 +12,20 @@ export function wordsOf(prompt) {
 
 /** @returns {number[]} A prompt's tokens, cut and filled up with 0 to what the model reads. */
 export function tokensOf({ text }, prompt) {
+  const tokens = allTokensOf(text, prompt);
+  return Array.from({ length: text.context }, (_, i) => tokens[i] ?? 0);
+}
+
+/** @returns {number} How many tokens of a prompt are more than the model reads. */
+export function tokensCut({ text }, prompt) {
+  return Math.max(0, allTokensOf(text, prompt).length - text.context);
+}
+
+function allTokensOf(text, prompt) {
   const known = new Map(text.words.map((word, i) => [word, FIRST_WORD + i]));
-  const tokens = wordsOf(prompt).flatMap((word) =>
+  return wordsOf(prompt).flatMap((word) =>
     known.has(word) ? [known.get(word)] : Array.from(new TextEncoder().encode(` ${word}`), (byte) => FIRST_BYTE + byte),
   );
-  return Array.from({ length: text.context }, (_, i) => tokens[i] ?? 0);
 }
 
 /** @returns {string[]} The words that no caption of the model's training had. */
