@@ -27,6 +27,7 @@ from latentdiff.from_diffusers.address import is_address
 from latentdiff.from_diffusers.models import check_has_autoencoder, read_autoencoder
 from latentdiff.precision import resolve_device
 from latentdiff.progress import progress_bar
+from latentdiff.report.formats import amount
 from latentdiff.runs.find import find_autoencoder
 
 FORMAT = 1
@@ -203,7 +204,7 @@ def _encode_to_disk(path: Path, key: str, codec: Codec, images: Tensor, hflip: b
     found = _read(path, key)
     if found is None:
         raise CheckpointError(f"{path} was written and cannot be read back: is the disk full or failing?")
-    print(f"encoding: {shape[0] / (found[1] or 1.0):,.0f} images/s\ncached {shape[0]:,} latents in {path}")
+    print(f"encoding: {amount(shape[0] / (found[1] or 1.0))} images/s\ncached {shape[0]:,} latents in {path}")
     return Moments(found[0], torch.empty(0, dtype=torch.int64), found[1])
 
 
@@ -221,7 +222,7 @@ def _encode(codec: Codec, images: Tensor, what: str) -> Tensor:
             if large:
                 release(chunk)
     moments = distributed.gather(torch.cat(encoded))
-    print(f"{what}: {len(images) / (time.perf_counter() - start):,.0f} images/s")
+    print(f"{what}: {amount(len(images) / (time.perf_counter() - start))} images/s")
     return moments
 
 

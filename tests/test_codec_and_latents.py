@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import count
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentdiff import checkpoint
+from latentdiff import checkpoint, latents
 from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, encode_batch_size, to_float, to_uint8
 from latentdiff.config import AutoencoderConfig
 from latentdiff.data import ImageDataset
@@ -86,6 +88,15 @@ def test_cache_is_written_once_and_used_again(codec, data, tmp_path, capsys):
     assert torch.equal(first, again)
     assert seconds_again == seconds > 0  # what the encoding took, not the reading
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_rate_of_slow_encoding_is_said(codec, data, tmp_path, capsys, monkeypatch, on_disk):
+    # Images of 256 pixels through the autoencoder of Stable Diffusion take seconds each.
+    monkeypatch.setattr(latents.time, "perf_counter", count(0, 4 * len(data)).__next__)
+    monkeypatch.setattr(latents, "most_in_memory", lambda: 0 if on_disk else 10**12)
+    cached_moments(codec, data, tmp_path)
+    assert re.search(r"encoding: 0\.(12|25) images/s", capsys.readouterr().out)  # 0.12: the clock was read twice
 
 
 def test_cache_without_a_digest_is_made_again(codec, data, tmp_path, capsys):

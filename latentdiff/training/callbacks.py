@@ -14,6 +14,7 @@ from latentdiff import distributed
 from latentdiff.errors import ConfigError, DivergenceError
 from latentdiff.files import write_atomically
 from latentdiff.progress import progress_bar
+from latentdiff.report.formats import amount
 from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.learning_rate import is_best
@@ -142,9 +143,8 @@ class Progress(lightning.Callback):
         if time.monotonic() - self.last > 0.5:
             self.last = time.monotonic()
             self.bar.n = 100 * module.progress()
-            self.bar.set_postfix_str(
-                f"{module.images_seen:,} images, {module.images_seen / max(module.seconds, 1e-9):.0f} images/s"
-            )
+            rate = amount(module.images_seen / max(module.seconds, 1e-9))
+            self.bar.set_postfix_str(f"{module.images_seen:,} images, {rate} images/s")
 
     def on_train_end(self, trainer: lightning.Trainer, module: StageModule) -> None:
         self.bar.n = 100 * module.progress()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.larger_than_memory import write_images
+from benchmarks.larger_than_memory import ratio_of_turns, write_images
 from latentdiff.checkpoint import read_tensors
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import AutoencoderConfig, DataConfig
@@ -136,3 +136,9 @@ def test_streaming_adds_little_memory_and_gives_the_same_batches(tmp_path):
     result = json.loads(made.stdout[made.stdout.index("{\n") :])
     assert result["batches_equal"]
     assert result["memory_that_streaming_adds_MB"] < 120  # of 197 MB of images
+    assert result["memory_that_streaming_adds_MB"] < result["memory_while_streaming_MB"] < 3000
+
+
+def test_the_ratio_of_two_trainings_is_taken_within_each_turn():
+    # The machine was three times as slow in the second turn, and a third turn was disturbed on one side.
+    assert ratio_of_turns((1.0, 3.0, 1.0), (2.0, 6.0, 9.0)) == 0.5
