@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from importlib.util import find_spec
 from typing import get_args
 
 import pytest
@@ -58,7 +59,9 @@ def test_eight_bits_are_calibrated_once_and_change_images_a_little(tiny_model_fi
     assert "network in 8 bits" in capsys.readouterr().out
     off = (small.float() - images.float()).square().mean().sqrt()
     assert 0 < off < 5.0  # grey levels
-    assert_same_images(small, load(tiny_model_file, engine="openvino").sample(6, precision="int8", **settings), 0.1)
+    if find_spec("openvino"):  # the extra onnx may be there alone
+        other = load(tiny_model_file, engine="openvino").sample(6, precision="int8", **settings)
+        assert_same_images(small, other, 0.1)
     assert capsys.readouterr().out == ""  # from the cache
     assert_same_images(small, model.sample(6, precision="int8", batch_size=1, **settings), 1e-3)
 
