@@ -38,7 +38,7 @@ def encode_batch_size(image_shape: Sequence[int]) -> int:
 
 
 def decode_batch_size(image_shape: Sequence[int], config: AutoencoderConfig) -> int:
-    """Images of a shape [..., h, w] that are decoded at a time, at least 16: fewer by a wide autoencoder of diffusers."""
+    """Images of a shape [..., h, w] that are decoded at a time, at least 16: fewer where diffusers' is wide."""
     narrower = max(1, config.channels[0] // DECODE_WIDTH) if isinstance(config, DiffusersAutoencoderConfig) else 1
     return max(MIN_BATCH_SIZE, encode_batch_size(image_shape) // narrower)
 
