@@ -28,9 +28,19 @@ from latentdiff.report.model_table import model_table, shape_words
 ENCODE_BATCH, ENCODE_PIXELS = 256, 2**20
 
 
+# Width at full resolution up to which a decoder takes ENCODE_PIXELS. That of Stable Diffusion's is 128.
+DECODE_WIDTH = 32
+
+
 def encode_batch_size(image_shape: Sequence[int]) -> int:
     """Images of a shape [..., h, w] that are encoded or decoded at a time: 256 of up to 64 pixels, else fewer."""
     return max(1, min(ENCODE_BATCH, ENCODE_PIXELS // math.prod(image_shape[-2:])))
+
+
+def decode_batch_size(image_shape: Sequence[int], config: AutoencoderConfig) -> int:
+    """Images of a shape [..., h, w] that are decoded at a time, at least 16: fewer where diffusers' is wide."""
+    narrower = max(1, config.channels[0] // DECODE_WIDTH) if isinstance(config, DiffusersAutoencoderConfig) else 1
+    return max(MIN_BATCH_SIZE, encode_batch_size(image_shape) // narrower)
 
 
 class CodecEngine(Protocol):
@@ -220,7 +230,7 @@ class AutoencoderCodec(TrainedModel, Codec):
 
     def _decode(self, latents: Tensor) -> Tensor:
         # In parts, since feature maps at full resolution take a hundred times the memory of the images.
-        size = max(MIN_BATCH_SIZE, encode_batch_size(self.image_shape))
+        size = decode_batch_size(self.image_shape, self.config)
         decode = self.engine.decode if self.engine else partial(call_with_min_batch, self.model.decode)
         return torch.cat([decode(latents[start : start + size]) for start in range(0, max(1, len(latents)), size)])
 
