@@ -57,8 +57,15 @@ def test_eight_bits_are_calibrated_once_and_change_images_a_little(tiny_model_fi
     capsys.readouterr()
     small = model.sample(6, precision="int8", **settings)
     assert "network in 8 bits" in capsys.readouterr().out
-    off = (small.float() - images.float()).square().mean().sqrt()
-    assert 0 < off < 5.0  # grey levels
+    # Of weights with more than 7 bits, processors without VNNI let the sums of two products overflow.
+    onnx = pytest.importorskip("onnx")
+    stored = onnx.load_from_string(model.engine._graphs.get("network-int8")).graph.initializer
+    weights = [onnx.numpy_helper.to_array(each) for each in stored if each.data_type == onnx.TensorProto.INT8]
+    assert max(abs(each.astype(int)).max() for each in weights if each.ndim > 1) in (63, 64)
+    assert (small.float() - images.float()).square().mean().sqrt() < 5.0  # grey levels
+    inputs = (torch.randn(6, 2, 5, 5), torch.full((6,), 500.0), torch.zeros(6, dtype=torch.long))
+    whole, eight = (model.engine.network(precision)(*inputs) for precision in ("fp32", "int8"))
+    assert 0 < (whole - eight).norm() / whole.norm() < 0.05
     if find_spec("openvino"):  # the extra onnx may be there alone
         other = load(tiny_model_file, engine="openvino").sample(6, precision="int8", **settings)
         assert_same_images(small, other, 0.1)

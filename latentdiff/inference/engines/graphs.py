@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from latentdiff import __version__
 from latentdiff.files import write_atomically
-from latentdiff.inference.engines.int8_graph import Calibration, int8_graph
+from latentdiff.inference.engines.int8_graph import RECIPE, Calibration, int8_graph
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, network_graph
@@ -86,7 +86,7 @@ class Graphs:
     def _file_name(self, name: GraphName) -> str:
         if name != "network-int8" or self._calibration is None:
             return name
-        return f"{name}-{hashlib.sha256(self._calibration.key.encode()).hexdigest()[:8]}"
+        return f"{name}-{hashlib.sha256(f'{RECIPE}, {self._calibration.key}'.encode()).hexdigest()[:8]}"
 
     def _build(self, name: GraphName) -> bytes:
         if name == "network-int8":
