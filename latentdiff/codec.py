@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,9 @@ ENCODE_BATCH, ENCODE_PIXELS = 256, 2**20
 
 # Width at full resolution up to which a decoder takes ENCODE_PIXELS. That of Stable Diffusion's is 128.
 DECODE_WIDTH = 32
+# Images that a CPU's thread encodes or decodes at a time. Their feature maps stay in its cache: on one core, 1.3 to 1.6
+# times as fast as 128 at a time. Not fewer, since kernels for fewer add in another order.
+IMAGES_A_THREAD = MIN_BATCH_SIZE
 
 
 def encode_batch_size(image_shape: Sequence[int]) -> int:
@@ -207,7 +210,7 @@ class AutoencoderCodec(TrainedModel, Codec):
     def encode(self, images: Tensor) -> Tensor:
         self._check(images)
         encode = self.engine.encode if self.engine else self.model.encode
-        return encode(to_float(images.to(self.mean.device)))
+        return self._in_parts(encode, to_float(images.to(self.mean.device)), max(1, len(images)))
 
     def sample(self, moments: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         if noise is None:
@@ -230,9 +233,18 @@ class AutoencoderCodec(TrainedModel, Codec):
 
     def _decode(self, latents: Tensor) -> Tensor:
         # In parts, since feature maps at full resolution take a hundred times the memory of the images.
-        size = decode_batch_size(self.image_shape, self.config)
         decode = self.engine.decode if self.engine else partial(call_with_min_batch, self.model.decode)
-        return torch.cat([decode(latents[start : start + size]) for start in range(0, max(1, len(latents)), size)])
+        return self._in_parts(decode, latents, decode_batch_size(self.image_shape, self.config))
+
+    def _in_parts(self, function: Callable[[Tensor], Tensor], x: Tensor, most: int) -> Tensor:
+        """``function`` of x [b, ...] by ``most`` rows at a time, which are 16 or more; on a CPU by fewer."""
+        if self.mean.device.type == "cpu":
+            most = min(most, IMAGES_A_THREAD * torch.get_num_threads())
+        parts = [function(x[start : start + most]) for start in range(0, max(1, len(x) - MIN_BATCH_SIZE + 1), most)]
+        if rest := len(x) - sum(map(len, parts)):
+            # Kernels for a few rows add in another order: the last ones go with some of those before them.
+            parts.append(function(x[-MIN_BATCH_SIZE:])[-rest:])
+        return torch.cat(parts)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """uint8 images through the posterior's mean and back."""

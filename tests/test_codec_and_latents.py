@@ -67,9 +67,10 @@ def test_many_latents_are_decoded_in_parts(codec, monkeypatch):
     latents = torch.randn(50, *codec.latent_shape)
     whole, sizes, decode = codec.decode(latents), [], codec.model.decode
     monkeypatch.setattr("latentdiff.codec.ENCODE_PIXELS", 20 * 9 * 12)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(codec.model, "decode", lambda z: sizes.append(len(z)) or decode(z))
     assert torch.equal(codec.decode(latents), whole)
-    assert sizes == [20, 20, 16]  # the last part is filled up
+    assert sizes == [20, 20, 16]  # the last part goes with some of those before it
 
 
 def test_codec_is_rebuilt_from_its_header_and_state(codec, data):
@@ -151,3 +152,31 @@ def test_damaged_or_foreign_cache_is_rebuilt(codec, data, tmp_path, capsys, dama
 def test_large_images_are_encoded_fewer_at_a_time():
     sizes = [encode_batch_size((3, side, side)) for side in (28, 64, 128, 256, 1024, 4096)]
     assert sizes == [256, 256, 64, 16, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 16, 33, 100])
+def test_parts_that_fit_a_cache_change_no_number(count, codec, monkeypatch):
+    given = []
+
+    class Engine:
+        def encode(self, images):
+            given.append(len(images))
+            return codec.model.encode(images)
+
+        def decode(self, latents):
+            given.append(len(latents))
+            return codec.model.decode(latents)
+
+    images = torch.randint(0, 256, (count, *codec.image_shape), dtype=torch.uint8)
+    latents = torch.randn(count, *codec.latent_shape)
+    monkeypatch.setattr("latentdiff.codec.IMAGES_A_THREAD", 10**6)
+    moments, decoded = codec.encode(images), codec.decode(latents)
+    monkeypatch.setattr("latentdiff.codec.IMAGES_A_THREAD", 16)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(codec, "engine", Engine())
+    assert torch.equal(codec.encode(images), moments)
+    others = codec.decode(latents)
+    assert (others.int() - decoded.int()).abs().max() <= 1  # one image is filled up without an engine
+    assert count < 16 or torch.equal(others, decoded)
+    parts = {1: [1], 16: [16], 33: [32, 16], 100: [32, 32, 32, 16]}[count]
+    assert given == parts + parts

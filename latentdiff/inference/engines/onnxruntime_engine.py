@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
 from latentdiff.extras import import_extra
 from latentdiff.inference.engines.graphs import GraphName, Graphs, network_name
+from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
 class OnnxRuntimeEngine:
@@ -38,7 +39,7 @@ class OnnxRuntimeEngine:
         if precision == "bf16":
             raise ConfigError("the engine onnxruntime has no precision bf16: take the engine torch or openvino")
         graph = network_name(precision)
-        return lambda x, time, labels: self._run(graph, x, time, labels)
+        return partial(in_parts, partial(self._run, graph))
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""

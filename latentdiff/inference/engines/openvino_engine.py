@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.extras import import_extra
 from latentdiff.inference.engines.graphs import GraphName, Graphs, cache_folder, network_name
+from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
 class OpenVinoEngine:
@@ -32,7 +33,7 @@ class OpenVinoEngine:
     def network(self, precision: str) -> Network:
         """Return the network in that precision."""
         graph = network_name(precision)
-        return lambda x, time, labels: self._run(graph, precision, x, time, labels)
+        return partial(in_parts, partial(self._run, graph, precision))
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""
