@@ -176,7 +176,7 @@ def test_what_would_give_other_images_is_refused(settings, tiny_model_file, tmp_
     with pytest.raises(FolderError, match="images of another model"):
         sample_to_files(resumed(settings, model=str(other)))
     (folder / "sampling.json").unlink()
-    with pytest.raises(FolderError, match="a model that is not known"):
+    with pytest.raises(FolderError, match="an unknown model"):
         sample_to_files(resumed(settings))
 
 
