@@ -270,10 +270,10 @@ def test_amounts_are_whole_numbers_where_they_are():
     [
         (["--budget.images=0"], "--budget.images must be a whole number from 1"),
         (["--budget.images=64", "--budget.stage_one_too=true"], "adds to budget.seconds"),
-        (["somewhere", "--budget.images=64"], "not both"),
-        (["somewhere", "--preset=sources"], "not both"),
+        (["somewhere", "--budget.images=64"], "cannot be combined"),
+        (["somewhere", "--preset=sources"], "cannot be combined"),
         (["--budget.stage_one_too=true"], "no amount"),
-        (["--preset=sources", "--budget.images=64"], "takes budget.seconds"),
+        (["--preset=sources", "--budget.images=64"], "takes only budget.seconds"),
         (["--preset=sources", "--budget.seconds=0"], "above 0"),
         (
             ["--data.source=embedded", "--budget.images=64", "--num_images=1"],

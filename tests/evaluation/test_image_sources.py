@@ -301,7 +301,7 @@ def test_a_model_of_nan_and_samples_that_diverge_are_no_images(tmp_path, monkeyp
             yield replace(state, x=state.x / 0.0)
 
     monkeypatch.setitem(SAMPLERS, "dpmpp_2m", diverging)
-    with pytest.raises(FloatingPointError, match="dpmpp_2m in 1 steps diverges"):
+    with pytest.raises(FloatingPointError, match="dpmpp_2m diverges in 1 steps"):
         list(diffusion_images(model, request, test).batches)
     next(iter(model.network.parameters())).data.fill_(torch.nan)
     with pytest.raises(CheckpointError, match=r"is not written: the weights in .* are NaN or infinite"):

@@ -121,7 +121,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(name, package, extra
 
 
 def test_what_an_engine_cannot_do_is_refused(tiny_model_file):
-    with pytest.raises(ConfigError, match="exact is torch's"):
+    with pytest.raises(ConfigError, match="exact needs the engine torch"):
         load(tiny_model_file, engine="onnxruntime", exact=True)
     with pytest.raises(ConfigError, match="engine must be torch, onnxruntime, openvino or auto, not 'tensorrt'"):
         load(tiny_model_file, engine="tensorrt")

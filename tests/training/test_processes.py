@@ -141,7 +141,7 @@ def test_batch_norm_is_refused_where_a_batch_is_computed_in_parts():
 
     assert build(1).network.conditioning == "batch_norm"
     with pytest.raises(
-        ValueError, match=r"normalises over a whole batch.* take --trainer\.gradient_accumulation_steps 1"
+        ValueError, match=r"normalises over a whole batch.* use --trainer\.gradient_accumulation_steps 1"
     ):
         build(2)
 
