@@ -51,7 +51,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     with pytest.raises(FolderError, match="there already"):
         average.main([models, "--to=averaged/model.safetensors"])
     autoencoder.main([*tiny.trainer, *tiny.codec, grown[0], "--name=unrelated", "--trainer.seed=3"])
-    with pytest.raises(CheckpointError, match="have other latents"):
+    with pytest.raises(CheckpointError, match="have different latents"):
         average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
     with pytest.raises(CheckpointError, match="another kind or shape"):
         average.main([f"--models=[{after}, {model}]", "--to=no"])
@@ -92,7 +92,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
     assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
-    with pytest.raises(CheckpointError, match=r"no autoencoder\. Leave out --codec_beside"):
+    with pytest.raises(CheckpointError, match=r"no autoencoder: leave out --codec_beside"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
     # A released file can be released anew, whole or as it was, without the run that it came from.
     again = ["--model", "pair/latent.safetensors", "--to"]
