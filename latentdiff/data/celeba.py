@@ -65,8 +65,8 @@ def _locate_images(root: Path) -> Path:
     if folder.is_dir() or not _fetch(root):
         raise DataError(
             f"CelebA is neither in {folder / IMAGES} nor in {folder / IMAGES}.zip, and could not be downloaded (its "
-            "host allows few downloads a day). Get the aligned JPEGs from anywhere and name their directory or zip "
-            "with --data.path; the attribute and partition files are not needed."
+            "host allows few downloads a day). Get the aligned JPEGs from another source and give their "
+            "directory or zip with --data.path; the attribute and partition files are not needed."
         )
     return _locate_images(root)
 

@@ -102,7 +102,7 @@ def _holds(folder: Path) -> bool:
 def _of_package(content: bytes, what: str) -> dict[str, bytes]:
     """The files in a package's archive, whose digest is checked."""
     if _integrity(content) != INTEGRITY:
-        raise ConfigError(f"{what} is not npm's package of onnxruntime-web {VERSION}, or is damaged. {_advice()}")
+        raise ConfigError(f"{what} is not onnxruntime-web {VERSION} from npm, or is damaged. {_advice()}")
     archive = gzip.decompress(content)
     return _checked(_members(archive), what)
 

@@ -103,12 +103,12 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert Path("pair/again.safetensors").read_bytes() == pair.read_bytes()
     Path("pair/again.safetensors").unlink()
     Path("thesis.tex").write_text("precious")
-    with pytest.raises(FolderError, match=r"thesis\.tex is no model of latentdiff, and would be lost"):
+    with pytest.raises(FolderError, match=r"thesis\.tex is not a model of latentdiff, and would be overwritten"):
         release.main([*again, "thesis.tex", "--overwrite"])
     assert Path("thesis.tex").read_text() == "precious"
     Path("notes.md").write_text("precious")
     for to, message in (
-        ("notes.safetensors", r"notes\.md, where the card goes, is no card of a model, and would be lost"),
+        ("notes.safetensors", r"notes\.md, the file for the card, is not a model card, and would be overwritten"),
         (model, "is the run's own model"),
         ("card", r"--to card: a released file's name ends in \.safetensors"),
     ):
@@ -185,7 +185,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     assert "MIT licence" in card
     assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
     Path("shelf/photo.jpg").write_text("precious")
-    with pytest.raises(FolderError, match=r"photo\.jpg, where samples go, is no picture of a model's"):
+    with pytest.raises(FolderError, match=r"photo\.jpg, the file for the samples, does not belong to a released model"):
         release.main([*arguments[:3], "shelf/photo.safetensors", "--overwrite", "--evaluation=measured"])
     shutil.copy("shelf/latent.safetensors", "shelf/guide.safetensors")
     guided = ["--steps=2", "--guide=shelf/guide.safetensors", "--guidance_scale=2", "--run.folder=by_a_guide"]
@@ -194,7 +194,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     digest = file_sha256("shelf/guide.safetensors")
     assert f"guide shelf/guide.safetensors (SHA-256 {digest[:12]})" in Path("shelf/latent.md").read_text()
     load("shelf/guide.safetensors").save(Path("shelf/guide.safetensors"), {})
-    with pytest.raises(ValueError, match="guided by another file than shelf/guide"):
+    with pytest.raises(ValueError, match="made with another guide than the present shelf/guide"):
         release.main([*arguments, "--overwrite", "--evaluation=by_a_guide"])
     release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
     diffusion.main([*tiny.trainer, *tiny.unet, "--name=other", "--trainer.seed=1"])
