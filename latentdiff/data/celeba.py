@@ -48,7 +48,7 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
         attributes = _read_table(place, ATTRIBUTES)
         if attributes is None:
             raise DataError(
-                f"--data.classes {attribute} needs CelebA's {ATTRIBUTES}.txt beside the images, in {place.parent}"
+                f"--data.classes {attribute} needs CelebA's {ATTRIBUTES}.txt next to the images, in {place.parent}"
             )
         values = _attribute_values(*attributes, attribute, source.images)
         labels, class_names = torch.tensor(values), (f"not {attribute}", attribute)

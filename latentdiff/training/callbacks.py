@@ -47,7 +47,7 @@ class EpochEnd(lightning.Callback):
         """Draw the run's sample grid into a file."""
 
     def save_best(self) -> None:
-        """Save the model beside the last one. Called when the monitored metric has a new best."""
+        """Save the model next to the last one. Called when the monitored metric has a new best."""
 
     def save_last(self) -> None:
         """Save the model of an unfinished run. Called at each epoch's end but the last, whose model is the run's."""
@@ -130,7 +130,7 @@ def save_snapshot(module: StageModule, folder: Path) -> None:
 
 
 class Progress(lightning.Callback):
-    """A bar in images of the run's budget, with images/s and the time left; quiet where nobody watches a terminal."""
+    """A bar in images of the run's budget, with images/s and the time left; off without a terminal."""
 
     def on_train_start(self, trainer: lightning.Trainer, module: StageModule) -> None:
         self.last = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the network is told of each training image: its class, or the tokens of its caption."""
+"""The condition of each training image: its class, or the tokens of its caption."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_EXAMPLES = 64
 
 
 def conditions_of(network: ConditionedNetwork, data: ImageDataset) -> Tensor:
-    """What a network is told of each image: its class, int64 [n], or its caption's tokens, int64 [n, context].
+    """The condition of each image: its class, int64 [n], or its caption's tokens, int64 [n, context].
 
     Raises :class:`~latentdiff.errors.ConfigError` for a network that reads captions, and images without any.
     """

@@ -30,7 +30,7 @@ class DiffusionModule(StageModule):
         codec: Whose latents. The identity's latents are the pixels.
         num_classes: Classes of the data set; used where the network is class-conditional.
         network, diffusion, trainer: The settings.
-        tokenizer: Of the captions that the network is told in place of classes.
+        tokenizer: Tokenizer of the captions, for a network that takes captions in place of classes.
 
     Raises :class:`~latentdiff.errors.ConfigError` for settings that contradict each other.
     """

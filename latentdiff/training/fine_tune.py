@@ -194,7 +194,8 @@ def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, T
 
 
 def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
-    """What a run's checkpoint says of its data; what an older version's does not say may be in the model beside it."""
+    """What a run's checkpoint records about its data. For checkpoints of older versions, the model next to it may say
+    more."""
     data, model = own.get("data"), path.with_name("model.safetensors")
     if data is not None:
         names, shape = tuple(data["class_names"]), data["image_shape"]

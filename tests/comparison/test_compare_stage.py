@@ -292,9 +292,9 @@ def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
     [
         (["--budget.pixel=nowhere.yaml"], "nowhere.yaml"),
         (["--budget.flags=[--nonsense=3]"], "nonsense"),
-        (["--budget.pixel=fashion-mnist/latent.yaml"], "not the pixel path"),
-        (["--budget.latent=fashion-mnist/pixel.yaml"], "not the latent path"),
-        (["--budget.pixel=flowers-102/pixel.yaml"], "is for flowers-102, and fashion-mnist is compared"),
+        (["--budget.pixel=fashion-mnist/latent.yaml"], "it is not for the pixel path"),
+        (["--budget.latent=fashion-mnist/pixel.yaml"], "it is not for the latent path"),
+        (["--budget.pixel=flowers-102/pixel.yaml"], "is for flowers-102, but fashion-mnist is compared"),
     ],
 )
 def test_settings_of_either_path_are_refused_before_the_other_is_trained(settings, message, trainings):

@@ -86,7 +86,10 @@ def test_arrays_are_resized_coloured_and_thinned(capsys):
         ({"source": "embedded", "fractions": (0.5, 0.5, 0.0)}, "has no effect: fashion-mnist comes in its official"),
         ({"source": "embedded", "crop": "random"}, "crop random has no effect: fashion-mnist comes in arrays"),
         ({"source": "embedded", "value_range": "0,9"}, "value_range 0,9 has no effect: fashion-mnist comes in"),
-        ({"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"}, "could be celeba or oxford-iiit-pet"),
+        (
+            {"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"},
+            "could belong to celeba or oxford-iiit-pet",
+        ),
         ({"name": "mixed", "mix": ("folder", "mnist")}, r"needs --data\.path"),
         ({"mix": ("mnist",)}, "need each other"),
         ({"name": "mixed"}, "need each other"),

@@ -221,7 +221,7 @@ def test_the_content_of_a_row_is_that_of_the_file(tmp_path, parquet):
 
 def test_names_of_splits(tmp_path, parquet, capsys):
     odd = {"train.parquet": rows(range(2)), "test.parquet": rows(range(2, 4)), "other.parquet": rows(range(4, 6))}
-    with pytest.raises(DataError, match=r"other.parquet tells none"):
+    with pytest.raises(DataError, match=r"other.parquet does not"):
         load_split(parquet(odd), "train")
 
 

@@ -110,7 +110,7 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
         ({"task": "likelihood", "sampler": "heun"}, "--sampler has no effect on the task likelihood"),
         (
             {"task": "likelihood", "method": "ode", "variance": "small"},
-            "no effect on likelihood --method ode",
+            "no effect on the task likelihood --method ode",
         ),
         ({"task": "likelihood", "variance": "learned"}, "no learned variance"),
         ({"task": "likelihood", "steps": 21}, "from 1 to 20, not 21"),
@@ -200,7 +200,7 @@ def test_images_of_classes_that_the_model_does_not_know_are_refused(checkpoint, 
         tmp_path / "other.safetensors", {}
     )
     settings = {"task": "reconstruct", "num_images": 40}
-    with pytest.raises(ConfigError, match=r"fashion-mnist has the class T-shirt, which .*other.safetensors has not"):
+    with pytest.raises(ConfigError, match=r"fashion-mnist has the class T-shirt, which .*other.safetensors lacks"):
         run(stage(tmp_path / "other.safetensors", tmp_path / "a", **settings))
     without = DataConfig(source="embedded", classes="none")
     with pytest.raises(ConfigError, match="have no classes here, but the model needs them: give --labels"):
