@@ -139,7 +139,7 @@ def test_what_a_training_returns_is_the_model_with_its_record(data, autoencoder,
     assert [row["images_seen"] for row in autoencoder.metrics] == [32, 64]
     assert autoencoder.settings["network"]["channels"] == [8, 16, 16]
     latents = cache_latents(autoencoder, data)
-    with pytest.raises(ConfigError, match="latents are of another autoencoder than autoencoder= names"):
+    with pytest.raises(ConfigError, match="autoencoder= names another autoencoder than that of the cached latents"):
         train_diffusion(latents, autoencoder="none", **UNET)
     model = train_diffusion(latents, autoencoder=autoencoder, folder=tmp_path / "run", **UNET)
     assert model.folder == tmp_path / "run"

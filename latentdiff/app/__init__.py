@@ -1,1 +1,1 @@
-"""A page that shows models: it samples, edits images and follows a training. It calls inference, and has no maths."""
+"""A page that shows models: it samples, edits images and follows a training. All computation is in inference."""

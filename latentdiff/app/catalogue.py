@@ -64,12 +64,12 @@ class Entry:
 
     @property
     def reads(self) -> bool:
-        """Whether the model reads captions: it is asked for something in words."""
+        """Whether the model takes prompts."""
         return self.model.network.tokenizer is not None
 
     @property
     def can_guide(self) -> bool:
-        """Whether guidance has an effect: the model has classes or reads captions, and learned to do without."""
+        """Whether guidance has an effect: the model has classes or captions, and was trained with class dropout."""
         return self.model.conditional and self.model.diffusion.class_dropout > 0
 
     @property
@@ -88,7 +88,7 @@ class Entry:
 
 
 class Catalogue:
-    """The models by name. All are loaded at once: a file that cannot be used is said before the page is served.
+    """The models by name. All are loaded at the start, so an unusable file is reported before the page is served.
 
     Args:
         paths: Model files, runs or released models; none takes all that are released.
@@ -96,7 +96,8 @@ class Catalogue:
         device: Where.
 
     Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind, and
-    :class:`~latentdiff.errors.ConfigError` for an engine that is not there, or where no diffusion model is among them.
+    :class:`~latentdiff.errors.ConfigError` for an engine that is not installed, or if none of them is a diffusion
+    model.
     """
 
     def __init__(self, paths: Sequence[str] = (), engine: EngineName = "torch", device: torch.device | str = "cpu"):
@@ -106,7 +107,7 @@ class Catalogue:
         models = [(path, model) for path, model in loaded if isinstance(model, DiffusionModel)]
         if not models:
             what = "only autoencoders were named" if baselines else "there is no released model here"
-            raise ConfigError(f"the app needs a diffusion model, and {what}: name the file of one")
+            raise ConfigError(f"the app needs a diffusion model, but {what}: name the file of one")
         names = _unique([_name(path, model) for path, model in models])
         self.entries = {
             name: _entry(name, path, model, baselines, engine)
@@ -165,7 +166,7 @@ def _unique(names: Iterable[str]) -> list[str]:
 def _entry(
     name: str, path: Path, model: DiffusionModel, given: Sequence[AutoencoderCodec], engine: EngineName
 ) -> Entry:
-    """An entry with the first of: a baseline that was named, the one beside the file, the model's own autoencoder."""
+    """An entry with the first baseline of: the given one, the one in the file's folder, the model's own autoencoder."""
     shape, data = model.codec.image_shape, _data_of(model)
     if fitting := [codec for codec in given if codec.image_shape == shape and _data_of(codec) == data]:
         return Entry(name, model, fitting[0])

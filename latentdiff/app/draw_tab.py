@@ -41,7 +41,9 @@ class DrawTab:
                     with gr.Accordion("More settings", open=False):
                         steps = steps_control(config)
                         self.guidance = gr.Slider(
-                            label="Guidance", info="1 is off. More makes the class clearer.", **self._guidance(name)
+                            label="Guidance",
+                            info="1 turns guidance off. A larger scale makes the class clearer.",
+                            **self._guidance(name),
                         )
                         self.negative = gr.Textbox(
                             label="Not this",

@@ -1,4 +1,4 @@
-"""Tabs that work on a given image: noise it and bring it back, fill a part of it, walk from it to another."""
+"""Tabs that work on a given image: add noise and denoise it, fill a part of it, interpolate to another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise_tab(studio: Studio, model: Any, name: str, heavy: dict[str, Any]) -> F
             file = upload_control(ONE_IMAGE)
             label, follows = class_of_image(studio, name)
             strength = gr.Slider(0, 1, value=0.5, step=0.05, label="Noise", info="0 is none, 1 leaves nothing.")
-            steps = steps_control(studio.config, "From pure noise; less noise takes fewer.")
+            steps = steps_control(studio.config, "Steps from pure noise. Less noise takes fewer steps.")
             seed = seed_control()
             start = gr.Button("Noise it and bring it back", variant="primary")
         with gr.Column(scale=7, min_width=300):
@@ -62,7 +62,7 @@ class FillTab:
                         value=5,
                         step=1,
                         label="Repetitions of each step",
-                        info="More make the parts fit together better.",
+                        info="More repetitions make the parts fit together better.",
                     )
                 seed = seed_control()
                 start = gr.Button("Fill it in", variant="primary")
@@ -96,7 +96,7 @@ def way_tab(studio: Studio, model: Any, name: str, heavy: dict[str, Any]) -> Fol
             frames = gr.Slider(LEAST_FRAMES, MOST_FRAMES, value=6, step=1, label="Images on the way")
             label, follows = class_of_image(studio, name)
             with gr.Accordion("More settings", open=False):
-                steps = steps_control(studio.config, "Each way, two passes of the network a step.")
+                steps = steps_control(studio.config, "Steps each way. A step takes two network passes.")
             seed = seed_control()
             start = gr.Button("Walk from one to the other", variant="primary")
         with gr.Column(scale=7, min_width=300):

@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 500
 def in_words(function: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose errors become one readable line in the page.
 
-    What nobody foresaw goes to the terminal with all that is known of it.
+    An unexpected error is printed in the terminal with its traceback.
     """
 
     @functools.wraps(function)
@@ -56,6 +56,6 @@ def _as_message(error: Exception) -> gr.Error:
         words = " ".join(str(error).split())
     else:
         traceback.print_exception(error, file=sys.stderr)
-        words = f"the app met an error that it does not know ({type(error).__name__}); its terminal says more"
+        words = f"unexpected error ({type(error).__name__}): see the app's terminal for details"
     words = words[:1].upper() + words[1:LONGEST_MESSAGE]
     return gr.Error(escape(words), duration=12, title="That did not work", print_exception=False)

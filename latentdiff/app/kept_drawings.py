@@ -1,4 +1,4 @@
-"""The steps of the last drawings, kept for the page's slider, and no more of them than a budget allows."""
+"""The steps of the last drawings, kept for the page's slider within a memory budget."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Drawing:
 
 
 class KeptDrawings:
-    """Drawings by a token that nobody guesses. Beyond the budget the oldest are forgotten.
+    """Drawings, each under a token that cannot be guessed. Beyond the budget, the oldest drawings are removed.
 
     Args:
         budget: Bytes of all pictures together.
@@ -62,7 +62,7 @@ class KeptDrawings:
         return token
 
     def get(self, token: object) -> Drawing:
-        """The drawing of a token. Raises :class:`~latentdiff.errors.ConfigError` where it was forgotten."""
+        """The drawing of a token. Raises :class:`~latentdiff.errors.ConfigError` if it was removed."""
         with self._lock:
             if not isinstance(token, str) or token not in self._kept:
                 raise ConfigError("this drawing is no longer kept: draw it again")
@@ -70,7 +70,7 @@ class KeptDrawings:
             return self._kept[token]
 
     def trim(self) -> None:
-        """Forget the oldest beyond the budget, but for the newest one."""
+        """Remove the oldest drawings beyond the budget, but never the newest one."""
         with self._lock:
             total = sum(drawing.size for drawing in self._kept.values())
             while total > self.budget and len(self._kept) > 1:

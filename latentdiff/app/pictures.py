@@ -79,6 +79,6 @@ def row(pictures: Sequence[tuple[Tensor, str]], note: str = "", kind: str = "row
 
 
 def message(text: str, kind: str = "note") -> str:
-    """A line of words, as HTML. Of the kind ``error`` a screen reader says it at once."""
+    """A line of words, as HTML. A screen reader reads the kind ``error`` at once."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="ld-{kind}"{role}>{escape(text)}</p>'

@@ -1,4 +1,4 @@
-"""What a request to the page may be: how large, to which address; and what the page's browser may load.
+"""Limits on requests to the page (size and address), and on what the page's browser may load.
 
 Gradio bounds the size of an uploaded file. It does not bound the other requests, nor what all uploads take on the disk,
 and it serves addresses that this page has no use for.
@@ -65,15 +65,15 @@ class RequestLimits:
             most = self._most_upload + MOST_BYTES if upload else MOST_BYTES
             length = dict(scope["headers"]).get(b"content-length", b"0")
             if not POSTS.search(path):
-                await self._refuse(send, 404, "there is nothing to be sent to")
+                await self._refuse(send, 404, "this address accepts no POST requests")
             elif not length.isdigit() or int(length) > most:
                 await self._refuse(send, 413, f"a request may have {most / MEGABYTE:.0f} MB")
             elif upload and not self._has_room(most):
-                await self._refuse(send, 503, "too many uploads are kept just now: try again in some minutes")
+                await self._refuse(send, 503, "too many uploads are stored at the moment: try again in a few minutes")
             else:
                 await self._answer(scope, _bounded(receive, most), send)
         elif method not in ("GET", "HEAD", "OPTIONS") or GETS_REFUSED.match(path):
-            await self._refuse(send, 404, "there is nothing here")
+            await self._refuse(send, 404, "there is nothing at this address")
         else:
             await self._answer(scope, receive, send)
 
@@ -120,7 +120,7 @@ class RequestLimits:
 
 
 class _TooLargeError(Exception):
-    """A body that is larger than it may be, or than it said."""
+    """A body that is larger than the limit, or than its stated length."""
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

@@ -1,6 +1,6 @@
 """What the page can be asked for. Each request is checked against limits, and answered with pieces of HTML.
 
-Nothing here knows Gradio. Whatever a user can mend is a :class:`~latentdiff.errors.LatentdiffError`.
+This module does not depend on Gradio. An error that a user can fix is a :class:`~latentdiff.errors.LatentdiffError`.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class Studio:
     # What the controls offer.
 
     def classes(self, name: object) -> list[str]:
-        """What can be asked of the model when it draws: a class, or all in turn. Empty without classes."""
+        """The choices when the model draws: a class, or all in turn. Empty without classes."""
         entry = self.catalogue.get(name)
         return [ALL_CLASSES, *entry.classes] if entry.classes else []
 
     def classes_of_image(self, name: object) -> list[str]:
-        """The classes, or captions, that a given image may be said to have; ``No class`` first, where the model can do
-        without. A model that reads captions takes others too."""
+        """The classes, or captions, to choose from for a given image; ``No class`` comes first if the model was trained
+        with class dropout. A text-to-image model takes other captions too."""
         entry = self.catalogue.get(name)
         without = [NO_CLASS] if not entry.model.conditional or entry.can_guide else []
         return [*without, *entry.classes, *entry.model.captions]
@@ -113,7 +113,7 @@ class Studio:
     ) -> Iterator[Moment]:
         """Draw images, and show each step. The last moment shows what ``model.sample`` gives with the same settings.
 
-        A model that reads captions heeds the prompts in place of the class.
+        A text-to-image model uses the prompts instead of the class.
         """
         entry = self.catalogue.get(name)
         model = entry.model
@@ -158,7 +158,9 @@ class Studio:
         drawing = self.kept.get(token)
         entry, images = self.catalogue.get(drawing.name), _finished(drawing)
         if (codec := entry.baseline) is None:
-            raise ConfigError("this model works on pixels, and no autoencoder of its images is here to decode noise")
+            raise ConfigError(
+                "this model works on pixels, and there is no autoencoder of its images here to decode noise"
+            )
         noise = PerImageNoise(drawing.seed, range(len(images)), codec.latent_shape, codec.mean.device)()
         start = time.perf_counter()
         decoded = codec.decode_prior(noise).cpu()
@@ -262,7 +264,7 @@ class Studio:
         way = interpolate(entry.model, *ends, frames, labels, steps)[:, 0]
         steps_between = [(image[None], f"Image {number} of {frames}") for number, image in enumerate(way, 1)]
         pair = [(ends[0], f"First: {_origin(first).lower()}"), (ends[1], f"Second: {_origin(second).lower()}")]
-        note = "Both ends on the way are what the flow leads back to: almost the images that were given."
+        note = "Both ends are reconstructed by the flow: they are almost the given images."
         return f"{row(steps_between, kind='way')}{message(note)}{row(pair)}"
 
     def _picture(self, drawing: Drawing, step: int, steps: int) -> str:
@@ -319,7 +321,7 @@ def _painted_mask(painted: object, shape: tuple[int, int, int]) -> Tensor:
     if not text:
         raise ConfigError("nothing is painted: paint over the part to fill, or choose a half")
     if not isinstance(text, str) or len(text) != height * width or set(text) - {"0", "1"}:
-        raise ConfigError("what was painted does not belong to this model's image: paint again")
+        raise ConfigError("the painted mask does not fit this model's image: paint again")
     mask = torch.tensor([letter == "1" for letter in text]).reshape(height, width)
     if not mask.any():
         raise ConfigError("nothing is painted: paint over the part to fill, or choose a half")

@@ -28,7 +28,7 @@ class FollowsModel:
 
 
 def seed_control() -> Any:
-    """A seed, with a button that throws another one in the browser."""
+    """A seed, with a button that chooses a random one in the browser."""
     with gr.Row(equal_height=True, elem_classes="ld-seed"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MOST_SEED, min_width=110, scale=2)
         another = gr.Button("New seed", min_width=90, scale=1)
@@ -60,5 +60,7 @@ def class_of_image(studio: Studio, name: str) -> tuple[Any, FollowsModel]:
             "allow_custom_value": own,
         }
 
-    control = gr.Dropdown(label="What it shows", info="What the model is told: a class, or words.", **state(name))
+    control = gr.Dropdown(
+        label="What it shows", info="The class, or the words, that the model is given.", **state(name)
+    )
     return control, FollowsModel([control], lambda name: [gr.Dropdown(**state(name))])

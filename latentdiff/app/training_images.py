@@ -55,8 +55,8 @@ class TrainingImages:
             with self._lock:  # they may be there the next time
                 self._found.pop(config, None)
             raise DataError(
-                f"the training images of {config.name} are not on this machine, so none can be compared with. "
-                "Name their folder with --data_root."
+                f"the training images of {config.name} are not on this machine, so nothing can be compared. Name "
+                "their folder with --data_root."
             ) from error
         if tuple(data.image_shape) != tuple(model.codec.image_shape):
             raise DataError(f"the images of {config.name} here have another shape than the model's")

@@ -101,7 +101,7 @@ def _metrics_below(root: Path) -> Iterator[tuple[float, Path]]:
 
 
 def _folder_of(root: Path, name: object) -> Path:
-    """The folder of a run that is listed: nobody names another folder of this machine."""
+    """The folder of a listed run. A request cannot name any other folder of this machine."""
     if not isinstance(name, str) or name not in find_runs(root):
         raise ConfigError("there is no such run: choose one from the list")
     return root / name
@@ -129,7 +129,7 @@ def _described(title: str, rows: list[dict[str, float]]) -> str:
 
 
 def _inline(svg: bytes) -> str:
-    """An SVG without its prologue, which stands alone in no page."""
+    """An SVG without its XML prologue, to be placed in a page."""
     text = svg.decode()
     return text[text.index("<svg") :]
 

@@ -34,7 +34,7 @@ STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
 
 
 def train_once(stage: str, flags: list[str], folder: Path, log: Path | None = None) -> Path:
-    """``folder``'s model file, trained by ``stage`` with ``flags``: the one that is there, or made or resumed now.
+    """Return ``folder``'s model file, trained by ``stage`` with ``flags``. A missing one is trained, or resumed, now.
 
     What the run prints goes to ``log`` where one is given.
 
@@ -51,18 +51,23 @@ def train_once(stage: str, flags: list[str], folder: Path, log: Path | None = No
     print(f"\n$ python {shlex.join(command)}", flush=True)
     if log is None:
         if status := subprocess.run([sys.executable, *command]).returncode:
-            raise StageError(f"the stage above ended with status {status}. Mend it, and the same command goes on.")
+            raise StageError(
+                f"the stage above failed with status {status}. Fix the cause and repeat the same command: it continues."
+            )
         return model
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as lines:
         if subprocess.run([sys.executable, *command], stdout=lines, stderr=subprocess.STDOUT).returncode:
-            raise StageError(f"the run in {folder} ended with an error, the last lines of {log}: mended, it goes on")
+            raise StageError(
+                f"the run in {folder} failed; see the last lines of {log}. Fix the cause and repeat the same command: "
+                "it continues."
+            )
     return model
 
 
 def find_finished_model(stage: str, flags: list[str], folder: Path) -> Path | None:
-    """``folder``'s model file where it is there already; raises as :func:`trained` does for one that ``flags`` would
-    not make.
+    """Return ``folder``'s model file if it exists, else None. Raises as :func:`train_once` does if it was trained with
+    other settings.
 
     For one thread at a time: reading settings changes the working directory for a moment, which all threads share.
     """
@@ -70,7 +75,7 @@ def find_finished_model(stage: str, flags: list[str], folder: Path) -> Path | No
     if not model.is_file():  # it is written at a run's end
         return None
     if differences := _differences(stage, flags, model):
-        raise FolderError(f"{folder} holds a run of other settings: {'; '.join(differences)}. Rename or remove it")
+        raise FolderError(f"{folder} holds a run with other settings: {'; '.join(differences)}. Rename or remove it")
     return model
 
 
@@ -80,11 +85,11 @@ def parse_settings(stage: str, flags: list[str]) -> Any:
 
 
 def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
-    """What a finished run was trained with that ``flags`` would have otherwise."""
+    """The settings of a finished run that differ from those of ``flags``, in words."""
     config = parse_settings(stage, flags)
     made = checkpoint.read_header(model).get("provenance") or {}
     if not made.get("config"):
-        return ["its file does not say with which"]
+        return ["its file does not record its settings"]
     # A setting that its version did not have yet was at its default.
     usual, now, before = (
         flatten(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
@@ -98,13 +103,13 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
     if made.get("stage_one_sha256"):
         autoencoder = find_autoencoder(config.autoencoder, config.data)
         if file_sha256(autoencoder) != made["stage_one_sha256"]:
-            found.append(f"its autoencoder was another than {autoencoder} is now")
+            found.append(f"it was trained with another autoencoder than {autoencoder}")
     return found
 
 
 @dataclass(frozen=True)
 class EvaluationConditions:
-    """What several models are measured against, and by what, all alike.
+    """The conditions under which several models are evaluated, the same for all.
 
     Attributes:
         flags: Of the evaluate stage.
@@ -122,13 +127,13 @@ class EvaluationConditions:
     def on_this_machine(
         cls, data: DataConfig, num_images: int | None = None, quick: bool = False
     ) -> EvaluationConditions:
-        """On this machine: ``num_images`` of each model, by default 10,000 on a GPU, else 1,000 against as many real
-        ones where there is Inception, and 2,000 where there is only the classifier; never more than the test split has.
+        """The conditions for this machine. ``num_images`` is at most the size of the test split. Default: 10,000 on a
+        GPU. On a CPU, 1,000 against as many real images with Inception, and 2,000 with the classifier alone.
 
         ``quick`` leaves out Inception where there is a classifier, and LPIPS.
         """
         if num_images is not None and num_images < 2:
-            raise ConfigError(f"num_images must be at least 2, a distance's least, not {num_images}")
+            raise ConfigError(f"num_images must be at least 2 to measure a distance, not {num_images}")
         device = resolve_device("auto")
         train, test = load_split(data, "train"), load_split(data, "test")
         nets = find_feature_nets(test, device, data)
@@ -149,11 +154,11 @@ class EvaluationConditions:
 
     @property
     def folder(self) -> str:
-        """Of the evaluations made under these: where Inception is not at hand this time, others than where it was."""
+        """Name of the folder of evaluations under these conditions. Without Inception it is another folder."""
         return f"{self.num_images}-images" + ("" if "inception" in self.nets else "-without-inception")
 
     def match(self, evaluation: dict[str, Any]) -> bool:
-        """Whether an ``evaluation.json`` was made under these."""
+        """Whether an ``evaluation.json`` was made under these conditions."""
         data, features = evaluation.get("data") or {}, evaluation.get("features") or {}
         nets = {key: about["weights_sha256"] for key, about in features.items() if about}
         own = (data.get("train_fingerprint"), data.get("test_fingerprint"))
@@ -161,7 +166,7 @@ class EvaluationConditions:
 
 
 def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions: EvaluationConditions) -> Path:
-    """``folder``, with the evaluation of ``model`` that ``flags`` ask for: the one that is there, or a new one."""
+    """Return ``folder``, which holds the evaluation of ``model`` by ``flags``. A missing one is made now."""
     arguments = [*flags, *conditions.flags, "--run.folder", str(folder), "--run.overwrite", "true"]
     command = command_line("evaluate", arguments)
     before = _read(folder)
@@ -173,7 +178,7 @@ def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The evaluation in a folder; nothing where there is none, or one that is damaged: it is made again."""
+    """The evaluation in a folder; empty if there is none, or if it is damaged and must be made again."""
     if not (folder / FILE).is_file():
         return {}
     try:

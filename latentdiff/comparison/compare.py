@@ -48,11 +48,12 @@ def compare(
     folder: Path | str | None = None,
     overwrite: bool = False,
 ) -> Report:
-    """Compare models by their images: whether latent beat pixel, by how much, and at which cost.
+    """Compare models by their images: whether latent diffusion beats pixel diffusion, by how much, and at which cost.
 
     Args:
-        models: Any mix of models and images that :func:`~latentdiff.evaluate` takes, of what it returned, and of
-            folders that the evaluate stage has written. Models that are not evaluated yet are evaluated now, alike.
+        models: Any mix of models and images that :func:`~latentdiff.evaluate` takes, evaluations that it returned, and
+            folders that the evaluate stage has written. Models without an evaluation are evaluated now, under the same
+            conditions.
         data: The real images that these are measured against: a data set, or what :func:`~latentdiff.load_dataset`
             takes. It is not needed where all are evaluated.
         num_images: How many images of each model. Default: as many as an evaluation among ``models`` has, or what
@@ -118,7 +119,7 @@ def compare(
 
 
 def _read_if_evaluated(model: Evaluation | Evaluable) -> Evaluation | Evaluable:
-    """The evaluation in the folder that ``model`` names; all else as it is: a model, or an evaluation that is read.
+    """The evaluation in the folder ``model``. A model, or an evaluation that is already read, is returned unchanged.
 
     Raises :class:`~latentdiff.errors.ReportError` for a path that is neither an evaluation's folder nor a model's file,
     and CheckpointError for a model's file that cannot be read: before any of the others is evaluated.
@@ -210,14 +211,14 @@ def compare_with_settings(settings: CompareStage) -> Path:
 
 
 def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
-    """The folders of the evaluations, those that are judged together under one key; made now where need be."""
+    """The folders of the evaluations, which are made now if necessary. Evaluations of one verdict have one key."""
     # A folder that is named twice is one row.
     named = list(dict.fromkeys(Path(folder) for folder in settings.evaluations))
     if named and (settings.preset or settings.budget.is_set):
-        raise ConfigError("what is compared are evaluations that are named, or a preset, or runs at a budget: not both")
+        raise ConfigError("give evaluations to compare, a preset or a budget: they cannot be combined")
     budget = settings.budget
     if settings.preset and budget != BudgetConfig(seconds=budget.seconds, flags=budget.flags):
-        raise ConfigError(f"the preset {settings.preset} takes budget.seconds and budget.flags alone")
+        raise ConfigError(f"the preset {settings.preset} takes only budget.seconds and budget.flags")
     if settings.budget.is_set:
         settings.budget.check(amount_needed=not settings.preset)
     if named:
@@ -225,7 +226,10 @@ def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
     found = find_evaluations(settings.data)
     if found and not settings.preset and not settings.budget.is_set:
         if settings.num_images is not None:
-            raise ConfigError("num_images is of what is made now; those under stages/evaluate are there already")
+            raise ConfigError(
+                "num_images is for models that are evaluated now, but the evaluations under stages/evaluate exist "
+                "already"
+            )
         return {"": found}
     name = f"{settings.data.name}-{settings.preset}" if settings.preset else settings.data.name
     run = run_folder.numbered(settings.run, "compare", name)
@@ -238,7 +242,8 @@ def find_or_make_evaluations(settings: CompareStage) -> dict[str, list[Path]]:
 
 
 def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Path]:
-    """The folders of evaluations for what the command names: such folders, and models, which are evaluated now, alike.
+    """The folders of the evaluations that are given. Models that are given are evaluated now, under the same
+    conditions.
 
     An evaluation of the same file under the same conditions is not made again.
     """
@@ -246,15 +251,17 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
     for path in named:
         if not isinstance(_read_if_evaluated(path), Evaluation):
             if not (file := resolve_checkpoint(path)).is_file():
-                raise ReportError(f"{path} is no evaluation's folder and no model: run the evaluate stage on it first")
+                raise ReportError(
+                    f"{path} is neither an evaluation's folder nor a model: run the evaluate stage on it first"
+                )
             models[path] = file
     if not models:
         if settings.data != DataConfig(name=settings.data.name):
-            raise ConfigError(
-                "the evaluations that are named say which images they were measured against: leave out --data"
-            )
+            raise ConfigError("the given evaluations record which images they were measured against: leave out --data")
         if settings.num_images is not None:
-            raise ConfigError("num_images is of what is evaluated now, and all that is named is evaluated already")
+            raise ConfigError(
+                "num_images is for models that are evaluated now, but all that is given is evaluated already"
+            )
         return named
     conditions = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
     root = default_folder("evaluations", settings.data.name) / conditions.folder
@@ -266,8 +273,8 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
 
 
 def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
-    """What stages.samplers has measured of the very models that are compared, by their names: what came with them
-    (``latent.samplers.json`` beside ``latent.safetensors``), or what lies under stages/samplers."""
+    """The measurements of samplers on the compared models, by the models' names: from files next to them
+    (``latent.samplers.json`` for ``latent.safetensors``), or from stages/samplers."""
     # By the names that the report gives them, so that two of one name are two figures.
     names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
     found: dict[str, dict[str, Any]] = {}

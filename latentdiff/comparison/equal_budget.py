@@ -27,7 +27,7 @@ BASELINES = "baselines"
 
 
 class TrainingLength(NamedTuple):
-    """What one run may spend: so many ``images`` or ``seconds``."""
+    """The length of one run, in ``images`` or ``seconds``."""
 
     unit: str
     amount: float
@@ -41,13 +41,13 @@ class TrainingLength(NamedTuple):
 def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None = None) -> dict[str, list[Path]]:
     """Train and evaluate both paths at each budget, in ``stages/budget/<data set>/``.
 
-    A run that was interrupted is resumed, one that is finished is kept, and one that two budgets share is made once:
-    the same command goes on where it was.
+    An interrupted run is resumed, a finished run is kept, and a run that two budgets share is made once. So after an
+    interruption the same command continues.
 
-    Noise, and the data set's released VAE baseline and autoencoder, are measured beside them.
+    Noise, and the data set's released VAE baseline and autoencoder, are measured too.
 
-    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation, those that the same
-    runs answer as one; under ``baselines`` those of the rest.
+    Returns: for each budget, in words, the folders of the latent and the pixel model's evaluation; budgets that have
+        the same runs are one. Under ``baselines``, the folders of the other evaluations.
 
     Raises:
         ConfigError: see :meth:`BudgetConfig.check`.
@@ -86,7 +86,7 @@ def run_budgets(budget: BudgetConfig, data: DataConfig, num_images: int | None =
 
 
 def _merge_equal_budgets(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """Budgets that come to the same runs under one heading: 160 steps of 128 are 20,480 images."""
+    """Join budgets that have the same runs under one heading: 160 steps of 128 are 20,480 images."""
     words: dict[tuple[Path, ...], list[str]] = {}
     for heading, folders_ in found.items():
         words.setdefault(tuple(folders_), []).append(heading)
@@ -98,10 +98,10 @@ def _check_settings(budget: BudgetConfig, data: DataConfig) -> None:
     for path in PATHS:
         own = parse(DiffusionStage, training_flags(budget, path, data))
         if (own.autoencoder == "none") != (path == "pixel"):
-            raise ConfigError(f"budget.{path} is of a model with --autoencoder {own.autoencoder}: not the {path} path")
+            raise ConfigError(f"budget.{path} has --autoencoder {own.autoencoder}: it is not for the {path} path")
         if own.data.name != data.name:
             raise ConfigError(
-                f"budget.{path} is for {own.data.name}, and {data.name} is compared: name it by --data.name"
+                f"budget.{path} is for {own.data.name}, but {data.name} is compared: give --data.name {own.data.name}"
             )
 
 
@@ -135,15 +135,13 @@ def _batch_size(flags: list[str]) -> int:
 def _stage_one_and_encoding_seconds(evaluation: Path) -> float:
     """Seconds that the autoencoder and the encoding of an evaluated latent model took.
 
-    Raises ConfigError where one is not known: a comparison that says it counts them must.
+    Raises ConfigError if either is not known, since the comparison must count both.
     """
     training = read_evaluation(evaluation).values["training"]
     spent = {key: training.get(key) for key in ("stage_one_seconds", "encode_seconds")}
     for key, value in spent.items():
         if value is None:
-            raise ConfigError(
-                f"budget.stage_one_too: {evaluation} does not know its {key}; train the latent model anew"
-            )
+            raise ConfigError(f"budget.stage_one_too: {evaluation} does not record {key}; train the latent model anew")
     return sum(spent.values())
 
 

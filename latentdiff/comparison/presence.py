@@ -1,8 +1,8 @@
-"""Which of the processes that share a folder still live, on this machine and on others.
+"""Which of the processes that share a folder are still running, on this machine and on others.
 
-Each has a file in the folder ``workers``: it holds a lock on it, and touches it now and then. A lock goes with its
-process, however that ends. Where the file system has no locks, or does not share them between machines, a file that was
-not touched for minutes tells.
+Each process has a file in the folder ``workers``. It holds a lock on the file and touches it now and then. The lock is
+released when the process ends, however it ends. If the file system has no locks, or does not share them between
+machines, a process counts as dead when its file was not touched for minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOUCH_EVERY, DEAD_AFTER = 20.0, 180.0
 
 
 class Presence:
-    """This process among those that share a folder.
+    """This process, as one of those that share a folder.
 
     Attributes:
         name: What the others know it by.
@@ -37,8 +37,9 @@ class Presence:
         """Make ready to be shown.
 
         Args:
-            folder: The folder that is shared.
-            turn: A file of :func:`one_at_a_time`; those who ask whether others live do so in their turn.
+            folder: The shared folder.
+            turn: The lock file of :func:`one_at_a_time`, which processes hold while they check whether others are
+                running.
         """
         self.folder, self._turn = folder / FOLDER, turn
         self.name = f"{platform.node() or 'machine'}-{os.getpid()}-{os.urandom(4).hex()}".replace("/", "-")
@@ -46,7 +47,7 @@ class Presence:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Let the others see it while the block runs."""
+        """Show this process to the others while the block runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(self._turn):  # Nobody is to find the file before the lock is on it.
             handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -66,7 +67,7 @@ class Presence:
             os.close(handle)
 
     def lives(self, name: str) -> bool:
-        """Whether the process of a name is there. What one that is not left behind is removed."""
+        """Whether the process of a name is running. The files of a dead one are removed."""
         path = self.folder / name
         if path == self._file:
             return True
@@ -92,16 +93,16 @@ class Presence:
                 os.utime(self._file)
 
     def _age(self, handle: int) -> float:
-        """Seconds since a file was touched, by the clock of the file system alone: those of machines may differ."""
+        """Seconds since a file was touched, by the file system's clock, since the clocks of machines may differ."""
         os.utime(self._file)
         return os.stat(self._file).st_mtime - os.fstat(handle).st_mtime
 
 
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block, and wait for the turn. ``path`` is a file that the lock is on.
+    """Let one process at a time into the block; others wait. ``path`` is the lock file.
 
-    Where the file system has no locks, nobody waits.
+    If the file system has no locks, no process waits.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -33,7 +33,7 @@ SECONDS_A_LOOK = 240
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the rules go by.
+    """The facts about a data set that the rules use.
 
     Attributes:
         side: Side of the images in pixels, as they are trained on.
@@ -143,7 +143,8 @@ def preset_evaluations() -> dict[str, list[str]]:
 
 
 def _unet(side: int, width: int) -> dict[str, object]:
-    """A U-Net that halves the side until it is 8 or less, with attention there alone: more positions cost too much."""
+    """A U-Net that halves the side until it is 8 or less, with attention at that level only: it costs too much at
+    larger sides."""
     channels = [width]
     while side > 8:
         side = -(-side // 2)

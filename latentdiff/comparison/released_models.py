@@ -36,15 +36,15 @@ def evaluate_released(
             f"of {data.name}. Run python -m latentdiff.stages.evaluate on each of your models first"
         )
     here = EvaluationConditions.on_this_machine(data, num_images)
-    print(f"noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
+    print(f"evaluating noise and the released models of {data.name}, {here.num_images:,} images each", flush=True)
     names = [*RANDOM, *(name for name, path in found.items() if path)]
     root = root or default_folder("released", data.name)
     return [_evaluate_one(name, found.get(name), root, here, flags) for name in names]
 
 
 def evaluate_baselines(data: DataConfig, autoencoder: Path, root: Path, conditions: EvaluationConditions) -> list[Path]:
-    """What tells how much a figure means beside models of one's own: noise, the released VAE baseline of the data set
-    where there is one, and the reconstructions of the ``autoencoder`` that the latent models work with."""
+    """References for the figures of one's own models: noise, the released VAE baseline of the data set if there is one,
+    and the reconstructions of the ``autoencoder`` of the latent models."""
     found = {"vae_baseline": shelf.find_checkpoint(f"{data.name}/vae_baseline.safetensors"), "autoencoder": autoencoder}
     names = [*RANDOM, *(name for name, path in found.items() if path)]
     return [_evaluate_one(name, found.get(name), root, conditions, ("--name", name)) for name in names]

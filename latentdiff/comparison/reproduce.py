@@ -1,4 +1,4 @@
-"""Everything that is released of a data set, from one command: trained, released, measured, compared."""
+"""All released models of a data set from one command: trained, released, measured, compared."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ PLAN = "plan.json"
 def reproduce(settings: ReproduceStage) -> Path:
     """Train, release, measure and compare the models of a recipe; return the path of the page.
 
-    All lies in one folder. What is there already is kept, and a run that was interrupted goes on: the same command
-    ends what an earlier one began.
+    Everything is in one folder. Finished runs are kept, and an interrupted run is resumed. So the same command
+    completes what an earlier one began.
 
     Args:
         settings: Those of the reproduce stage.
 
     Raises:
-        ConfigError: A recipe that cannot be meant, or a name in ``only`` that it has not. Nothing has been run.
+        ConfigError: The recipe is invalid, or does not have a name in ``only``. Nothing has been run.
         FolderError: The folder cannot be used, holds other things, or was begun with another budget; or a run in it
             was begun with other settings.
         StageError: A training run ended with an error, which it has printed.
@@ -93,7 +93,9 @@ def _with_preset(settings: ReproduceStage) -> ReproduceStage:
     """The settings, with runs by rules where they have no recipe, or where a preset is asked for."""
     if settings.runs:
         if settings.preset:
-            raise ConfigError("preset makes runs by rules, and runs names others: leave one of them out")
+            raise ConfigError(
+                "preset and runs cannot be combined, since a preset chooses the runs: leave one of them out"
+            )
         return settings
     if settings.preset is None:
         return settings
@@ -116,7 +118,7 @@ def _data_words(data: DataConfig) -> list[str]:
 
 
 def _name(data: DataConfig) -> str:
-    """What is made of a data set is called so: by the folder's or the file's own name where it has one."""
+    """The name for what is made from a data set: that of its folder or file if it has a path."""
     if not data.path or data.name not in ("folder", "parquet", "datasets", "webdataset"):
         return data.name
     path = Path(data.path).resolve()
@@ -127,7 +129,7 @@ def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:
     """The names of the runs to be made: all, or those of ``only`` with the autoencoder that they need."""
     names = [run.name for run in runs]
     if unknown := [name for name in only if name not in names]:
-        raise ConfigError(f"only names {', '.join(unknown)}, and the recipe has {', '.join(names)}")
+        raise ConfigError(f"only names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
     chosen = set(only or names)
     if any(run.is_latent for run in runs if run.name in chosen):
         chosen.add("autoencoder")
@@ -148,11 +150,13 @@ def _check_evaluations(evaluations: Mapping[str, Sequence[str]], runs: Sequence[
     names = [run.name for run in runs]
     for name, flags in evaluations.items():
         if _model_of(name, runs) is None:
-            raise ConfigError(f"evaluations.{name}: its name must be a run's, or begin with one's and a dash")
+            raise ConfigError(
+                f"evaluations.{name}: its name must be a run's name, or begin with a run's name and a dash"
+            )
         parse(EvaluateStage, list(flags))
         for flag, value in pairwise(flags):
             if flag == "--guide" and value not in names:
-                raise ConfigError(f"evaluations.{name}: --guide {value} is no run of the recipe")
+                raise ConfigError(f"evaluations.{name}: --guide {value} is not a run of the recipe")
 
 
 def _model_of(evaluation: str, runs: Sequence[PlannedRun]) -> str | None:
@@ -164,15 +168,16 @@ def _model_of(evaluation: str, runs: Sequence[PlannedRun]) -> str | None:
 def _make_plan(
     settings: ReproduceStage, runs: Sequence[PlannedRun], chosen: set[str], folder: Path
 ) -> tuple[float, dict[str, float]]:
-    """The share of its length that each run has, and the rates of this machine; kept for the next call in the folder.
+    """The share of its full length that each run gets, and the speeds of this machine; both are kept in the folder.
 
-    A budget in hours gives another share whenever rates are measured, and a run can only go on with its own length.
+    A budget in hours would give another share at each measurement, but a run can only be resumed with its own length.
     """
     amount, is_seconds = parse_budget(settings.budget)
     before = _read_plan(folder / PLAN)
     if before and before["budget"] != settings.budget:
         raise FolderError(
-            f"{folder} was begun with --budget {before['budget']}: give the same, or another folder with --folder"
+            f"{folder} was begun with --budget {before['budget']}: give the same budget, or another folder with "
+            "--folder"
         )
     rates: dict[str, float] = before.get("rates", {})
     needed = runs if is_seconds else [run for run in runs if run.name in chosen]
@@ -228,7 +233,7 @@ def _train(runs: Sequence[PlannedRun], rates: Mapping[str, float], folder: Path)
 
 
 def _with_best_average(run: PlannedRun, model: Path, folder: Path) -> Path:
-    """The run's model, or where it kept snapshots of its averages the one that validation images choose."""
+    """The run's model. If the run kept snapshots of its averages, the average is chosen by validation images."""
     if not run.settings.trainer.ema_snapshots:
         return model
     return write_ema_model(model, "auto", features_folder=folder / "features")

@@ -39,7 +39,7 @@ def network_passes(sampler: str, steps: int, guided: bool = False) -> int:
 
 
 def compare_samplers(config: SamplersStage, command: str = "") -> Path:
-    """Measure every pair that is not in the run's folder yet; return the folder."""
+    """Measure every pair of sampler and steps that is not in the run's folder yet; return the folder."""
     if config.threads:
         torch.set_num_threads(config.threads)
     check_cache_folder(config.features_folder, "--features_folder")
@@ -104,10 +104,10 @@ def _measure(
     if results.is_file():
         before = read_sampler_record(results)
         if before["model"]["sha256"] != record["model"]["sha256"]:
-            raise FolderError(f"{folder} measured another model file; begin anew with --run.overwrite")
+            raise FolderError(f"{folder} holds measurements of another model file; start anew with --run.overwrite")
         for key, what in (("data", "against other images"), ("features", "with another classifier")):
             if before[key] != record[key]:
-                raise FolderError(f"{folder} measured {what}; begin anew with --run.overwrite")
+                raise FolderError(f"{folder} holds measurements {what}; start anew with --run.overwrite")
         record["rows"] = before["rows"]
     done = {(row["sampler"], row["steps"]) for row in record["rows"]}
     for request in tqdm(wanted, desc="samplers", disable=None):

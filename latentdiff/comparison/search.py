@@ -65,9 +65,9 @@ def run_search(config: SweepStage) -> Path:
     Everything is checked before the folder is touched. A folder that another process searches in is joined.
 
     Raises:
-        ConfigError: The settings cannot be meant, or Optuna is not installed.
+        ConfigError: The settings are invalid, or Optuna is not installed.
         FolderError: The folder is another's, or its search was begun with other settings.
-        StageError: With several jobs, one of them ended with an error; or no trial was whole.
+        StageError: With several jobs, one of them ended with an error; or no trial was completed.
     """
     space, stage = check_search(config)
     folder = search_folder(config)
@@ -98,14 +98,14 @@ def run_search(config: SweepStage) -> Path:
     print(f"{folder / PAGE}")
     if not any(row["state"] == "complete" for row in study.rows()):
         raise StageError(
-            f"no trial was whole, so there is no {BEST}: {folder / LOG} says why each failed. Change the space or the "
-            "length, and search under another --name"
+            f"no trial was completed, so there is no {BEST}: {folder / LOG} says why each trial failed. Change "
+            "the space or the length, and search under another --name"
         )
     return folder
 
 
 def search_folder(config: SweepStage) -> Path:
-    """Where a search lies: searches of other budgets are others."""
+    """The folder of a search. Each trial length has its own folder."""
     amount, unit = budget_of(config)
     length = f"{amount:.0f}" if amount == int(amount) < 10**9 else f"{amount:g}".replace("+", "")
     return default_folder("sweep", f"{config.data.name}-{config.name}") / f"search-{length}-{unit}"
@@ -120,26 +120,28 @@ def budget_of(config: SweepStage) -> tuple[float, str]:
 
 
 def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
-    """The space and the settings that all trials have alike; raises ConfigError for what cannot be meant."""
+    """The space, and the settings that all trials have in common. Raises ConfigError for invalid settings."""
     for name in ("runs", "finalists", "finalist_images"):
         if getattr(config, name) != getattr(SweepStage(), name):
-            raise ConfigError(f"--{name} is of a list of runs: leave it out, or take --search list")
+            raise ConfigError(f"--{name} is for a list of runs: leave it out, or use --search list")
     given = [unit for unit in ("images", "flops") if getattr(config, unit) is not None]
     if len(given) > 1 or (given and config.seconds != SweepStage.seconds):
-        raise ConfigError("a trial has one length: give --seconds, --images or --flops, and not two of them")
+        raise ConfigError("a trial has one length: give only one of --seconds, --images and --flops")
     if config.space is None:
         raise ConfigError("a search needs --space: a YAML file of what it may change, such as sweeps/latent.yaml")
     import_extra("optuna", EXTRA)
     space = read_space(config.space)
     stage = parse(DiffusionStage, _flags(config))
     if stage.trainer.devices * stage.trainer.num_nodes > 1:
-        raise ConfigError("a trial trains in one process: leave out --trainer.devices, and begin several with --jobs")
+        raise ConfigError(
+            "a trial trains in one process: leave out --trainer.devices, and run several trials at a time with --jobs"
+        )
     try:
         check_loss_weight(stage.diffusion, build_schedule(stage.diffusion), build_target(stage.diffusion))
         build_network(1, 1, stage.network)
         check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:
-        raise ConfigError(f"the settings that all trials begin from: {error}") from error
+        raise ConfigError(f"the settings that all trials start from: {error}") from error
     # Before the images, which may take minutes.
     check_autoencoder(stage.autoencoder, stage.data)
     if stage.init is not None and not is_address(stage.init):
@@ -148,7 +150,7 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
 
 
 def with_budget(stage: DiffusionStage, config: SweepStage, flops_an_image: float) -> DiffusionStage:
-    """The settings of a trial: its length takes the place of their own, and nothing ends or records it otherwise."""
+    """The settings of a trial: with the length of a trial, and without monitor and loggers."""
     amount, unit = budget_of(config)
     if unit == "seconds":
         stage = with_length(stage, max_seconds=amount)
@@ -160,13 +162,13 @@ def with_budget(stage: DiffusionStage, config: SweepStage, flops_an_image: float
 def with_length(
     stage: DiffusionStage, *, max_images: int | None = None, max_seconds: float | None = None
 ) -> DiffusionStage:
-    """The settings with another length in place of their own, which nothing cuts short."""
+    """The settings with another length, and without early stopping."""
     length = {"max_images": max_images, "max_seconds": max_seconds, "stop_patience": None}
     return replace(stage, trainer=replace(stage.trainer, **length))
 
 
 def warmup_words(config: SweepStage, space: SearchSpace, training: TrialTraining) -> str | None:
-    """What there is to say of a learning rate that rises for longer than half a trial; None where none does."""
+    """A warning if the learning rate may rise for longer than half a trial; else None."""
     shortest, longest = space.range_of("trainer.lr_warmup_images", training.stage)
     length = training.first_length()
     if length is None or not is_long_warmup(longest, length):
@@ -199,7 +201,7 @@ class TrialTraining:
         )
         if probe is None:
             raise ConfigError(
-                "a search has nothing to choose by: train a classifier for these images (latentdiff classifier), or "
+                "a search needs a metric to choose by: train a classifier for these images (latentdiff classifier), or "
                 "name the file of the FID Inception with LATENTDIFF_INCEPTION"
             )
         self.probe = probe
@@ -207,11 +209,11 @@ class TrialTraining:
 
     @property
     def metric(self) -> str:
-        """What is searched for the smallest of: ``distance`` or ``kid``."""
+        """The metric that the search minimises: ``distance`` or ``kid``."""
         return self.probe.metric
 
     def conditions(self) -> dict[str, Any]:
-        """What all trials of a study must have alike, for their figures to compare."""
+        """What all trials of a study must have in common, so that their figures can be compared."""
         amount, unit = budget_of(self.config)
         stage = flatten(to_dict(self.stage))
         usual = flatten(to_dict(DiffusionStage()))
@@ -308,7 +310,7 @@ def _flags(config: SweepStage) -> list[str]:
 
 
 def _with_validation(config: DataConfig) -> DatasetSplits:
-    """The data set with validation images: its own, or some of the training images. Test images never choose."""
+    """The data set with validation images: its own, or some of the training images. Test images are never used."""
     splits = load_dataset(config)
     try:
         if len(splits.val) > 1:
@@ -317,10 +319,10 @@ def _with_validation(config: DataConfig) -> DatasetSplits:
         pass
     try:
         apart = load_dataset(replace(config, val_images=VALIDATION_IMAGES))
-        print(f"{len(apart.val):,} training images of {config.name} are set apart to choose by")
+        print(f"{len(apart.val):,} training images of {config.name} are set apart as validation images")
     except (ConfigError, NoSplitError) as error:
         raise ConfigError(
-            f"a search chooses by validation images, and {config.name} has none: set some apart with "
+            f"a search chooses by validation images, but {config.name} has none: set some apart with "
             "--data.val_images, or --data.split fractions"
         ) from error
     return apart
@@ -351,17 +353,19 @@ def _run_trials(config: SweepStage, study: SharedStudy, training: TrialTraining,
 
 @contextmanager
 def _a_page_at_the_end(config: SweepStage, study: SharedStudy, training: TrialTraining, folder: Path) -> Iterator[None]:
-    """Write the page also where the user ends the search with Ctrl-C."""
+    """Write the page also if the user ends the search with Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
         _write(config, study, training, folder)
-        print(f"interrupted: {folder / PAGE} has what was found. The same command goes on.", flush=True)
+        print(
+            f"interrupted: {folder / PAGE} has the results so far. The same command continues the search.", flush=True
+        )
         raise
 
 
 def _run_processes(folder: Path, jobs: int) -> None:
-    """Search in several processes of this machine. What ends this one ends them.
+    """Search in several processes of this machine. A signal that ends this process ends them too.
 
     Raises StageError where one of them ended with an error.
     """
@@ -385,8 +389,8 @@ def _run_processes(folder: Path, jobs: int) -> None:
         raise KeyboardInterrupt
     if bad := sum(end != 0 for end in ends):
         raise StageError(
-            f"{bad} of {jobs} processes failed or were killed (see above). What was found is kept in {folder}; the "
-            "same command goes on"
+            f"{bad} of {jobs} processes failed or were killed (see above). The results so far are kept in "
+            f"{folder}; the same command continues the search"
         )
 
 

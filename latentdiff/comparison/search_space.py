@@ -127,7 +127,7 @@ class SearchSpace:
         return {dimension.name: dimension.to_dict() for dimension in self.dimensions}
 
     def values_of(self, stage: DiffusionStage) -> dict[str, Any] | None:
-        """The values that stand for a stage's own settings; None where they do not lie in the space."""
+        """The values that stand for a stage's own settings; None if the space does not contain them."""
         found = {dimension.name: dimension.value_of(stage) for dimension in self.dimensions}
         return None if None in found.values() else found
 
@@ -135,9 +135,9 @@ class SearchSpace:
 def read_space(name: str) -> SearchSpace:
     """Read the search space in a YAML file: a path, or a name under configs/.
 
-    A setting has ``low`` and ``high``, with ``log`` or ``step`` if wanted, or ``choices``. Where it has nothing, its
-    range is the one that the setting declares, or the choices are all its names. Under ``together`` stand groups of
-    settings that make sense only with each other: a name for each group, and in it the choices by name.
+    A setting has ``low`` and ``high``, with ``log`` or ``step`` if wanted, or ``choices``. If it has nothing, its range
+    is the one that the setting declares, or the choices are all its names. ``together`` holds groups of settings that
+    are chosen together: it maps the name of each group to its choices by name.
 
     Raises:
         ConfigError: There is no such file or setting, a range is not within the setting's own, or a value is not one
@@ -150,7 +150,7 @@ def read_space(name: str) -> SearchSpace:
     given = read_yaml(path, f"--space {shown_path(path)}")
     groups = given.pop(TOGETHER, None) or {}
     if not isinstance(groups, Mapping):
-        raise ConfigError(f"{TOGETHER}{where} is a mapping: a name for each group, and in it the choices by name")
+        raise ConfigError(f"{TOGETHER}{where} must map the name of each group to its choices by name")
     found = [_dimension(setting, value, where) for setting, value in flatten(DiffusionStage, given)]
     found += [_group(str(group), choices, where) for group, choices in groups.items()]
     if not found:
@@ -159,7 +159,9 @@ def read_space(name: str) -> SearchSpace:
     for dimension in found:
         for setting in {dimension.name, *dimension.names}:
             if setting in places:
-                raise ConfigError(f"{setting}{where} stands in two places: alone, or in the group {dimension.name}")
+                raise ConfigError(
+                    f"{setting}{where} is given twice: in the group {dimension.name}, and alone or in another group"
+                )
             places[setting] = dimension.name
     return SearchSpace(tuple(found))
 
@@ -181,23 +183,23 @@ def _dimension(name: str, given: Any, where: str) -> Dimension:
         given = {}
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"{name}{where} must be low and high, or choices, not {shown(given, shell=True)}: a setting that all "
-            "trials have alike goes to --flags"
+            f"{name}{where} must have low and high, or choices, not {shown(given, shell=True)}. A setting that is "
+            "the same for all trials belongs in --flags"
         )
     for key in given:
         if key not in KEYS:
-            raise ConfigError(f"{name}{where} has {key}, and may have {', '.join(KEYS)}")
+            raise ConfigError(f"{name}{where} has the unknown key {key}; known are {', '.join(KEYS)}")
     if "choices" in given:
         if len(given) > 1:
             raise ConfigError(f"{name}{where} has choices and a range: give one of them")
         return _of_choices(name, given["choices"], hint, where)
     if get_origin(hint) is Literal or hint is bool:
         if given:
-            raise ConfigError(f"{name}{where} is no number: give choices, or nothing for all of them")
+            raise ConfigError(f"{name}{where} is not a number: give choices, or nothing for all of them")
         return _of_choices(name, [False, True] if hint is bool else list(get_args(hint)), hint, where)
     base, marks = split_annotated(hint)
     if base not in (int, float):
-        raise ConfigError(f"{name}{where} is no number: give choices, each of them {describe(hint, shell=True)}")
+        raise ConfigError(f"{name}{where} is not a number: give choices, each of them {describe(hint, shell=True)}")
     return _of_range(name, given, base is int, next(mark for mark in marks if isinstance(mark, Range)), where)
 
 
@@ -219,7 +221,7 @@ def _hint(name: str, where: str) -> Any:
 
 def _of_choices(name: str, given: Any, hint: Any, where: str) -> Dimension:
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
-        raise ConfigError(f"{name}{where}: choices must be a list of two values at least, not {shown(given, True)}")
+        raise ConfigError(f"{name}{where}: choices must be a list of at least two values, not {shown(given, True)}")
     own = options_of(DiffusionStage)[name].hint
     found = {}
     for value in given:
@@ -250,8 +252,8 @@ def _of_range(name: str, given: Mapping[str, Any], whole: bool, own: Range, wher
     if not low < high:
         raise ConfigError(f"{name}{where}: low {low:g} must be below high {high:g}")
     if log and (low <= 0 or step is not None):
-        what = "goes without a step" if low > 0 else f"begins above 0, and low is {low:g}: give low"
-        raise ConfigError(f"{name}{where}: a range by its logarithm {what}")
+        what = "cannot have a step" if low > 0 else f"must begin above 0, but low is {low:g}: give low"
+        raise ConfigError(f"{name}{where}: a range with log {what}")
     if step is not None and (step <= 0 or (whole and step != int(step))):
         raise ConfigError(f"{name}{where}: step must be {'a whole number ' if whole else ''}above 0, not {step:g}")
     kind = int if whole else float
@@ -270,7 +272,7 @@ def _end(own: Range, key: str, whole: bool) -> float:
 def _group(name: str, choices: Any, where: str) -> Dimension:
     """Settings that are chosen together."""
     if not isinstance(choices, Mapping) or len(choices) < 2:
-        raise ConfigError(f"{TOGETHER}.{name}{where} must be two choices at least, each a name with its settings")
+        raise ConfigError(f"{TOGETHER}.{name}{where} must be at least two choices, each a name with its settings")
     found: dict[str, dict[str, Any]] = {}
     for choice, settings in choices.items():
         if not isinstance(settings, Mapping | None):

@@ -1,7 +1,7 @@
-"""An Optuna study in one file, which processes on several machines share, and which outlives each of them.
+"""An Optuna study in one file, which processes on several machines can share.
 
-Every change is a line at the end of the file ``journal.log``. A trial whose process is gone is found by the next one
-that looks, and its settings are tried again.
+Every change is a line at the end of the file ``journal.log``. If the process of a trial has died, another process
+notices it and tries the trial's settings again.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PrunerName = Literal["median", "hyperband", "none"]
 
 
 class Pruned(Exception):
-    """A trial is worse than others were at this point, and is not worth its end."""
+    """A trial is worse than others were at this point, and is ended early."""
 
 
 class TakenAway(Exception):
-    """A trial was taken for one of a dead process, and was given to another."""
+    """Another process assumed that the trial's process was dead, and took the trial over."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Trial:
     Attributes:
         number: Of the trial in its study, from 0.
         values: What was chosen, by the names of the space.
-        looks: How often it is looked at, the last time at its end.
+        looks: How often it is measured, the last time at its end.
         own: Optuna's trial.
     """
 
@@ -60,9 +60,9 @@ class Trial:
     own: Any
 
     def report(self, look: int, value: float) -> None:
-        """Say how good it is at one of its looks, from 1.
+        """Report its value at a look; looks count from 1.
 
-        Raises :class:`Pruned` where it should end here, :class:`TakenAway` where it is no longer this process's.
+        Raises :class:`Pruned` if it should end here, and :class:`TakenAway` if another process took it over.
         """
         with _quiet(), _not_taken_away():
             self.own.report(value, look)
@@ -70,7 +70,7 @@ class Trial:
                 raise Pruned
 
     def describe(self, **facts: Any) -> None:
-        """Keep more about it: plain values by name. Raises :class:`TakenAway`."""
+        """Store more facts about it: plain values by name. Raises :class:`TakenAway`."""
         with _not_taken_away():
             self.own.set_user_attr("facts", facts)
 
@@ -134,22 +134,25 @@ class SharedStudy:
         Args:
             objective: Tries settings and returns how good they are; lower is better. It reports on the way.
             trials: How many, of all processes.
-            failures: What the objective raises for settings that are no good. The study then avoids their like.
+            failures: Exceptions of the objective that mean that the settings are bad. The study then avoids similar
+                settings.
             after: Called at the end of each trial.
 
-        Whatever else the objective raises goes through; the trial is given back before, and will be tried again.
+        Any other exception of the objective is raised again. The trial's settings will then be tried again.
         """
         with self.presence.shown():
             while (trial := self.begin(trials)) is not None:
                 try:
                     value = objective(trial)
                     if not math.isfinite(value):
-                        raise DivergenceError(f"the figure is {value}")
+                        raise DivergenceError(f"the result is {value}")
                     self._end(trial, value=value)
                 except Pruned:
                     self._end(trial)
                 except TakenAway:
-                    print(f"trial {trial.number}: another process took this one for dead and tries its settings")
+                    print(
+                        f"trial {trial.number}: another process assumed that this one was dead, and tries its settings"
+                    )
                 except failures as error:
                     self._end(trial, why=str(error).splitlines()[0])
                 except BaseException as error:
@@ -232,17 +235,17 @@ class SharedStudy:
                         trial.own.set_user_attr("why", why)
                     self.study.tell(trial.own, value, state=state.PRUNED if value is None else state.COMPLETE)
             except TakenAway:
-                print(f"trial {trial.number}: its end came after another process took this one for dead")
+                print(f"trial {trial.number}: it ended after another process had assumed that this one was dead")
 
     def _return_lost_trials(self) -> None:
-        """Let the settings of trials whose process is gone be tried again. To be called while it is this one's turn."""
+        """Let the settings of trials with a dead process be tried again. Call it only while holding the lock."""
         for trial in self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
             if worker is None or not self.presence.lives(worker):
                 self._return(trial)
 
     def _give_back(self, trial: Trial, is_fault: bool) -> None:
-        """Return a trial of this process, which ends."""
+        """Return a trial of this process, which is ending."""
         with one_at_a_time(self.folder / TURN), _quiet():
             frozen = self.study.get_trials(deepcopy=False)[trial.number]
             if not frozen.state.is_finished():
@@ -255,7 +258,7 @@ class SharedStudy:
         if attempt > ATTEMPTS:
             place = self.storage.get_study_id_from_name(NAME), trial.number
             number = self.storage.get_trial_id_from_study_id_trial_number(*place)
-            self.storage.set_trial_user_attr(number, "why", f"its process ended each time, {ATTEMPTS} times in all")
+            self.storage.set_trial_user_attr(number, "why", f"its process failed at each of {ATTEMPTS} attempts")
             self.study.tell(trial.number, state=states.PRUNED)
             return
         again = [other.user_attrs.get("again") for other in self.study.get_trials(deepcopy=False)]
@@ -266,7 +269,7 @@ class SharedStudy:
         self.study.tell(trial.number, state=states.FAIL)
 
     def _check_conditions(self, wanted: Mapping[str, Any]) -> None:
-        """Write down what all trials have alike, or compare it with what the study began with."""
+        """Record what all trials have in common, or compare it with the record of the study."""
         wanted = json.loads(json.dumps(wanted))
         before = self.study.user_attrs.get("conditions")
         if before is None:
@@ -288,7 +291,7 @@ class SharedStudy:
 
 
 class _MendingLock:
-    """The lock on a journal. Whoever gets it first takes away what a writer that was killed left of a line."""
+    """The lock on a journal. Its holder first removes an incomplete last line, which a killed writer may have left."""
 
     def __init__(self, journal: Path):
         module = import_extra("optuna.storages.journal", EXTRA)
@@ -331,8 +334,8 @@ def _storage(path: Path) -> Any:
         return module.JournalStorage(module.JournalFileBackend(str(path), lock_obj=lock))
     except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
         raise FolderError(
-            f"{path} is damaged: {str(error).splitlines()[0] or 'it is no journal'}. Take back a copy of it, or move "
-            "the folder away and search anew"
+            f"{path} is damaged: {str(error).splitlines()[0] or 'it is not a journal'}. Restore a copy of it, or "
+            "move the folder away and search anew"
         ) from error
 
 
@@ -363,7 +366,7 @@ def _pruner(optuna: Any, name: PrunerName, looks: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's warnings of what may change in a later version."""
+    """Silence Optuna's warnings about what may change in a later version."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -371,7 +374,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _not_taken_away() -> Iterator[None]:
-    """Optuna's word for a trial that another process has ended, as :class:`TakenAway`."""
+    """Turn Optuna's error for a trial that another process has ended into :class:`TakenAway`."""
     finished = import_extra("optuna.exceptions", EXTRA).UpdateFinishedTrialError
     try:
         yield

@@ -38,7 +38,7 @@ def run_sweep(config: SweepStage) -> Path:
     """Make and measure the runs that are not there yet; return the sweep's folder.
 
     Raises:
-        ConfigError: The settings cannot be meant; nothing has been run.
+        ConfigError: The settings are invalid; nothing has been run.
         FolderError: A finished run of that name had other settings, or another's file has the name of a table.
         StageError: A training run ended with an error; with several jobs the message names its log.
     """
@@ -76,15 +76,15 @@ def _holds_table(folder: Path) -> bool:
 
 
 def check_sweep(config: SweepStage) -> None:
-    """Raise ConfigError for a sweep that cannot be meant, before any work."""
+    """Raise ConfigError for an invalid sweep, before any work."""
     for name in SEARCH_SETTINGS:
         if getattr(config, name) != getattr(SweepStage(), name):
-            raise ConfigError(f"--{name} is of a search: add --search optuna")
+            raise ConfigError(f"--{name} is for a search: add --search optuna")
     if len(config.runs) < 2:
-        raise ConfigError("a sweep compares runs: give two at least, as runs: {name: [flags]} in a --config file")
+        raise ConfigError("a sweep compares runs: give at least two, as runs: {name: [flags]} in a --config file")
     for name in config.runs:
         if not name or Path(name).name != name or name in (".", "..", "evaluate"):
-            raise ConfigError(f"a run's name is its folder's: {name!r} cannot be one")
+            raise ConfigError(f"a run's name is the name of its folder: {name!r} is not possible")
         own = parse(DiffusionStage, _training_flags(config, name))  # Ends the program where a flag is unknown.
         try:
             check_loss_weight(own.diffusion, build_schedule(own.diffusion), build_target(own.diffusion))
@@ -102,8 +102,8 @@ def settings_file(config: SweepStage) -> str:
     usual = f"{config.data.name}/latent.yaml"
     if config.settings is None and find_config(usual) is None:
         raise ConfigError(
-            f"there is no file of settings for {config.data.name}: name one with --settings, such as "
-            "fashion-mnist/latent.yaml, whose data set the --data flags replace"
+            f"there is no file of settings for {config.data.name}: give one with --settings, such as "
+            "fashion-mnist/latent.yaml. The --data flags replace its data set"
         )
     return config.settings or usual
 

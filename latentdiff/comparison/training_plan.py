@@ -58,9 +58,9 @@ class PlannedRun:
         return min(limits)
 
     def scaled(self, share: float) -> PlannedRun:
-        """The run with so large a share of its length.
+        """The run, shortened to a share of its length.
 
-        What its schedule counts in images is scaled too: the warm-up of the learning rate, and the epochs.
+        The warm-up of the learning rate and the length of an epoch, which count images, are scaled too.
         """
         if share == 1.0:
             return self
@@ -96,19 +96,21 @@ def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[Pl
         except ConfigError as error:
             raise ConfigError(f"runs.{name}: {error}") from error
     if not found:
-        raise ConfigError("the recipe has no runs: name a data set that has a recipe, or a file of one with --config")
+        raise ConfigError(
+            "the recipe has no runs: give a data set that has a recipe, or the file of a recipe with --config"
+        )
     if any(run.is_latent for run in found) and "autoencoder" not in runs:
-        raise ConfigError("runs has models on latents, and no run named autoencoder to encode them")
+        raise ConfigError("runs has latent models, but no run named autoencoder to encode their images")
     return sorted(found, key=lambda run: run.name != "autoencoder")  # the others need it
 
 
 def parse_budget(text: str) -> tuple[float, bool]:
-    """A budget's amount, and whether that is seconds (``2h``, ``45m``, ``90s``) or else a share (``0.1``)."""
+    """A budget's amount, and whether it is in seconds (``2h``, ``45m``, ``90s``) or a share (``0.1``)."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(h|min|m|s|)", text.strip())
     amount = float(match[1]) if match else 0.0
     if match is None or not 0.0 < amount < 1e9:
         raise ConfigError(
-            f"budget is a time such as 2h, 45m or 90s, or a share of the recipe such as 0.1, not {text!r}"
+            f"budget must be a time such as 2h, 45m or 90s, or a share of the recipe such as 0.1, not {text!r}"
         )
     return amount * SECONDS.get(match[2], 1.0), bool(match[2])
 
@@ -141,20 +143,20 @@ def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | 
 
 
 def _for_seconds(trainer: TrainerConfig, seconds: float) -> TrainerConfig:
-    """The settings of a training that has so many seconds, and no pauses."""
+    """The settings of a training of this many seconds, in one epoch."""
     free = {"max_images": None, "images_per_epoch": 10**9, "monitor": None, "stop_patience": None}
     return replace(trainer, max_seconds=seconds, **free)
 
 
 def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: tuple[int, int, int]) -> Codec:
-    """An autoencoder that has learned nothing: a step on its latents takes as long as on another's."""
+    """An untrained autoencoder, since the time of a step does not depend on its weights."""
     assert isinstance(encoder, AutoencoderStage)  # read_runs has asked for one
     network, channels = encoder.network, encoder.network.latent_channels
     return AutoencoderCodec(Autoencoder(image_shape, network), network, torch.zeros(channels), torch.ones(channels))
 
 
 def describe_plan(runs: Sequence[PlannedRun], rates: Mapping[str, float], done: Sequence[str]) -> str:
-    """The runs with their lengths, a line each, and how long those that are not done take in all."""
+    """The runs with their lengths, one line each, and the total time of those that are not done."""
     lines: list[str] = []
     total, width = 0.0, max(len(run.name) for run in runs)
     for run in runs:
@@ -168,7 +170,7 @@ def describe_plan(runs: Sequence[PlannedRun], rates: Mapping[str, float], done: 
 
 
 def clock(seconds: float) -> str:
-    """A length of time as people say it: ``3 h 40 min``, ``12 min`` or ``45 s``."""
+    """A length of time in words: ``3 h 40 min``, ``12 min`` or ``45 s``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -12,10 +12,11 @@ Config = TypeVar("Config", bound="Settings")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the settings dataclasses: each field accepts what its annotation declares, and nothing else.
+    """Base of the settings dataclasses. Each field accepts only what its annotation declares.
 
-    A number is in its range, a text is one of its names, a path has its ``~`` and ``$VAR`` expanded, a nested dataclass
-    is one. 3.0 and 1e5 are whole numbers; True is none. The command line and YAML files make the same check.
+    Numbers are checked against their range, and texts against the allowed names. ``~`` and ``$VAR`` are expanded in
+    paths. A nested dataclass must be an instance of its class. 3.0 and 1e5 count as whole numbers, True does not. The
+    command line and YAML files are checked in the same way.
 
     Raises:
         ConfigError: A field has a value that its annotation does not allow.

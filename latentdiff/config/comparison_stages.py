@@ -25,7 +25,7 @@ from latentdiff.errors import ConfigError
 
 # What --budget alone stands for: 49 minutes, measured on one thread of two busy CPU cores.
 EQUAL_BUDGETS = ("--budget.images=20480", "--budget.steps=160", "--budget.seconds=300")
-# Settings of a sweep that a search alone heeds.
+# Settings of a sweep that only a search uses.
 SEARCH_SETTINGS = ("space", "trials", "images", "flops", "sampler", "pruner", "looks", "quality_net", "seed")
 
 
@@ -85,7 +85,7 @@ class CompareStage(Settings):
             seconds.
         preset: ``sources``: train the models of five class projects on image generation for ``budget.seconds`` each
             (300 without) under stages/sources, evaluate them and the released models, and write the projects' tables to
-            results.md beside the page. An interrupted run goes on.
+            results.md next to the page. An interrupted run is resumed.
         data: The data set whose models are compared, and the real images that released models and budgets are measured
             against.
         run: The folder that the run writes to.
@@ -105,7 +105,7 @@ class SamplersStage(Settings):
     """Measure a model with several samplers and numbers of steps, and write a table, samplers.json and a figure.
 
     The distance is the Fréchet distance in the features of the data set's classifier. It falls with the number of
-    images, so compare only rows with the same ``num_images``. A run that was stopped goes on with --run.resume.
+    images, so compare only rows with the same ``num_images``. Continue a stopped run with --run.resume.
 
     Args:
         model: A diffusion model's file.
@@ -140,13 +140,13 @@ class SamplersStage(Settings):
 class SweepStage(Settings):
     """Train diffusion models of equal length with different settings, measure each, and rank them.
 
-    The runs are given as a list, or a search finds them. For a list, sweep.json and sweep.md hold the table: the
-    distance in the classifier's features (Inception's if there is no classifier), and FID and KID of the best. Finished
-    runs are kept, an interrupted one goes on, and runs may be added later.
+    The runs are given as a list, or a search finds them. For a list, sweep.json and sweep.md hold a table of the
+    distance in the classifier's features (Inception's if there is no classifier), and of FID and KID for the best runs.
+    Finished runs are kept, an interrupted run is resumed, and runs may be added later.
 
     A search (``search`` optuna, extra ``optuna``) tries settings from a space, guided by earlier trials, and ranks them
     by validation images alone. index.html shows the trials. best.yaml has the best settings and a trial's length, ready
-    to train. The same command goes on with a search, and a second process on the same folder takes part in it.
+    to train. The same command continues a search, and a second process on the same folder takes part in it.
 
     Args:
         name: Name of the sweep: its folder under stages/sweep/, after the data set.
@@ -203,8 +203,8 @@ class ReproduceStage(Settings):
     """Train, release, measure and compare all models of a data set, or of a folder or zip of images.
 
     The data set or the path comes first, without a flag. A data set with a recipe uses the recipe, any other uses a
-    preset. Everything is written to one folder. After an interruption the same command goes on. It begins with a plan:
-    which models are trained, and how long that takes on this machine.
+    preset. Everything is written to one folder. After an interruption the same command continues. It begins with a
+    plan: which models are trained, and how long that takes on this machine.
 
     Args:
         budget: How long all runs together train: a time such as ``2h`` or ``45min``, or a share of the recipe's length

@@ -1,4 +1,4 @@
-"""Which images a run takes."""
+"""Settings of the data set."""
 
 from __future__ import annotations
 
@@ -31,62 +31,67 @@ HubName = Annotated[str, HubText()]
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Settings):
-    """Which images.
+    """The data set and its split.
 
     Args:
         name: The data set. ``fashion-mnist-coloured`` is Fashion-MNIST in six colours, whose training images leave out
             ten pairs of class and colour. ``folder`` is a directory or zip of one's own images. ``parquet`` is one or
-            several Parquet files, ``datasets`` what ``save_to_disk`` of Hugging Face's datasets wrote, ``webdataset``
-            one or several tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one of its
-            configurations; @REVISION behind either names one of its versions. ``mixed`` joins several data sets.
-            ``tensors`` are images in memory, which only Python can give, to ``load_dataset``.
+            several Parquet files. ``datasets`` is a folder that ``save_to_disk`` of Hugging Face's datasets wrote.
+            ``webdataset`` is one or several tars. ``hf:ID`` is a data set of the Hugging Face Hub, ``hf:ID/CONFIG`` one
+            of its configurations; a suffix @REVISION selects a version. ``mixed`` joins several data sets. ``tensors``
+            are images in memory, which only Python can pass, to ``load_dataset``.
         root: The folder of all data sets, each in torchvision's layout. A data set that is missing is downloaded there.
             Default: the environment variable LATENTDIFF_DATA, else ``data``.
-        path: A directory or zip of images: of ``folder``, or of CelebA or the pets outside of ``root``, as is the
-            folder of ImageNet's files. Of ``parquet`` and ``webdataset`` a file, a directory, or several files, as
-            ``shards/*.tar`` or ``shards/{000..012}.tar``. For a mix with a folder it is the folder's.
+        path: Where the images are. For ``folder``, a directory or zip. For ``parquet`` and ``webdataset``, a file, a
+            directory, or several files, as in ``shards/*.tar`` or ``shards/{000..012}.tar``. For ``datasets``, the
+            folder. For CelebA, the pets and ImageNet, a directory (or a zip, except for ImageNet) outside of ``root``.
+            In a mix with ``folder``, the path of ``folder``.
         source: For Fashion-MNIST: ``full`` needs the full set, ``embedded`` takes the slice inside the package (10,000
             training and 2,000 test images), ``auto`` takes the full set where it is present or can be downloaded, else
             the slice.
         size: Side in pixels of the squares that images become. Default: images that come as arrays keep their size
             (28, or 32 for CIFAR-10); files become 64 (CIFAR-10: 32).
-        colour: ``rgb``, ``grey``, or ``auto``: as the images are, and RGB for files.
-        crop: The square that is cut from an image: at the ``center``, or at a ``random`` place that depends on
-            (``split_seed``, file name).
-        hflip: Train on mirrored images too. Right for photographs, wrong for shoes that all point left.
+        colour: ``rgb``, ``grey``, or ``auto``: images that come as arrays keep their colours, and files become RGB.
+        crop: Where the square is cut from an image: at the ``center``, or at a ``random`` place that depends only on
+            ``split_seed`` and the file name.
+        hflip: Train on mirrored images too. This suits photographs, but not images with a fixed direction, such as
+            shoes that all point left.
         split: ``official`` is the split of the data set's authors. ``fractions`` splits all images together.
             ``default`` is the official split where there is one, but ``fractions`` for Flowers-102, whose official
             training split has only 1,020 images.
-        fractions: Fractions of training, validation and test images. A named data set has them in every class. An image
-            of ``folder`` falls by its own content, so that a new one moves no other, and the fractions hold on
-            average. Refused where the official split is taken.
+        fractions: Fractions of training, validation and test images. In a named data set, they hold in every class. An
+            image of ``folder`` is assigned by its own content. So adding an image moves no other, and the fractions
+            hold on average. They cannot be set with the official split.
         split_seed: Seed of the split, of ``val_images``, of random crops and of ``max_train_images``.
-        val_images: Set so many of the official training images apart for validation, as many of each class. For data
-            sets that come as arrays and have no validation split of their own: MNIST, Fashion-MNIST, CIFAR-10.
+        val_images: Number of official training images to set apart for validation, equally many of each class. This is
+            for data sets that come as arrays without a validation split: MNIST, Fashion-MNIST, CIFAR-10.
         max_train_images: Train on no more than this many images.
-        classes: ``labels``, ``none``, an attribute of CelebA (such as ``Smiling``), a column of ``table``, or the
-            column of classes in a ``parquet`` and the like; in a ``webdataset`` a field, such as ``cls`` or
-            ``json.label``.
-        image_column: The column that holds the images, where there are several. For ``parquet``, ``datasets`` and
-            ``hf:ID``; for ``webdataset`` a field such as ``jpg``. Default: it is found by its type and name.
+        classes: Source of the classes: ``labels`` (the data set's own), ``none``, an attribute of CelebA (such as
+            ``Smiling``), a column of ``table`` or of a ``parquet``, ``datasets`` or ``hf:ID``, or a field of a
+            ``webdataset``, such as ``cls`` or ``json.label``.
+        image_column: The column of the images in a ``parquet``, ``datasets`` or ``hf:ID``, or the field in a
+            ``webdataset``, such as ``jpg``. Default: it is found by its type and name.
         table: For ``folder``: a CSV with a header, with file names in its first column and classes in its second.
             Default: the sub-folders are the classes.
-        captions: What the images show, in words, for a network that reads (``network.text``). A template such as ``a
-            photo of a {class}``; a column of ``table``, or of a ``parquet`` and the like; in a ``webdataset`` a field,
-            such as ``json.caption``; ``rule`` for Fashion-MNIST: class, dark or light, long or short, plain or
-            patterned, measured in the image; ``none``. ``auto`` takes the captions of a data set that has its own:
-            ``fashion-mnist-coloured`` ("a red dress"), and a ``webdataset`` with ``.txt``.
+        captions: Captions, for a network with a text encoder (``network.text``). A template such as ``a photo of a
+            {class}``; a column of ``table``, or of a ``parquet``, ``datasets`` or ``hf:ID``; a field of a
+            ``webdataset``, such as ``json.caption``; ``rule`` for Fashion-MNIST: class, dark or light, long or short,
+            plain or patterned, measured in the image; ``none``. ``auto`` takes the captions of a data set that has its
+            own: ``fashion-mnist-coloured`` ("a red dress"), and a ``webdataset`` with ``.txt``.
         mix: The data sets of ``mixed``.
         mix_share: ``balanced`` takes as many images of each data set as the smallest has, ``proportional`` takes all.
-        value_range: The values of images with more than 8 bits a channel, or of floats, that become black and white:
-            ``LOW,HIGH``, such as ``0,4095``, the same for all images. With a minus, write
-            ``--data.value_range=-1,1``. ``auto`` takes all that an integer can hold, and 0 to 1 of floats; it refuses
-            images that go beyond, or that use less than an eighth. 8-bit images stay as they are.
-        max_image_pixels: An image of more pixels cannot be used. This is known from its header, before it is decoded.
-        max_file_size: A file of more bytes, or an entry of a zip that is larger when unpacked, cannot be used.
+        value_range: The values that become black and white, for images of floats or of more than 8 bits per channel:
+            ``LOW,HIGH``, such as ``0,4095``, the same for all images. For a negative number, write
+            ``--data.value_range=-1,1``. ``auto`` takes the full range of integers, and 0 to 1 for floats. It refuses
+            images with values beyond this range, and images that use less than an eighth of it. 8-bit images stay as
+            they are.
+        max_image_pixels: Largest number of pixels of an image. An image with more cannot be used; its header is checked
+            before it is decoded.
+        max_file_size: Largest size of a file in bytes. A larger file, or an entry of a zip that is larger when
+            unpacked, cannot be used.
         on_bad_image: What happens to files that cannot be used. ``error`` lists them and stops, ``skip`` lists them and
             leaves them out.
-        cache_folder: Where decoded images are kept.
+        cache_folder: Folder where decoded images are kept.
     """
 
     name: DatasetName | HubName = "fashion-mnist"
@@ -126,7 +131,7 @@ def folder_name(name: str) -> str:
 
 
 def data_flags(data: DataConfig) -> list[str]:
-    """The flags that make ``data`` of the defaults."""
+    """The flags by which ``data`` differs from the defaults."""
     usual = to_dict(DataConfig())
     changed = {key: value for key, value in to_dict(data).items() if value != usual[key]}
     return [

@@ -1,7 +1,7 @@
-"""Settings of networks that are diffusers' own: the arguments of its classes, with the ranges that are built here.
+"""Settings of diffusers' networks: the arguments of its classes, with the ranges that are supported here.
 
-A model file holds them as JSON. They are checked like any other header before a network is built. What diffusers has
-and these do not allow, such as blocks that take text, is refused by name.
+A model file holds them as JSON. They are checked like any other header before a network is built. Arguments of
+diffusers that are not supported, such as blocks that take text, are refused with their name.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class UNet2DConfig(Settings):
 
     @property
     def side_factor(self) -> int:
-        """What both sides of an image must be divisible by: the network halves them so often."""
+        """The number by which both sides of an image must be divisible, from how often the network halves them."""
         return 2 ** (len(self.block_out_channels) - 1)
 
 
@@ -159,7 +159,7 @@ class AutoencoderKLConfig(Settings):
         sample_size: Side of the images that it was made for, or height and width.
         scaling_factor: What diffusers multiplies latents by.
         shift_factor: What diffusers takes from latents before that.
-        latents_mean: The same for each channel.
+        latents_mean: What diffusers takes from the latents of each channel.
         latents_std: What diffusers divides the latents of each channel by.
         force_upcast: Whether diffusers runs it in fp32 whatever the pipeline's type; here it always does.
         use_quant_conv: Whether a 1x1 convolution follows the encoder.
@@ -209,7 +209,7 @@ class AutoencoderTinyConfig(Settings):
         act_fn: The activation.
         upsample_fn: How the decoder enlarges.
         latent_channels: Channels of the latent.
-        upsampling_scaling_factor: By how much.
+        upsampling_scaling_factor: Factor by which each upsampling enlarges.
         num_encoder_blocks: Blocks of the encoder at each resolution.
         num_decoder_blocks: Blocks of the decoder at each resolution.
         latent_magnitude: Range of latents that diffusers stores as bytes; unused here.
@@ -279,7 +279,7 @@ class DiffusersAutoencoderConfig(AutoencoderConfig):
 
     @property
     def side_factor(self) -> int:
-        """Pixels of a side to one of the latent's."""
+        """Pixels of an image's side per pixel of the latent's side."""
         return 2 ** (len(self.vae.widths) - 1)
 
 

@@ -25,7 +25,7 @@ from latentdiff.config.sampling import EngineName, SamplingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SampleStage(SamplingConfig):
-    """Sample images: a PNG grid, and on demand single PNGs, an npz, a strip of the denoising and a GIF of it.
+    """Sample images: a PNG grid, and if requested single PNGs, an npz, and a strip and a GIF of the denoising.
 
     The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given, and
     draw one grid. Only the tasks sample and reconstruct use all settings of the sampler. The other tasks refuse the
@@ -41,13 +41,13 @@ class SampleStage(SamplingConfig):
         num_images: Number of images to sample.
         labels: Classes by name or index: one for all images, or one for each, separated by commas or a list. Default:
             all classes in turn.
-        prompt: What a model that reads captions draws: one text for all images, or a JSON list with one for each.
-            Default: its training captions in turn.
+        prompt: Prompt of a text-to-image model: one text for all images, or a JSON list with one for each. Default: its
+            training captions in turn.
         negative_prompt: What guidance steers away from, in the form of ``prompt``.
         engine: What runs the networks: ``torch``; ``onnxruntime`` or ``openvino`` on a CPU (extras ``onnx``,
             ``openvino``); ``auto`` measures those that are installed and takes the fastest.
-        exact: Make an image the same, bit for bit, for every batch size. This needs the engine torch, and makes batches
-            of less than 16 images slower.
+        exact: Make images independent of the batch size, bit for bit. This needs the engine torch, and makes batches of
+            less than 16 images slower.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images of ``sample``. With ``exact`` they stay the same.
         columns: Images in a row of the grid. Default: the grid is about square.
@@ -162,7 +162,7 @@ class EvaluateStage(SamplingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseStage(Settings):
-    """Write a trained model as bf16 with a model card beside it.
+    """Write a trained model as bf16, with a model card next to it.
 
     Args:
         model: The run's model.safetensors, or a released file, which is then released anew.
@@ -178,7 +178,7 @@ class ReleaseStage(Settings):
         evaluation: Folder of an evaluation of the released file. The card states its numbers and shows its samples.
         more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images. The
             card states their numbers too.
-        licence: What the card says about the data and its licence. Default: what is known of the data set.
+        licence: What the card says about the data and its licence. Default: the text for a known data set.
         overwrite: Replace a released file.
     """
 
@@ -206,9 +206,9 @@ class ExportStage(Settings):
     config.json, settings.yaml, samples.png and README.md, the model's card. With ``repo`` it uploads them, so that
     ``load("hf:USER/NAME")`` gives the model. It needs the extra ``hub``.
 
-    ``diffusers`` writes a folder for ``DiffusionPipeline.from_pretrained``: a model of a UNet2DModel as diffusers' own
-    pipeline where there is one, any other with a pipeline that calls latentdiff (``trust_remote_code=True``). It needs
-    the extra ``diffusers``.
+    ``diffusers`` writes a folder for ``DiffusionPipeline.from_pretrained``: a UNet2DModel becomes diffusers' own
+    pipeline if one fits, any other model a pipeline that calls latentdiff (``trust_remote_code=True``). It needs the
+    extra ``diffusers``.
 
     Args:
         model: A diffusion model's file, a run, or a released model. It may stand first, without the flag.
@@ -221,15 +221,15 @@ class ExportStage(Settings):
         steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default, and the page's.
         onnxruntime_web: The npm package onnxruntime-web, as a file or a folder, for the page. Default: it is downloaded
             once, from npm's registry or the one that ``npm_config_registry`` names, and checked.
-        serve: Show the page at http://127.0.0.1 until Ctrl-C.
-        port: Where to show it; 0 takes any that is free.
+        serve: Serve the page at http://127.0.0.1 until Ctrl-C.
+        port: Port of the page; 0 takes any free port.
         repo: For ``hub``: the repository, as ``USER/NAME``, that the folder is uploaded to. It may follow ``--to hub``
-            without the flag. It is made where there is none. Default: nothing is uploaded.
-        revision: For ``hub``: the branch of the repository, made where there is none. Default: the main branch.
+            without the flag. A missing repository is created. Default: nothing is uploaded.
+        revision: For ``hub``: the branch of the repository; a missing branch is created. Default: the main branch.
         private: For ``hub``: make a new repository private.
-        evaluation: For ``hub``: folders of evaluations of this model, whose figures the card shows.
-        license: For ``hub``: the licence's identifier on the Hub, such as ``cc-by-4.0``. Default: what is known of the
-            data set, and none for data of one's own.
+        evaluation: For ``hub``: folders of evaluations of this model, whose results the card shows.
+        license: For ``hub``: the licence's identifier on the Hub, such as ``cc-by-4.0``. Default: that of a known data
+            set, else none.
         run: The folder that is written.
     """
 
@@ -277,17 +277,17 @@ class AppStage(Settings):
 
     Args:
         models: Model files, runs or released models, which may stand first, without the flag. The page offers the
-            diffusion models; an autoencoder is the VAE baseline for models of the same images. Default: all released
-            models.
+            diffusion models; an autoencoder serves as the VAE baseline for models of the same images. Default: all
+            released models.
         host: Address that the page is served on. ``0.0.0.0`` lets other machines in, without a password.
-        port: Port. Default: the first free one from 7860 on.
+        port: Port of the page. Default: the first free port from 7860 on.
         engine: What runs the networks, as in the stage ``sample``.
         device: ``auto`` uses a GPU where there is one.
-        max_images: Images that one request may ask for.
-        max_steps: Sampling steps that one request may ask for.
-        max_upload_mb: Size of an uploaded file in megabytes.
-        concurrency: Requests that run a model at once. The others wait.
-        max_waiting: Requests that may wait. Further ones are refused with a message.
+        max_images: Largest number of images of one request.
+        max_steps: Largest number of sampling steps of one request.
+        max_upload_mb: Largest size of an uploaded file in megabytes.
+        concurrency: Largest number of requests that run a model at once. The others wait.
+        max_waiting: Largest number of waiting requests. Further ones are refused with a message.
         runs: Folder under which the page looks for training runs.
         data_root: Folder of all data sets, for the nearest training images. Default: the environment variable
             LATENTDIFF_DATA, else ``data``. The page downloads none.

@@ -1,4 +1,4 @@
-"""Settings by their dotted names: which there are, what is given of them, and the dataclass that it makes."""
+"""Settings by their dotted names: the list of settings, the given values, and the dataclass made from them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Return a stage's settings from values by dotted names, and else their defaults.
+    """Return a stage's settings from values by dotted names, with defaults for the rest.
 
     Raises:
         ConfigError: A setting without a default is not given, or a value is not allowed.
@@ -91,7 +91,7 @@ def flatten(cls: type, values: Mapping[Any, Any], prefix: str = "") -> Iterator[
 
 
 def nearest(name: str, cls: type) -> list[str]:
-    """Return up to three settings that a name that there is not may mean, the likeliest first."""
+    """Return up to three settings that an unknown name may mean, the likeliest first."""
     name = name[:100].replace("-", "_")
     leaf = name.rpartition(".")[2]
     known = list(options_of(cls)) + ([] if "." in name else list(sections_of(cls)))
@@ -107,7 +107,8 @@ def nearest(name: str, cls: type) -> list[str]:
 def read_shell(text: str, hint: Any, name: str) -> Any:
     """Return the value that a text on the command line means for an annotation.
 
-    For a setting that may be text it is the text itself; else what it is in YAML. A list needs no brackets: ``1,2``.
+    A setting that may be text gets the text itself; any other gets the value in YAML. A list needs no brackets:
+    ``1,2``.
     """
     arms = _arms(hint)
     if text == "null" and (NoneType in arms or _none_means(hint)):
@@ -126,7 +127,7 @@ def read_shell(text: str, hint: Any, name: str) -> Any:
 
 
 def read_yaml_value(value: Any, hint: Any, name: str, after: str = "") -> Any:
-    """Return a YAML value as an annotation means it.
+    """Return a YAML value converted for an annotation.
 
     ``yes`` is true where true or false is wanted. A mapping is a dataclass where a list of such is wanted.
 
@@ -137,7 +138,7 @@ def read_yaml_value(value: Any, hint: Any, name: str, after: str = "") -> Any:
         after: What follows the name in a message.
 
     Raises:
-        ConfigError: A mapping has a name that there is not, lacks one, or has a value that is not allowed.
+        ConfigError: A mapping has an unknown name, lacks a required one, or has a value that is not allowed.
     """
     arms = _arms(hint)
     if bool in arms and isinstance(value, str):

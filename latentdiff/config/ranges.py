@@ -1,4 +1,4 @@
-"""What a setting may be, declared beside its type: a range for a number, a kind for a text.
+"""The allowed values of a setting, declared with its type: a range for a number, a kind for a text.
 
 ``lr: Annotated[float, Range(0, 10, above=True)]`` is a number above 0 and at most 10. The types that several settings
 share have names here. :mod:`latentdiff.config.checks` applies what is declared.
@@ -42,7 +42,7 @@ class Range:
 
 
 def _number(value: float) -> str:
-    """A bound as people read it: thousands apart, and large or small ones as powers of ten."""
+    """A bound in words: with thousands separators, and large or small ones as powers of ten."""
     if value == 0 or 1e-3 <= abs(value) < 1e9:
         return f"{value:,}".removesuffix(".0")
     if isinstance(value, int) and value & (value + 1) == 0:

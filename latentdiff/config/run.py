@@ -13,7 +13,7 @@ WORKBENCH = Path("stages")
 
 
 def default_folder(stage: str, name: str) -> Path:
-    """Return the folder of a run where none is named. Later stages look for the run there."""
+    """Return the default folder of a run. Later stages look for the run there."""
     return WORKBENCH / stage / folder_name(name)
 
 

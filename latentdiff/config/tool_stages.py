@@ -18,11 +18,11 @@ class AnalyseStage(Settings):
     It writes a page (index.html), its figures as PNGs, and every number (analysis.json).
 
     Args:
-        data: The data set, as it would be trained on.
+        data: The data set, with the same settings as for training.
         samples: Images in the grid of each split.
         seed: Seed of the choice of those images.
-        near: Largest distance at which two images count as near-duplicates; 0 does not look for them. It is the root
-            mean squared difference of small greyscale thumbnails of mean 0 and standard deviation 1.
+        near: Largest distance at which two images count as near-duplicates; 0 turns the search off. It is the root mean
+            squared difference of small greyscale thumbnails of mean 0 and standard deviation 1.
         listed: Number of pairs of duplicates of each kind that are listed; all are counted.
         threads: Number of CPU threads. Default: torch's choice.
         run: The folder that the run writes to.
@@ -43,7 +43,7 @@ class VerifyStage(Settings):
 
     With ``metrics``, FID, KID, precision and recall are checked instead, and metrics.json is written.
 
-    It ends with an error if anything is out of its limit.
+    It ends with an error if a result exceeds its limit.
 
     Args:
         folder: Folder of verify.json or metrics.json. An earlier one is replaced, and no other file is touched.
@@ -90,7 +90,8 @@ class BenchmarkSettings(Settings):
         preset: ``gpu`` measures the networks of configs/celeba/gpu on a large GPU, plain and compiled, in about four
             minutes. It also measures the training of other projects if they are installed (extra ``peers``). Without a
             GPU it measures a miniature on the CPU, and a line says so.
-        seconds: No measurement of the preset begins after so many seconds. What is missing is listed.
+        seconds: Time limit of the preset in seconds. No measurement starts after it, and those that are missing are
+            listed.
     """
 
     quick: bool = False
@@ -119,9 +120,10 @@ PartName = Literal[
 class BenchmarkStage(BenchmarkSettings):
     """Measure the speed of training, encoding, loading, sampling and evaluation, in latents and in pixels.
 
-    Writes a table, benchmark.json and a figure. Beside each speed stands its share of the speed that the machine's
-    arithmetic and memory allow, measured at the start. Alternatives are measured in turns in one run, and their medians
-    are compared. A slow machine, by its speed in a first training step, gets smaller batches; the record says so.
+    Writes a table, benchmark.json and a figure. Each speed is also given as a share of the speed that the machine's
+    arithmetic and memory allow, which is measured at the start. Alternatives are measured in turns in one run, and
+    their medians are compared. If a first training step shows that the machine is slow, batches are smaller; the record
+    says so.
 
     Args:
         parts: Which parts to measure, in any order; default: all.

@@ -51,7 +51,7 @@ class TrainerConfig(Settings):
         lr_step_factor: Factor on the learning rate at a step or a plateau.
         lr_patience: Number of epochs without a new best value that make a plateau.
         monitor: Column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
-            model with a new best value is saved as best.safetensors, beside the last model. ``auto`` (the diffusion
+            model with a new best value is saved as best.safetensors, next to the last model. ``auto`` (the diffusion
             stage's default) watches the quality metric if the data set has a validation split. Otherwise it watches
             nothing, since a model chosen by the test images could not be evaluated on them.
         monitor_mode: ``min`` where a smaller value of ``monitor`` is better, ``max`` where a larger one is.
@@ -67,7 +67,7 @@ class TrainerConfig(Settings):
             2024). 0 keeps none.
         precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
         compile: Whether to compile the trained networks with torch.compile, which takes minutes at the start. ``auto``
-            compiles runs of at least 15 minutes and 10,000 steps on a GPU. If the compiler fails, such a run goes on
+            compiles runs of at least 15 minutes and 10,000 steps on a GPU. If the compiler fails, such a run continues
             without it. Results differ by rounding.
         memory: Memory that a training may take on a device: a number of bytes, or ``auto`` for what is free there. A
             batch that needs more is computed in more parts (``gradient_accumulation_steps``). Batch size and learning
@@ -82,9 +82,9 @@ class TrainerConfig(Settings):
             network. Each process holds the whole EMA.
         num_threads: Number of CPU threads. Default: torch's choice.
         loggers: Where the numbers of each epoch go. ``csv`` is metrics.csv in the run's folder, and ``tensorboard`` a
-            file beside it. ``wandb``, ``mlflow`` and ``trackio`` (extras of these names) also get the settings, the
+            file next to it. ``wandb``, ``mlflow`` and ``trackio`` (extras of these names) also get the settings, the
             grids of samples and the model. Without a key or a server they keep everything on this machine. If a tracker
-            fails, the training goes on.
+            fails, the training continues.
     """
 
     max_images: Images | None = 600_000

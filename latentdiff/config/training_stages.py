@@ -59,7 +59,7 @@ class AutoencoderStage(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsStage(Settings):
-    """Encode the training images to the moments of their latents, once, for stage two.
+    """Encode the training images once to the moments of their latents, for stage two.
 
     Args:
         autoencoder: Stage one's model file; ``auto`` is the data set's own run under stages/, else the released one;
@@ -97,7 +97,7 @@ class DiffusionStage(Settings):
         features_folder: Folder where Inception's features of the held-out images are cached.
         latents_folder: Folder of the latent caches.
         init: Start from trained weights: a model file, a run's folder or its last.ckpt; or ``diffusers:PATH_OR_ID``, a
-            UNet2DModel of diffusers, which then is the network.
+            UNet2DModel of diffusers, which then replaces the network.
         dry_run: Print what the run needs, in memory, arithmetic and time, and end. Nothing is written.
         run: The folder that the run writes to.
     """
@@ -124,7 +124,7 @@ class ClassifierStage(Settings):
     """Train a small residual classifier, the feature network of the quick evaluation.
 
     Args:
-        data: Which images. ``data.hflip`` mirrors them at random.
+        data: The training images. ``data.hflip`` mirrors them at random.
         channels: Width at each resolution, finest first; the last one is the number of features.
         epochs: Passes over the training images.
         batch_size: Number of images in a step.

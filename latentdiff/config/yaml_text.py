@@ -1,7 +1,7 @@
-"""YAML as the settings use it: plain values, each key once, and no file that grows when it is read.
+"""YAML for settings: plain values only, no key twice, and no file that grows when it is read.
 
-What YAML 1.1 makes of a text by surprise stays text here: ``no``, ``010``, ``1:30`` and ``2024-01-01``. ``1e5`` is a
-number.
+Texts that YAML 1.1 would convert unexpectedly stay text here: ``no``, ``010``, ``1:30`` and ``2024-01-01``. ``1e5`` is
+a number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_VALUES = 20_000
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with fewer readings of a plain text, and without keys that are given twice."""
+    """PyYAML's safe loader, which converts fewer plain texts, and refuses keys that are given twice."""
 
     # Of this class alone: SafeLoader's own stay what they are.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
@@ -78,7 +78,9 @@ def parse_yaml(text: str, name: str) -> Any:
             if node is None:
                 return None
             if _count(node, {}) > MAX_VALUES:
-                raise ConfigError(f"{name} holds more than {MAX_VALUES:,} values, with what its aliases repeat")
+                raise ConfigError(
+                    f"{name} holds more than {MAX_VALUES:,} values, including those that its aliases repeat"
+                )
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -125,7 +127,7 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
 
 
 def _depth(text: str) -> int:
-    """Return how deep brackets are nested at most, which PyYAML would take long to find out."""
+    """Return the largest depth of nested brackets, since PyYAML would be slow to find it."""
     depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", text):
         depth = max(depth + (1 if bracket in "[{" else -1), 0)
@@ -134,7 +136,7 @@ def _depth(text: str) -> int:
 
 
 def _count(node: yaml.Node, found: dict[int, int | None]) -> int:
-    """Return how many values a node has once its aliases are written out. Raises RecursionError where it is endless."""
+    """Return how many values a node has with its aliases expanded. Raises RecursionError if it contains itself."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) in found:

@@ -39,6 +39,6 @@ def with_captions(data: ImageDataset, captions: str) -> ImageDataset:
     if not is_template(captions):
         return data
     if not data.class_names:
-        raise ConfigError(f"data.captions {captions[:60]!r} names the class, and {data.name} has no classes here")
+        raise ConfigError(f"data.captions {captions[:60]!r} names the class, but {data.name} has no classes here")
     by_class = [captions.replace(CLASS, name) for name in data.class_names]
     return replace(data, captions=tuple(by_class[label] for label in data.labels.tolist()))

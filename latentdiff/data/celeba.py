@@ -48,7 +48,7 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
         attributes = _read_table(place, ATTRIBUTES)
         if attributes is None:
             raise DataError(
-                f"--data.classes {attribute} needs CelebA's {ATTRIBUTES}.txt beside the images, in {place.parent}"
+                f"--data.classes {attribute} needs CelebA's {ATTRIBUTES}.txt next to the images, in {place.parent}"
             )
         values = _attribute_values(*attributes, attribute, source.images)
         labels, class_names = torch.tensor(values), (f"not {attribute}", attribute)
@@ -65,8 +65,8 @@ def _locate_images(root: Path) -> Path:
     if folder.is_dir() or not _fetch(root):
         raise DataError(
             f"CelebA is neither in {folder / IMAGES} nor in {folder / IMAGES}.zip, and could not be downloaded (its "
-            "host allows few downloads a day). Get the aligned JPEGs from anywhere and name their directory or zip "
-            "with --data.path; the attribute and partition files are not needed."
+            "host allows few downloads a day). Get the aligned JPEGs from another source and give their "
+            "directory or zip with --data.path; the attribute and partition files are not needed."
         )
     return _locate_images(root)
 

@@ -1,4 +1,4 @@
-"""The content of image files as one number each, by which one's own images are split.
+"""A digest of each image file's content, by which one's own images are split.
 
 A number is the CRC-32 of a file's bytes with their count. A zip's directory holds both, so that a zip is split like the
 folder that it was made of, and need not be read. Two images with one number would share a split, and nothing else.
@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 def content_digests(files: Files, names: tuple[str, ...], folder: Path) -> Tensor:
-    """A number for each file that follows from its bytes alone: int64 [n].
+    """A digest of each file that depends only on its bytes: int64 [n].
 
     The files of a directory are read once; the numbers are then kept in ``folder``, under a name that changes with the
     files' names, sizes and times.

@@ -77,7 +77,7 @@ class ImageDataset:
     def take(self, indices: Tensor) -> ImageDataset:
         """Select images by their indices, int64 [m]. Consecutive indices give a view, others a copy.
 
-        Of images that are mapped from a file, a copy too large for the memory is a file of its own.
+        If the images are mapped from a file, a copy that is too large for the memory becomes a file of its own.
         """
         start, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
         consecutive = count and int(indices[-1]) - start + 1 == count and bool((indices.diff() == 1).all())

@@ -81,8 +81,8 @@ class DatasetSplits:
     def held_out(self) -> ImageDataset:
         """Images that training does not see: the validation split, or the test split where there is none.
 
-        Where one's own images, split by content, have neither: a validation split without images, and a line that says
-        so. Raises :class:`~latentdiff.data.NoSplitError` for other data sets.
+        If one's own images, split by content, have neither, it is an empty validation split, and a line says so. Raises
+        :class:`~latentdiff.data.NoSplitError` for other data sets.
         """
         try:
             return self.val
@@ -98,7 +98,7 @@ class DatasetSplits:
 
     @cached_property
     def test_or_val(self) -> ImageDataset:
-        """The test split. Where there is none, as of an 80/20 split, the validation split, which a line then says."""
+        """The test split. If there is none, as in an 80/20 split, the validation split, and a line says so."""
         try:
             return self.test
         except NoSplitError as error:
@@ -106,7 +106,7 @@ class DatasetSplits:
                 stand_in = self.val
             except NoSplitError:
                 raise error from None
-            print(f"{error}: the validation images are used in its place, though they may have chosen the model")
+            print(f"{error}: the validation images are used instead, although the model may have been chosen by them")
             return stand_in
 
     def _load(self, split: Split) -> ImageDataset:
@@ -116,7 +116,7 @@ class DatasetSplits:
         if split not in self._loaded:
             data = load_split(self.config, split)
             if any(known.class_names != data.class_names for known in self._loaded.values()):
-                raise DataError(f"the classes of {self.name} have changed while its splits were read: begin again")
+                raise DataError(f"the classes of {self.name} have changed while its splits were read: start again")
             self._loaded[split] = replace(data, name=self._name) if self._name else data
         return self._loaded[split]
 
@@ -173,8 +173,8 @@ def load_dataset(
             - a folder or a zip of images, Parquet files, what ``save_to_disk`` of datasets wrote, or tars;
             - ``hf:ID`` or ``hf:ID/CONFIG``, a data set of the Hugging Face Hub;
             - a :class:`~latentdiff.config.DataConfig`, which has more settings;
-            - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels, or [n, h, w] or [n, h, w, c] where the shape
-              leaves no doubt;
+            - a uint8 tensor or array [n, c, h, w] with 1 or 3 channels, or [n, h, w] or [n, h, w, c] if the shape
+              is not ambiguous;
             - a torch Dataset of (image, label), such as torchvision's, or any iterable of such pairs, which is read to
               its end. An image is a PIL image, a uint8 tensor, or a float tensor in [0, 1], of shape [c, h, w]. Instead
               of pairs there may be mappings with an ``image`` and a ``label``, as Hugging Face's datasets gives them;
@@ -189,13 +189,12 @@ def load_dataset(
         colour: ``rgb``, ``grey``, or ``auto``: as they are.
         hflip: Train on mirrored images too.
         fractions: Split all images together into these fractions of train, val and test. A named data set has them in
-            every class. Of one's own images each falls by its content, so that a new one moves no other, and the
+            every class. An image of one's own is assigned by its content. So adding an image moves no other, and the
             fractions hold on average. Default: the official split where there is one, else 0.8, 0.1 and 0.1.
         split_seed: Seed of the split and of ``max_train_images``. Default: 0.
         max_train_images: Train on no more than this many images.
-        captions: What the images show, in words, for a network that reads: a text is a template such as ``a photo of
-            a {class}``, or else what ``DataConfig.captions`` takes. Of images in memory a list has one for each; a
-            mapping where the source is one.
+        captions: Captions for a text-to-image network: a template such as ``a photo of a {class}``, or another value of
+            ``DataConfig.captions``. For images in memory, a list with one for each; a mapping where the source is one.
         name: What records call the data set. Default: its name, ``folder``, or ``tensors``.
 
     Returns:
@@ -251,9 +250,13 @@ def load_dataset(
         found = load_tensors(cast(Any, source), config, labels, class_names, name or "tensors", words)
         return DatasetSplits(config, name, *found)
     if words is not None:
-        raise ConfigError("a list of captions is for images in memory: a folder has them in a column of its table")
+        raise ConfigError(
+            "a list of captions is for images in memory: for a folder, put captions in a column of its table"
+        )
     if labels is not None or class_names is not None:
-        raise ConfigError("labels and class_names are for images in memory: sub-folders are the classes of a folder")
+        raise ConfigError(
+            "labels and class_names are for images in memory: the classes of a folder are its sub-folders"
+        )
     config = replace(source if isinstance(source, DataConfig) else _find_config(source), **settings)
     check_settings(config)
     return DatasetSplits(config, name)

@@ -55,7 +55,7 @@ def _open(folder: Path) -> list[ArrowTable]:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a name is that of a file or folder within its folder, and leads nowhere else."""
+    """Whether a name is that of a file or folder directly in its folder, not a path to another place."""
     return name not in ("", ".", "..") and "/" not in name and "\\" not in name and "\0" not in name
 
 

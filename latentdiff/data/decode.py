@@ -78,7 +78,7 @@ def parse_value_range(text: str) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded image and what is worth saying about its file.
+    """A decoded image and facts about its file.
 
     Attributes:
         pixels: uint8 [c, size, size].
@@ -194,7 +194,7 @@ def to_eight_bits(
 
 
 class _Opened:
-    """An image file whose header was read and found harmless."""
+    """An image file whose header was read and accepted."""
 
     def __init__(self, content: bytes, image: Image.Image, rules: ReadingRules):
         self._content, self._image, self._rules = content, image, rules
@@ -263,7 +263,7 @@ def _kind(header: bytes, name: str) -> str:
 
 
 def _check_header(image: Image.Image, content: bytes, rules: ReadingRules) -> None:
-    """Raise :class:`BadImageError` for an image that is too small, too large, or only a preview."""
+    """Raise :class:`BadImageError` for an image that is too small or too large, or that is only a preview."""
     if min(image.size) < SMALLEST_SIDE:
         raise BadImageError(f"it is {image.width}x{image.height} pixels; at least {SMALLEST_SIDE} are needed")
     areas = [image.size]

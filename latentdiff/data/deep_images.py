@@ -49,7 +49,7 @@ def join_values(values: Iterable[DeepValues]) -> list[DeepValues]:
 
 
 def check_values(values: Iterable[DeepValues], where: str, option: str = "--data.value_range") -> None:
-    """Raise :class:`~latentdiff.errors.DataError` for images whose black and white cannot be told from their type.
+    """Raise :class:`~latentdiff.errors.DataError` for images whose type does not tell which values are black and white.
 
     Args:
         values: Those of all images of a data set, so that all are treated alike.
@@ -63,7 +63,7 @@ def check_values(values: Iterable[DeepValues], where: str, option: str = "--data
         why = "less than an eighth of" if 0 <= each.low <= each.high < each.top * LEAST_USED else "not within"
         raise DataError(
             f"{where}: {each.kind} values from {found}, {why} 0 to {each.top:.12g}, so it is unclear which are black "
-            f"and white.\nSay it with {option}=LOW,HIGH, such as {' or '.join(_suggestions(each))}."
+            f"and white.\nSet the range with {option}=LOW,HIGH, such as {' or '.join(_suggestions(each))}."
         )
 
 
@@ -104,7 +104,7 @@ def load_deep_colours(
 ) -> tuple[Image.Image, DeepValues]:
     """Load an image for which :func:`of_deep_colours` holds, as 8 bits a channel.
 
-    Without ``value_range`` the upper 8 bits are taken, and their values are told by them alone.
+    Without ``value_range`` only the upper 8 bits are used, for the pixels and for the reported values.
 
     Raises :class:`~latentdiff.data.image_formats.BadImageError` for values beyond ``value_range``.
     """

@@ -1,4 +1,4 @@
-"""Downloads through torchvision: whole or not at all, and quickly given up where no server answers."""
+"""Downloads through torchvision: complete or not at all, with a quick failure if no server answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _allowed: ContextVar[bool] = ContextVar("downloads_allowed", default=True)
 
 @contextmanager
 def no_downloads() -> Iterator[None]:
-    """In the block, a data set that is not on this machine is missing: no server is asked for it."""
+    """Forbid downloads in the block: a data set that is not on this machine is then missing."""
     token = _allowed.set(False)
     try:
         yield
@@ -42,7 +42,7 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
         title: The data set's name in messages.
         root: The folder of all data sets.
         folder: The data set's folder, relative to ``root``.
-        urls: Addresses, at least one of which must answer before anything is tried.
+        urls: Addresses. The download is tried only if at least one of them answers.
         fetch: Downloads the data set into the folder that it is called with.
 
     Returns:

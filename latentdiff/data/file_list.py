@@ -124,6 +124,7 @@ def check_row(path: Path, row: list[str], columns: int) -> None:
     """Raise :class:`DataError` for a row with more cells than there are columns: perhaps half of a name is in it."""
     if any(row[columns:]):
         raise DataError(
-            f"{path} has {columns} columns, and the row of {row[0]} more cells: {', '.join(row)}. Put a name with a "
+            f"{path} has {columns} columns, but the row of {row[0]} has more cells: {', '.join(row)}. Put a name "
+            "with a "
             'comma in quotes: "a, b".'
         )

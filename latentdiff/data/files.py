@@ -93,7 +93,7 @@ class Files(ABC):
         parts = [count_by_suffix(self.left_out)] if self.left_out else []
         if self.own_folders:
             more = f" and {len(self.own_folders) - 3:,} more" if len(self.own_folders) > 3 else ""
-            parts.append(f"what latentdiff wrote into {', '.join(self.own_folders[:3])}{more}")
+            parts.append(f"files that latentdiff wrote in {', '.join(self.own_folders[:3])}{more}")
         return ", ".join(parts)
 
 
@@ -306,7 +306,7 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:
-    """What tells a folder from all others, by whatever path it is reached."""
+    """A key that identifies a folder, independent of the path by which it is reached."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 

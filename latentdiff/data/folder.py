@@ -51,8 +51,8 @@ def list_images(
             within are the classes. Otherwise the outermost folders are the classes.
         table: A CSV with a header. Its first column names the files, and ``column`` holds their classes.
         column: A column of the table. Default: the second.
-        captions_column: The column with what each file shows, in words. Where it is the second and ``column`` is not
-            given, the classes come from the folders.
+        captions_column: The column with what each file shows, in words. If it is the second column and ``column`` is
+            not given, the classes come from the folders.
 
     Raises :class:`DataError`.
     """
@@ -83,8 +83,8 @@ def list_images(
             beside = printable(source.images[folders.index("")])
             count = len(set(folders)) - 1
             print_once(
-                f"no classes: {folders.count(''):,} of {len(names):,} images in {path} lie beside its "
-                f"{f'{count} folders' if count > 1 else 'folder'}, the first is {beside}"
+                f"no classes: {folders.count(''):,} of {len(names):,} images in {path} are not in "
+                f"{f'one of its {count} folders' if count > 1 else 'its folder'}, the first is {beside}"
             )
     return FileList("folder", source, source.images, labels, class_names, official, captions)
 
@@ -114,7 +114,7 @@ def _official_splits(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
         lying = f"the folder {printable(odd)} is" if odd else f"{printable(names[splits.index(None)])} lies"
         named = ", ".join(sorted({folder for folder in folders if SPLIT_FOLDERS.get(folder.lower())}))
         raise DataError(
-            f"{path} has folders of splits ({named}), and {lying} beside them. Move it into one of them, or elsewhere."
+            f"{path} has folders of splits ({named}), and {lying} next to them. Move it into one of them, or elsewhere."
         )
     return {
         split: torch.tensor([i for i, found in enumerate(splits) if found == split])
@@ -124,13 +124,13 @@ def _official_splits(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
 
 
 def _check_split_names(path: Path, folders: set[str]) -> None:
-    """Raise :class:`DataError` for folders that would be classes, and look like splits by other names."""
+    """Raise :class:`DataError` for folders that would become classes, but look like splits under other names."""
     if all(LIKE_A_SPLIT.fullmatch(name.lower()) for name in folders) and any(
         name.lower().startswith("train") for name in folders
     ):
         raise DataError(
-            f"the folders {', '.join(sorted(folders))} of {path} look like splits, and would be classes. Call them "
-            "train, val and test; if they are classes, say so with --data.table."
+            f"the folders {', '.join(sorted(folders))} of {path} look like splits, but would become classes. Call "
+            "them train, val and test. If they are classes, give the classes with --data.table."
         )
 
 
@@ -152,7 +152,7 @@ def _check_inner_folders(path: Path, names: Sequence[str]) -> None:
 
 
 def _check_lost_folders(source: Files, depth: int) -> None:
-    """Raise :class:`DataError` for a folder beside those of the images that could be a class, and holds no image.
+    """Raise :class:`DataError` for a folder without images, next to folders with images, that could be a class.
 
     Args:
         source: The files.
@@ -176,7 +176,8 @@ def _check_lost_folders(source: Files, depth: int) -> None:
     empty = [name for name in source.empty_folders if len(PurePosixPath(name).parts) == depth + 1]
     if empty and all(len(PurePosixPath(name).parts) > depth + 1 for name in source.images):
         raise DataError(
-            f"the folder {printable(empty[0])} in {source.path} is empty beside folders of images: fill or remove it"
+            f"the folder {printable(empty[0])} in {source.path} is empty, next to folders with images: fill or "
+            "remove it"
         )
 
 
@@ -199,7 +200,9 @@ def _read_classes(path: Path, column: str | None, source: Files, captions: bool 
                 f"first row names {printable(next(iter(table)))}"
             )
         if key != name and matched.setdefault(key, name) != name:
-            raise DataError(f"{path} says {key}, which is {matched[key]} and {name}: name each of them in full")
+            raise DataError(
+                f"{path} has a row for {key}, which could be {matched[key]} or {name}: give the full name of each"
+            )
         if not table[key] and not captions:
             raise DataError(f"{path} gives {key} no class")
         classes.append(table[key])
@@ -218,7 +221,7 @@ def _read_classes(path: Path, column: str | None, source: Files, captions: bool 
 
 
 def _in_the_sources_words(path: Path, table: dict[str, str], there: set[str], folder: Path) -> dict[str, str]:
-    """A table with its files named as the source names them, where a row names one by another path (./cat/1.png).
+    """A table in which each file has its name in the source, if a row names it by another path (./cat/1.png).
 
     Raises :class:`DataError` where a file has two classes then.
     """

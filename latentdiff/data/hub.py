@@ -33,13 +33,13 @@ UNREACHABLE = {
 def load(root: Path, config: DataConfig, split: Split) -> FileList:
     """List the images of the data set that ``config.name`` names, for any split; ``root`` is not used.
 
-    Raises :class:`~latentdiff.errors.DataError` where it is neither on this machine nor to be had, and ConfigError for
-    a name that is none, and where the package datasets is not installed.
+    Raises :class:`~latentdiff.errors.DataError` if it is neither on this machine nor on the Hub, and ConfigError for an
+    invalid name, or if the package datasets is not installed.
     """
     match = HUB_NAME.fullmatch(config.name)
     if match is None:
         raise ConfigError(
-            f"{config.name} is no data set of the Hub: write hf:ID or hf:ID/CONFIG, such as hf:ylecun/mnist"
+            f"{config.name} is not a data set of the Hub: write hf:ID or hf:ID/CONFIG, such as hf:ylecun/mnist"
         )
     tables = _tables(*match.groups(), download.downloads_allowed())
     return list_tables(config.name, Path(config.name), tables, config, reads_paths=True)
@@ -72,7 +72,7 @@ def _table(what: str, dataset: Any) -> ArrowTable:
 
 @contextmanager
 def _as_allowed(datasets: Any, allowed: bool) -> Iterator[None]:
-    """In the block, no server is asked unless that is allowed and one answers."""
+    """Make the package datasets work offline in the block, unless downloads are allowed and the Hub answers."""
     before = datasets.config.HF_HUB_OFFLINE
     if allowed and not before:
         # datasets would try again and again for a minute, before it takes what is on this machine.

@@ -73,7 +73,7 @@ def differences(
     if same:
         return found + _caption_differences(before, now)
     if before["image_shape"] != now["image_shape"]:
-        found.append(f"images are of {_shape(now['image_shape'])}, and were of {_shape(before['image_shape'])}")
+        found.append(f"images are {_shape(now['image_shape'])} now, and were {_shape(before['image_shape'])}")
     if images_before is not None and images_now is not None and before["image_shape"] == now["image_shape"]:
         found += _image_differences(images_before, images_now, before["class_names"], now["class_names"])
     else:
@@ -81,16 +81,16 @@ def differences(
     if before["split_description"] != now["split_description"]:
         words = [record["split_description"] or "the official split" for record in (before, now)]
         found.append(f"the images were split differently ({words[0]}, now {words[1]})")
-    return found or ["some images have other pixels, or another order"]
+    return found or ["some images have different pixels, or a different order"]
 
 
 def _caption_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What distinguishes the captions; older records know none."""
+    """The differences of the captions; older records have none."""
     if before.get("captions") == now.get("captions"):
         return []
     words = [record.get("first_caption") for record in (before, now)]
     if None in words:
-        return ["the images have captions now, and had none" if words[0] is None else "the captions are gone"]
+        return ["the images have captions now, but had none before" if words[0] is None else "the captions are gone"]
     if words[0] == words[1]:
         return ["some captions differ"]
     return [f"the captions differ: the first is {words[1][:60]!r}, and was {words[0][:60]!r}"]
@@ -140,9 +140,7 @@ def _image_differences(
         moved,
     )
     if count := renamed.total():
-        found.append(
-            f"{count:,} image{'s have' if count > 1 else ' has'} another name, and so another place in the order"
-        )
+        found.append(f"{count:,} image{'s have' if count > 1 else ' has'} another name, and so another position")
     return found
 
 

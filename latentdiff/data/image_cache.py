@@ -85,7 +85,7 @@ def cached_images(
             ) from error
         found = _read_cache(path, key)
         if found is None:
-            raise DataError(f"{path} was written and cannot be read back: is the disk full or failing?")
+            raise DataError(f"{path} was written but cannot be read back: is the disk full or failing?")
     images, usable, meta = found
     bad, where = meta["bad"], files.source.path
     if bad:
@@ -104,7 +104,7 @@ def cached_images(
     if rules.value_range is None:
         check_values([DeepValues(*values) for values in meta.get("deep", ())], str(where))
     elif not meta.get("deep") and rules.value_range != (0, 255):
-        raise ConfigError(f"data.value_range would go unused: all images in {where} are of 8 bits")
+        raise ConfigError(f"data.value_range has no effect: all images in {where} have 8 bits")
     if meta.get("frames"):
         print_once(
             f"{meta['frames']:,} of {len(files.names):,} files in {where} hold several frames or pages: the first "
@@ -235,7 +235,7 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] |
     """Images, their places in the list of files, and what is known of them; None where the cache is missing or damaged.
 
     The dict has ``bad``, the files that cannot be used; ``deep``, the :class:`DeepValues`; ``frames`` and ``enlarged``,
-    how many files have more frames, and are smaller than the squares.
+    the numbers of files with several frames, and of files that are smaller than the squares.
     """
     if not path.is_dir():
         return None
@@ -249,15 +249,15 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] |
         print(f"{path} is damaged ({error}): decoding again", flush=True)
         return None
     if not whole:
-        print(f"{path} does not hold what it says: decoding again", flush=True)
+        print(f"{path} does not match its checksums: decoding again", flush=True)
         return None
     return map_file(file, shape), torch.from_numpy(usable), meta
 
 
 def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> bool:
-    """Whether a file can be read now that could not be read when the cache was made.
+    """Whether a file that could not be read when the cache was made can be read now.
 
-    The cache's name does not tell: a change of rights leaves a file's size and times alone.
+    The cache's name does not tell, since a change of permissions does not change a file's size and times.
     """
     for name, reason in bad:
         if reason.startswith(UNREADABLE):

@@ -97,12 +97,12 @@ def load_split(config: DataConfig, split: Split) -> ImageDataset:
     for setting in ("crop", "value_range"):
         value = getattr(config, setting)
         if not data.files and value != getattr(DataConfig, setting):
-            raise ConfigError(f"data.{setting} {value} would go unused: {config.name} comes in arrays, not in files")
+            raise ConfigError(f"data.{setting} {value} has no effect: {config.name} comes in arrays, not in files")
     if config.name == "mixed":
         return limit_training_images(data, config)
     if tuple(config.fractions) != DataConfig.fractions and (not data.split_description or config.val_images):
         raise ConfigError(
-            f"data.fractions {format_fractions(config)} would go unused: {config.name} comes in its official split "
+            f"data.fractions {format_fractions(config)} has no effect: {config.name} comes in its official split "
             "here; add --data.split fractions"
         )
     return limit_training_images(data, config)
@@ -148,7 +148,7 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
 
 
 def check_white(stacks: Iterable[Tensor], where: str) -> None:
-    """Raise :class:`DataError` for uint8 images of the values 0 and 1 alone, as masks have: all would be black."""
+    """Raise :class:`DataError` for uint8 images with only the values 0 and 1, such as masks: all would look black."""
     brightest = 0
     for chunk in (chunk for stack in stacks for chunk in stack.split(256) if len(chunk)):
         brightest = max(brightest, int(chunk.max()))
@@ -225,7 +225,9 @@ def check_settings(config: DataConfig) -> None:
     """Raise ConfigError for settings that contradict each other, or that name no data set on disk."""
     members = config.mix or (config.name,)
     if "tensors" in members:
-        raise ConfigError("data.name tensors is for images in memory: give them to load_dataset, from Python alone")
+        raise ConfigError(
+            "data.name tensors is for images in memory: give them to load_dataset, which only Python can do"
+        )
     with_path = [name for name in members if has(name, "TAKES_PATH")]
     if config.path and not with_path:
         takers = ", ".join(name for name in get_args(DatasetName) if has(name, "TAKES_PATH"))
@@ -235,9 +237,9 @@ def check_settings(config: DataConfig) -> None:
         )
     needing = [name for name in members if has(name, "NEEDS_PATH")]
     if len(needing) > 1:
-        raise ConfigError(f"data.path could be {' or '.join(needing)}: a mix can have one of them")
+        raise ConfigError(f"data.path could belong to {' or '.join(needing)}: a mix can have only one of them")
     if config.path and len(with_path) > 1 and not needing:
-        raise ConfigError(f"data.path could be {' or '.join(with_path)}: put both under data.root")
+        raise ConfigError(f"data.path could belong to {' or '.join(with_path)}: put both under data.root")
     if needing and not config.path:
         raise ConfigError(f"data.name {needing[0]} needs --data.path, {PATH_OF[needing[0]]}")
     with_columns = any(has(name, "HAS_COLUMNS") for name in members)
@@ -252,14 +254,15 @@ def check_settings(config: DataConfig) -> None:
         raise ConfigError(f"data.captions rule is for fashion-mnist and fashion-mnist-coloured, not {config.name}")
     if column_of(config) is not None and not config.table and not with_columns:
         raise ConfigError(
-            f"data.captions {config.captions[:60]!r} is not auto, rule or none and has no {{class}} in it, and there "
-            "is no table or WebDataset of which it could be a column or a field"
+            f"data.captions {config.captions[:60]!r} is not auto, rule or none, has no {{class}} in it, and there "
+            "is no table or WebDataset that could have it as a column or field"
         )
     if config.mix_share != "balanced" and config.name != "mixed":
         raise ConfigError(f"data.mix_share is for data.name mixed, not {config.name}")
     if config.classes_column is not None and "celeba" not in members and not config.table and not with_columns:
         raise ConfigError(
-            f"data.classes {config.classes!r} must be labels or none: CelebA alone has attributes, tables have columns"
+            f"data.classes {config.classes!r} must be labels or none: only CelebA has attributes, and only tables "
+            "have columns"
         )
     if config.val_images and config.split == "fractions":
         raise ConfigError(
@@ -267,7 +270,9 @@ def check_settings(config: DataConfig) -> None:
         )
     parse_value_range(config.value_range)
     if bool(config.mix) != (config.name == "mixed"):
-        raise ConfigError("data.mix and data.name mixed need each other: data.mix lists the data sets to join")
+        raise ConfigError(
+            "data.mix and data.name mixed need each other: give both, with the data sets to join in data.mix"
+        )
 
 
 def _pool_and_split(config: DataConfig, split: Split) -> ImageDataset:
@@ -355,7 +360,7 @@ def choose_by_content(content: Tensor, config: DataConfig, name: str, split: Spl
 
 
 def why_empty(content: Tensor, config: DataConfig, name: str, split: Split) -> str:
-    """Say why no image is in a split, and which settings put one there."""
+    """Return why a split has no image, and which settings would give it one."""
     share, shell = config.fractions[SPLITS.index(split)], config.name != "tensors"
     message = f"{name} has no {split} split"
     if not share:
@@ -404,8 +409,8 @@ def warn_of_empty_classes(
     if empty:
         listed = ", ".join([*empty[:5], *(["…"] if len(empty) > 5 else [])])
         print_once(
-            f"{name}: no image of {listed} is among the training images{how}. A model will not know these classes: "
-            f"{advice}."
+            f"{name}: no image of {listed} is among the training images{how}. A model will not learn these "
+            f"classes: {advice}."
         )
 
 
@@ -454,7 +459,7 @@ def _describe_member(member: ImageDataset) -> str:
 def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
     """Join one split of several data sets: their classes one after the other, all images of one shape."""
     if len(set(config.mix)) != len(config.mix) or "mixed" in config.mix:
-        raise ConfigError(f"data.mix must name different data sets, and not itself: {', '.join(config.mix)}")
+        raise ConfigError(f"data.mix must name different data sets, and not mixed: {', '.join(config.mix)}")
     if config.size is None or config.colour == "auto":
         raise ConfigError("a mixed data set needs one shape: set data.size and data.colour")
     members = [_load_one(_member_config(config, name), split) for name in config.mix]

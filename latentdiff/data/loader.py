@@ -1,4 +1,4 @@
-"""The data loader: a batch is selected by arithmetic, from images on the training device or from a mapped file."""
+"""The data loader: it selects batches by computed indices, on the training device or from a mapped file."""
 
 from __future__ import annotations
 

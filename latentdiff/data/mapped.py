@@ -1,7 +1,7 @@
 """Tensors that are mapped from files: they may be larger than the memory, and their pages are read when they are used.
 
-A page that was read counts as memory of the process until it is released, though the system could take it back. So who
-goes through a large tensor releases what lies behind.
+A page that was read counts as memory of the process until it is released, though the system could take it back. So code
+that goes through a large tensor releases the pages that it has read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def map_file(path: Path, shape: tuple[int, ...], dtype: torch.dtype = torch.uint
 
     Writing to it does not change the file.
 
-    A file that grew or shrank since is the caller's to notice. Raises OSError.
+    The caller must check whether the file has changed its size since. Raises OSError.
     """
     if not math.prod(shape):
         return torch.empty(shape, dtype=dtype)
@@ -109,7 +109,7 @@ class RowReader:
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, index: Tensor) -> Tensor:
-        """``tensor[index]``, for int64 [m]. Raises :class:`~latentdiff.errors.DataError` where its file was cut off."""
+        """``tensor[index]``, for int64 [m]. Raises :class:`~latentdiff.errors.DataError` if its file was truncated."""
         if self._file is None:
             return self._tensor.index_select(0, index)
         result = torch.empty((len(index), *self._tensor.shape[1:]), dtype=self._tensor.dtype)
@@ -117,12 +117,12 @@ class RowReader:
         for place, row in enumerate(index.tolist()):
             self._file.seek(self._offset + row * self._row)
             if self._file.readinto(target[place * self._row : (place + 1) * self._row]) != self._row:
-                raise DataError(f"{self._file.name} was cut off while it was read: begin again")
+                raise DataError(f"{self._file.name} was truncated while it was read: start again")
         return result
 
 
 def chunks(tensor: Tensor, multiple: int = 1) -> Iterator[Tensor]:
-    """Go through a tensor [n, ...] in parts of some megabytes. Of a large mapped one each is released behind.
+    """Go through a tensor [n, ...] in parts of some megabytes. Parts of a large mapped tensor are released after use.
 
     Args:
         tensor: The tensor.
@@ -207,7 +207,7 @@ def _in_a_file(
     parts: Callable[[], Iterator[Tensor]],
     what: str,
 ) -> Tensor:
-    """What is made of a mapped tensor, mapped from a file beside its own, which is written where it is not there.
+    """A tensor made from a mapped tensor, and mapped from a file in the same folder. A missing file is written.
 
     Args:
         kind: What its name begins with.
@@ -241,12 +241,12 @@ def _in_a_file(
     _write(path.with_suffix(".json"), lambda name: name.write_bytes(json_with_digest(record)))
     found = _read(path, shape, tensor.dtype)
     if found is None:
-        raise DataError(f"{path} was written and cannot be read back: is the disk full or failing?")
+        raise DataError(f"{path} was written but cannot be read back: is the disk full or failing?")
     return found
 
 
 def _read(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-    """What an earlier run left; None where there is none, or a damaged one."""
+    """The tensor that an earlier run has written; None if it is missing or damaged."""
     try:
         record, signed = read_json(path.with_suffix(".json"))
         whole = signed and record["shape"] == list(shape) and record["crc32"] == crc32_of(path)

@@ -10,7 +10,7 @@ from latentdiff.memory import total_memory
 
 
 class MemoryBudget:
-    """Bytes that threads reserve before they use them. Who finds too few left waits.
+    """Bytes that threads reserve before they use them. A thread waits while too few are left.
 
     Args:
         total: Bytes in all. A reservation of more waits until it is the only one.

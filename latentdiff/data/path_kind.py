@@ -38,7 +38,7 @@ def name_of_path(path: Path | str) -> str:
 
 
 def describe_other(path: Path) -> str | None:
-    """Say under which name a path is read that ``folder`` is not for; None where there is no such name."""
+    """Say which data.name a path needs if it is not for ``folder``; None if no other name fits."""
     name = name_of_path(path)
     return None if name == "folder" else f"{path} is {WHAT[name]}: add --data.name {name}"
 

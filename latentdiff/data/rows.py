@@ -32,7 +32,7 @@ class Part(ABC):
 
     @abstractmethod
     def value(self, row: int) -> Any:
-        """What the image column holds in a row. Any thread may ask, for any row."""
+        """The value of the image column in a row. Any thread may call it, for any row."""
 
 
 class StreamedPart(Part):
@@ -65,7 +65,7 @@ class StreamedPart(Part):
             return found[0]
 
     def forget(self) -> None:
-        """Let go of the rows that were read."""
+        """Release the rows that were read."""
         with self._lock:
             self._kept.clear()
             self._sizes.clear()

@@ -1,4 +1,4 @@
-"""Whether a data set's images have the shape that a model is for, and what to do where they have not."""
+"""Check that a data set's images have the shape of a model's images, and say what to do if they do not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def check_image_shape(
         return
     own, given = ("x".join(map(str, one)) for one in (shape, data.image_shape))
     remedy = ", ".join(part for part in (_remedy(shape, data, settings), otherwise) if part)
-    raise ConfigError(f"{named} is for images of {own}, {data.name} has {given}" + (f": {remedy}" if remedy else ""))
+    raise ConfigError(
+        f"{named} is for images of {own}, but {data.name} has {given}" + (f": {remedy}" if remedy else "")
+    )
 
 
 def _remedy(shape: tuple[int, ...], data: ImageDataset, settings: Mapping[str, Any]) -> str:

@@ -107,8 +107,8 @@ def by_split(path: Path, files: Iterable[tuple[str, Path]]) -> dict[str, list[Pa
     if None in splits:
         odd = files[splits.index(None)][0]
         raise DataError(
-            f"{path}: the names of some files tell a split (train, validation, test), and {printable(odd)} tells none. "
-            "Give it the name of its split, or move it elsewhere."
+            f"{path}: the names of some files tell a split (train, validation, test), but {printable(odd)} does "
+            "not. Give it the name of its split, or move it elsewhere."
         )
     found: dict[str, list[Path]] = {}
     for split, (_, file) in zip(splits, files, strict=True):

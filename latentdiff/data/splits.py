@@ -54,11 +54,11 @@ def split_by_content(content: Tensor, fractions: tuple[float, float, float], see
 
     An image's content and the seed give a number in [0, 1), and the fractions say which numbers are whose. So an image
     that is added or removed moves no other one, and neither does a new name or folder. Images that are equal are in one
-    split. A test image becomes a validation image by no change of the fractions that keeps the sum of both below 1.
+    split. A change of the fractions can make a test image a validation image only if the old test fraction and the new
+    validation fraction sum to more than 1.
 
-    The price: the numbers of images are those of a random draw, so a split of 10 % of ten images is empty in one draw
-    of three. No rule that counts could do better: a rule by which no image moves another one may look at that image
-    alone (add the images one by one).
+    The drawback: the sizes of the splits are random, so a split of 10 % of ten images is empty in one draw of three. No
+    counting rule could avoid this: if no image may move another, the split of an image can depend only on that image.
 
     Args:
         content: int64 [n]: a digest of each image, as of :func:`digest_content`.
@@ -112,7 +112,7 @@ def digest_pixels(images: Iterable[np.ndarray]) -> Tensor:
 
 
 def check_fractions(fractions: tuple[float, float, float]) -> None:
-    """Raise :class:`~latentdiff.errors.ConfigError` for what are no shares of train, val and test."""
+    """Raise :class:`~latentdiff.errors.ConfigError` for invalid fractions of train, val and test."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6 or fractions[0] <= 0:
         raise ConfigError(
             f"the fractions of train, val and test must be at least 0, the first above 0, and sum to 1, not {fractions}"

@@ -81,7 +81,7 @@ def _image_column(schema: Any, features: Mapping[str, Any], named: str | None, w
     if named is not None:
         if not (_holds_bytes(schema.field(named).type)):
             kind = _type_words(schema.field(named).type)
-            raise DataError(f"the column {named!r} of {where} holds {kind}, and not the bytes of image files")
+            raise DataError(f"the column {named!r} of {where} holds {kind}, not the bytes of image files")
         return named
     bearing = [field for field in schema if _holds_bytes(field.type)]
     candidates = [field.name for field in bearing if features.get(field.name, {}).get("_type") == "Image"]
@@ -98,7 +98,7 @@ def _label_column(schema: Any, features: Mapping[str, Any], config: DataConfig, 
             field = schema.field(config.classes_column)
             if not _is_label(field.type):
                 kind = _type_words(field.type)
-                raise DataError(f"the column {field.name!r} of {where} holds {kind}, and no classes")
+                raise DataError(f"the column {field.name!r} of {where} holds {kind}, not classes")
         return config.classes_column
     fitting = [field.name for field in schema if _is_label(field.type)]
     candidates = [name for name in fitting if features.get(name, {}).get("_type") == "ClassLabel"]
@@ -126,7 +126,7 @@ def _class_names(feature: Any, label: str | None, where: str) -> tuple[str, ...]
     if names is None and feature.get("num_classes"):
         return None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"the column {label!r} of {where} says no names for its classes, or others than texts")
+        raise DataError(f"the column {label!r} of {where} has no names for its classes, or names that are not texts")
     return tuple(printable(name) for name in names)
 
 

@@ -177,14 +177,15 @@ def list_tables(
     splits = {split: [table for table in tables if table.count] for split, tables in splits.items()}
     splits = {split: tables for split, tables in splits.items() if tables}
     if not splits:
-        raise DataError(f"{path} holds no row")
+        raise DataError(f"{path} has no rows")
     known = official_names(path, splits, lambda split: sum(table.count for table in splits[split]))
     splits = {split: splits[split] for split in splits if split in known}
     columns = _columns_of_all([table for tables in splits.values() for table in tables], config)
     if columns.label is None and config.classes != "none":
         schema = next(iter(splits.values()))[0].schema
         print_once(
-            f"no classes: none of the columns of {path} is known for such; it has {list_columns(schema)}. Name one "
+            f"no classes: none of the columns of {path} is recognised as the classes; it has "
+            f"{list_columns(schema)}. Name one "
             "with --data.classes."
         )
     labels, class_names = _read_labels(splits, columns, path)
@@ -222,7 +223,7 @@ def _read_captions(
         values = [value for table in tables for value in table.column(str(name)).to_pylist()]
         if odd := next((value for value in values if not isinstance(value, str | None)), None):
             raise DataError(
-                f"the column {name!r} of {path} holds {str(odd)[:60]!r}, which is no text: name another column"
+                f"the column {name!r} of {path} holds {str(odd)[:60]!r}, which is not a text: name another column"
             )
         captions += [values[row] or "" for row in keep[split].tolist()]
     return tuple(captions)
@@ -237,8 +238,8 @@ def _columns_of_all(tables: Sequence[Table], config: DataConfig) -> Columns:
         other = choose_columns(table.schema, config, str(table.path))
         if other != first:
             raise DataError(
-                f"{table.path} and {tables[0].path} are tables of different kinds: the image, the class and the names "
-                f"of the classes are {_words(other)} and {_words(first)}"
+                f"{table.path} and {tables[0].path} are tables of different kinds: their columns of images and "
+                f"classes, and their number of class names, are {_words(other)} and {_words(first)}"
             )
     return first
 
@@ -269,8 +270,8 @@ def _read_labels(
     classes = {text for labels in texts.values() for text in labels if text is not None}
     if len(classes) > MOST_CLASSES:
         raise DataError(
-            f"the column {name!r} of {path} holds {len(classes):,} different values, which are no classes: name "
-            "another with --data.classes, or none"
+            f"the column {name!r} of {path} holds {len(classes):,} different values, too many for classes: name "
+            "another column with --data.classes, or none"
         )
     _, class_names = encode_classes(classes)
     index: dict[str | None, int] = {text: place for place, text in enumerate(class_names)}

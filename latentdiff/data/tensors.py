@@ -81,7 +81,7 @@ def load_tensors(
     if captions is not None and set(words) != set(by_split):
         raise ConfigError("captions are a list; for a mapping of splits they are a mapping of the same splits")
     if isinstance(source, Mapping) and config.split == "fractions":
-        raise ConfigError("fractions would go unused: the mapping says which images are in which split")
+        raise ConfigError("fractions have no effect: the mapping already says which images are in which split")
     parts = {split: _read(images, own, config, split or name) for split, (images, own) in by_split.items()}
     names = _class_names(parts.values(), class_names)
     stacks = dict(zip(parts, _one_shape([part.images for part in parts.values()], config), strict=True))
@@ -139,7 +139,9 @@ def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
     if "validation" in source and "val" not in source:
         source = {"val" if split == "validation" else split: images for split, images in source.items()}
     if "train" not in source or not set(source) <= set(SPLITS):
-        raise ConfigError(f"a mapping of splits has train, and may have val and test; this one has {_listed(source)}")
+        raise ConfigError(
+            f"a mapping of splits must have train, and may have val and test; this one has {_listed(source)}"
+        )
     if labels is not None and (not isinstance(labels, Mapping) or set(labels) != set(source)):
         raise ConfigError(f"the labels of a mapping are a mapping with the same splits: {_listed(source)}")
     return {split: (source[split], labels[split] if labels else None) for split in SPLITS if split in source}
@@ -180,7 +182,10 @@ def _channels_first(array: Tensor | np.ndarray) -> np.ndarray:
     elif array.ndim == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     elif array.ndim != 4 or shape[1] not in (1, 3) or shape[3] in (1, 3):
-        raise DataError(f"images must be of shape [n, c, h, w] with 1 or 3 channels, and cannot be told from {shape}")
+        raise DataError(
+            f"images must be of shape [n, c, h, w] with 1 or 3 channels, and the layout of the shape {shape} is not "
+            "clear"
+        )
     _check_side(array.shape[2:], "images")
     return array
 
@@ -253,7 +258,7 @@ def _pair(item: Any, index: int) -> tuple[Any, Any]:
             )
         return item[image[0]], None if label is None else item[label]
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise DataError(f"item {index} of the Dataset is not a pair of image and label")
+        raise DataError(f"item {index} of the Dataset is not a pair of an image and a label")
     return item[0], item[1]
 
 
@@ -380,7 +385,7 @@ def _class_names(parts: Iterable[_Part], given: Sequence[str] | None) -> tuple[s
     if given is None and len(own) > 1:
         raise DataError(
             f"the splits, or the Datasets joined, name their classes differently ({_listed(sorted(own)[0])} and "
-            f"{_listed(sorted(own)[1])}): let a label mean one class in all, and say class_names="
+            f"{_listed(sorted(own)[1])}): let a label mean the same class in all, and give class_names="
         )
     names = next(iter(own), None) if given is None else _check_names(given)
     if names is not None:

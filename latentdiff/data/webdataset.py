@@ -113,7 +113,7 @@ def _captions(captions: list[tuple[str, str | None]], config: DataConfig, place:
     if missing:
         print_once(
             f"captions: {len(missing):,} of {len(captions):,} images of {place} have none, the first is "
-            f"{printable(missing[0])}: theirs is empty"
+            f"{printable(missing[0])}: they get an empty caption"
         )
     return tuple(caption or "" for _, caption in captions)
 

@@ -1,1 +1,1 @@
-"""A model written in forms that other programs read."""
+"""Export a model to formats that other programs read."""

@@ -51,7 +51,7 @@ def export_diffusers(config: ExportStage) -> Path:
     a file that holds no diffusion model, and for a folder of another's.
     """
     if config.precision == "int8":
-        raise ConfigError("diffusers has no --precision int8: take fp32 or bf16")
+        raise ConfigError("--to diffusers does not support --precision int8: use fp32 or bf16")
     diffusers: Any = import_extra("diffusers", "diffusers")
     path = find_model(config.model)
     model = load_diffusion(path)
@@ -75,7 +75,7 @@ def export_diffusers(config: ExportStage) -> Path:
 
 
 def pipeline_for(model: DiffusionModel) -> tuple[str, str]:
-    """The class of the pipeline that draws a model's images, and why it is that one."""
+    """The class of the pipeline for a model, and the reason for the choice."""
     if not isinstance(model.network, DiffusersUNet):
         return OWN_PIPELINE, "its U-Net is latentdiff's own, which UNet2DModel cannot express"
     if model.conditional:

@@ -1,4 +1,4 @@
-"""A model in the form that is asked for."""
+"""Export a model to the requested format."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WITH_BESIDE = ("web", "space")
 def export_models(config: ExportStage) -> Path:
     """Write the folder that ``config`` asks for, and return it.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for settings of another form, and else what :func:`export_onnx`,
-    :func:`export_web`, :func:`export_space`, :func:`export_hub` and :func:`export_diffusers` do.
+    Raises :class:`~latentdiff.errors.ConfigError` for settings of another format, and the errors of
+    :func:`export_onnx`, :func:`export_web`, :func:`export_space`, :func:`export_hub` and :func:`export_diffusers`.
     """
     for form, (what, names) in OF_ONE_FORM.items():
         for name in names:

@@ -1,4 +1,4 @@
-"""ONNX graphs whose weights have 16 bits, and are used in 32."""
+"""ONNX graphs with 16-bit weights that compute in 32 bits."""
 
 from __future__ import annotations
 

@@ -39,11 +39,11 @@ def export_hub(config: ExportStage) -> Path:
     Without ``config.run.folder`` it is the first of ``stages/export/NAME-hub``, ``NAME-hub-2``, ... that is free.
 
     Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``hub``, for an
-    evaluation of another file, for a repository's name that cannot be, and for a repository that holds something else.
-    Raises it too, with the folder written, where the upload fails.
+    evaluation of another file, for an invalid repository name, and for a repository that holds something else. It is
+    also raised if the upload fails; the folder is then already written.
     """
     if config.precision == "int8":
-        raise ConfigError("the Hub gets a model as it is, and no --precision int8: take fp32 or bf16")
+        raise ConfigError("--to hub does not support --precision int8: use fp32 or bf16")
     hub = import_extra("huggingface_hub", EXTRA)
     path = find_model(config.model)
     model = load(path)
@@ -79,12 +79,13 @@ def _evaluations(config: ExportStage, path: Path) -> list[dict[str, Any]]:
     found = [read_evaluation(folder).values for folder in config.evaluation]
     for folder, values in zip(config.evaluation, found, strict=True):
         if (values.get("model") or {}).get("sha256") != file_sha256(path):
-            raise ConfigError(f"{folder} measured another file than {path}: evaluate that one")
+            raise ConfigError(f"{folder} measured another file than {path}: evaluate that file")
     return found
 
 
 def _config(model: TrainedModel, file: Path) -> dict[str, Any]:
-    """What builds the model, for those who look without loading it; the file's own header is what counts."""
+    """The settings that build the model, for readers of the repository. Loading uses only the header of the model
+    file."""
     header = checkpoint.read_header(file)
     parts = {
         key: header[key] for key in ("image_shape", "codec", "network", "diffusion", "class_names") if key in header

@@ -22,7 +22,8 @@ def check_repository(repo: str, revision: str | None, overwrite: bool) -> None:
     Args:
         repo: ``USER/NAME``.
         revision: The branch; None for the main one.
-        overwrite: Whether another's files may be replaced there. The Hub keeps earlier commits in any case.
+        overwrite: Whether files that latentdiff did not write may be replaced. The Hub keeps earlier commits in any
+            case.
     """
     hub, errors = import_extra("huggingface_hub", EXTRA), import_extra("huggingface_hub.errors", EXTRA)
     try:
@@ -30,8 +31,8 @@ def check_repository(repo: str, revision: str | None, overwrite: bool) -> None:
     except errors.HFValidationError as error:
         raise ConfigError(f"--repo {repo} cannot be a repository's name: {error}") from error
     if repo.count("/") != 1:
-        raise ConfigError(f"--repo {repo}: write whose it is too, as USER/NAME")
-    with _in_words(f"{repo} cannot be looked at"):
+        raise ConfigError(f"--repo {repo}: give the owner too, as USER/NAME")
+    with _in_words(f"{repo} cannot be read"):
         files = _files(hub, repo, revision)
         if overwrite or not files & {MODEL, "README.md", CONFIG} or _is_ours(hub, repo, revision, files):
             return
@@ -50,7 +51,7 @@ def upload(folder: Path, files: Sequence[str], config: ExportStage) -> None:
     assert config.repo is not None  # the caller's condition
     hub = import_extra("huggingface_hub", EXTRA)
     api, branch = hub.HfApi(), config.revision or MAIN
-    later = f"The folder is whole: upload it later by `hf upload {config.repo} {folder}`"
+    later = f"The folder is complete. Upload it later with `hf upload {config.repo} {folder}`"
     with _in_words(f"{folder} was not uploaded to {config.repo}", later):
         api.create_repo(config.repo, private=config.private or None, exist_ok=True)
         if branch != MAIN:

@@ -1,4 +1,4 @@
-"""A diffusion model as a folder of ONNX files, with all that sampling needs beside them."""
+"""A diffusion model as a folder of ONNX files, with everything that sampling needs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def onnx_files(model: DiffusionModel, int8: bool = False) -> dict[str, bytes]:
 
 
 def check_noise(model: DiffusionModel, path: Path) -> None:
-    """Raise ConfigError for a model whose noise is drawn by torch alone."""
+    """Raise ConfigError for a model whose noise only torch can draw."""
     if math.prod(model.codec.latent_shape) < LEAST_NUMBERS:
         raise ConfigError(f"{path} has latents of fewer than {LEAST_NUMBERS} numbers, whose noise only torch can draw")
 
@@ -96,7 +96,7 @@ def level_rows(levels: NoiseLevels) -> list[list[float]]:
 
 
 def model_record(model: DiffusionModel, path: Path, config: ExportStage) -> dict[str, Any]:
-    """What a folder says of its model, but for the files and the noise levels."""
+    """The description of the model in a folder, without the files and the noise levels."""
     codec = model.codec if isinstance(model.codec, AutoencoderCodec) else None
     usual = SamplingRequest(num_images=1)
     return {
@@ -135,7 +135,9 @@ def words_of(model: DiffusionModel, path: Path) -> dict[str, Any]:
     if tokenizer is None:
         return {}
     if not isinstance(tokenizer, Vocabulary):
-        raise ConfigError(f"{path} reads with {tokenizer.describe()}, which is in no graph: it cannot be exported")
+        raise ConfigError(
+            f"{path} reads captions with {tokenizer.describe()}, which has no ONNX graph: it cannot be exported"
+        )
     return {"text": tokenizer.header(), "captions": list(model.captions)}
 
 

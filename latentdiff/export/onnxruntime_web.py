@@ -51,7 +51,8 @@ def runtime_files(source: str | None = None) -> dict[str, bytes]:
         source: The npm package as a file or a folder. Default: the user's cache folder, and where it is not there yet,
             npm's registry or the one that ``npm_config_registry`` names.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for files that cannot be had, or that are not those of the version.
+    Raises :class:`~latentdiff.errors.ConfigError` for files that cannot be read or downloaded, or that belong to
+    another version.
     """
     files = _of_cache() if source is None else _of_source(Path(source))
     if files is None:
@@ -99,9 +100,9 @@ def _holds(folder: Path) -> bool:
 
 
 def _of_package(content: bytes, what: str) -> dict[str, bytes]:
-    """The files in a package's archive, which must be the very one."""
+    """The files in a package's archive, whose digest is checked."""
     if _integrity(content) != INTEGRITY:
-        raise ConfigError(f"{what} is not onnxruntime-web {VERSION} as npm has it, or is damaged. {_advice()}")
+        raise ConfigError(f"{what} is not onnxruntime-web {VERSION} from npm, or is damaged. {_advice()}")
     archive = gzip.decompress(content)
     return _checked(_members(archive), what)
 
@@ -119,7 +120,7 @@ def _members(archive: bytes) -> dict[str, bytes]:
 def _checked(files: dict[str, bytes], what: str) -> dict[str, bytes]:
     for name, content in files.items():
         if hashlib.sha256(content).hexdigest() != SHA256[name]:
-            raise ConfigError(f"{what} is not onnxruntime-web {VERSION}: its {name} is another. {_advice()}")
+            raise ConfigError(f"{what} is not onnxruntime-web {VERSION}: its {name} differs. {_advice()}")
     return files
 
 
@@ -131,7 +132,10 @@ def _download() -> bytes:
     """The package's archive from the registry."""
     registry = (os.environ.get("npm_config_registry") or REGISTRY).rstrip("/")  # noqa: SIM112
     url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
-    print(f"downloading onnxruntime-web {VERSION}, {PACKAGE_BYTES / 1e6:.0f} MB, from {registry}: once", flush=True)
+    print(
+        f"downloading onnxruntime-web {VERSION}, {PACKAGE_BYTES / 1e6:.0f} MB, from {registry}; this is done once",
+        flush=True,
+    )
     try:
         with urllib.request.urlopen(url, timeout=SECONDS_TO_ANSWER) as answer:
             # No more than there is to be: whatever answers, it does not fill the memory.

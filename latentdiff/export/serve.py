@@ -1,4 +1,4 @@
-"""A folder shown to the browsers of this machine alone."""
+"""Serve a folder to browsers on this machine only."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class _Handler(SimpleHTTPRequestHandler):
         """Say nothing of each file."""
 
     def end_headers(self) -> None:
-        """Have each file looked at again, since the folder may be written anew."""
+        """Tell browsers to revalidate cached files, since the folder may be written anew."""
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
 
 class _Server(ThreadingHTTPServer):
-    """A server to whom a browser that leaves in the middle of a file is no error."""
+    """A server that does not report an error when a browser disconnects in the middle of a file."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print what went wrong, but not that a visitor has left."""
+        """Print an error, unless the browser has disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder's files at 127.0.0.1, which listens already.
+    """A server of a folder's files at 127.0.0.1, which is already listening.
 
     Args:
         folder: What is shown.

@@ -44,7 +44,7 @@ def export_space(config: ExportStage) -> Path:
     that holds no diffusion model, and for a folder of another's.
     """
     if config.precision == "int8":
-        raise ConfigError("a Space has models as they are, and no --precision int8: take fp32 or bf16")
+        raise ConfigError("--to space does not support --precision int8: use fp32 or bf16")
     try:
         gradio = version("gradio")
     except PackageNotFoundError as error:

@@ -12,7 +12,7 @@ from latentdiff.inference.model import DiffusionModel
 
 
 def stored_dtype(model: TrainedModel, precision: Literal["fp32", "bf16", "int8"]) -> torch.dtype | None:
-    """bf16 where it is asked for, or loses nothing, as for released models; else None, which keeps fp32."""
+    """bf16 if it is requested, or if it loses nothing, as for released models; else None, which keeps fp32."""
     return torch.bfloat16 if precision == "bf16" or _is_half(model) else None
 
 

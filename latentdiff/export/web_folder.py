@@ -100,7 +100,7 @@ def export_web(config: ExportStage) -> Path:
 def _load(config: ExportStage) -> list[_Loaded]:
     """The models, checked, each with a name of its own."""
     if config.precision == "int8":
-        raise ConfigError("a page draws what Python draws, and has no --precision int8: take fp32 or bf16")
+        raise ConfigError("--to web does not support --precision int8: use fp32 or bf16")
     loaded: list[_Loaded] = []
     for given in (config.model, *config.beside):
         path = find_model(given)
@@ -109,9 +109,9 @@ def _load(config: ExportStage) -> list[_Loaded]:
         check_noise(model, path)
         channels = model.codec.image_shape[0]
         if channels not in (1, 3):
-            raise ConfigError(f"{path} has images of {channels} channels, and a page shows grey ones and coloured ones")
+            raise ConfigError(f"{path} has images of {channels} channels, but a page shows only grey and RGB images")
         if config.steps[0] > (most := _most_steps(model)):
-            raise ConfigError(f"the page offers 1 to {most} steps, so that {config.steps[0]} cannot be its default")
+            raise ConfigError(f"the page offers 1 to {most} steps, so {config.steps[0]} cannot be its default")
         name = run_folder.folder_name(path)
         if any(name == other.name for other in loaded):
             name = f"{name}-{len(loaded) + 1}"
@@ -120,7 +120,7 @@ def _load(config: ExportStage) -> list[_Loaded]:
 
 
 def _second_model(path: Path) -> str:
-    """The file beside a model that it may be compared with, by a released model's names; else a word in its place."""
+    """The released model to compare a model with, from the same folder; else a placeholder."""
     named = (path.with_name(f"{name}.safetensors") for name in ("pixel", "latent"))
     return next((str(each) for each in named if each != path and each.is_file()), "OTHER.safetensors")
 

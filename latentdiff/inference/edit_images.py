@@ -50,7 +50,7 @@ def edit_images(config: SampleStage) -> Path:
     Raises :class:`~latentdiff.errors.ConfigError` for settings that cannot be met, before any work.
     """
     if distributed.world_size() > 1:
-        raise ConfigError(f"only the images of sample can be shared by several processes, not {config.task}")
+        raise ConfigError(f"only the task sample can run in several processes, not {config.task}")
     check_task_settings(config)
     path = find_model(config.model)
     model = load_diffusion(path).to(resolve_device(config.device)).with_engine(config.engine, config.exact)
@@ -127,12 +127,12 @@ def _own_classes(config: SampleStage, model: DiffusionModel, test: ImageDataset,
     if model.network.tokenizer is not None:
         return model.network.tokenizer.encode(_own_captions(test, n))
     if not test.num_classes:
-        raise ConfigError(f"the images of {test.name} have no classes here, and the model needs them: name --labels")
+        raise ConfigError(f"the images of {test.name} have no classes here, but the model needs them: give --labels")
     used = sorted(set(test.labels[:n].tolist()))
     try:
         place = match_classes([test.class_names[k] for k in used], model.class_names, test.name, config.model)
     except ConfigError as error:
-        raise ConfigError(f"{error}. Name the model's own with --labels") from error
+        raise ConfigError(f"{error}. Give the model's own classes with --labels") from error
     of_model = torch.zeros(test.num_classes, dtype=torch.int64)
     of_model[used] = place
     return of_model[test.labels[:n]]
@@ -142,7 +142,7 @@ def _own_captions(test: ImageDataset, n: int) -> list[str]:
     """The captions of the first ``n`` images. Raises :class:`~latentdiff.errors.ConfigError` where there are none."""
     if not test.captions:
         raise ConfigError(
-            f"the images of {test.name} have no captions here, and the model reads them: give --prompt, or set "
+            f"the images of {test.name} have no captions here, but the model needs them: give --prompt, or set "
             "--data.captions"
         )
     return list(test.captions[:n])
@@ -156,7 +156,7 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, label
     check_image_shape(config.model, model.codec.image_shape, test, model.settings)
     check_strengths(config.strengths)
     if config.frames < 2:
-        raise ConfigError(f"--frames must be at least 2, the ends of the way, not {config.frames}")
+        raise ConfigError(f"--frames must be at least 2, for both ends, not {config.frames}")
     if config.resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, not {config.resamples}")
     if config.task == "interpolate" and model.conditional and labels is None and not model.diffusion.class_dropout:
@@ -172,7 +172,7 @@ def _check(config: SampleStage, model: DiffusionModel, test: ImageDataset, label
 
 
 def _check_unused_settings(config: SampleStage) -> None:
-    """Raise ValueError for a setting of the sampler that the task would not heed."""
+    """Raise ValueError for a setting of the sampler that the task does not use."""
     if config.task == "reconstruct":
         return
     bound = config.task == "likelihood" and config.method == "bound"
@@ -182,7 +182,7 @@ def _check_unused_settings(config: SampleStage) -> None:
             continue
         # The bound is of ddpm's steps, which may be said.
         if not (bound and (name == "variance" or (name == "sampler" and config.sampler == "ddpm"))):
-            raise ConfigError(f"--{name} is of no effect on {task}: leave it out")
+            raise ConfigError(f"--{name} has no effect on the task {task}: leave it out")
 
 
 def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, classes: Any, folder: Path) -> None:

@@ -18,7 +18,7 @@ from latentdiff.inference.request import SamplingRequest
 
 
 def checked_request(model: DiffusionModel, n: int, labels: Labels, settings: dict[str, Any]) -> SamplingRequest:
-    """The request for ``n`` images, checked. Raises ConfigError for settings that do not go together."""
+    """The request for ``n`` images, checked. Raises ConfigError for settings that cannot be combined."""
     request = SamplingRequest(num_images=n, labels=labels, **settings)
     model.check(request)
     return request
@@ -27,9 +27,10 @@ def checked_request(model: DiffusionModel, n: int, labels: Labels, settings: dic
 def with_prompt(
     model: DiffusionModel, n: int, labels: Labels, prompt: Prompt, negative_prompt: Prompt = None
 ) -> Labels:
-    """The labels, or the tokens of the prompts in their place where there are some.
+    """The labels, or the tokens of the prompts if prompts are given.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for prompts that the model does not read, and for both.
+    Raises :class:`~latentdiff.errors.ConfigError` for prompts that the model does not read, and if labels and prompts
+    are given.
     """
     if prompt is None and negative_prompt is None:
         return labels

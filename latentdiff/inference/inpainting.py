@@ -31,12 +31,12 @@ def inpaint(
     """Fill a part of images (RePaint: Lugmayr et al. 2022): ancestral steps that put the known part back in each time.
 
     Args:
-        model: A diffusion model. In a latent space every latent that a masked pixel belongs to, and its neighbours, are
-            made anew; the encoder is shown the mean of the known pixels in place of the masked ones.
+        model: A diffusion model. In a latent space, the latents of masked pixels and their neighbours are sampled anew.
+            For encoding, the masked pixels are replaced by the mean of the known pixels.
         images: uint8 [n, c, h, w].
         mask: bool [h, w] or [n, 1, h, w]: True where the images are to be filled. The other pixels stay as they are.
         labels: As in :func:`reconstruct`.
-        resamples: Times that each step is gone back and done again, so that both parts agree.
+        resamples: How often each step is repeated (after noise is added again), so that both parts fit together.
         steps: Steps from noise to image, each of ``resamples`` passes.
         seed: Image i depends on (seed, i) alone.
         prompt: As in :func:`reconstruct`.

@@ -59,7 +59,7 @@ def interpolate(
     steps: int = 100,
     prompt: Prompt = None,
 ) -> Tensor:
-    """From one image to another over the noise behind both, on the great circle between (DDIM, appendix D.5).
+    """Interpolate between two images through their noise, by spherical interpolation (DDIM, appendix D.5).
 
     Args:
         model: A diffusion model.
@@ -69,10 +69,10 @@ def interpolate(
         steps: Heun steps each way.
         prompt: As in :func:`reconstruct`, for both ends alike.
 
-    Returns: uint8 [count, n, c, h, w]. The ends are the images as far as the flow leads back to them.
+    Returns: uint8 [count, n, c, h, w]. Both ends are reconstructions of the given images by the flow.
     """
     if checked(count, int, "count") < 2:
-        raise ConfigError(f"an interpolation needs at least its 2 ends, not {count} images")
+        raise ConfigError(f"an interpolation needs at least 2 images, its ends, not {count}")
     labels = with_prompt(model, len(first), labels, prompt)
     a, b = (invert(model, images, labels, steps) for images in (first, second))
     return torch.stack([generate(model, _slerp(a, b, i / (count - 1)), labels, steps) for i in range(count)])

@@ -55,8 +55,8 @@ def match_classes(class_names: Sequence[str], others: Sequence[str], named: str,
     Args:
         class_names: The classes of a model.
         others: The classes of a data set, or the other way round.
-        named: What messages call whose classes the first are.
-        other_named: And the others.
+        named: What messages call the owner of ``class_names``.
+        other_named: What messages call the owner of ``others``.
 
     Raises :class:`~latentdiff.errors.ConfigError` for a class that the others lack: an index would mean another class.
 
@@ -69,7 +69,7 @@ def match_classes(class_names: Sequence[str], others: Sequence[str], named: str,
         shown = ", ".join([*missing[:5], *(["…"] if len(missing) > 5 else [])])
         what = "classes" if len(missing) > 1 else "class"
         there = _listed(others, 0) or "none"
-        raise ConfigError(f"{named} has the {what} {shown}, which {other_named} has not: it has {there}")
+        raise ConfigError(f"{named} has the {what} {shown}, which {other_named} lacks: it has {there}")
     return torch.tensor([place[name] for name in class_names], dtype=torch.int64)
 
 
@@ -93,7 +93,7 @@ def parse_labels(given: Labels, class_names: Sequence[str]) -> Labels:
             labels = json.loads(text)
         except ValueError as error:
             raise ConfigError(
-                f"--labels {text} starts like a JSON list, but is none: {error}. Names are in quotes."
+                f"--labels {text} starts like a JSON list but is not one: {error}. Put names in quotes."
             ) from error
     else:
         labels = [_from_text(part.strip(), class_names) for part in text.split(",")]

@@ -45,9 +45,9 @@ def bits_per_dim(
         model, images, labels: As in :func:`reconstruct`.
         method: ``bound``, the variational bound of the discrete process; ``ode``, the likelihood of the flow.
         variance: The bound's reverse variance; default: learned where the model has it, else large.
-        steps: Noise levels. Default: all of the training's (1,000 in continuous time), 200 for the ODE. Too few for the
-            ODE make a model look better than it is.
-        seed: Of the noise that each term is estimated with.
+        steps: Noise levels. Default: all of the training's (1,000 in continuous time), 200 for the ODE. With too few,
+            the ODE makes a model look better than it is.
+        seed: Seed of the noise that each term is estimated with.
         first: Index of the first image, for many images in several calls: image i's noise depends on (seed, i).
         prompt: As in :func:`reconstruct`.
     """

@@ -56,11 +56,11 @@ class DiffusionModel(TrainedModel):
         network: The denoising network, used in evaluation mode.
         network_config, diffusion: What built it and how it was trained.
         codec: What turns its samples into images.
-        class_names: Names of the classes (empty for an unconditional model, and for one that reads captions).
+        class_names: Names of the classes (empty for an unconditional model and for a text-to-image model).
         header: The header of the file it came from, if any.
 
     Attributes:
-        captions: Of a model that reads captions: some of its training, which it draws where no prompt is given.
+        captions: For a text-to-image model: some captions of its training, which it draws if no prompt is given.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class DiffusionModel(TrainedModel):
 
     @property
     def conditional(self) -> bool:
-        """Whether the model takes classes, or reads captions."""
+        """Whether the model takes classes or captions."""
         return self.network.null_label is not None
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ class DiffusionModel(TrainedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the network works."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> DiffusionModel:
@@ -129,7 +129,7 @@ class DiffusionModel(TrainedModel):
         Raises :class:`~latentdiff.errors.ConfigError` for a GPU where the engine works on the CPU alone.
         """
         if torch.device(device).type != "cpu" and self._engine_settings[0] in ("onnxruntime", "openvino"):
-            raise ConfigError(f"the engine {self._engine_settings[0]} works on the CPU alone: load with engine torch")
+            raise ConfigError(f"the engine {self._engine_settings[0]} works only on the CPU: load with engine torch")
         self.network.to(device)
         self.codec.to(device)
         self._guides.clear()  # loaded again where they are needed
@@ -138,7 +138,7 @@ class DiffusionModel(TrainedModel):
         return self
 
     def with_engine(self, name: EngineName, exact: bool = False) -> DiffusionModel:
-        """The same model, of the same weights, whose networks are run by another engine.
+        """The same model with the same weights, run by another engine.
 
         Args:
             name: See :func:`load`.
@@ -154,7 +154,7 @@ class DiffusionModel(TrainedModel):
 
     @property
     def calibration(self) -> Calibration:
-        """What the ranges of an 8-bit network are measured on: see :mod:`latentdiff.inference.calibration`."""
+        """The inputs on which the ranges of an 8-bit network are measured: :mod:`latentdiff.inference.calibration`."""
 
         def record(num_images: int, steps: int, seed: int, guidance_scale: float) -> list[Inputs]:
             model = self.with_engine("torch")
@@ -207,8 +207,8 @@ class DiffusionModel(TrainedModel):
             num_images: How many.
             labels: One class for all images, one for each, or None: the classes in turn. A string is a class's name, a
                 whole number its index. An unconditional model takes none.
-            prompt: Of a model that reads captions: one text for all images, one for each, or None: captions of its
-                training in turn.
+            prompt: For a text-to-image model: one text for all images, one for each, or None: captions of its training
+                in turn.
             negative_prompt: What guidance steers away from, in place of no caption at all.
             steps: Sampling steps, each one network pass; ``heun`` and ``predictor_corrector`` take two.
             guidance_scale: Classifier-free guidance (Ho and Salimans 2022): 1 is off, 0 ignores the class, more than 1
@@ -217,19 +217,22 @@ class DiffusionModel(TrainedModel):
                 of two sizes of batch may differ by one grey level in one pixel of ten thousand, unless the model was
                 loaded with ``exact``.
             sampler: The solver that walks from noise to image.
-            spacing: Where the steps are. Default: ``trailing``, for exploding processes ``karras``.
+            spacing: How the noise levels are spaced. Default: ``trailing``, for variance-exploding processes
+                ``karras``.
             rho: Exponent of the ``karras`` spacing. Default: 7.
             guidance_interval: Guide only where sigma / alpha lies between these two (Kynkäänniemi et al. 2024).
-            guide: File of a weaker model of the same kind, to be guided away from.
-            thresholding: How x0 is kept within the bounds of pixels. Latents have none.
-            variance: What ``ddpm`` adds. Default: ``learned`` where the model has it, else ``small``.
-            eta: Noise of ``ddim`` (default 0), ``euler_ancestral`` and ``dpmpp_2m_sde`` (default 1), from 0 to 1.
+            guide: File of a weaker model of the same kind; guidance steers away from it.
+            thresholding: How x0 is kept within the bounds of pixels. Latents are never clamped.
+            variance: Variance of the noise that ``ddpm`` adds. Default: ``learned`` where the model has it, else
+                ``small``.
+            eta: Amount of noise of ``ddim`` (default 0), ``euler_ancestral`` and ``dpmpp_2m_sde`` (default 1), from 0
+                to 1.
             churn, churn_min, churn_max, churn_noise: Karras's stochastic sampling, for ``heun``.
             corrector_steps, corrector_snr: Langevin steps of ``predictor_corrector``.
-            precision: Of the denoising network; the decoder always works in fp32.
+            precision: Precision of the denoising network; the decoder always works in fp32.
             batch_size: Images at a time, which changes the memory needed.
 
-        Raises :class:`~latentdiff.errors.ConfigError`, before any work, for settings that do not go together.
+        Raises :class:`~latentdiff.errors.ConfigError`, before any work, for settings that cannot be combined.
 
         Example:
             >>> from latentdiff import load
@@ -283,7 +286,8 @@ class DiffusionModel(TrainedModel):
             self.load_guide(request.guide)
 
     def _check_finite(self) -> None:
-        """Raise DivergenceError unless all weights are finite: images would be of two colours, and no error."""
+        """Raise DivergenceError unless all weights are finite. With NaN, images would be of two colours, without an
+        error."""
         weights = self.network.state_dict()
         weights |= self.codec.state() if isinstance(self.codec, AutoencoderCodec) else {}
         if name := checkpoint.name_of_not_finite(weights):
@@ -301,9 +305,9 @@ class DiffusionModel(TrainedModel):
             request: What is asked for.
             within: Only these images of it, a process's share; they are the same as they would be among the others.
 
-        Raises ValueError as :meth:`check` does. Raises :class:`~latentdiff.errors.DivergenceError` for a batch that is
-        not finite when the next one is asked for, or the end. By then the images have been copied from the device, and
-        nothing waits.
+        Raises ValueError as :meth:`check` does. Raises :class:`~latentdiff.errors.DivergenceError` for a batch with NaN
+        or infinity, but only when the next batch is requested, or at the end. By then the images have been copied from
+        the device, so nothing waits.
         """
         self.check(request)
         labels, levels = self.resolve_labels(request), self.sampling_levels(request)
@@ -326,7 +330,8 @@ class DiffusionModel(TrainedModel):
         return noise() * scale, noise
 
     def sampling_levels(self, request: SamplingRequest) -> NoiseLevels:
-        """The ``steps`` + 1 levels of ``request``, falling, the last clean. Raises ValueError for none such."""
+        """The ``steps`` + 1 noise levels of ``request``, falling, the last clean. Raises ValueError if there are
+        none."""
         return self.schedule.sampling_levels(request.steps, request.spacing, request.rho)
 
     def states(
@@ -400,7 +405,7 @@ class DiffusionModel(TrainedModel):
         )
 
     def _run_by(self, request: SamplingRequest, differentiable: bool) -> Network:
-        """The network in the precision asked for, run by the engine."""
+        """The network in the requested precision, run by the engine."""
         engine = None if differentiable else self.engine
         return (engine or TorchEngine(self.network, None, exact=True)).network(request.precision)
 
@@ -416,7 +421,7 @@ class DiffusionModel(TrainedModel):
             }
             for what, agrees in same.items():
                 if not agrees:
-                    raise ConfigError(f"{path} cannot guide this model: its {what} is another")
+                    raise ConfigError(f"{path} cannot guide this model: its {what} differs")
             self._guides[path] = other if self.engine is None else other.with_engine(*self._engine_settings)
         return self._guides[path]
 
@@ -462,7 +467,7 @@ class DiffusionModel(TrainedModel):
     def write(
         self, path: Path | str, provenance: dict[str, Any] | None = None, dtype: torch.dtype | None = None
     ) -> None:
-        """The same for the run itself, which replaces its own model."""
+        """As :meth:`save`, for the training run itself, which may replace its own model."""
         codec = self.codec if isinstance(self.codec, AutoencoderCodec) else None
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if codec:
@@ -482,10 +487,10 @@ class DiffusionModel(TrainedModel):
 
 
 def check_finite_samples(finite: list[Tensor], request: SamplingRequest) -> None:
-    """Raise DivergenceError for samples that hold NaN or infinity: as pixels they would be black or white.
+    """Raise DivergenceError for samples that hold NaN or infinity. As pixels they would be black or white.
 
     Args:
-        finite: Whether each batch is finite, a boolean scalar each, which wait on the device. It is emptied.
+        finite: A boolean scalar on the device for each batch: whether it is finite. The list is emptied.
         request: What was asked for, for the message.
     """
     if not finite:
@@ -494,8 +499,8 @@ def check_finite_samples(finite: list[Tensor], request: SamplingRequest) -> None
     finite.clear()
     if not passed:
         raise DivergenceError(
-            f"samples hold NaN or infinity: {request.sampler} in {request.steps} steps diverges. Take more "
-            "steps, less guidance or another sampler."
+            f"samples hold NaN or infinity: {request.sampler} diverges in {request.steps} steps. Use more steps, "
+            "less guidance or another sampler."
         )
 
 
@@ -505,7 +510,7 @@ def _text_header(model: DiffusionModel) -> dict[str, Any] | None:
 
 
 def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
-    """What a denoised image depends on beside the network. Models that agree here can guide each other."""
+    """What a denoised image depends on besides the network. Models that agree in this can guide each other."""
     if config.schedule in ("edm", "ve"):
         return "exploding", config.target, config.sigma_data
     schedule = build_schedule(config)
@@ -524,12 +529,12 @@ def load(
             which is found wherever latentdiff is installed. ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION`` is a model of
             the Hugging Face Hub (extra ``hub``). ``diffusers:PATH_OR_ID`` is a pipeline of a UNet2DModel or an
             autoencoder of diffusers (extra ``diffusers``).
-        device: Where it is to work.
+        device: The device to load the model on.
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which measures what is installed and takes the fastest. Images of two
             engines differ by one grey level in one pixel of ten thousand.
-        exact: Whether an image is the same, bit for bit, whatever the size of its batch. It takes torch, and makes
-            batches of less than 16 images slower.
+        exact: Whether an image is the same, bit for bit, whatever the size of its batch. It needs the engine torch, and
+            makes batches of less than 16 images slower.
 
     Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind, and
     :class:`~latentdiff.errors.ConfigError` for an engine that is not installed or not for the device.

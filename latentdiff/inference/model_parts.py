@@ -41,7 +41,7 @@ def build_parts(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) 
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         if part not in weights:
-            raise CheckpointError(f"{path} holds weights that a diffusion model has not: {name[:80]}")
+            raise CheckpointError(f"{path} holds weights that a diffusion model does not have: {name[:80]}")
         weights[part][rest] = tensor
     codec = _codec(path, header, weights["codec"])
     config = from_dict(network_config_class(header["network"]), header["network"])

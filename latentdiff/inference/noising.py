@@ -20,7 +20,7 @@ from latentdiff.inference.request import SamplingRequest
 
 
 def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[float], seed: int = 0) -> Tensor:
-    """Images with more and more noise, decoded: what the training of ``model`` starts from.
+    """Images with more and more noise, decoded: the noisy images that ``model`` is trained on.
 
     Args:
         model: Whose process and codec.
@@ -39,7 +39,7 @@ def forward_process(model: DiffusionModel, images: Tensor, strengths: Sequence[f
 def reverse_process(
     model: DiffusionModel, num_images: int, frames: int, labels: Labels = None, prompt: Prompt = None, **settings: Any
 ) -> Tensor:
-    """Noise that becomes images, decoded: the states that sampling goes through.
+    """The states of sampling, from noise to images, decoded.
 
     Args:
         model: A diffusion model.
@@ -66,7 +66,7 @@ def reverse_process(
 
 
 def check_strengths(strengths: Sequence[float]) -> None:
-    """Raise ValueError for strengths of noise that there cannot be."""
+    """Raise ValueError for strengths outside of 0 to 1."""
     for strength in strengths:
         if not 0.0 <= checked(strength, float, "a strength") <= 1.0:
             raise ConfigError(f"a strength must be from 0 to 1, not {strength}")
@@ -81,13 +81,13 @@ def reconstruct(
     negative_prompt: Prompt = None,
     **settings: Any,
 ) -> Tensor:
-    """Noise images to each strength and denoise them back: what the model keeps of an image, and what it makes up
-    (SDEdit: Meng et al. 2022).
+    """Add noise of each strength to images and denoise them (SDEdit: Meng et al. 2022). This shows what the model keeps
+    of an image and what it makes up.
 
     Args:
         model, images, strengths: As in :func:`forward_process`.
-        labels: One class for all, one for each, or None: without a class where the model was trained so.
-        prompt: Of a model that reads captions: a text for all, one for each, or None: without a caption.
+        labels: One class for all, one for each, or None: no class, if the model was trained with class dropout.
+        prompt: For a text-to-image model: a text for all, one for each, or None: no caption.
         negative_prompt: What guidance steers away from.
         settings: Those of :class:`~latentdiff.config.sampling.SamplingConfig`; ``steps`` are those from pure
             noise, of which a smaller strength takes fewer.

@@ -1,4 +1,4 @@
-"""Prompts: what a model that reads captions is asked for, in words."""
+"""Prompts of text-to-image models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 8
 
 
 def resolve_prompts(tokenizer: Tokenizer, request: SamplingRequest, examples: Sequence[str]) -> Tensor:
-    """What the images of a request are told: token ids, int64 [n, context]; with a negative prompt [n, 2, context].
+    """The prompts of a request as token ids, int64 [n, context]; with a negative prompt [n, 2, context].
 
     A line says which words are new to the model, and which prompts are cut.
 
@@ -30,14 +30,14 @@ def resolve_prompts(tokenizer: Tokenizer, request: SamplingRequest, examples: Se
             refused, unless they are token ids that this function gave.
         examples: Captions of the training.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for labels, and for prompts that are none.
+    Raises :class:`~latentdiff.errors.ConfigError` for labels, and for prompts that are not texts.
     """
     n = request.num_images
     if request.labels is not None:
         given = request.labels
         if isinstance(given, Tensor) and given.ndim > 1 and given.shape[-1] == tokenizer.context and len(given) == n:
             return given
-        raise ConfigError('this model reads words and has no classes: give prompt, such as "a red dress", not labels')
+        raise ConfigError('this model takes prompts, not labels: give prompt, such as "a red dress"')
     positive = _tokens(tokenizer, prompts_of(request, examples))
     if request.negative_prompt is None:
         return positive
@@ -55,16 +55,14 @@ def prompts_of(request: SamplingRequest, examples: Sequence[str]) -> list[str]:
 
 
 def refuse_prompts(request: SamplingRequest) -> None:
-    """Raise :class:`~latentdiff.errors.ConfigError` for prompts: a model of classes, or of none, reads no words."""
+    """Raise :class:`~latentdiff.errors.ConfigError` for prompts, which a model without a text encoder cannot use."""
     for name in ("prompt", "negative_prompt"):
         if getattr(request, name) is not None:
-            raise ConfigError(
-                f"this model reads no words: leave {name} out, or name a class with labels if it has some"
-            )
+            raise ConfigError(f"this model takes no prompts: leave {name} out, or give labels if the model has classes")
 
 
 def check_negative(request: SamplingRequest) -> None:
-    """Raise :class:`~latentdiff.errors.ConfigError` for a negative prompt that guidance would not heed."""
+    """Raise :class:`~latentdiff.errors.ConfigError` for a negative prompt that guidance would not use."""
     if request.negative_prompt is None:
         return
     if request.guidance_scale in (0.0, 1.0):
@@ -72,7 +70,9 @@ def check_negative(request: SamplingRequest) -> None:
             f"negative_prompt does nothing at guidance_scale {request.guidance_scale:g}: use more than 1, such as 2"
         )
     if request.guide is not None:
-        raise ConfigError("negative_prompt and guide both say what to steer away from: leave one out")
+        raise ConfigError(
+            "negative_prompt and guide cannot be combined, since guidance steers away from either: leave one out"
+        )
 
 
 def split_negative(labels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -85,14 +85,14 @@ def split_negative(labels: Tensor | None) -> tuple[Tensor | None, Tensor | None]
 def parse_prompt(given: Any) -> Prompt:
     """The prompt of a command line: a text is one prompt, a JSON list in it is one for each image.
 
-    Raises :class:`~latentdiff.errors.ConfigError` for what starts like a list and is none.
+    Raises :class:`~latentdiff.errors.ConfigError` for a text that starts like a list but is not one.
     """
     if not isinstance(given, str) or not given.lstrip().startswith("["):
         return given
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise ConfigError(f"--prompt {given[:80]} starts like a JSON list, but is none: {error}") from error
+        raise ConfigError(f"--prompt {given[:80]} starts like a JSON list but is not one: {error}") from error
     return found
 
 
@@ -119,6 +119,7 @@ def _tokens(tokenizer: Tokenizer, prompts: list[str]) -> Tensor:
             _say_once(f"the model has never read {listed}: it spells {'them' if len(new) > 1 else 'it'} and guesses")
         if (count := tokenizer.count(prompt)) > tokenizer.context:
             _say_once(
-                f"the prompt {prompt[:40]!r} has {count} tokens; the model reads {tokenizer.context}, the rest is cut"
+                f"the prompt {prompt[:40]!r} has {count} tokens, but the model reads only {tokenizer.context}: "
+                "the rest is cut"
             )
     return tokenizer.encode(prompts)

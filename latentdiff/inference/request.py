@@ -20,8 +20,8 @@ class SamplingRequest(SamplingConfig):
         num_images: How many images.
         labels: One class for all, one for each image, or None: classes in turn for a conditional model. A string is a
             class's name, a whole number its index.
-        prompt: Of a model that reads captions: one text for all, one for each image, or None: captions of its training
-            in turn.
+        prompt: For a text-to-image model: one text for all, one for each image, or None: captions of its training in
+            turn.
         negative_prompt: What guidance steers away from: one text for all, or one for each image.
     """
 
@@ -40,7 +40,7 @@ class SamplingRequest(SamplingConfig):
         return _sampling_settings(self)
 
     def record(self) -> dict[str, Any]:
-        """What the images depend on beside the model, for a report. Settings that are not set are left out."""
+        """What the images depend on besides the model, for a report. Settings that are not set are left out."""
         given = _sampling_settings(self)
         return {name: value for name, value in given.items() if name != "batch_size" and value is not None}
 

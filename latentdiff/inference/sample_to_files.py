@@ -43,9 +43,7 @@ def sample_to_files(config: SampleStage) -> Path:
     """
     check_task_settings(config)
     if config.run.resume and not config.pngs:
-        raise ConfigError(
-            "--run.resume needs --pngs: without them an interrupted sampling leaves nothing to go on from"
-        )
+        raise ConfigError("--run.resume needs --pngs: without PNGs, an interrupted sampling leaves nothing to resume")
     device, path = resolve_device(config.device), find_model(config.model)
     model = load_diffusion(path).to(device).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
@@ -75,7 +73,7 @@ def sample_to_files(config: SampleStage) -> Path:
 def _sample(
     model: DiffusionModel, request: SamplingRequest, config: SampleStage, device: torch.device, folder: Path
 ) -> tuple[Tensor, list[Tensor]]:
-    """All images, uint8 [n, c, h, w], and the decoded states of the first batch where they are to be shown."""
+    """All images, uint8 [n, c, h, w], and the decoded states of the first batch if they are requested."""
     start, frames, own = time.perf_counter(), [], distributed.shard_range(config.num_images)
     images = torch.empty(len(own), *model.codec.image_shape, dtype=torch.uint8)
     shows = bool(config.strip or config.gif)

@@ -22,12 +22,13 @@ TASKS_OF = {
 
 
 def check_task_settings(config: SampleStage) -> None:
-    """Raise :class:`ConfigError` for a setting that is not at its default and that the task would not heed."""
+    """Raise :class:`ConfigError` for a setting that is not at its default and that the task does not use."""
     usual = SampleStage()
     if config.task == "sample" and config.data != usual.data:
         name = next(key for key, value in vars(config.data).items() if value != getattr(usual.data, key))
         raise ConfigError(
-            f"--data.{name} is of no effect on the task sample, which takes no images: leave it out, or name a --task"
+            f"--data.{name} has no effect on the task sample, which takes no images: leave it out, or give "
+            "another --task"
         )
     for name, tasks in TASKS_OF.items():
         if config.task not in tasks and getattr(config, name) != getattr(usual, name):

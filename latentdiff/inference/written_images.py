@@ -26,9 +26,9 @@ def image_path(folder: Path, index: int) -> Path:
 
 
 def check_record(folder: Path, model: Path, guide: str | None) -> None:
-    """Compare the model's files with those that the images in ``folder`` are of, or record them for new images.
+    """Check that ``folder``'s images were made by the same files (model, guide), or record these for new images.
 
-    Raises :class:`~latentdiff.errors.FolderError` where the files are others, or where that cannot be known.
+    Raises :class:`~latentdiff.errors.FolderError` if the files differ, or if the record is damaged or missing.
     """
     now = {"model": file_sha256(model), "guide": file_sha256(resolve_checkpoint(guide)) if guide else None}
     path = folder / RECORD
@@ -39,8 +39,8 @@ def check_record(folder: Path, model: Path, guide: str | None) -> None:
     if before is None and not (folder / FOLDER).is_dir():
         write_atomically(path, lambda file: file.write_text(json.dumps(now, indent=1)))
     elif before != now:
-        what = "another model, or with another guide" if before else "a model that is not known"
-        raise FolderError(f"{folder} holds images of {what}: begin anew with --run.overwrite, or name another folder")
+        what = "another model, or with another guide" if before else "an unknown model"
+        raise FolderError(f"{folder} holds images of {what}: start anew with --run.overwrite, or name another folder")
 
 
 def read_whole(path: Path, shape: tuple[int, int, int]) -> Tensor | None:
@@ -62,7 +62,7 @@ def read_whole(path: Path, shape: tuple[int, int, int]) -> Tensor | None:
 def missing_batches(own: range, batch_size: int, missing: Iterable[int]) -> Iterator[range]:
     """The parts of ``own`` that must be drawn: whole batches, as they would be without an interruption.
 
-    So an image is drawn in the same company as it would have been. Batches that follow one another are one part.
+    So an image is drawn in the same batch as without an interruption. Consecutive batches are one part.
 
     Args:
         own: This process's images.

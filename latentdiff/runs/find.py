@@ -18,8 +18,8 @@ def find_autoencoder(setting: str, data: DataConfig) -> Path:
     found = own if own.is_file() else resolve_checkpoint(f"checkpoints/{data.name}/autoencoder.safetensors")
     if not found.is_file():
         raise CheckpointError(
-            f"there is no autoencoder for {data.name}: neither {own} nor a released one. Train one with "
-            "python -m latentdiff.stages.autoencoder, or name a file with --autoencoder."
+            f"there is no autoencoder for {data.name}: neither {own} nor a released one exists. Train one with "
+            "python -m latentdiff.stages.autoencoder, or give a file with --autoencoder."
         )
     return found
 

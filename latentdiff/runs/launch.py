@@ -20,19 +20,19 @@ def start_processes(
     batch_size: int | None = None,
     folder: Path | None = None,
 ) -> bool:
-    """Run this command as ``devices`` processes by torchrun, where it is not one of several yet.
+    """Run this command as ``devices`` processes by torchrun, unless it is already one of several processes.
 
     Args:
         stage: The stage's name.
         argv: Its arguments, None for this process's own.
         devices: Processes on this node.
-        num_nodes: More than one must be begun by torchrun or srun on every node: nothing here can reach them.
-        prefix: Of the settings' names: ``trainer.`` for what trains, and can resume.
-        batch_size: Images that all processes share in a step, where they train.
-        folder: The run's folder, of what can resume.
+        num_nodes: Number of nodes. With more than one, the command must be started by torchrun or srun on each node.
+        prefix: Prefix of the settings' names: ``trainer.`` for stages that train, and can resume.
+        batch_size: Images of a step, which all processes share, for stages that train.
+        folder: The run's folder, for stages that can resume.
 
-    Returns: whether it did, so that there is nothing left to do. Raises StageError where one of them failed,
-    ConfigError for numbers that cannot be.
+    Returns: True if the processes have run, so that nothing is left to do. Raises StageError if one of them failed, and
+        ConfigError for impossible numbers.
     """
     if devices < 1 or num_nodes < 1:
         raise ConfigError(f"a job needs at least one process and one node, not {devices} on {num_nodes}")
@@ -64,16 +64,17 @@ def start_processes(
     if _job(
         [sys.executable, *torchrun, "-m", f"latentdiff.stages.{stage}", *own], {"OMP_NUM_THREADS": threads} | os.environ
     ):
-        kept = ". What was finished is kept: the run goes on with --run.resume true, with any number of processes"
+        kept = ". The last checkpoint is kept: continue the run with --run.resume true, with any number of processes"
         raise StageError(
-            f"one of the {devices} processes failed or was killed (see above), and so all have ended"
+            f"one of the {devices} processes failed or was killed (see above), so all were ended"
             + (kept if folder is not None and (folder / "last.ckpt").is_file() else "")
         )
     return True
 
 
 def _job(command: list[str], environment: dict[str, str]) -> int:
-    """Run torchrun to its end; its exit status. What would end this process ends the job, which ends its workers."""
+    """Run torchrun to its end and return its exit status. Signals that would end this process end torchrun and its
+    workers."""
     # In a session of its own a terminal's Ctrl-C comes to this process alone, and torchrun is told once.
     job = subprocess.Popen(command, env=environment, start_new_session=True)
     before = {

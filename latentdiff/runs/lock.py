@@ -1,4 +1,4 @@
-"""One training run a folder at a time: two that write into it would spoil each other."""
+"""One training run per folder at a time: two runs would overwrite each other's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ except ImportError:  # Windows has no such locks: there nothing is ever found to
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a run, of whichever process, is writing into ``folder``."""
+    """Whether a run of any process is writing into ``folder``."""
     try:
         descriptor = _lock(folder)
     except BlockingIOError:
@@ -39,7 +39,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open file that holds ``folder`` until it is closed; None where the file system knows no locks."""
+    """An open file that locks ``folder`` until it is closed; None if the file system has no locks."""
     if fcntl is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)

@@ -110,7 +110,7 @@ def own_files(folder: Path, stage: str) -> list[Path]:
 
     Args:
         folder: A folder with a mark.
-        stage: Whose names count where the mark does not tell, which an older version made.
+        stage: The stage whose file names count if the mark, from an older version, does not name one.
     """
     mark = read_mark(folder)
     stage, recorded = (mark.stage or stage, mark.files) if mark else (stage, ())
@@ -123,7 +123,7 @@ def own_files(folder: Path, stage: str) -> list[Path]:
 
 
 def files_in_the_way(folder: Path, stage: str) -> list[Path]:
-    """The files in ``folder`` that are not of the run there, but have names that a new run of ``stage`` writes."""
+    """The files in ``folder`` that do not belong to its run, but have names that a new run of ``stage`` writes."""
     own = set(own_files(folder, stage))
     patterns = [re.compile(pattern) for pattern in OWN_FILES.get(stage, ())]
     return [
@@ -171,8 +171,8 @@ def check_no_link(folder: Path, stage: str) -> None:
     for name in (*FOLDERS.get(stage, ()), *TREES.get(stage, ())):
         if (folder / name).is_symlink():
             raise FolderError(
-                f"{folder / name} is a link, and nothing is written outside of {folder}: remove the link, or link the "
-                "whole folder"
+                f"{folder / name} is a link, and nothing is written outside of {folder}: remove the link, or link "
+                "the whole folder instead"
             )
 
 

@@ -26,8 +26,8 @@ DECODER_SETTINGS = {"decoder_blocks": 0, "refine_channels": 0, "smooth_colours":
 def average_models(config: AverageStage, command: str = "") -> Path:
     """Write the mean and return its path.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` for models that have no mean, FolderError for a file that is
-    there already.
+    Raises :class:`~latentdiff.errors.CheckpointError` for models that cannot be averaged, and FolderError for a file
+    that exists already.
     """
     target = Path(config.to)
     if target.exists() and not config.overwrite:
@@ -46,12 +46,12 @@ def average_models(config: AverageStage, command: str = "") -> Path:
             raise CheckpointError(f"{path} is of another kind or shape than {paths[0]}: they cannot be averaged")
         if header.get("class_names") != headers[0].get("class_names"):
             raise CheckpointError(
-                f"the classes of {path} and {paths[0]} differ, or their order: they cannot be averaged"
+                f"the classes of {path} and {paths[0]}, or their order, differ: they cannot be averaged"
             )
         for name in _must_be_equal(headers[0]["kind"], first):
             if not tensors[name].equal(first[name]):
                 raise CheckpointError(
-                    f"{path} and {paths[0]} have other latents ({name} differs): a mean of them would be useless"
+                    f"{path} and {paths[0]} have different latents ({name} differs): their mean would be useless"
                 )
     mean = {
         name: sum(tensors[name].double() for tensors in weights).div(len(weights)).float()
@@ -77,7 +77,7 @@ def _must_be_equal(kind: str, tensors: dict[str, Any]) -> list[str]:
 def _averaged_provenance(
     longest: dict[str, Any], paths: list[Path], headers: tuple[dict[str, Any], ...], command: str
 ) -> dict[str, Any]:
-    """That of the model that has seen most, with what it grew out of, and which models were averaged."""
+    """The record of the model that has seen the most images, with the list of the averaged models."""
     return {
         **(longest.get("provenance") or {}),
         "command": command,
@@ -106,8 +106,8 @@ def with_smooth_colours(header: dict[str, Any]) -> dict[str, Any]:
     """An autoencoder's header that says so. Raises ValueError for another model, or for other images than RGB."""
     if header["kind"] != "autoencoder":
         raise ConfigError(
-            f"smooth_colours is a setting of an autoencoder, not of a {header['kind']}: release that one with it, and "
-            "the models that decode with it by --autoencoder"
+            f"smooth_colours is a setting of an autoencoder, not of a {header['kind']}: release the autoencoder "
+            "with it, and then this model with --autoencoder"
         )
     if header["codec"]["image_shape"][0] != 3:
         raise ConfigError(f"smooth_colours is for RGB images, not for {header['codec']['image_shape'][0]} channel(s)")
@@ -120,7 +120,7 @@ def with_decoder(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A latent diffusion model's header and tensors with the decoder of another file of its autoencoder.
 
-    Raises :class:`~latentdiff.errors.CheckpointError` where a latent would mean another image to the two.
+    Raises :class:`~latentdiff.errors.CheckpointError` if the two autoencoders have different latents.
     """
     theirs, weights = checkpoint.read(autoencoder, kind="autoencoder")
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
@@ -139,7 +139,7 @@ def with_decoder(
     ]
     if not same or codecs[0] != codecs[1]:
         raise CheckpointError(
-            f"the encoder in {autoencoder} is not the one that the model was trained with: its latents differ"
+            f"the encoder in {autoencoder} is not the one that the model was trained with, so its latents differ"
         )
     made = theirs.get("provenance") or {}
     provenance = {
@@ -164,7 +164,7 @@ def without_shared_autoencoder(
     own = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
     if not own:
         raise CheckpointError(
-            "codec_beside is for latent diffusion models: this one has no autoencoder. Leave out --codec_beside"
+            "codec_beside is for latent diffusion models, but this model has no autoencoder: leave out --codec_beside"
         )
     if not autoencoder.is_file():
         raise CheckpointError(
@@ -174,7 +174,8 @@ def without_shared_autoencoder(
     _, weights = checkpoint.read(autoencoder, kind="autoencoder")
     if own.keys() != weights.keys() or not all(_equal_as_released(own[name], weights[name]) for name in own):
         raise CheckpointError(
-            f"{autoencoder} is not the autoencoder in the model: release that one there first, or leave out "
+            f"{autoencoder} is not the model's autoencoder: release the model's autoencoder to that file first, "
+            "or leave out "
             "--codec_beside"
         )
     named = {"name": autoencoder.name, "sha256": file_sha256(autoencoder)}

@@ -38,7 +38,8 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
     kind = header["kind"]
     if kind not in TITLES:
         raise ConfigError(
-            f"{source} holds a {kind}, which needs no release: copy the file. Cards are for {', '.join(TITLES)}"
+            f"{source} holds a {kind}, which needs no release: copy the file. Only these have cards: "
+            f"{', '.join(TITLES)}"
         )
     header, tensors = with_shared_autoencoder(source, header, tensors)
     header = {**header, "provenance": with_short_history(header.get("provenance") or {})}
@@ -49,7 +50,7 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
     if config.codec_beside:
         header, tensors = without_shared_autoencoder(header, tensors, target.parent / "autoencoder.safetensors")
     if config.more_evaluations and not config.evaluation:
-        raise ConfigError("more_evaluations needs --evaluation, which names the first one")
+        raise ConfigError("more_evaluations needs --evaluation: give the first evaluation there")
     measured = [config.evaluation, *config.more_evaluations] if config.evaluation else []
     evaluations = [read_evaluation(folder).values for folder in measured]
     check_target(target, config)
@@ -85,26 +86,30 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
 
 
 def check_target(target: Path, config: ReleaseStage) -> None:
-    """Raise FolderError where the file, its card or its picture would replace what is not a released model's."""
+    """Raise FolderError if the file, its card or its picture would replace a file that is not part of a released
+    model."""
     another = "name another file with --to"
     if checkpoint.is_anothers(target):
-        raise FolderError(f"{target} is no model of latentdiff, and would be lost: {another}")
+        raise FolderError(f"{target} is not a model of latentdiff, and would be overwritten: {another}")
     if checkpoint.is_of_a_run(target):
-        raise FolderError(f"{target} is the run's own model, in full precision: {another}")
+        raise FolderError(f"{target} is the run's own model in full precision, and would be overwritten: {another}")
     if target.suffix != ".safetensors":
         raise ConfigError(f"--to {target}: a released file's name ends in .safetensors, and its card's in .md")
     beside, picture = target.with_suffix(".md"), target.with_suffix(".jpg")
     text = beside.read_text(errors="replace") if beside.is_file() else ""
     if beside.exists() and CARD_ROW not in text:
-        raise FolderError(f"{beside}, where the card goes, is no card of a model, and would be lost: {another}")
+        raise FolderError(f"{beside}, the file for the card, is not a model card, and would be overwritten: {another}")
     if config.evaluation and picture.exists() and not (text or target.exists()):
-        raise FolderError(f"{picture}, where samples go, is no picture of a model's, and would be lost: {another}")
+        raise FolderError(
+            f"{picture}, the file for the samples, does not belong to a released model, and would be overwritten: "
+            f"{another}"
+        )
 
 
 def check_guide(folder: str, sampling: dict[str, Any]) -> None:
-    """Raise ValueError where the guide that an evaluation was made with is not there any more as it was."""
+    """Raise ValueError if the guide of an evaluation has changed or is missing."""
     if sampling.get("guide") and file_sha256(resolve_checkpoint(sampling["guide"])) != sampling.get("guide_sha256"):
-        raise ConfigError(f"{folder} was guided by another file than {sampling['guide']} is now: evaluate again")
+        raise ConfigError(f"{folder} was made with another guide than the present {sampling['guide']}: evaluate again")
 
 
 def models_decoding_with(autoencoder: Path) -> list[Path]:
@@ -123,7 +128,8 @@ def models_decoding_with(autoencoder: Path) -> list[Path]:
 
 
 def with_short_history(provenance: dict[str, Any]) -> dict[str, Any]:
-    """A record with a history for curves alone: five digits, and none of each latent channel's statistics."""
+    """A record whose history is for curves only: with five digits, and without the statistics of each latent
+    channel."""
     rows = [
         {
             name: float(f"{value:.5g}") if isinstance(value, float) else value

@@ -101,7 +101,7 @@ def folder_name(path: Path) -> str:
 
 
 def resumed_folder(run: RunConfig) -> Path | None:
-    """The folder whose ``last.ckpt`` the run will go on from; None where it starts anew."""
+    """The folder whose ``last.ckpt`` the run will resume from; None if it starts anew."""
     if not run.resume or run.folder is None:
         return None
     folder = Path(run.folder)
@@ -127,8 +127,8 @@ def numbered(run: RunConfig, stage: str, name: str) -> RunConfig:
 def check(run: RunConfig, stage: str, name: str, resumable: bool = False) -> Path:
     """The run's folder, untouched, where :func:`opened` would make it ready.
 
-    Raises :class:`FolderError` where the folder holds earlier work and nothing was said, or another's, or where
-    it cannot be read.
+    Raises :class:`FolderError` if the folder holds earlier work and neither resume nor overwrite is given, if it holds
+    other files, or if it cannot be read.
     """
     folder = run.path(stage, name)
     with _in_words():
@@ -149,17 +149,17 @@ def opened(
 ) -> Iterator[Path]:
     """The run's folder, made ready, and held until the block ends; a block without an error finishes the run.
 
-    Open it last before the work: everything that can be refused should have been.
+    Open it last before the work, after all checks of the settings.
 
     Args:
-        run: Which folder, and what may become of an earlier run there.
+        run: Which folder, and whether an earlier run there is resumed or overwritten.
         stage, name: Name the folder where ``run`` does not.
         config: The stage's settings, for ``config.yaml``.
         resumable: Whether a run of the stage can be resumed.
-        inputs: What the run is made from, which must not lie among the files to be removed.
+        inputs: The files that the run reads, which must not be among the files to be removed.
 
-    Raises :class:`FolderError` rather than touch an earlier run unasked, another's files, or a folder that another
-    process writes into; and where the folder cannot be made.
+    Raises :class:`FolderError`, before anything is changed, for an earlier run without resume or overwrite, for files
+    that are not latentdiff's, for a folder that another process writes into, and for a folder that cannot be made.
     """
     folder = run.path(stage, name)
     with ExitStack() as stack:
@@ -217,7 +217,7 @@ def _check(run: RunConfig, folder: Path, stage: str, resumable: bool) -> None:
 
 
 def _check_checkpoint(folder: Path) -> None:
-    """Raise :class:`FolderError` where a run lost its checkpoint: it would begin anew, over the model that it left."""
+    """Raise :class:`FolderError` if a run has lost its checkpoint: it would start anew and overwrite its model."""
     if (folder / LAST).exists():
         return
     kept = [name for name in (*MODEL_FILES, PREVIOUS) if (folder / name).exists()]
@@ -281,7 +281,7 @@ def _held(folder: Path) -> str:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """An OSError of the block as a FolderError with the path and the remedy."""
+    """Turn an OSError of the block into a FolderError with the path and the remedy."""
     try:
         yield
     except OSError as error:
@@ -308,8 +308,8 @@ def _remove_folders(folders: list[Path]) -> None:
 def record_config(config: Any, folder: Path) -> None:
     """Write every resolved setting to ``config.yaml``, which ``--config`` reads back; ``run`` is left out.
 
-    Where a resumed run has one, it must agree but for the budget and for where things lie. Raises :class:`FolderError`
-    naming what differs.
+    If a resumed run has one, its settings must be equal, except for the budget and for paths. Raises
+    :class:`FolderError`, which names the differences.
     """
     if config.run.resume:
         check_same_settings(config, folder)
@@ -351,11 +351,11 @@ def check_same_settings(config: Any, folder: Path) -> None:
             "from its weights with --init (init= in Python)."
         )
     if is_sampling and config.num_images < (fewest := before.get("num_images", 0)):
-        raise FolderError(f"{folder} was begun for {fewest:,} images: resume it with --num_images {fewest} or more")
+        raise FolderError(f"{folder} was started for {fewest:,} images: resume it with --num_images {fewest} or more")
     _check_budget(folder, before, now)
 
 
-_MEND = "Remove it to go on with the settings that you give."
+_MEND = "Remove it to continue with the settings that you give."
 
 
 def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -366,7 +366,7 @@ def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> 
         if budget and budget != had and spent.get(column, 0.0) > budget:
             raise FolderError(
                 f"{folder} has {column.replace('_', ' ')} {spent[column]:,.0f} already, more than {setting} "
-                f"{budget:,g}: raise --{setting}, or begin a new run in another folder"
+                f"{budget:,g}: raise --{setting}, or start a new run in another folder"
             )
 
 

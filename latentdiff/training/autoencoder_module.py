@@ -85,7 +85,9 @@ class AutoencoderModule(StageModule):
             self.discriminator = PatchDiscriminator(image_shape[0], width, gain, bands)
         self.feature_discriminator: FeatureDiscriminator | None = None
         if any(losses.feature_adversarial_weight and not losses.perceptual_weight for losses in self._losses):
-            raise ConfigError("feature_adversarial_weight is for features that LPIPS finds: set perceptual_weight too")
+            raise ConfigError(
+                "feature_adversarial_weight needs the features that LPIPS computes: set perceptual_weight too"
+            )
         if any(losses.feature_adversarial_weight for losses in self._losses) and perceptual is not None:
             self.feature_discriminator = FeatureDiscriminator(perceptual.widths, loss.feature_discriminator_channels)
         self.has_unused_parameters = True  # the generator's and the discriminator's backward passes
@@ -124,8 +126,8 @@ class AutoencoderModule(StageModule):
         self.loss = self._losses[self.phase]
         if checkpoint["latentdiff"]["perceptual"] != (self._perceptual[0] is not None):
             raise ConfigError(
-                "this run began with the LPIPS trunk present and it is absent now, or the other way round: resuming "
-                "would change the loss half-way. Name the trunk with --loss.perceptual_weights or LATENTDIFF_LPIPS."
+                "the LPIPS trunk was present when this run began and is missing now, or the reverse: resuming "
+                "would change the loss. Name the trunk with --loss.perceptual_weights or LATENTDIFF_LPIPS."
             )
 
     def configure_optimizers(self):
@@ -146,7 +148,7 @@ class AutoencoderModule(StageModule):
         return bool(self._discriminator_parameters()) and _has_discriminators(self.loss)
 
     def begin_step(self) -> None:
-        """Enter the phases that begin here. A resumed run knows those that it has entered."""
+        """Enter the phases that begin here. A resumed run does not enter a phase twice."""
         while self.phase < phase_index(self.phases, self.progress()):
             before, self.phase = self.loss, self.phase + 1
             self.loss = self._losses[self.phase]
@@ -160,7 +162,7 @@ class AutoencoderModule(StageModule):
         return lr_factor(self.phases, self.phase)
 
     def _freeze_encoder(self) -> None:
-        """Let the averaged encoder, the one that a run hands on, be the one that runs, and keep its statistics."""
+        """Replace the encoder's weights by their average, which is what a run saves, and keep its latent statistics."""
         self.network.encoder.load_state_dict(self.ema.network.encoder.state_dict())
         self.kept_statistics = latent_statistics(self.ema.network, self.data[0])
 
@@ -191,7 +193,7 @@ class AutoencoderModule(StageModule):
         return losses
 
     def _adversarial_phase(self) -> tuple[bool, bool]:
-        """Whether the discriminators' judgement counts for the autoencoder in this step, and whether they learn."""
+        """Whether adversarial losses count for the autoencoder in this step, and whether the discriminators train."""
         if not self._has_discriminators():
             return False, False
         if self.discriminators_since is not None:

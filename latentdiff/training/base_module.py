@@ -95,14 +95,14 @@ class StageModule(lightning.LightningModule):
         self._is_compiled = False
 
     def describe(self) -> str:
-        """The network in a line, for the screen."""
+        """One line that describes the network, for the screen."""
         raise NotImplementedError
 
     # --- several processes ----------------------------------------------------------------------------------------
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds its share of the network alone."""
+        """Whether each process holds only its share of the network (FSDP)."""
         return self.settings.strategy == "fsdp" and distributed.world_size() > 1
 
     @property
@@ -156,7 +156,7 @@ class StageModule(lightning.LightningModule):
             self.averages, self._averaged = PowerAverages(part), [part]
 
     def update_averages(self) -> None:
-        """Let the averages of the weights, which are what is used afterwards, follow. Called after each step."""
+        """Update the averages of the weights (EMA). Called after each step."""
         self.ema.update(self.network, self.images_seen_after_step, self.settings.batch_size)
         if self.averages is not None:
             now = self.images_seen + self.settings.batch_size
@@ -181,7 +181,7 @@ class StageModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def _train_compiled_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """A step, once more without the compiler where that fails under ``auto``: the weights are as they were.
+        """Do a step. If compiling fails under ``auto``, repeat it without the compiler; the weights have not changed.
 
         Raises ConfigError where compiling was asked for and fails.
         """
@@ -246,7 +246,7 @@ class StageModule(lightning.LightningModule):
 
         Returns: the mean of each logged loss over the batch, and what the functions returned, in their order.
 
-        A gradient that is not finite ends the run by name, soon and before anything is saved.
+        A gradient that is NaN or infinite ends the run with an error, before anything is saved.
         """
         parameters, logs, results = list(parameters), {}, []
         optimizer.zero_grad(set_to_none=True)
@@ -276,7 +276,7 @@ class StageModule(lightning.LightningModule):
 
     @property
     def images_seen_after_step(self) -> int:
-        """Images behind the weights after this step, also those of the run that the weights come from."""
+        """Number of training images of the weights after this step, including those of the run that they come from."""
         return self.images_seen + self.settings.batch_size + (self.started_from or {}).get("images_seen", 0)
 
     # --- the budget -----------------------------------------------------------------------------------------------
@@ -287,12 +287,12 @@ class StageModule(lightning.LightningModule):
         return self._seconds_before + (time.perf_counter() - self._clock if self._clock is not None else 0.0)
 
     def share_clock(self) -> None:
-        """Let all processes go by the main process's clock, where the budget is one of seconds."""
+        """Give all processes the clock of the main process, if the budget is in seconds."""
         if distributed.world_size() > 1 and self.settings.max_seconds:
             self._shared_elapsed = distributed.broadcast(self.seconds)
 
     def elapsed(self) -> float:
-        """The seconds that the budget goes by."""
+        """The seconds of the budget that are spent, the same in all processes."""
         return self.seconds if self._shared_elapsed is None else self._shared_elapsed
 
     def progress(self) -> float:
@@ -304,7 +304,7 @@ class StageModule(lightning.LightningModule):
 
     @contextmanager
     def clock_stopped(self) -> Iterator[None]:
-        """Stop the budget's clock, within an epoch, while the block does something else than training."""
+        """Stop the budget's clock while the block runs, for work within an epoch that is not training."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         begun = time.perf_counter()
@@ -315,7 +315,7 @@ class StageModule(lightning.LightningModule):
                 self._clock += time.perf_counter() - begun
 
     def finished(self) -> bool:
-        """Whether the budget is spent, or the metric that was to be watched has stalled."""
+        """Whether the budget is spent or the monitored metric has stalled."""
         return self.progress() >= 1.0 or stopped_early(self.settings, self.history)
 
     def on_train_epoch_start(self) -> None:
@@ -325,7 +325,7 @@ class StageModule(lightning.LightningModule):
         self.share_clock()
 
     def end_epoch(self) -> dict[str, float]:
-        """End an epoch's training time and put its averaged network together; its mean losses and its speed.
+        """End an epoch's training time, gather its averaged network, and return its mean losses and its speed.
 
         Raises DivergenceError, before anything is drawn or saved, for gradients, weights or losses that are not finite.
         """
@@ -351,7 +351,7 @@ class StageModule(lightning.LightningModule):
     def _check_finite(self, losses: dict[str, float]) -> None:
         """Raise DivergenceError, in all processes, for weights or mean losses that are NaN or infinite.
 
-        It comes before anything is drawn or saved at an epoch's end: what is kept is from before.
+        It is called before anything is drawn or saved at an epoch's end, so the saved files are from before.
         """
         weights = {name: sharding.own_share(tensor) for name, tensor in self.state_dict().items()}
         bad = name_of_not_finite(weights) is not None
@@ -396,7 +396,7 @@ class StageModule(lightning.LightningModule):
 
 
 def peak_memory_of_process() -> int:
-    """Bytes of memory that this process has held at most."""
+    """Peak memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
         # On Linux the value of getrusage begins at the parent's peak: a run would be charged for what started it.
@@ -406,7 +406,7 @@ def peak_memory_of_process() -> int:
 
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float):
-    """AdamW, which decays matrices and kernels alone: shrinking a bias or a norm's scale to zero helps nothing.
+    """AdamW with weight decay on matrices and kernels only. Decaying biases or the scales of norms would not help.
 
     Fused: of 213 tensors with 3 M weights a step takes 1.5 ms on two cores, and 6 ms operation by operation.
     """

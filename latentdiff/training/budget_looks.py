@@ -1,4 +1,4 @@
-"""Looks at a model at even shares of its training's budget, whatever the budget is counted in."""
+"""Measure a model at even shares of its training budget, in images or seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from latentdiff.training.base_module import StageModule
 class BudgetLooks(lightning.Callback):
     """Calls a function at 1 / ``looks`` of the budget, at 2 / ``looks``, and so on, but not at its end.
 
-    Runs of one budget are so compared at the same points, though one sees more images in its seconds than another. The
-    budget's clock stands still meanwhile.
+    Runs with the same budget are thus compared at the same points, even if one sees more images per second. The
+    budget's clock stops meanwhile.
 
     Args:
         looks: Parts of the budget.

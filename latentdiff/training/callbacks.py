@@ -47,7 +47,7 @@ class EpochEnd(lightning.Callback):
         """Draw the run's sample grid into a file."""
 
     def save_best(self) -> None:
-        """Save the model beside the last one. Called when the monitored metric has a new best."""
+        """Save the model next to the last one. Called when the monitored metric has a new best."""
 
     def save_last(self) -> None:
         """Save the model of an unfinished run. Called at each epoch's end but the last, whose model is the run's."""
@@ -84,7 +84,8 @@ class EpochEnd(lightning.Callback):
     def _measure_and_draw(self, row: dict[str, float], images_seen: int) -> bool:
         """Add what is too costly for every epoch to ``row``, and draw the grid. Return whether that could be done.
 
-        A young model, or one that diverges, may draw no images. The training goes on: its own losses end it if need be.
+        A model may fail to sample early in its training, or when it diverges. The training continues: its own losses
+        end it if necessary.
         """
         try:
             row |= self.evaluate()
@@ -117,9 +118,9 @@ class EpochEnd(lightning.Callback):
 
 
 def save_snapshot(module: StageModule, folder: Path) -> None:
-    """Keep a snapshot of the averages where one is due: so many, evenly over the budget, the last at its end.
+    """Save a snapshot of the averages when one is due. They are spread evenly over the budget, the last at its end.
 
-    How many there are already is read from the folder, so that a resumed run keeps the same ones.
+    The number of earlier snapshots is read from the folder, so that a resumed run saves the same ones.
     """
     if module.averages is None:
         return
@@ -129,7 +130,7 @@ def save_snapshot(module: StageModule, folder: Path) -> None:
 
 
 class Progress(lightning.Callback):
-    """A bar in images of the run's budget, with images/s and the time left; quiet where nobody watches a terminal."""
+    """A bar in images of the run's budget, with images/s and the time left; off without a terminal."""
 
     def on_train_start(self, trainer: lightning.Trainer, module: StageModule) -> None:
         self.last = time.monotonic()
@@ -152,7 +153,7 @@ class Progress(lightning.Callback):
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    """``metrics.csv``, whole: a row an epoch, also those before a resume; a column for whatever any row has."""
+    """Write the whole ``metrics.csv``: one row per epoch, also those before a resume, and a column for every key."""
     columns = list(dict.fromkeys(name for row in history for name in row))
 
     def write(name: Path) -> None:

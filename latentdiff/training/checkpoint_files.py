@@ -23,7 +23,10 @@ class CheckpointFiles(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         state = run_checkpoint.read(Path(path))
         if "optimizer_states" not in state:
-            raise CheckpointError(f"{path} has no optimiser's state to go on with: start from its weights, with --init")
+            raise CheckpointError(
+                f"{path} has no optimiser state, so the run cannot be resumed: start a new run from its weights with "
+                "--init"
+            )
         return state
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -27,8 +27,9 @@ def fit_class_embedding(
 ) -> dict[str, Tensor]:
     """The weights with a row for each of the classes ``now``, and a line about it unless the classes are the same.
 
-    A class that both have keeps its row, wherever it stands now. A new one starts as "no class" does. Classes are added
-    to a model without any so that it draws as before. A model that loses all goes on as one that is given no class.
+    A class that is in both keeps its row, whatever its new index. A new class starts with the row of "no class". If a
+    model had no classes, their new rows are zeros, so it draws as before. If all classes are dropped, the model draws
+    as it drew without a class.
 
     Args:
         weights: The state of a trained network.
@@ -45,12 +46,15 @@ def fit_class_embedding(
         return weights
     if ours is not None and theirs is not None:
         if before is None and len(theirs) == len(ours.weight):
-            print(f"{named} does not name its {len(theirs) - 1} classes: they are taken for these, in this order")
+            print(
+                f"{named} does not name its {len(theirs) - 1} classes: they are assumed to be those of the data set, "
+                "in the same order"
+            )
             return weights
         if before is None or len(before) != len(theirs) - 1:
             raise CheckpointError(
-                f"{named} has {len(theirs) - 1} classes and does not name them; there are {len(ours.weight) - 1} now, "
-                "and which is which cannot be told"
+                f"{named} has {len(theirs) - 1} classes without names, and the data set has "
+                f"{len(ours.weight) - 1}: the classes cannot be matched"
             )
         if list(before) == list(now):
             return weights
@@ -71,7 +75,7 @@ def fit_class_embedding(
 
 def _words(before: Sequence[str], now: Sequence[str], had_classes: bool) -> str:
     if not now:
-        return "classes: all are dropped, and the model goes on as one that is given no class"
+        return "classes: all are dropped, and the model draws as it drew without a class"
     if not had_classes:
         return f"classes: all {len(now)} are new to these weights, which had none"
     groups = {

@@ -137,7 +137,7 @@ def _shifts(count: int, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _groups(model: nn.Module) -> list[dict]:
-    """Weight decay for the matrices and kernels alone: on norms and biases it only fights the normalisation."""
+    """Weight decay on matrices and kernels only. On norms and biases it would only counteract the normalisation."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]

@@ -19,7 +19,7 @@ BACKEND = "inductor"
 def pays(settings: TrainerConfig, device: torch.device) -> bool:
     """Whether the networks of a run are compiled: as ``compile`` says; ``auto`` compiles long runs on a GPU.
 
-    ``auto`` leaves sharded networks alone, which are put together anew in each pass.
+    ``auto`` does not compile sharded networks, since their weights are gathered anew in each pass.
     """
     if settings.compile != "auto":
         return settings.compile == "on"
@@ -49,7 +49,7 @@ def compile_parts(parts: Iterable[nn.Module], device: torch.device) -> None:
 
 
 def leave_uncompiled(parts: Iterable[nn.Module]) -> None:
-    """Let calls of ``parts`` run as they are written again."""
+    """Let calls of ``parts`` run without the compiler again."""
     for part in parts:
         part._compiled_call_impl = None
 
@@ -61,7 +61,7 @@ def words_of(error: BaseException) -> str:
 
 
 def is_compiler_error(error: BaseException) -> bool:
-    """Whether an error is the compiler's, and not of what it compiles."""
+    """Whether an error comes from the compiler, and not from the code that it compiles."""
     # By name: importing the compiler to know its errors would take seconds from runs that do not use it.
     modules = [kind.__module__ for kind in type(error).__mro__]
     return any(name.startswith(("torch._dynamo", "torch._inductor", "torch._functorch")) for name in modules)

@@ -1,4 +1,4 @@
-"""What the network is told of each training image: its class, or the tokens of its caption."""
+"""The condition of each training image: its class, or the tokens of its caption."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_EXAMPLES = 64
 
 
 def conditions_of(network: ConditionedNetwork, data: ImageDataset) -> Tensor:
-    """What a network is told of each image: its class, int64 [n], or its caption's tokens, int64 [n, context].
+    """The condition of each image: its class, int64 [n], or its caption's tokens, int64 [n, context].
 
     Raises :class:`~latentdiff.errors.ConfigError` for a network that reads captions, and images without any.
     """
@@ -34,7 +34,7 @@ def tokenizer_of(config: NetworkConfig, train: ImageDataset) -> Tokenizer | None
     """
     if config.text == "none":
         if train.captions:
-            print("captions: not used, the network reads none; --network.text own reads them")
+            print("captions: not used, since the network has no text encoder; --network.text own adds one")
         return None
     check_captions(train)
     tokenizer = tokenizer_for(config, train.captions)
@@ -55,7 +55,7 @@ def check_captions(data: ImageDataset) -> None:
     """Raise :class:`~latentdiff.errors.ConfigError` for images without captions."""
     if not data.captions:
         raise ConfigError(
-            f"the network reads captions, and the images of {data.name} have none here: set --data.captions, such as "
+            f"the network reads captions, but the images of {data.name} have none: set --data.captions, such as "
             '"a photo of a {class}"'
         )
 

@@ -60,7 +60,7 @@ class DiffusersOrigin:
         Args:
             shape: (c, h, w) of the pixels or latents that it is trained on.
             num_classes: Classes of the data set.
-            given: The run's own settings of its network, of which ``class_conditional`` and ``dropout`` are heeded.
+            given: The run's own settings of its network. Only ``class_conditional`` and ``dropout`` are used.
             diffusion: The run's process.
 
         Raises :class:`~latentdiff.errors.ConfigError` for other settings of the network, and for sides that it cannot
@@ -116,13 +116,16 @@ class DiffusersOrigin:
             return
         if now == 1:
             state[name] = state[name].sum(dim=1, keepdim=True)
-            print("first convolution: the sum of its kernels over the colours, as for an image of equal colours")
+            print("first convolution: its kernels are summed over the colours, as for an image with equal channels")
         elif before == 1:
             state[name] = state[name].expand(-1, now, -1, -1) / now
-            print(f"first convolution: its one kernel over {now}, so that a grey image gives what it gave")
+            print(
+                f"first convolution: its kernels are copied to {now} channels and divided by {now}; a grey image "
+                "gives the same output"
+            )
         else:
             state[name] = ours[name].clone()
-            print(f"first convolution: new, since {now} channels are not the {before} that it had")
+            print(f"first convolution: untrained, since it had {before} channels and the images have {now}")
 
     def _fit_output(self, state: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
         """Let the last convolution give other colours, and a variance where one is learned, in place."""
@@ -138,21 +141,24 @@ class DiffusersOrigin:
             if wanted == 1 != before:
                 parts, words = (
                     [part.mean(dim=0, keepdim=True) for part in parts],
-                    "the mean of its kernels over colours",
+                    "its kernels are averaged over the colours",
                 )
             elif before == 1 != wanted:
                 parts, words = (
                     [part.expand(wanted, *part.shape[1:]) for part in parts],
-                    "its one kernel, for each colour",
+                    "its kernels are copied for each colour",
                 )
             elif before != wanted:
-                parts, words = list(ours[name].split(wanted)), f"new, since {wanted} channels are not the {before}"
+                parts, words = (
+                    list(ours[name].split(wanted)),
+                    f"untrained, since it had {before} channels and the images have {wanted}",
+                )
             if halves_now > len(parts):
                 parts.append(torch.zeros_like(parts[0]))  # between beta-tilde and beta
-                words = " and ".join(filter(None, [words, "a second half of zeros for the variance"]))
+                words = " and ".join(filter(None, [words, "its new outputs for the variance are zeros"]))
             elif halves_now < len(parts):
                 parts = parts[:1]
-                words = " and ".join(filter(None, [words, "without its half of the variance"]))
+                words = " and ".join(filter(None, [words, "its outputs for the variance are dropped"]))
             state[name] = torch.cat(parts).clone()
         print(f"last convolution: {words}")
 
@@ -164,10 +170,13 @@ class DiffusersOrigin:
         before, here = to_dict(self.process), to_dict(now)
         changed = [key for key in keys if before[key] != here[key]]
         if self.process.trained_betas is not None and self.process.trained_betas != now.trained_betas:
-            print(f"the weights of {self.named} were trained with betas of their own: they have to learn others first")
+            print(f"the weights of {self.named} were trained with their own betas: they must first learn the new ones")
         elif {"schedule", "target"} & set(changed):
             flags = " ".join(f"--diffusion.{key} {_flag(before[key])}" for key in changed)
-            print(f"the weights of {self.named} have to learn another process first; {flags} keeps theirs")
+            print(
+                f"the weights of {self.named} were trained with another noising process: they must first learn the "
+                f"new one. {flags} keeps theirs"
+            )
 
 
 def _fit_classes(
@@ -175,9 +184,9 @@ def _fit_classes(
 ) -> None:
     """Let the table of classes have a row for each class of ``now``, and a last one for "no class", in place.
 
-    A class that both have keeps its row. A new one starts as "no class", which is the mean of all where there was no
-    such row. Classes are added to a U-Net without any so that it draws as before. A U-Net that loses all goes on as if
-    it were given no class.
+    A class that is in both keeps its row. A new class starts with the row of "no class", or with the mean of all rows
+    if there was no such row. If a U-Net had no classes, their new rows are zeros, so it draws as before. If all classes
+    are dropped, the U-Net draws as it drew without a class.
     """
     rows = state.pop(CLASSES, None)
     if rows is None:
@@ -188,13 +197,13 @@ def _fit_classes(
     null = rows[-1] if has_null_row else rows.mean(dim=0)
     if CLASSES not in ours:
         state[TIME_BIAS] = state[TIME_BIAS] + null
-        print("classes: all are dropped, and the model goes on as one that is given no class")
+        print("classes: all are dropped, and the model draws as it drew without a class")
         return
     known = dict(zip(before, rows, strict=False))
     state[CLASSES] = torch.stack([*(known.get(name, null) for name in now), null])
     kept = [name for name in now if name in known]
     if list(before) != list(now) or not has_null_row:
-        print(f"classes: {len(kept)} of {len(now)} keep the rows of their names, the others start as no class")
+        print(f"classes: {len(kept)} of {len(now)} keep their rows, matched by name; the others start as no class")
 
 
 def _flag(value: Any) -> str:
@@ -245,7 +254,7 @@ def _at_address(value: str) -> DiffusersOrigin:
         try:
             process, _ = process_of(*scheduler, learns_variance(unet), components.has_autoencoder(), named)
         except CheckpointError as error:  # its weights can be used whatever its sampling was
-            print(f"{error}; its weights are taken all the same")
+            print(f"{error}; its weights are used nevertheless")
     return DiffusersOrigin(
         named=named,
         config=DiffusersNetworkConfig(unet=unet),

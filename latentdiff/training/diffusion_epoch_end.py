@@ -73,7 +73,7 @@ class DiffusionEpochEnd(EpochEnd):
         save_grid(images, path, columns=GRID)
 
     def save_best(self) -> None:
-        """Save the model beside the last one, as ``best.safetensors``."""
+        """Save the model next to the last one, as ``best.safetensors``."""
         if self.folder:
             self.save(self.folder / "best.safetensors")
 

@@ -30,7 +30,7 @@ class DiffusionModule(StageModule):
         codec: Whose latents. The identity's latents are the pixels.
         num_classes: Classes of the data set; used where the network is class-conditional.
         network, diffusion, trainer: The settings.
-        tokenizer: Of the captions that the network is told in place of classes.
+        tokenizer: Tokenizer of the captions, for a network that takes captions in place of classes.
 
     Raises :class:`~latentdiff.errors.ConfigError` for settings that contradict each other.
     """
@@ -151,29 +151,30 @@ class DiffusionModule(StageModule):
         known = checkpoint["latentdiff"].get("codec", self.codec.fingerprint)
         if known != self.codec.fingerprint:
             raise CheckpointError(
-                "the run was trained on the latents of another autoencoder than the one that is named now. Name the "
-                "first one, or begin anew with --run.overwrite true."
+                "the run was trained on the latents of another autoencoder than the one given now. Give the "
+                "first one, or start anew with --run.overwrite true."
             )
         super().on_load_checkpoint(checkpoint)
         tokenizer, known = self.network.tokenizer, checkpoint["latentdiff"].get("text") or {}
         # A frozen encoder may lie elsewhere now: its digest counts.
         if tokenizer is not None and {**tokenizer.header(), "name": 0} != {**known, "name": 0}:
             raise CheckpointError(
-                "the run reads captions with another vocabulary, or another text encoder, than there is now. Bring "
-                "back the first one, or begin anew with --run.overwrite true."
+                "the run was trained with another vocabulary or text encoder than the present one. Restore the "
+                "first one, or start anew with --run.overwrite true."
             )
 
     def _check(self, codec: Codec, network: NetworkConfig) -> None:
         config = self.diffusion
         if network.conditioning == "batch_norm" and distributed.world_size() > 1:
             raise ConfigError(
-                "conditioning batch_norm normalises over a whole batch, of which each process has a share: train it "
-                "with one process, or use --network.conditioning scale_shift"
+                "conditioning batch_norm normalises over a whole batch, but each process has only a share of it: "
+                "train with one process, or use --network.conditioning scale_shift"
             )
         if network.conditioning == "batch_norm" and self.settings.gradient_accumulation_steps > 1:
             raise ConfigError(
-                "conditioning batch_norm normalises over a whole batch, which is computed in "
-                f"{self.settings.gradient_accumulation_steps} parts: take --trainer.gradient_accumulation_steps 1, or "
+                "conditioning batch_norm normalises over a whole batch, but the batch is split into "
+                f"{self.settings.gradient_accumulation_steps} parts: use --trainer.gradient_accumulation_steps 1, "
+                "or "
                 "--network.conditioning scale_shift"
             )
         if config.learn_variance and self.schedule.num_train_steps is None:
@@ -183,14 +184,15 @@ class DiffusionModule(StageModule):
             )
         if network.time_embedding == "fourier" and self.schedule.variance_preserving and network.fourier_scale > 0.1:
             raise ConfigError(
-                f"--network.fourier_scale {network.fourier_scale} is for the times of edm and ve, of about 1. Those of "
-                f"{config.schedule} go up to 1,000, and neighbours would look unlike each other: use about 0.002"
+                f"--network.fourier_scale {network.fourier_scale} suits the times of edm and ve, which are about "
+                f"1. Those of {config.schedule} go up to 1,000, so close times would get unrelated embeddings: "
+                "use about 0.002"
             )
         check_loss_weight(config, self.schedule, self.target)
         last_alpha = float(self.schedule.levels(torch.tensor([self.schedule.last_position], dtype=torch.float64)).alpha)
         if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
             raise ConfigError(
                 f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "
-                f"sigma eps) / alpha magnifies an error {1 / last_alpha:,.0f}-fold where sampling starts, and latents "
-                "have no bounds to clamp it to. Use --diffusion.target v, or --diffusion.schedule linear."
+                f"sigma eps) / alpha magnifies errors {1 / last_alpha:,.0f}-fold where sampling starts, and "
+                "latents have no bounds to clamp x0 to. Use --diffusion.target v, or --diffusion.schedule linear."
             )

@@ -1,4 +1,4 @@
-"""What a training will need: parameters, arithmetic, memory and time, from a step without numbers."""
+"""What a training will need (parameters, operations, memory, time), found from a step on tensors without data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StepCost:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors that were made while it is entered and are still there; ``peak`` is the most."""
+    """Counts the bytes of tensors that are made in its block and still exist; ``peak`` is the maximum."""
 
     def __init__(self):
         super().__init__()
@@ -135,7 +135,7 @@ def data_bytes(sample: tuple[Tensor, ...], count: int) -> int:
 
 
 def _drop_numbers(traced: StageModule) -> None:
-    """Leave parameters and buffers their shapes and types alone."""
+    """Replace parameters and buffers by tensors that have only a shape and a type."""
     for part in [traced, *filter(None, getattr(traced, "_perceptual", []))]:
         for child in part.modules():
             for name, parameter in list(child._parameters.items()):
@@ -187,11 +187,11 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
     rows += [(f"expected on {name}", _time(flops, peak, settings)) for name, peak in GPU_PEAKS.items()]
     for name, value in rows:
         print(f"{name:<26} {value}")
-    print(f"The times are arithmetic, at {EXPECTED_SHARE:.0%} of a GPU's peak in bf16; none was measured.")
+    print(f"The times are estimates, at {EXPECTED_SHARE:.0%} of a GPU's peak in bf16; none was measured.")
 
 
 def size_words(count: float) -> str:
-    """An amount of memory as people read it."""
+    """An amount of memory in GiB or MiB."""
     return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 

@@ -14,7 +14,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class Ema(nn.Module, Generic[NetworkT]):
-    """A copy of ``network`` whose parameters trail behind it.
+    """A copy of ``network`` whose parameters are a moving average of its parameters.
 
     The decay of a step of n images is 0.5 ** (n / half_life), with the half-life at most ``warmup`` times the images
     seen, so that the random start is forgotten early (Karras et al. 2024, EDM2, the traditional profile). Buffers are
@@ -30,14 +30,14 @@ class Ema(nn.Module, Generic[NetworkT]):
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
-        """Begin, or go on after a checkpoint was loaded, to trail behind ``network``, sharded or not."""
+        """Begin to average ``network``, sharded or not, or continue after a checkpoint was loaded."""
         pairs = list(zip(self.network.parameters(), network.parameters(), strict=True))
         if any(is_sharded(theirs) for _, theirs in pairs):
             self._shares = [own_share(sharded_like(ours.detach(), theirs)).clone() for ours, theirs in pairs]
 
     @torch.no_grad()
     def gather(self, network: nn.Module) -> None:
-        """Make ``self.network`` whole and current. All processes must do it; without shards it always is."""
+        """Gather the shards of the average into ``self.network``. All processes must call it."""
         if self._shares is not None:
             for ours, theirs, share in zip(self.network.parameters(), network.parameters(), self._shares, strict=True):
                 ours.copy_(gather_whole(share, theirs))

@@ -42,10 +42,10 @@ def write_ema_model(
 ) -> Path:
     """Write a run's model with an average of another length into the run's folder, as ``ema-LENGTH.safetensors``.
 
-    The average is rebuilt from the snapshots that ``trainer.ema_snapshots`` kept (post-hoc EMA, Karras et al. 2024). Of
-    an autoencoder whose encoder was frozen on the way it is the decoder's. ``auto`` compares eight lengths, and the
-    average that the run has used itself, by the distance of samples (of an autoencoder: of reconstructions) to the
-    run's validation images. It keeps what it found in ``ema.json``, and does not measure again.
+    The average is rebuilt from the snapshots that ``trainer.ema_snapshots`` kept (post-hoc EMA, Karras et al. 2024). If
+    the encoder of an autoencoder was frozen during the run, only its decoder is averaged. ``auto`` compares eight
+    lengths, and the average that the run has used itself, by the distance of samples (of an autoencoder: of
+    reconstructions) to the run's validation images. It keeps what it found in ``ema.json``, and does not measure again.
 
     Args:
         model: The run's folder or its ``model.safetensors``.
@@ -94,7 +94,7 @@ def _check(path: Path) -> None:
     """Raise CheckpointError where there is no finished run with snapshots around a model file."""
     folder = path.parent
     if path.name != "model.safetensors" or read_mark(folder) is None:
-        raise CheckpointError(f"--ema is for the model of a finished run, and {path} is none: name the run's folder")
+        raise CheckpointError(f"--ema needs the model of a finished run, and {path} is not one: name the run's folder")
     paths = snapshots_in(folder)
     if not paths:
         raise CheckpointError(
@@ -105,7 +105,7 @@ def _check(path: Path) -> None:
     if int(paths[-1].stem) != seen:
         raise CheckpointError(
             f"the last snapshot in {folder / FOLDER} is after {int(paths[-1].stem):,} images, and the model after "
-            f"{seen:,}: they are not of one run"
+            f"{seen:,}: they are not from the same run"
         )
 
 
@@ -142,7 +142,7 @@ def _choose(path: Path, num_images: int, device: torch.device, features_folder: 
         write_atomically(path.parent / RECORD, lambda file: file.write_text(text))
     values: dict[str, float] = record["values"]
     best = min(values, key=values.__getitem__)
-    print(f"average with the least {record['metric']} on {record['images']:,} validation images: {best}")
+    print(f"average with the lowest {record['metric']} on {record['images']:,} validation images: {best}")
     return None if best == "own" else float(best)
 
 
@@ -155,7 +155,7 @@ def _compare(path: Path, num_images: int, device: torch.device, features_folder:
     net = config.get("quality_net", "auto")
     probe = QualityProbe.build(held_out, num_images, device, net, features_folder)
     if probe is None:
-        raise CheckpointError("nothing to compare averages with: name a length, such as --ema 0.1")
+        raise CheckpointError("no metric to compare averages by: name a length, such as --ema 0.1")
     values: dict[str, float] = {}
     for length in (None, *CANDIDATES):
         model = (load(path) if length is None else _build(path, length)).to(device)
@@ -171,12 +171,12 @@ def _compare(path: Path, num_images: int, device: torch.device, features_folder:
 
 
 def validation_images(data: DataConfig) -> ImageDataset:
-    """The images that ``auto`` chooses on. Raises ConfigError where there are none: test images choose nothing."""
+    """The validation images, by which ``auto`` chooses. Raises ConfigError where there are none."""
     held_out = load_dataset(data).held_out
     if held_out.split != "val" or len(held_out) < 2:
         raise ConfigError(
-            "--ema auto chooses on validation images, and so does a recipe with --trainer.ema_snapshots. "
-            f"{data.name} has none. Name a length, such as --ema 0.1"
+            f"--ema auto, and a recipe with --trainer.ema_snapshots, need validation images. {data.name} has "
+            "none. Name a length, such as --ema 0.1"
         )
     return held_out
 

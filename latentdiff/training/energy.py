@@ -12,7 +12,7 @@ RAPL = Path("/sys/class/powercap")
 class EnergyMeter:
     """Joules used between two readings: by an NVIDIA GPU's own counter, or by the CPU packages' (RAPL on Linux).
 
-    It is the whole device's: of a machine that does other work beside the training, that work's too.
+    The energy is that of the whole device, including any other work that the machine does.
 
     Args:
         device: What trains.

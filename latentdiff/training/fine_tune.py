@@ -126,18 +126,25 @@ def _check_origin(module: StageModule, origin: _Origin, data: ImageDataset | Non
         before, now = origin.diffusion, to_dict(module.diffusion)
         changed = [f"{key} {before[key]}" for key in ("schedule", "target") if before.get(key, now[key]) != now[key]]
         if changed:
-            print(f"the weights in {path} were trained with {' and '.join(changed)}: they have to learn another first")
+            print(
+                f"the weights in {path} were trained with {' and '.join(changed)}: they must first learn the new "
+                "settings"
+            )
     if data is None:
         return
     if origin.image_shape is not None and origin.image_shape[0] != data.image_shape[0]:
         colour = "grey" if origin.image_shape[0] == 1 else "rgb"
         raise CheckpointError(
-            f"{path} is of images of {_shape(origin.image_shape)}, and these are of {_shape(data.image_shape)}: train "
-            f"on its colours with --data.colour {colour}, or leave out --init (init=)"
+            f"{path} was trained on images of {_shape(origin.image_shape)}, and these are of "
+            f"{_shape(data.image_shape)}: train on its colours with --data.colour {colour}, or leave out --init "
+            "(init=)"
         )
     own = module.codec.fingerprint if isinstance(module, DiffusionModule) else None
     if origin.codec and own and origin.codec != own:
-        print(f"the weights in {path} are of the latents of another autoencoder: they have to learn these first")
+        print(
+            f"the weights in {path} were trained on the latents of another autoencoder: they must first learn the new "
+            "ones"
+        )
 
 
 @contextmanager
@@ -157,7 +164,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _keep_encoder(module: StageModule, path: Path) -> None:
-    """Let the averaged encoder, the one that a run hands on, be the one that runs, with the statistics handed on."""
+    """Replace the encoder's weights by their average, which is what a run saves, with the saved latent statistics."""
     module.network.encoder.load_state_dict(module.ema.network.encoder.state_dict())
     model = path.with_name("model.safetensors")
     if model.is_file():
@@ -187,7 +194,8 @@ def _with_refinement(module: nn.Module, state: dict[str, Tensor]) -> dict[str, T
 
 
 def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
-    """What a run's checkpoint says of its data; what an older version's does not say may be in the model beside it."""
+    """What a run's checkpoint records about its data. For checkpoints of older versions, the model next to it may say
+    more."""
     data, model = own.get("data"), path.with_name("model.safetensors")
     if data is not None:
         names, shape = tuple(data["class_names"]), data["image_shape"]

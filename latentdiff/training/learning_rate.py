@@ -23,7 +23,7 @@ def lr_factor(settings: TrainerConfig, images_seen: int, progress: float, histor
 
 
 def is_long_warmup(warmup_images: float, max_images: int) -> bool:
-    """Whether the learning rate rises for more than half of a run, which then learns little."""
+    """Whether the warm-up takes more than half of a run, which then learns little."""
     return warmup_images > max_images // 2
 
 

@@ -14,11 +14,12 @@ LARGE = (2**28, 2**25)
 
 
 def keep_freed_memory() -> bool:
-    """Keep memory for the next layer that the last one freed; whether this C library was told to.
+    """Keep memory that one layer frees for the next layer. Returns whether the C library was set to do so.
 
-    By default glibc gives large blocks back to the system, and each of them is taken again, and zeroed page by page, in
-    every step: 17,000 page faults in one of the benchmark's pixel U-Net at 64 pixels with batches of eight, and up to
-    6 % of the time of such networks. It holds for the whole process and for good; other C libraries are left alone.
+    By default glibc returns large blocks to the system. In every step each block is then taken again and zeroed page by
+    page: 17,000 page faults in one of the benchmark's pixel U-Net at 64 pixels with batches of eight, and up to 6 % of
+    the time of such networks. The setting holds for the whole process and cannot be undone; other C libraries are not
+    changed.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -46,12 +46,12 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
         size = -(-images // parts)
         if getattr(getattr(module, "network", None), "conditioning", "") == "batch_norm":
             raise ConfigError(
-                f"{_needs(cost, data, limit)}, and conditioning batch_norm cannot take a batch apart: lower "
-                "--trainer.batch_size, or use --network.conditioning scale_shift"
+                f"{_needs(cost, data, limit)}, and conditioning batch_norm does not allow splitting a batch: "
+                "lower --trainer.batch_size, or use --network.conditioning scale_shift"
             )
         if size == 1:
             raise ConfigError(
-                f"{_needs(cost, data, limit)}, image by image: take a smaller network (--network.channels), fewer "
+                f"{_needs(cost, data, limit)}, even image by image: use a smaller network (--network.channels), fewer "
                 "images (--data.max_train_images), or a larger --trainer.memory"
             )
         # What is left for activations, of which a part of the batch has its share; one image less at least.
@@ -61,14 +61,14 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     if parts != settings.gradient_accumulation_steps:
         module.settings = replace(settings, gradient_accumulation_steps=parts)
         print(
-            f"{_needs(whole, data, limit)}: its {images} images are computed in {parts} parts, with "
-            f"{size_words(cost.total + data)}. Batch size and learning rate stay.",
+            f"{_needs(whole, data, limit)}: its {images} images are computed in {parts} parts, which need "
+            f"{size_words(cost.total + data)}. Batch size and learning rate do not change.",
             flush=True,
         )
 
 
 def _needs(cost: StepCost, data: int, limit: float) -> str:
-    return f"a training step needs {size_words(cost.total + data)} and may take {size_words(limit)} of memory"
+    return f"a training step needs {size_words(cost.total + data)} of memory and may use {size_words(limit)}"
 
 
 def _cost_in_parts(

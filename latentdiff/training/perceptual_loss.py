@@ -89,8 +89,8 @@ def perceptual_gradient(
 
 
 def _where_active(gradients: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients without what the trunk's ReLUs let through nowhere: where a feature is 0, and LPIPS's gradient is no
-    number where all of a position are."""
+    """Set gradients to 0 where a feature is 0: the trunk's ReLUs pass no gradient there, and LPIPS's gradient is NaN
+    where all features of a position are 0."""
     return [torch.where(maps == 0.0, 0.0, own) for own, maps in zip(gradients, features, strict=True)]
 
 

@@ -23,7 +23,9 @@ def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> 
             )
     frozen = [losses.frozen_encoder for losses in losses_of_phases(loss, phases)]
     if frozen != sorted(frozen):
-        raise ConfigError("a phase trains the encoder that an earlier one froze: its latents would no longer be valid")
+        raise ConfigError(
+            "a phase trains the encoder that an earlier phase froze: the latents would no longer be valid"
+        )
 
 
 def losses_of_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> list[AutoencoderLossConfig]:

@@ -141,9 +141,9 @@ def rebuild_average(folder: Path | str, sigma_rel: float, network: nn.Module) ->
 def _add(sums: dict[str, Tensor], tensors: dict[str, Tensor], weight: float, prefix: str, path: Path) -> None:
     """Add one average of a snapshot, ``weight`` times, to ``sums``."""
     if not math.isfinite(weight):
-        raise CheckpointError(f"{path} and the other snapshots do not make an average of that length")
+        raise CheckpointError(f"no average of that length can be made from {path} and the other snapshots")
     for name, total in sums.items():
         found = tensors.get(prefix + name)
         if found is None or found.shape != total.shape:
-            raise CheckpointError(f"{path} is a snapshot of another network: it has not {name} {tuple(total.shape)}")
+            raise CheckpointError(f"{path} is a snapshot of another network: it lacks {name} {tuple(total.shape)}")
         total.add_(found.to(total.device, total.dtype), alpha=weight)

@@ -75,7 +75,9 @@ class QualityProbe:
         if not num_images:
             return None
         if len(held_out) < 2:
-            print(f"no quality figures while training: held-out images: {len(held_out)}, and at least 2 are needed")
+            print(
+                f"no quality figures while training: at least 2 held-out images are needed, there are {len(held_out)}"
+            )
             return None
         cls.check(held_out.name, num_images, net)
         classifier, words = find_classifier(held_out.name), _words_of(held_out, num_images)
@@ -94,7 +96,10 @@ class QualityProbe:
             print(f"no classifier distance while training: {own.wants}")
         weights = find_inception(None)
         if weights is None:
-            print("no quality figures while training: no classifier, and the FID Inception's weights are not here")
+            print(
+                "no quality figures while training: there is no classifier, and the weights of the FID Inception are "
+                "missing"
+            )
             return None
         inception = InceptionFeatures(weights, device)
         labels = held_out.labels if held_out.num_classes else None
@@ -111,8 +116,8 @@ class QualityProbe:
             raise CheckpointError(f"{data_name} has no classifier: use --quality_net inception")
         if num_images and net == "inception" and find_inception(None) is None:
             raise CheckpointError(
-                "the FID Inception's weights are not here and could not be downloaded: name the file with "
-                "LATENTDIFF_INCEPTION, or leave the looks out with --quality_images 0"
+                "the weights of the FID Inception are missing and could not be downloaded: name the file with "
+                "LATENTDIFF_INCEPTION, or turn quality figures off with --quality_images 0"
             )
 
     @property
@@ -166,7 +171,7 @@ def _words_of(held_out: ImageDataset, count: int) -> tuple[tuple[str, ...], Tens
 def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out: ImageDataset) -> TrainerConfig:
     """Replace the ``monitor`` auto by the name of the run's quality figure, or by None.
 
-    Only validation images may choose a model: one that test images chose could not be evaluated on them.
+    Only validation images may choose a model: a model that is chosen by test images could not be evaluated on them.
     """
     if settings.monitor != "auto":
         return settings

@@ -12,7 +12,7 @@ from latentdiff.data.loader import mix_seed
 class RandomStream(IntEnum):
     """What the random numbers of a training are for.
 
-    A stream's numbers do not depend on how many of another's were drawn. A resumed run needs no generator's state.
+    The numbers of a stream do not depend on how many were drawn from another. A resumed run needs no generator state.
     """
 
     DROPOUT = 1

@@ -73,12 +73,12 @@ class RunData:
         if before["codec"] != self.codec:
             raise CheckpointError(
                 f"{folder} was trained on {_codec_words(before['codec'], 'another autoencoder')}, and not on "
-                f"{_codec_words(self.codec, 'the one that is named now')}. Name the first one, or "
+                f"{_codec_words(self.codec, 'the one given now')}. Give the first one, or "
                 f"{start_anew(str(folder))}"
             )
         if before["perceptual"] != self.perceptual:
             raise CheckpointError(
-                f"{folder} was trained with another perceptual network, or with one where there is none now. Name it "
+                f"{folder} was trained with another perceptual network, or with one that is missing now. Name it "
                 f"with --loss.perceptual_weights, or {start_anew(str(folder))}"
             )
 
@@ -98,7 +98,7 @@ def check_against_checkpoint(before: dict[str, Any] | None, fingerprint: str | N
     elif fingerprint is not None and fingerprint != now["fingerprint"]:
         refuse("the run", ["images, labels or splits differ"])
     elif fingerprint is None:
-        print("the run does not say what it was trained on: whether these are its images is not checked")
+        print("the run has no record of its training images: it is not checked whether these are the same")
 
 
 def refuse(run: str, found: list[str]) -> None:
@@ -125,7 +125,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
         record, signed = None, False
     if signed and record.get("schema") == SCHEMA:
         return record
-    print(f"{folder / FILE} is damaged: other data is noticed, and not named")
+    print(f"{folder / FILE} is damaged: a change of the data is still noticed, but its details are not known")
     return None
 
 

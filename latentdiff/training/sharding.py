@@ -34,12 +34,12 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def own_share(tensor: Tensor) -> Tensor:
-    """What this process holds of it: of a tensor that is not sharded, all."""
+    """The part of a tensor that this process holds: all of it if it is not sharded."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def sharded_like(whole: Tensor, sharded: Tensor) -> Tensor:
-    """``whole``, cut as ``sharded`` is and on its device; as it is where that is not cut."""
+    """``whole``, sharded like ``sharded`` and on its device; unchanged if ``sharded`` is not sharded."""
     if not is_sharded(sharded):
         return whole
     # Without a source, each process cuts what it has, and nothing is sent.
@@ -48,7 +48,7 @@ def sharded_like(whole: Tensor, sharded: Tensor) -> Tensor:
 
 
 def gather_whole(share: Tensor, sharded: Tensor) -> Tensor:
-    """The whole tensor of all processes' shares, cut as ``sharded`` is. All processes must ask for it."""
+    """The whole tensor, gathered from the shares of all processes. All processes must call it."""
     if not is_sharded(sharded):
         return share
     whole = DTensor.from_local(
@@ -58,7 +58,7 @@ def gather_whole(share: Tensor, sharded: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Of those that are whole on every process: nobody else does, where DDP does not wrap them."""
+    """Average the gradients of parameters that are not sharded. Without DDP nothing else averages them."""
     for parameter in parameters:
         if not is_sharded(parameter) and parameter.grad is not None:
             dist.all_reduce(parameter.grad)

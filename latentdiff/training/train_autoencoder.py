@@ -187,8 +187,8 @@ def _perceptual(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> L
     if trunk is None:
         more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
         print(
-            f"perceptual loss off{more}: the weights of {loss.perceptual_net} for it were not found and could not be "
-            "downloaded. LATENTDIFF_LPIPS names their folder."
+            f"perceptual loss off{more}: the weights of {loss.perceptual_net} were not found and could not be "
+            "downloaded. Set LATENTDIFF_LPIPS to their folder."
         )
         return None
     return LPIPS(trunk, loss.perceptual_net, loss.perceptual_min_side)

@@ -140,7 +140,7 @@ def train_diffusion(
     made = data.codec if isinstance(data, CachedLatents) else None
     codec = made if made and autoencoder is None else find_codec(autoencoder, splits)
     if made and made.fingerprint != codec.fingerprint:
-        raise ConfigError("the cached latents are of another autoencoder than autoencoder= names: leave it out")
+        raise ConfigError("autoencoder= names another autoencoder than that of the cached latents: leave it out")
     if isinstance(codec, AutoencoderCodec) and codec.provisional and not dry_run:
         data = cache_latents(codec, splits, folder=latents_folder)  # its statistics are of the training set
         codec = data.codec

@@ -53,14 +53,14 @@ def check_settings(settings: TrainerConfig) -> torch.device:
     if settings.gradient_accumulation_steps > share:
         whose = " that each process has" if distributed.world_size() > 1 else ""
         raise ConfigError(
-            f"--trainer.gradient_accumulation_steps {settings.gradient_accumulation_steps} cuts the {share} images of "
-            f"a batch{whose} into more parts than there are"
+            f"--trainer.gradient_accumulation_steps {settings.gradient_accumulation_steps} splits the {share} "
+            f"images of a batch{whose} into more parts than there are images"
         )
     device = resolve_device(settings.accelerator)
     if device.type == "cuda" and distributed.local_world_size() > torch.cuda.device_count():
         raise ConfigError(
             f"{distributed.local_world_size()} processes on this machine see {torch.cuda.device_count()} GPUs: "
-            "begin as many as there are, let each see all of them, or take --trainer.accelerator cpu"
+            "start one process for each GPU, let each process see all GPUs, or use --trainer.accelerator cpu"
         )
     return device
 
@@ -114,7 +114,7 @@ def fit(
     device = check_settings(settings)
     if settings.max_images and learning_rate.is_long_warmup(settings.lr_warmup_images, settings.max_images):
         print(
-            f"the learning rate rises over {settings.lr_warmup_images:,} images, and the run has "
+            f"the learning rate rises over {settings.lr_warmup_images:,} images, but the run has only "
             f"{settings.max_images:,}: it will learn little. Lower lr_warmup_images, or raise max_images."
         )
     if device.type == "cpu":
@@ -174,12 +174,12 @@ def _finished_already(module: StageModule) -> str:
     budgets = [f"trainer.{name} (now {value:,g})" for name, value in limits.items() if value]
     if module.progress() < 1.0:
         budgets = [f"trainer.stop_patience (now {settings.stop_patience})"]
-    return f"the run had finished already, after {spent}: to go on, raise {' and '.join(budgets)}"
+    return f"the run had finished already, after {spent}: to continue it, raise {' and '.join(budgets)}"
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's advice about loaders and loggers, which these runs have no use for."""
+    """Silence Lightning's advice about loaders and loggers, which does not apply to these runs."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

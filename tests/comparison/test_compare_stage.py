@@ -270,10 +270,10 @@ def test_amounts_are_whole_numbers_where_they_are():
     [
         (["--budget.images=0"], "--budget.images must be a whole number from 1"),
         (["--budget.images=64", "--budget.stage_one_too=true"], "adds to budget.seconds"),
-        (["somewhere", "--budget.images=64"], "not both"),
-        (["somewhere", "--preset=sources"], "not both"),
+        (["somewhere", "--budget.images=64"], "cannot be combined"),
+        (["somewhere", "--preset=sources"], "cannot be combined"),
         (["--budget.stage_one_too=true"], "no amount"),
-        (["--preset=sources", "--budget.images=64"], "takes budget.seconds"),
+        (["--preset=sources", "--budget.images=64"], "takes only budget.seconds"),
         (["--preset=sources", "--budget.seconds=0"], "above 0"),
         (
             ["--data.source=embedded", "--budget.images=64", "--num_images=1"],
@@ -292,9 +292,9 @@ def test_budgets_that_cannot_be_meant_are_refused(arguments, message):
     [
         (["--budget.pixel=nowhere.yaml"], "nowhere.yaml"),
         (["--budget.flags=[--nonsense=3]"], "nonsense"),
-        (["--budget.pixel=fashion-mnist/latent.yaml"], "not the pixel path"),
-        (["--budget.latent=fashion-mnist/pixel.yaml"], "not the latent path"),
-        (["--budget.pixel=flowers-102/pixel.yaml"], "is for flowers-102, and fashion-mnist is compared"),
+        (["--budget.pixel=fashion-mnist/latent.yaml"], "it is not for the pixel path"),
+        (["--budget.latent=fashion-mnist/pixel.yaml"], "it is not for the latent path"),
+        (["--budget.pixel=flowers-102/pixel.yaml"], "is for flowers-102, but fashion-mnist is compared"),
     ],
 )
 def test_settings_of_either_path_are_refused_before_the_other_is_trained(settings, message, trainings):

@@ -122,5 +122,5 @@ def test_a_preset_beside_a_recipe_or_without_a_data_set_is_refused(tmp_path):
     recipe.write_text(json.dumps({"runs": {"pixel": ["diffusion", "--autoencoder=none"]}}))
     with pytest.raises(ConfigError, match="leave one of them out"):
         stage.main(["--config", str(recipe), "--preset", "small"])
-    with pytest.raises(ConfigError, match="the recipe has no runs: name a data set"):
+    with pytest.raises(ConfigError, match="the recipe has no runs: give a data set"):
         stage.main([])

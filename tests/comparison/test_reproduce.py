@@ -92,7 +92,7 @@ def test_budget_is_a_time_or_a_share(text, amount):
 
 @pytest.mark.parametrize("text", ["", "0", "2d", "-1", "nan", "h", "1e400"])
 def test_no_other_budget_is_taken(text):
-    with pytest.raises(ConfigError, match="budget is a time such as 2h"):
+    with pytest.raises(ConfigError, match="budget must be a time such as 2h"):
         parse_budget(text)
 
 
@@ -123,10 +123,10 @@ def test_plan_says_what_is_trained_and_how_long():
         ({"runs": {"a": ["autoencoder", "--network.wide=3"]}}, r"runs\.a: .*no such setting"),
         ({"runs": {"a": ["autoencoder", "--trainer.max_images=null"]}}, r"runs\.a: a run needs an end"),
         ({"runs": {"latent": ["diffusion"]}}, "no run named autoencoder"),
-        ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, and the recipe has a"),
+        ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, but the recipe has a"),
         ({"runs": {"a": ["autoencoder"]}, "evaluations": {"b": []}}, r"evaluations\.b: its name"),
-        ({"runs": {"a": ["autoencoder"]}, "evaluations": {"a": ["--guide", "x"]}}, "--guide x is no run"),
-        ({"runs": {"a": ["autoencoder"]}, "budget": "soon"}, "budget is a time"),
+        ({"runs": {"a": ["autoencoder"]}, "evaluations": {"a": ["--guide", "x"]}}, "--guide x is not a run"),
+        ({"runs": {"a": ["autoencoder"]}, "budget": "soon"}, "budget must be a time"),
     ],
 )
 def test_recipe_that_cannot_be_meant_is_refused_before_any_work(settings, said):

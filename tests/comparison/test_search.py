@@ -45,23 +45,26 @@ def arguments():
 def test_a_list_refuses_what_a_search_heeds_and_a_search_what_a_list_heeds(arguments):
     assert {name for name in SEARCH_SETTINGS if hasattr(SweepStage(), name)} == set(SEARCH_SETTINGS)
     for flag in ("--trials=9", "--space=space.yaml", "--pruner=none", "--flops=1e9"):
-        with pytest.raises(ConfigError, match=rf"{flag.partition('=')[0]} is of a search: add --search optuna"):
+        with pytest.raises(ConfigError, match=rf"{flag.partition('=')[0]} is for a search: add --search optuna"):
             sweep.main([flag, '--runs={"a": [], "b": []}'])
     pytest.importorskip("optuna")
     for flags, said in (
-        (["--finalists=1"], "--finalists is of a list of runs"),
-        (['--runs={"a": []}'], "--runs is of a list of runs"),
+        (["--finalists=1"], "--finalists is for a list of runs"),
+        (['--runs={"a": []}'], "--runs is for a list of runs"),
         (["--images=32", "--flops=1e9"], "a trial has one length"),
         (["--images=32", "--seconds=5"], "a trial has one length"),
         (["--space=null"], "a search needs --space"),
         (["--space=nowhere.yaml"], r"--space nowhere\.yaml: there is no such file"),
         (
             ['--flags=["--network.channels=[48]", "--network.attention_levels=[0]"]'],
-            "all trials begin from: 48 channels",
+            "all trials start from: 48 channels",
         ),
         (['--flags=["--init=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
         (['--flags=["--autoencoder=nothing.safetensors"]'], r"there is no model file nothing\.safetensors"),
-        (["--flags=[--trainer.devices=2]"], "one process: leave out --trainer.devices, and begin several with --jobs"),
+        (
+            ["--flags=[--trainer.devices=2]"],
+            "one process: leave out --trainer.devices, and run several trials at a time with --jobs",
+        ),
         (["--data.name=cifar-10", "--data.source=auto", "--data.root=nowhere"], "CIFAR-10|cifar-10"),
     ):
         with pytest.raises(LatentdiffError, match=said):
@@ -153,7 +156,7 @@ def test_a_warm_up_that_is_longer_than_a_trial_is_said_once_before_the_search(ar
     pytest.importorskip("optuna")
     monkeypatch.setattr(search, "_run_trials", lambda *_: None)
     for times in (1, 0):  # and not again where it goes on
-        with pytest.raises(StageError, match="no trial was whole"):
+        with pytest.raises(StageError, match="no trial was completed"):
             sweep.main([*arguments, "--flops=1e9", "--num_images=16"])
         printed = capsys.readouterr().out
         said = re.findall(r"the learning rate rises over 2,000 images, and a trial has ([\d,]+): it will", printed)
@@ -174,7 +177,7 @@ def test_a_miniature_search_leaves_a_page_and_settings_that_train(arguments, cap
     assert record["best"] == best["number"]
     assert (record["metric"], record["num_images"]) == ("distance", 16)
     printed = capsys.readouterr().out
-    assert "2,000 training images of fashion-mnist are set apart to choose by" in printed
+    assert "2,000 training images of fashion-mnist are set apart as validation images" in printed
     assert f"trial {best['number']}: distance {best['value']:.4g}" in printed
     assert "UNet: " in (folder / "trials.log").read_text()
     assert "UNet: " not in printed
@@ -216,7 +219,7 @@ def test_kid_chooses_where_inception_is_asked_for(arguments, inception_file, mon
     sweep.main([*arguments, "--images=32", "--num_images=4", "--looks=1", "--trials=2", *KID])
     record = json.loads(next(Path("stages/sweep").rglob("search.json")).read_text())
     assert (record["metric"], len(record["trials"])) == ("kid", 2)
-    assert "set apart to choose by" not in capsys.readouterr().out
+    assert "set apart as validation images" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -255,5 +258,5 @@ def test_a_search_without_a_whole_trial_is_an_error(arguments, monkeypatch):
         raise ConfigError("it cannot be")
 
     monkeypatch.setattr(search.TrialTraining, "__call__", fail)
-    with pytest.raises(StageError, match=r"no trial was whole, so there is no best\.yaml"):
+    with pytest.raises(StageError, match=r"no trial was completed, so there is no best\.yaml"):
         sweep.main([*arguments, *LENGTH])

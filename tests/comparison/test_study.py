@@ -163,7 +163,7 @@ def test_settings_that_fail_are_kept_with_their_reason_and_count():
         if row["values"]["x"] > 0:
             assert (row["state"], row["why"]) == ("failed", "48 channels cannot be divided")
         elif row["values"]["y"] > 0:
-            assert (row["state"], row["why"]) == ("failed", "the figure is nan")
+            assert (row["state"], row["why"]) == ("failed", "the result is nan")
         else:
             assert (row["state"], row["value"]) == ("complete", bowl(found_trial(row)))
 
@@ -180,7 +180,7 @@ def test_settings_that_end_their_process_each_time_are_given_up():
         with pytest.raises(RuntimeError):
             shared().run(faulty, 1)
     row = shared().rows()[0]
-    assert (row["state"], row["why"]) == ("failed", "its process ended each time, 3 times in all")
+    assert (row["state"], row["why"]) == ("failed", "its process failed at each of 3 attempts")
     shared().run(bowl, 2)
     assert [row["state"] for row in shared().rows()] == ["failed", "complete"]
 

@@ -79,9 +79,9 @@ def test_settings_are_read_by_one_thread_alone(trainings, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"runs": {"alone": []}}, "two at least"),
-        ({"runs": {"a": [], "b/c": []}}, "'b/c' cannot be one"),
-        ({"runs": {"a": [], "": []}}, "'' cannot be one"),
+        ({"runs": {"alone": []}}, "at least two"),
+        ({"runs": {"a": [], "b/c": []}}, "'b/c' is not possible"),
+        ({"runs": {"a": [], "": []}}, "'' is not possible"),
         ({"runs": {"a": [], "b": []}, "jobs": 0}, "jobs must be a whole number from 1"),
         ({"runs": {"a": [], "b": []}, "seconds": 0}, "seconds must be a number above 0"),
     ],
@@ -138,7 +138,7 @@ def test_a_run_of_several_at_a_time_that_fails_names_its_log(tmp_path):
 
 def test_data_without_a_shipped_file_of_settings_need_one_named():
     data = DataConfig(name="folder", path="photos")
-    with pytest.raises(ConfigError, match="no file of settings for folder: name one with --settings"):
+    with pytest.raises(ConfigError, match="no file of settings for folder: give one with --settings"):
         settings_file(SweepStage(data=data))
     assert settings_file(SweepStage(data=data, settings="mine.yaml")) == "mine.yaml"
     assert settings_file(SweepStage()) == "fashion-mnist/latent.yaml"

@@ -20,7 +20,7 @@ LEVELS += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 1
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("\n".join(LEVELS), "more than 20,000 values, with what its aliases repeat"),
+        ("\n".join(LEVELS), "more than 20,000 values, including those that its aliases repeat"),
         ("name: &a [*a]", "nested too deeply, or holds itself"),
         ("name: " + "[" * 50_000, "nested too deeply"),
         ("- " * 5000, "nested too deeply"),

@@ -128,7 +128,7 @@ def test_other_captions_are_other_data():
     assert differences(one, one) == []
     (words,) = differences(one, other)
     assert words == "the captions differ: the first is 'the Ankle boot', and was 'a Ankle boot'"
-    assert differences(none, one) == ["the images have captions now, and had none"]
+    assert differences(none, one) == ["the images have captions now, but had none before"]
     assert differences({key: value for key, value in none.items() if "caption" not in key}, none) == []
 
 

@@ -121,7 +121,7 @@ def test_layouts_that_can_be_told_are_understood():
     assert grey.train.image_shape == (1, 9, 9)
     assert load_dataset(images[:, 0].numpy()).train.fingerprint == grey.train.fingerprint
     for shape in ((3, 9, 9), (9, 9, 3), (20, 4, 9, 9), (20, 3, 9, 3), (9, 9), (20, 1, 9, 9, 3)):
-        with pytest.raises(DataError, match=r"cannot be told from \[" + ", ".join(map(str, shape))):
+        with pytest.raises(DataError, match=r"the layout of the shape \[" + ", ".join(map(str, shape))):
             load_dataset(np.zeros(shape, np.uint8))
 
 
@@ -258,10 +258,10 @@ IMAGES = random_images(20, 1, 8, 8)
         (IMAGES, {"fractions": (0.5, 0.6, 0.0)}, "sum to 1"),
         (IMAGES, {"name": "../x"}, "name may have letters"),
         (IMAGES, {"labels": {"train": [0]}}, "labels by split need images by split"),
-        ({"test": IMAGES}, {}, "has train, and may have val and test; this one has test"),
+        ({"test": IMAGES}, {}, "must have train, and may have val and test; this one has test"),
         ({"train": IMAGES, "extra": IMAGES}, {}, "this one has train, extra"),
         ({"train": IMAGES}, {"labels": [0] * 20}, "a mapping with the same splits"),
-        ({"train": IMAGES}, {"fractions": (0.5, 0.5, 0.0)}, "fractions would go unused"),
+        ({"train": IMAGES}, {"fractions": (0.5, 0.5, 0.0)}, "fractions have no effect"),
         ({"train": IMAGES, "test": IMAGES}, {"labels": {"train": [0] * 20, "test": ["a"] * 20}}, "or strings in all"),
         (Pairs([], []), {}, "the Dataset is empty"),
         (Pairs(IMAGES, [0] * 20), {"labels": [0] * 20}, "a Dataset gives its own"),
@@ -275,7 +275,7 @@ IMAGES = random_images(20, 1, 8, 8)
         (5, {}, "a data set is a name, .*, not int"),
         ("fashion-mnist", {"labels": [1]}, "are for images in memory"),
         ("nowhere", {}, "'nowhere' is neither a folder or zip"),
-        (DataConfig(name="tensors"), {}, "from Python alone"),
+        (DataConfig(name="tensors"), {}, "which only Python can do"),
     ],
 )
 def test_bad_input_is_named_in_a_line_or_three(source, settings, message):
@@ -351,9 +351,9 @@ def test_five_classes_without_a_training_image_are_named(names, listed, capsys):
 
 def test_a_command_line_cannot_name_images_in_memory():
     for config in (DataConfig(name="tensors"), DataConfig(name="mixed", mix=("mnist", "tensors"))):
-        with pytest.raises(ConfigError, match="give them to load_dataset, from Python alone"):
+        with pytest.raises(ConfigError, match="give them to load_dataset, which only Python can do"):
             load_split(config, "train")
-    with pytest.raises(ConfigError, match="from Python alone"):
+    with pytest.raises(ConfigError, match="which only Python can do"):
         diffusion_stage.main(["--data.name=tensors"])
 
 
@@ -386,7 +386,7 @@ def test_the_validation_images_stand_in_where_there_are_no_test_images(faces, ca
     assert test.split == "val"
     assert test.fingerprint == load_split(halves, "val").fingerprint
     out = capsys.readouterr().out
-    assert "no test split with the fractions 50/50/0: the validation images are used in its place" in out
+    assert "no test split with the fractions 50/50/0: the validation images are used instead" in out
     assert 'what is called "test" here are the 4 val images' in validation_as_test_warnings(test)[0]
     thirds = config(faces, "celeba", fractions=(0.5, 0.25, 0.25), split="fractions")
     assert validation_as_test_warnings(DatasetSplits(thirds).test_or_val) == []

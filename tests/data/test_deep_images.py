@@ -185,7 +185,7 @@ def test_a_set_is_scaled_as_one_and_refused_as_one(tmp_path, capsys):
     assert load_split(kept, "train").images.max() == 5
     assert load_split(dataclasses.replace(config, value_range="0,4095"), "train").images.max() == 82
     Image.new("L", (24, 24), 9).save(folder / "1.png")
-    with pytest.raises(ConfigError, match=r"value_range would go unused: all images in .* are of 8 bits"):
+    with pytest.raises(ConfigError, match=r"value_range has no effect: all images in .* have 8 bits"):
         load_split(kept, "train")
 
 

@@ -106,7 +106,7 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
     whole = DataConfig(name="folder", path=str(windows), fractions=(1.0, 0.0, 0.0))
     assert load_split(whole, "train").class_names == ("cat", "dog")
     zipped(windows, [("cat/0.png", good), ("dog/1.png", good), ("emu/", b"")])
-    with pytest.raises(DataError, match=r"the folder emu in .* is empty beside folders of images"):
+    with pytest.raises(DataError, match=r"the folder emu in .* is empty, next to folders with images"):
         load_split(whole, "train")
     only = zipped(tmp_path / "only.zip", [("../evil.png", good)])
     with pytest.raises(DataError, match=r"holds no image that can be used(.|\n)*\.\./evil\.png: its path points out"):
@@ -267,7 +267,9 @@ def test_what_latentdiff_wrote_among_the_images_is_not_one_of_them(tmp_path, cap
     assert (len(data), data.class_names) == (20, ("cat", "dog"))
     assert all(name.split("/")[1].startswith("good") for name in data.files)
     printed = capsys.readouterr().out
-    assert "what latentdiff wrote into cat/run, stages/data/folder-16-0123456789abcdef, stages/diffusion/" in printed
+    assert (
+        "files that latentdiff wrote in cat/run, stages/data/folder-16-0123456789abcdef, stages/diffusion/" in printed
+    )
 
 
 def test_a_folder_of_samples_can_be_the_data_set_itself(tmp_path):

@@ -93,7 +93,10 @@ def test_folder_classes_from_a_table(tmp_path, draw, config):
         ("file,kind\n0.png\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
         ("file,kind\n0.png,\n1,b\n2,a\n3,a\n", r"gives 0\.png no class"),
         ("file,kind,kind\n0.png,a,c\n1,b,c\n2,a,c\n3,a,c\n", "two columns 'kind': rename one"),
-        ("file,kind\n0.png,T-shirt, top\n1,b\n2,a\n3,a\n", "2 columns, and the row of 0.png more cells: .* in quotes"),
+        (
+            "file,kind\n0.png,T-shirt, top\n1,b\n2,a\n3,a\n",
+            "2 columns, but the row of 0.png has more cells: .* in quotes",
+        ),
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
@@ -119,7 +122,7 @@ def test_a_table_may_name_its_files_by_any_path(tmp_path, monkeypatch, draw, con
 def test_folders_that_look_like_splits_are_no_classes(tmp_path, names, draw, config):
     for name in names.split():
         draw(tmp_path / "own" / name / "cat" / "0.png", len(name))
-    with pytest.raises(DataError, match=f"{sorted(names.split())[0]}, .* look like splits, and would be classes"):
+    with pytest.raises(DataError, match=f"{sorted(names.split())[0]}, .* look like splits, but would become classes"):
         load_split(config(tmp_path, "folder", path=str(tmp_path / "own")), "train")
 
 
@@ -158,7 +161,9 @@ def test_a_row_of_a_table_that_two_files_share_is_refused(tmp_path, draw, config
         draw(tmp_path / "own" / name)
     settings = {"path": str(tmp_path / "own"), "table": str(tmp_path / "table.csv"), "fractions": (1.0, 0.0, 0.0)}
     (tmp_path / "table.csv").write_text("file,kind\n0.png,a\n")
-    with pytest.raises(DataError, match=r"says 0\.png, which is a/0\.png and b/0\.png: name each of them in full"):
+    with pytest.raises(
+        DataError, match=r"has a row for 0\.png, which could be a/0\.png or b/0\.png: give the full name of each"
+    ):
         load_split(config(tmp_path, "folder", **settings), "train")
     (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\nb/0.png,y\n")
     assert load_split(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1]

@@ -17,8 +17,8 @@ RECORD = {
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        ({}, "some images have other pixels, or another order"),
-        ({"image_shape": [1, 28, 32]}, "images are of 1x28x32, and were of 3x32x32"),
+        ({}, "some images have different pixels, or a different order"),
+        ({"image_shape": [1, 28, 32]}, "images are 1x28x32 now, and were 3x32x32"),
         (
             {"split_description": "split 8/1/1"},
             "the images were split differently (the official split, now split 8/1/1)",

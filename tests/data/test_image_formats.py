@@ -112,7 +112,7 @@ def test_a_folder_that_loses_all_its_images_is_named(tmp_path, names):
 def test_an_empty_class_folder_is_named(tmp_path):
     folder = fill(tmp_path / "all", ["dogs/0.png", "cows/0.png"])
     (folder / "cats").mkdir()
-    with pytest.raises(DataError, match=r"the folder cats in .* is empty beside folders of images"):
+    with pytest.raises(DataError, match=r"the folder cats in .* is empty, next to folders with images"):
         load(folder, tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_class_whose_files_are_all_damaged_is_named_though_they_are_skipped(tm
 def test_folders_of_splits_beside_others_are_refused(tmp_path):
     for extra in ("extra/0.png", "cover.png"):
         folder = fill(tmp_path / extra.replace("/", "_"), ["train/a/0.png", "test/a/0.png", extra])
-        with pytest.raises(DataError, match=r"has folders of splits \(test, train\), and .* beside them"):
+        with pytest.raises(DataError, match=r"has folders of splits \(test, train\), and .* next to them"):
             load(folder, tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_arrays_are_resized_coloured_and_thinned(capsys):
     assert (len(small), small.image_shape) == (50, (3, 16, 16))
     assert "50 of its images" in small.describe()
     load_split(DataConfig(source="embedded", max_train_images=3), "train")
-    assert "of max_train_images 3. A model will not know these classes: raise it" in capsys.readouterr().out
+    assert "of max_train_images 3. A model will not learn these classes: raise it" in capsys.readouterr().out
     whole = load_split(DataConfig(source="embedded"), "train")
     taken = load_split(DataConfig(source="embedded", max_train_images=50), "train")
     keys = {image.numpy().tobytes() for image in whole.images}
@@ -78,19 +78,22 @@ def test_arrays_are_resized_coloured_and_thinned(capsys):
         ({"path": "x"}, "for images of your own add --data.name folder"),
         ({"name": "folder"}, r"needs --data\.path"),
         ({"name": "celeba", "table": "x"}, "data.table is for data.name folder"),
-        ({"classes": "Smiling"}, "CelebA alone has attributes"),
+        ({"classes": "Smiling"}, "only CelebA has attributes"),
         ({"size": 2}, "size must be a whole number from 4"),
         ({"max_train_images": 0}, "max_train_images must be a whole number from 1"),
         ({"name": "mnist", "source": "embedded"}, "data.source is for data.name fashion-mnist"),
         ({"mix_share": "proportional"}, "data.mix_share is for data.name mixed"),
-        ({"source": "embedded", "fractions": (0.5, 0.5, 0.0)}, "would go unused: fashion-mnist comes in its official"),
-        ({"source": "embedded", "crop": "random"}, "crop random would go unused: fashion-mnist comes in arrays"),
-        ({"source": "embedded", "value_range": "0,9"}, "value_range 0,9 would go unused: fashion-mnist comes in"),
-        ({"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"}, "could be celeba or oxford-iiit-pet"),
+        ({"source": "embedded", "fractions": (0.5, 0.5, 0.0)}, "has no effect: fashion-mnist comes in its official"),
+        ({"source": "embedded", "crop": "random"}, "crop random has no effect: fashion-mnist comes in arrays"),
+        ({"source": "embedded", "value_range": "0,9"}, "value_range 0,9 has no effect: fashion-mnist comes in"),
+        (
+            {"name": "mixed", "mix": ("celeba", "oxford-iiit-pet"), "path": "x"},
+            "could belong to celeba or oxford-iiit-pet",
+        ),
         ({"name": "mixed", "mix": ("folder", "mnist")}, r"needs --data\.path"),
         ({"mix": ("mnist",)}, "need each other"),
         ({"name": "mixed"}, "need each other"),
-        ({"name": "mixed", "mix": ("mixed",)}, "not itself"),
+        ({"name": "mixed", "mix": ("mixed",)}, "not mixed"),
     ],
 )
 def test_contradictions_are_refused(settings, message):

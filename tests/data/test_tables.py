@@ -134,8 +134,8 @@ def test_labels_without_names_are_the_names(parquet):
         ({"a": [0, 1], "b": [0, 1]}, {"a": ANIMALS, "b": ANIMALS}, {}, "the classes of .* could be in a, b"),
         ({"fine_label": [0, 1], "coarse_label": [0, 1]}, {"fine_label": ANIMALS, "coarse_label": ANIMALS}, {}, None),
         ({"label": [0, 3]}, {"label": ANIMALS}, {}, "a label beyond its 3 classes"),
-        ({"label": [[0], [1]]}, {}, {"classes": "label"}, "holds list<.*>, and no classes"),
-        ({"x": [1, 2]}, {}, {"image_column": "x"}, "holds int64, and not the bytes of image files"),
+        ({"label": [[0], [1]]}, {}, {"classes": "label"}, "holds list<.*>, not classes"),
+        ({"x": [1, 2]}, {}, {"image_column": "x"}, "holds int64, not the bytes of image files"),
     ],
 )
 def test_which_columns_are_taken_is_sure_or_asked(parquet, columns, features, settings, message):
@@ -221,7 +221,7 @@ def test_the_content_of_a_row_is_that_of_the_file(tmp_path, parquet):
 
 def test_names_of_splits(tmp_path, parquet, capsys):
     odd = {"train.parquet": rows(range(2)), "test.parquet": rows(range(2, 4)), "other.parquet": rows(range(4, 6))}
-    with pytest.raises(DataError, match=r"other.parquet tells none"):
+    with pytest.raises(DataError, match=r"other.parquet does not"):
         load_split(parquet(odd), "train")
 
 
@@ -334,7 +334,7 @@ def test_captions_come_from_a_column_of_texts(parquet):
     assert sorted(data.captions) == ["", "a cat", "an owl"]
     for image, caption in zip(plain.images, plain.captions, strict=True):
         assert pixels.get(tuple(image.flatten().tolist()), caption) == caption
-    with pytest.raises(DataError, match="which is no text"):
+    with pytest.raises(DataError, match="which is not a text"):
         load_split(parquet({}, captions="number"), "train")
     with pytest.raises(DataError, match="has no column 'words'"):
         load_split(parquet({}, captions="words"), "train")

@@ -35,7 +35,7 @@ def test_training_images_are_set_apart_and_test_images_stay():
     [
         ({"val_images": 10_000}, "would leave no image"),
         ({"split": "fractions"}, "sets the validation share"),
-        ({"fractions": (0.5, 0.2, 0.3)}, "would go unused"),
+        ({"fractions": (0.5, 0.2, 0.3)}, "has no effect"),
         ({"source": "auto", "name": "flowers-102", "root": "nowhere"}, "flowers-102"),
     ],
 )

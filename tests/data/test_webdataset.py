@@ -128,7 +128,8 @@ def test_captions_come_from_txt_or_from_a_field_that_is_named(shards, capsys):
     empty = {"2.jpg": "", "3.jpg": ""}
     assert captions() == {"1.jpg": "ein schöner 犬 🐕", **empty}
     assert re.search(
-        r"captions: 2 of 3 images of .* have none, the first is 2.jpg: theirs is empty", capsys.readouterr().out
+        r"captions: 2 of 3 images of .* have none, the first is 2.jpg: they get an empty caption",
+        capsys.readouterr().out,
     )
     assert captions(captions="txt") == captions(captions=".TXT") == captions()
     assert captions(captions="json.caption") == {"1.jpg": "a dog", **empty}

@@ -113,7 +113,7 @@ def test_a_list_of_paths_with_and_without_header_and_classes(tmp_path):
     for text, message in (
         ("path\nin/0.png\nin/9.png\n", r"1 of the 2 files that it lists are not there, the first is in/9\.png"),
         ("in/9.png\nin/0.png\n", r"1 of the 2 files that it lists are not there, the first is in/9\.png"),
-        ("path,class\nin/0.png,T-shirt, top\n", "2 columns, and the row of in/0.png more cells"),
+        ("path,class\nin/0.png,T-shirt, top\n", "2 columns, but the row of in/0.png has more cells"),
         ("path\n", "lists no file that is there"),
         ("in/0.png\nin/0.png\n", r"lists a file twice: in/0\.png"),
         ("in/0.png,a\nin/1.png,\n", "a class to some"),

@@ -100,7 +100,7 @@ def test_it_can_be_written_anew_and_nothing_else(space, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "error", "words"),
     [
-        (["--precision=int8"], ConfigError, "no --precision int8"),
+        (["--precision=int8"], ConfigError, "does not support --precision int8"),
         (["--serve"], ConfigError, "--serve is for a page"),
         (["--model=missing.safetensors"], CheckpointError, "missing"),
         (["--model=checkpoints/fashion-mnist/autoencoder.safetensors"], CheckpointError, "autoencoder"),

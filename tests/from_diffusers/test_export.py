@@ -126,7 +126,7 @@ def test_which_pipeline_and_why(save, pixel_pipeline):
 
 
 def test_what_diffusers_has_not_is_refused_before_anything_is_written(pixel_pipeline, tmp_path):
-    with pytest.raises(ConfigError, match="no --precision int8"):
+    with pytest.raises(ConfigError, match="does not support --precision int8"):
         exported(pixel_pipeline, tmp_path / "out", "--precision=int8")
     with pytest.raises(ConfigError, match="--to diffusers takes one model"):
         exported(pixel_pipeline, tmp_path / "out", "--beside=['other.safetensors']")

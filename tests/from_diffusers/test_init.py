@@ -66,8 +66,8 @@ def test_a_side_that_it_cannot_halve(pixel_pipeline):
 def test_grey_from_colour(pixel_pipeline, capsys):
     model = train(pixel_pipeline, images(channels=1, names=None))
     said = capsys.readouterr().out
-    assert "first convolution: the sum of its kernels over the colours" in said
-    assert "last convolution: the mean of its kernels over colours" in said
+    assert "first convolution: its kernels are summed over the colours" in said
+    assert "last convolution: its kernels are averaged over the colours" in said
     before = load(pixel_pipeline).network
     ours, theirs = both(model, lambda x, time: before(x.expand(-1, 3, -1, -1), time), None)
     torch.testing.assert_close(ours, theirs.mean(dim=1, keepdim=True))
@@ -77,7 +77,7 @@ def test_grey_from_colour(pixel_pipeline, capsys):
 def test_colour_from_grey(save, capsys):
     grey = save(diffusers.DDPMScheduler(), make_unet(in_channels=1, out_channels=1))
     model = train(grey, images(names=None))
-    assert "its one kernel over 3" in capsys.readouterr().out
+    assert "its kernels are copied to 3 channels and divided by 3" in capsys.readouterr().out
     before = load(grey).network
     x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_colour_from_grey(save, capsys):
 def test_a_variance_is_added_and_left_out(pixel_pipeline, save, capsys):
     learned = DiffusionConfig(schedule="linear", target="eps", learn_variance=True)
     model = train(pixel_pipeline, images(names=None), diffusion=learned)
-    assert "a second half of zeros for the variance" in capsys.readouterr().out
+    assert "its new outputs for the variance are zeros" in capsys.readouterr().out
     ours, theirs = both(model, load(pixel_pipeline).network, None)
     torch.testing.assert_close(ours[:, :3], theirs)
     assert not ours[:, 3:].any()

@@ -144,7 +144,7 @@ def test_samples_that_are_not_finite_are_not_shown(model):
     with torch.no_grad():
         model.network.head.bias.fill_(3e38)  # finite, and too large for what follows
     with pytest.raises(
-        DivergenceError, match=r"^samples hold NaN or infinity: dpmpp_2m in 2 steps diverges\. Take more"
+        DivergenceError, match=r"^samples hold NaN or infinity: dpmpp_2m diverges in 2 steps\. Use more"
     ):
         model.sample(1, steps=2, guidance_scale=1000.0, labels=0, thresholding="none")
 

@@ -96,18 +96,21 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
         ({"task": "inpaint", "resamples": 0}, "resamples must be a whole number from 1"),
         ({"task": "inpaint", "mask": "nowhere"}, "neither a file nor one of left"),
         ({"task": "noise", "num_images": -1}, "num_images must be a whole number from 1"),
-        ({"task": "inpaint", "sampler": "ddim"}, "--sampler is of no effect on inpaint"),
-        ({"task": "inpaint", "thresholding": "none"}, "--thresholding is of no effect on inpaint"),
-        ({"task": "interpolate", "guidance_scale": 2.0}, "--guidance_scale is of no effect on interpolate"),
-        ({"task": "interpolate", "spacing": "karras", "rho": 3.0}, "--spacing is of no effect on interpolate"),
-        ({"task": "sample", "data": DataConfig(size=32)}, "--data.size is of no effect on the task sample"),
-        ({"task": "noise", "churn": 3.0}, "--churn is of no effect on noise"),
-        ({"task": "noise", "variance": "small"}, "--variance is of no effect on noise"),
-        ({"task": "likelihood", "guidance_interval": (0.1, 1.0)}, "--guidance_interval is of no effect on likelihood"),
-        ({"task": "likelihood", "sampler": "heun"}, "--sampler is of no effect on likelihood"),
+        ({"task": "inpaint", "sampler": "ddim"}, "--sampler has no effect on the task inpaint"),
+        ({"task": "inpaint", "thresholding": "none"}, "--thresholding has no effect on the task inpaint"),
+        ({"task": "interpolate", "guidance_scale": 2.0}, "--guidance_scale has no effect on the task interpolate"),
+        ({"task": "interpolate", "spacing": "karras", "rho": 3.0}, "--spacing has no effect on the task interpolate"),
+        ({"task": "sample", "data": DataConfig(size=32)}, "--data.size has no effect on the task sample"),
+        ({"task": "noise", "churn": 3.0}, "--churn has no effect on the task noise"),
+        ({"task": "noise", "variance": "small"}, "--variance has no effect on the task noise"),
+        (
+            {"task": "likelihood", "guidance_interval": (0.1, 1.0)},
+            "--guidance_interval has no effect on the task likelihood",
+        ),
+        ({"task": "likelihood", "sampler": "heun"}, "--sampler has no effect on the task likelihood"),
         (
             {"task": "likelihood", "method": "ode", "variance": "small"},
-            "no effect on likelihood --method ode",
+            "no effect on the task likelihood --method ode",
         ),
         ({"task": "likelihood", "variance": "learned"}, "no learned variance"),
         ({"task": "likelihood", "steps": 21}, "from 1 to 20, not 21"),
@@ -197,10 +200,10 @@ def test_images_of_classes_that_the_model_does_not_know_are_refused(checkpoint, 
         tmp_path / "other.safetensors", {}
     )
     settings = {"task": "reconstruct", "num_images": 40}
-    with pytest.raises(ConfigError, match=r"fashion-mnist has the class T-shirt, which .*other.safetensors has not"):
+    with pytest.raises(ConfigError, match=r"fashion-mnist has the class T-shirt, which .*other.safetensors lacks"):
         run(stage(tmp_path / "other.safetensors", tmp_path / "a", **settings))
     without = DataConfig(source="embedded", classes="none")
-    with pytest.raises(ConfigError, match="have no classes here, and the model needs them: name --labels"):
+    with pytest.raises(ConfigError, match="have no classes here, but the model needs them: give --labels"):
         run(stage(checkpoint, tmp_path / "a", data=without, **settings))
     assert not (tmp_path / "a").exists()
     run(stage(checkpoint, tmp_path / "a", data=without, labels="Dress", **settings))

@@ -51,7 +51,7 @@ def test_eight_bits_are_calibrated_once_and_change_images_a_little(tiny_model_fi
     pytest.importorskip("onnxscript")
     monkeypatch.setattr(calibration, "IMAGES", 8)
     model, settings = load(tiny_model_file, engine="onnxruntime"), {"steps": 4, "guidance_scale": 2.0, "seed": 5}
-    with pytest.raises(ConfigError, match="onnxruntime has no precision bf16"):
+    with pytest.raises(ConfigError, match="onnxruntime does not support the precision bf16"):
         model.sample(1, precision="bf16")
     images = model.sample(6, **settings)
     capsys.readouterr()
@@ -121,14 +121,16 @@ def test_a_missing_package_is_one_line_that_names_the_extra(name, package, extra
 
 
 def test_what_an_engine_cannot_do_is_refused(tiny_model_file):
-    with pytest.raises(ConfigError, match="exact is torch's"):
+    with pytest.raises(ConfigError, match="exact needs the engine torch"):
         load(tiny_model_file, engine="onnxruntime", exact=True)
     with pytest.raises(ConfigError, match="engine must be torch, onnxruntime, openvino or auto, not 'tensorrt'"):
         load(tiny_model_file, engine="tensorrt")
-    with pytest.raises(ConfigError, match="works on the CPU alone"):
+    with pytest.raises(ConfigError, match="works only on the CPU"):
         build_engine("openvino", False, None, None, (1, 2, 2), torch.device("cuda"))
     assert isinstance(build_engine("auto", False, None, None, (1, 2, 2), torch.device("cuda")), TorchEngine)
-    with pytest.raises(ConfigError, match="torch has no precision int8: take the engine onnxruntime or openvino"):
+    with pytest.raises(
+        ConfigError, match="torch does not support the precision int8: use the engine onnxruntime or openvino"
+    ):
         load(tiny_model_file).sample(1, precision="int8")
 
 

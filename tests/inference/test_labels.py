@@ -96,7 +96,7 @@ def test_the_shell_says_the_same(text, expected):
 
 def test_a_name_like_a_list_is_a_name():
     assert parse_labels("[new]", ("[new]", "old")) == "[new]"
-    with pytest.raises(ConfigError, match="starts like a JSON list, but is none"):
+    with pytest.raises(ConfigError, match="starts like a JSON list but is not one"):
         parse_labels("[new", ("[new]", "old"))
 
 

@@ -148,13 +148,13 @@ def test_labels_come_in_turn_by_default_and_may_be_one_or_many():
         ({"spacing": "random"}, "spacing must be trailing, .*, not 'random'"),
         ({"rho": 3.0}, "rho belongs to the karras spacing, not to trailing"),
         ({"spacing": "karras", "rho": 0.0}, "rho must be a number from 0.1"),
-        ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must rise"),
+        ({"guidance_interval": (2.0, 1.0)}, "guidance_interval must be two rising numbers"),
         ({"batch_size": 0}, "batch_size"),
         ({"sampler": "ddim", "eta": 3.0}, "eta must be from 0 to 1"),
         ({"guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing at guidance_scale 1"),
         ({"sampler": "heun", "churn_min": 0.1}, "churn_min does nothing without churn"),
         ({"sampler": "heun", "churn": 0.0, "churn_noise": 1.1}, "churn_noise does nothing without churn"),
-        ({"thresholding": "dynamic"}, "thresholding dynamic needs the bounds of pixels, which latents have not"),
+        ({"thresholding": "dynamic"}, "thresholding dynamic is for pixels: latents have no bounds"),
         ({"sampler": "heun", "churn": -1.0}, "churn must be a number from 0"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_weaker_model_guides_and_one_of_another_kind_is_refused(tmp_path):
     assert not torch.equal(strong.sample(4, guide=guide, guidance_scale=3.0, **settings), plain)
     nowhere = strong.sample(4, guide=guide, guidance_scale=3.0, guidance_interval=(1e8, 1e9), **settings)
     assert torch.equal(nowhere, plain)
-    with pytest.raises(ValueError, match="its process and target is another"):
+    with pytest.raises(ValueError, match="its process and target differs"):
         strong.sample(4, guide=str(tmp_path / "other.safetensors"), guidance_scale=2.0)
 
 
@@ -211,7 +211,7 @@ def test_a_guide_on_another_autoencoders_latents_is_refused(tmp_path):
     elsewhere = codec()
     elsewhere.mean = elsewhere.mean + 0.5
     model(elsewhere).save(tmp_path / "weak.safetensors", {})
-    with pytest.raises(ValueError, match="its latent space is another"):
+    with pytest.raises(ValueError, match="its latent space differs"):
         model(codec()).sample(2, guide=str(tmp_path / "weak.safetensors"), guidance_scale=2.0)
 
 

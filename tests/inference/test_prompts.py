@@ -72,14 +72,14 @@ def test_new_words_and_long_prompts_are_told_once(reading_model, capsys):
         reading_model.sample(1, prompt="a purple kimono", steps=1)
     said = capsys.readouterr().out
     assert said.count("the model has never read purple, kimono: it spells them and guesses") == 1
-    assert "tokens; the model reads 8, the rest is cut" in said
+    assert "tokens, but the model reads only 8: the rest is cut" in said
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"labels": 1}, "reads words and has no classes"),
-        ({"labels": "Dress"}, "reads words and has no classes"),
+        ({"labels": 1}, "takes prompts, not labels"),
+        ({"labels": "Dress"}, "takes prompts, not labels"),
         ({"prompt": ["a", "b", "c"]}, "3 texts were given as prompt for 2 images"),
         ({"prompt": 7}, "must be a text, or a list of texts"),
         ({"negative_prompt": "a"}, "does nothing at guidance_scale 1"),
@@ -93,7 +93,7 @@ def test_what_is_no_prompt_is_refused(reading_model, settings, words):
 
 @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
 def test_a_model_of_classes_reads_no_words(tiny_model_file, name):
-    with pytest.raises(ConfigError, match=f"reads no words: leave {name} out"):
+    with pytest.raises(ConfigError, match=f"takes no prompts: leave {name} out"):
         load(tiny_model_file).sample(1, **{name: "a dress"})
 
 
@@ -160,7 +160,7 @@ def test_a_guide_must_have_the_same_vocabulary(reading_model, file, tmp_path):
     assert model.sample(1, guide=str(file), guidance_scale=2, **SHORT).shape == (1, 3, 8, 8)
     words = [f"word{index}" for index in range(8)]
     other = rewritten(file, tmp_path / "other.safetensors", text={"kind": "own", "context": 8, "words": words})
-    with pytest.raises(ConfigError, match="its vocabulary is another"):
+    with pytest.raises(ConfigError, match="its vocabulary differs"):
         model.sample(1, guide=str(other), guidance_scale=2, **SHORT)
     with pytest.raises(ConfigError, match="leave one out"):
         model.sample(1, guide=str(file), guidance_scale=2, negative_prompt="a", **SHORT)

@@ -109,8 +109,8 @@ def raises(function, given):
     ("record", "reason"),
     [
         (raises, "operation not permitted when stream is capturing"),
-        (lambda function, given: lambda given: function(*given) + 1, "a replay gives other numbers"),
-        (lambda function, given: lambda given: function(*given) * torch.nan, "a replay gives other numbers"),
+        (lambda function, given: lambda given: function(*given) + 1, "a replay gives different numbers"),
+        (lambda function, given: lambda given: function(*given) * torch.nan, "a replay gives different numbers"),
     ],
 )
 def test_where_recording_fails_passes_run_as_usual_after_one_line(record, reason, capsys):

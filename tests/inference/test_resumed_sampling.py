@@ -167,7 +167,7 @@ def test_what_would_give_other_images_is_refused(settings, tiny_model_file, tmp_
     for name, value in {"steps": 3, "seed": 1, "sampler": "ddim", "labels": "Coat", "guidance_scale": 2.0}.items():
         with pytest.raises(FolderError, match=f"other settings: {name}"):
             sample_to_files(resumed(settings, **{name: value}))
-    with pytest.raises(FolderError, match="begun for 11 images"):
+    with pytest.raises(FolderError, match="started for 11 images"):
         sample_to_files(resumed(settings, num_images=10))
     other = tmp_path / "other.safetensors"
     model = load(tiny_model_file)
@@ -176,7 +176,7 @@ def test_what_would_give_other_images_is_refused(settings, tiny_model_file, tmp_
     with pytest.raises(FolderError, match="images of another model"):
         sample_to_files(resumed(settings, model=str(other)))
     (folder / "sampling.json").unlink()
-    with pytest.raises(FolderError, match="a model that is not known"):
+    with pytest.raises(FolderError, match="an unknown model"):
         sample_to_files(resumed(settings))
 
 

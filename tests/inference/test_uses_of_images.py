@@ -93,7 +93,7 @@ def test_interpolation_keeps_its_ends():
     assert frames.shape == (5, 1, 1, 8, 8)
     assert (frames[0].int() - IMAGES[:1].int()).abs().float().mean() < 3
     assert (frames[-1].int() - IMAGES[1:2].int()).abs().float().mean() < 3
-    with pytest.raises(ValueError, match="2 ends"):
+    with pytest.raises(ValueError, match="2 images, its ends"):
         interpolate(net, IMAGES[:1], IMAGES[1:2], 1)
 
 

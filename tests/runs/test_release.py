@@ -51,7 +51,7 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     with pytest.raises(FolderError, match="there already"):
         average.main([models, "--to=averaged/model.safetensors"])
     autoencoder.main([*tiny.trainer, *tiny.codec, grown[0], "--name=unrelated", "--trainer.seed=3"])
-    with pytest.raises(CheckpointError, match="have other latents"):
+    with pytest.raises(CheckpointError, match="have different latents"):
         average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
     with pytest.raises(CheckpointError, match="another kind or shape"):
         average.main([f"--models=[{after}, {model}]", "--to=no"])
@@ -92,7 +92,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert torch.equal(load(pair).sample(3, steps=2), load(whole).sample(3, steps=2))
     assert "autoencoder.safetensors beside it" in pair.with_suffix(".md").read_text()
     pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
-    with pytest.raises(CheckpointError, match=r"no autoencoder\. Leave out --codec_beside"):
+    with pytest.raises(CheckpointError, match=r"no autoencoder: leave out --codec_beside"):
         release.main(["--model", pixel, "--to", "pair/pixel.safetensors", "--codec_beside=true"])
     # A released file can be released anew, whole or as it was, without the run that it came from.
     again = ["--model", "pair/latent.safetensors", "--to"]
@@ -103,12 +103,12 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     assert Path("pair/again.safetensors").read_bytes() == pair.read_bytes()
     Path("pair/again.safetensors").unlink()
     Path("thesis.tex").write_text("precious")
-    with pytest.raises(FolderError, match=r"thesis\.tex is no model of latentdiff, and would be lost"):
+    with pytest.raises(FolderError, match=r"thesis\.tex is not a model of latentdiff, and would be overwritten"):
         release.main([*again, "thesis.tex", "--overwrite"])
     assert Path("thesis.tex").read_text() == "precious"
     Path("notes.md").write_text("precious")
     for to, message in (
-        ("notes.safetensors", r"notes\.md, where the card goes, is no card of a model, and would be lost"),
+        ("notes.safetensors", r"notes\.md, the file for the card, is not a model card, and would be overwritten"),
         (model, "is the run's own model"),
         ("card", r"--to card: a released file's name ends in \.safetensors"),
     ):
@@ -185,7 +185,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     assert "MIT licence" in card
     assert Image.open("shelf/latent.jpg").height == 4 * 58 + 2
     Path("shelf/photo.jpg").write_text("precious")
-    with pytest.raises(FolderError, match=r"photo\.jpg, where samples go, is no picture of a model's"):
+    with pytest.raises(FolderError, match=r"photo\.jpg, the file for the samples, does not belong to a released model"):
         release.main([*arguments[:3], "shelf/photo.safetensors", "--overwrite", "--evaluation=measured"])
     shutil.copy("shelf/latent.safetensors", "shelf/guide.safetensors")
     guided = ["--steps=2", "--guide=shelf/guide.safetensors", "--guidance_scale=2", "--run.folder=by_a_guide"]
@@ -194,7 +194,7 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
     digest = file_sha256("shelf/guide.safetensors")
     assert f"guide shelf/guide.safetensors (SHA-256 {digest[:12]})" in Path("shelf/latent.md").read_text()
     load("shelf/guide.safetensors").save(Path("shelf/guide.safetensors"), {})
-    with pytest.raises(ValueError, match="guided by another file than shelf/guide"):
+    with pytest.raises(ValueError, match="made with another guide than the present shelf/guide"):
         release.main([*arguments, "--overwrite", "--evaluation=by_a_guide"])
     release.main(["--model", source, "--to", "shelf/latent.safetensors", "--overwrite"])
     diffusion.main([*tiny.trainer, *tiny.unet, "--name=other", "--trainer.seed=1"])

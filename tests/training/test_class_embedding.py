@@ -72,8 +72,8 @@ def test_classes_come_and_go_without_changing_what_is_drawn(capsys):
 def test_classes_without_names_are_said_to_be_the_same_or_refused(capsys):
     theirs = network(2)
     fitted(theirs, None, network(2, 1), ("cat", "dog"))
-    assert "old does not name its 2 classes: they are taken for these" in capsys.readouterr().out
-    with pytest.raises(CheckpointError, match="old has 2 classes and does not name them; there are 3 now"):
+    assert "old does not name its 2 classes: they are assumed to be those of the data set" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="old has 2 classes without names, and the data set has 3"):
         fitted(theirs, None, network(3, 1), ("cat", "dog", "eel"))
 
 
@@ -106,7 +106,8 @@ def test_a_run_is_tuned_on_other_classes(source, tmp_path, monkeypatch, capsys):
     assert "classes: kept cat, dog; new bee; dropped none" in capsys.readouterr().out
     assert second.class_names == ("bee", "cat", "dog")
     assert second.provenance["started_from"]["images_seen"] == first.provenance["images_seen"]
-    with pytest.raises(CheckpointError, match="is of images of 1x8x8, and these are of 3x8x8: train on its colours"):
+    told = "was trained on images of 1x8x8, and these are of 3x8x8: train on its colours"
+    with pytest.raises(CheckpointError, match=told):
         train(images.expand(-1, 3, -1, -1), None, "third", init=source)
     wider = dataclasses.replace(NETWORK, channels=(16,))
     with pytest.raises(CheckpointError, match=r"do not fit .*they are of images of 1x8x8, these are of 1x6x6"):

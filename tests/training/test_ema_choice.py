@@ -91,7 +91,7 @@ def test_auto_takes_what_validation_images_like_best_and_remembers(pixel, distan
 
 
 def test_what_has_no_averages_is_refused(pixel, tiny):
-    with pytest.raises(CheckpointError, match="for the model of a finished run"):
+    with pytest.raises(CheckpointError, match="needs the model of a finished run"):
         write_ema_model(find_checkpoint("fashion-mnist/latent.safetensors"), 0.1)
     with pytest.raises(ConfigError, match=r"an average's length is from 0\.01 to 0\.28"):
         write_ema_model(pixel, 0.5)

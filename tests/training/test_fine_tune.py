@@ -106,10 +106,10 @@ def test_a_model_file_gives_its_averaged_network(tmp_path, capsys):
     model.save(tmp_path / "model.safetensors", {"images_seen": 64, "seconds": 2.0, "command": "first"})
     second = module(seed=1)
     load_initial_weights(second, tmp_path / "model.safetensors", "diffusion")
-    assert "they have to learn another" not in capsys.readouterr().out
+    assert "they must first learn" not in capsys.readouterr().out
     other = DiffusionModule(CODEC, 3, NETWORK, DiffusionConfig(target="eps"), SETTINGS)
     load_initial_weights(other, tmp_path / "model.safetensors", "diffusion")
-    assert "were trained with target v: they have to learn another first" in capsys.readouterr().out
+    assert "were trained with target v: they must first learn the new settings" in capsys.readouterr().out
     for target in (second.network, second.ema.network):
         pairs = zip(first.ema.network.parameters(), target.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)

@@ -86,13 +86,12 @@ def test_impossible_settings_are_refused(settings, message):
 def test_a_batch_cannot_have_more_parts_than_images(monkeypatch):
     settings = dataclasses.replace(BASE, gradient_accumulation_steps=10, accelerator="cpu")
     check_settings(settings)
-    with pytest.raises(
-        ValueError, match="gradient_accumulation_steps 11 cuts the 10 images of a batch into more parts than there are"
-    ):
+    told = "gradient_accumulation_steps 11 splits the 10 images of a batch into more parts than there are images"
+    with pytest.raises(ValueError, match=told):
         check_settings(dataclasses.replace(settings, gradient_accumulation_steps=11))
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(
-        ValueError, match="gradient_accumulation_steps 10 cuts the 5 images of a batch that each process has"
+        ValueError, match="gradient_accumulation_steps 10 splits the 5 images of a batch that each process has"
     ):
         check_settings(settings)
 

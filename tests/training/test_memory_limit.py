@@ -43,14 +43,14 @@ def test_a_batch_is_computed_in_parts_that_fit(build, capsys):
     assert total(module, sample, 16) <= 1.02 * limit
     (said,) = capsys.readouterr().out.splitlines()
     assert f"its 16 images are computed in {parts} parts" in said
-    assert "Batch size and learning rate stay." in said
+    assert "Batch size and learning rate do not change." in said
 
 
 @pytest.mark.slow
 def test_what_does_not_fit_image_by_image_is_refused():
     module, sample = diffusion_module(settings={"memory": 1000})
     with pytest.raises(
-        ConfigError, match=r"needs .* MiB and may take 0\.0 MiB of memory, image by image: take a smaller"
+        ConfigError, match=r"needs .* MiB of memory and may use 0\.0 MiB, even image by image: use a smaller"
     ):
         fit_memory(module, sample, 96)
 
@@ -58,7 +58,7 @@ def test_what_does_not_fit_image_by_image_is_refused():
 def test_a_whole_batch_that_is_normalised_is_not_taken_apart():
     network = replace(TINY, conditioning="batch_norm")
     module, sample = diffusion_module(network=network, settings={"memory": 1000})
-    with pytest.raises(ConfigError, match="conditioning batch_norm cannot take a batch apart: lower"):
+    with pytest.raises(ConfigError, match="conditioning batch_norm does not allow splitting a batch: lower"):
         fit_memory(module, sample, 96)
 
 
@@ -69,7 +69,7 @@ def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
     module, sample = denoiser()
     module.settings = replace(module.settings, memory="auto", precision="fp32")
     fit_memory(module, sample, 16)
-    assert f"may take {0.65 * free / 2**20:,.1f} MiB" in capsys.readouterr().out
+    assert f"may use {0.65 * free / 2**20:,.1f} MiB" in capsys.readouterr().out
     assert module.settings.gradient_accumulation_steps > 1
 
 

@@ -93,7 +93,7 @@ def test_snapshots_that_cannot_serve_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="has no snapshots of its averages"):
         rebuild_average(tmp_path, 0.05, nn.Linear(8, 8))
     PowerAverages(nn.Linear(8, 8)).save(tmp_path, 64)
-    with pytest.raises(CheckpointError, match=r"a snapshot of another network: it has not weight \(4, 8\)"):
+    with pytest.raises(CheckpointError, match=r"a snapshot of another network: it lacks weight \(4, 8\)"):
         rebuild_average(tmp_path, 0.05, nn.Linear(8, 4))
 
 

@@ -124,7 +124,7 @@ def test_a_learned_variance_needs_discrete_steps():
     [
         ({"zero_terminal_snr": True}, {}, "loss_weight min_snr with the v target gives the noisiest level .* weight 0"),
         ({"target": "eps", "loss_weight": "edm"}, {}, "loss_weight edm with the eps target"),
-        ({}, {"time_embedding": "fourier"}, "fourier_scale 2.0 is for the times of edm and ve"),
+        ({}, {"time_embedding": "fourier"}, "fourier_scale 2.0 suits the times of edm and ve"),
     ],
 )
 def test_settings_that_would_not_learn_are_refused(diffusion, network, message):
@@ -141,7 +141,7 @@ def test_batch_norm_is_refused_where_a_batch_is_computed_in_parts():
 
     assert build(1).network.conditioning == "batch_norm"
     with pytest.raises(
-        ValueError, match=r"normalises over a whole batch.* take --trainer\.gradient_accumulation_steps 1"
+        ValueError, match=r"normalises over a whole batch.* use --trainer\.gradient_accumulation_steps 1"
     ):
         build(2)
 

@@ -368,7 +368,7 @@ def test_what_is_kept_is_said_where_something_is(monkeypatch, tmp_path, began):
         (tmp_path / "last.ckpt").touch()
     with pytest.raises(StageError) as caught:
         launch.start_processes("diffusion", [], 2, 1, "trainer.", 16, tmp_path)
-    assert ("What was finished is kept" in str(caught.value)) == began
+    assert ("The last checkpoint is kept" in str(caught.value)) == began
 
 
 def test_one_process_is_left_alone(monkeypatch):

@@ -90,7 +90,7 @@ def test_a_run_goes_on_with_its_own_captions_alone(run, tmp_path, capsys):
 
 
 def test_images_without_captions_are_refused():
-    with pytest.raises(ConfigError, match=r"have none here: set --data\.captions"):
+    with pytest.raises(ConfigError, match=r"have none: set --data\.captions"):
         train(load_dataset({"train": IMAGES, "val": IMAGES[:8]}))
 
 

@@ -39,16 +39,16 @@ def build_engine(
         device: Where the model is.
         calibration: See :class:`~latentdiff.inference.engines.graphs.Graphs`.
 
-    Raises :class:`~latentdiff.errors.ConfigError` where a package is missing, on a device that the engine has not, and
-    for ``exact`` with another engine than torch.
+    Raises :class:`~latentdiff.errors.ConfigError` where a package is missing, on a device that the engine does not
+    support, and for ``exact`` with another engine than torch.
     """
     if exact and name not in ("torch", "auto"):
-        raise ConfigError(f"exact is torch's: leave out exact, or take the engine torch instead of {name}")
+        raise ConfigError(f"exact needs the engine torch: leave out exact, or use the engine torch instead of {name}")
     torch_engine = TorchEngine(network, autoencoder, exact)
     if name == "torch" or exact or (name == "auto" and device.type != "cpu"):
         return torch_engine
     if device.type != "cpu":
-        raise ConfigError(f"the engine {name} works on the CPU alone: take the device cpu, or the engine torch")
+        raise ConfigError(f"the engine {name} works only on the CPU: use the device cpu or the engine torch")
     graphs = Graphs(network, autoencoder, latent_shape, calibration)
     if name == "auto":
         return AutoEngine(torch_engine, graphs, GRAPH_ENGINES)

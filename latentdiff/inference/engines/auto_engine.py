@@ -34,7 +34,7 @@ class AutoEngine:
     rounded up to a power of two. Images are decoded by the engine that ran the network last.
 
     Args:
-        torch_engine: What is left where nothing else is installed.
+        torch_engine: The engine torch, used if no other is installed.
         graphs: The model's graphs.
         others: The other engines by name.
     """
@@ -114,9 +114,9 @@ def measure(
     """Return the seconds of a network pass by each engine, the shortest of several, and of how many images it was.
 
     Engines take turns, first with one image, then with two, four and so on while there is time for two rounds of so
-    many. With the last number they take turns until ``budget`` seconds are over. So the order is that of the largest
-    batch that could be measured: one that is slow for few images may be the fastest for many. An engine that does not
-    have the precision, or fails, is left out.
+    many. With the last number they take turns until ``budget`` seconds are over. So engines are ranked by the largest
+    batch that could be measured: an engine that is slow for few images may be the fastest for many. An engine that does
+    not support the precision, or fails, is left out.
 
     Args:
         engines: By name.
@@ -165,7 +165,7 @@ def _seconds(network: Network, inputs: Inputs) -> float:
 
 
 def machine() -> str:
-    """What speed depends on beside the model: the processor, and the versions of the engines."""
+    """What speed depends on besides the model: the processor, and the versions of the engines."""
     processor = platform.processor()
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

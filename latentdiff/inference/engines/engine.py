@@ -20,6 +20,6 @@ class Engine(CodecEngine, Protocol):
     def network(self, precision: str) -> Network:
         """Return the denoising network in ``fp32``, ``bf16`` or ``int8``.
 
-        Raises :class:`~latentdiff.errors.ConfigError` for a precision that the engine has not.
+        Raises :class:`~latentdiff.errors.ConfigError` for a precision that the engine does not support.
         """
         ...

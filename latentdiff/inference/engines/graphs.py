@@ -38,7 +38,7 @@ class Graphs:
         network: The denoising network, or None.
         autoencoder: The autoencoder, or None.
         latent_shape: Shape of the network's input.
-        calibration: What the 8-bit network's ranges are measured on. Without it there is none.
+        calibration: The inputs that the 8-bit network's ranges are measured on. Without them there is no 8-bit network.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Graphs:
 
     @cached_property
     def model_digest(self) -> str:
-        """Of the weights, the architecture and the versions: what is cached is of this very model."""
+        """Digest of weights, architecture and versions, so that a cached graph belongs to exactly this model."""
         digest = hashlib.sha256(repr((OPSET, __version__, torch.__version__, self.latent_shape)).encode())
         for module in (self._network, self._autoencoder):
             digest.update(repr(module).encode())
@@ -77,7 +77,7 @@ class Graphs:
         if (content := _read(path)) is not None:
             return content
         what = "network in 8 bits" if name == "network-int8" else name
-        print(f"building the ONNX graph of the {what}: once for this model, some seconds", flush=True)
+        print(f"building the ONNX graph of the {what}: done once for this model, takes some seconds", flush=True)
         content = self._build(name)
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             write_atomically(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))

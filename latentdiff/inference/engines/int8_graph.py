@@ -29,7 +29,7 @@ class Calibration:
 
     Attributes:
         inputs: Returns them.
-        key: What they depend on beside the network's weights.
+        key: What they depend on besides the network's weights.
     """
 
     inputs: Callable[[], Sequence[Inputs]]
@@ -84,7 +84,7 @@ def int8_graph(graph: bytes, inputs: Sequence[Inputs]) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's messages, which are for those who work on it, from the screen."""
+    """Silence the quantiser's messages, which are for its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -37,7 +37,9 @@ class OnnxRuntimeEngine:
         Raises :class:`~latentdiff.errors.ConfigError` for bf16.
         """
         if precision == "bf16":
-            raise ConfigError("the engine onnxruntime has no precision bf16: take the engine torch or openvino")
+            raise ConfigError(
+                "the engine onnxruntime does not support the precision bf16: use the engine torch or openvino"
+            )
         graph = network_name(precision)
         return partial(in_parts, partial(self._run, graph))
 

@@ -25,14 +25,15 @@ TOLERANCE = 0.02
 
 
 def can_record(device: torch.device) -> bool:
-    """Whether passes on ``device`` can be recorded: on a GPU that is there."""
+    """Whether passes on ``device`` can be recorded, which needs a CUDA GPU."""
     return device.type == "cuda" and torch.cuda.is_available()
 
 
 def record_pass(function: Pass, inputs: Inputs) -> Replay:
     """Record ``function(*inputs)``, which must have run before. Its weights may change in place, and not move.
 
-    Raises :class:`RuntimeError` for a pass that reads a number, or does something else that no graph has.
+    Raises :class:`RuntimeError` for a pass that reads a number from the GPU, or does something else that a graph cannot
+    record.
     """
     own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
     graph = torch.cuda.CUDAGraph()
@@ -53,8 +54,8 @@ def record_pass(function: Pass, inputs: Inputs) -> Replay:
 class RecordedPasses:
     """A function of tensors whose passes are replayed once they have been recorded.
 
-    The first replay of a shape is compared with a usual pass. Where recording fails, or gives something else, a line
-    says so, and all passes run as usual from then on.
+    The first replay of a shape is compared with a usual pass. If recording fails, or its result differs, a line says
+    so, and all passes run as usual from then on.
 
     Args:
         function: A network's pass. Its weights may change in place, and not move.
@@ -86,7 +87,7 @@ class RecordedPasses:
             found = replay(inputs)
             apart, largest = (found - expected).abs().max(), expected.abs().max()
             if not bool(apart <= TOLERANCE * largest):  # NaN is no replay either
-                raise RuntimeError("a replay gives other numbers")
+                raise RuntimeError("a replay gives different numbers")
         except RuntimeError as error:
             self._failed = True
             self._replays.clear()

@@ -40,7 +40,9 @@ class TorchEngine:
         Raises :class:`~latentdiff.errors.ConfigError` for int8.
         """
         if precision == "int8":
-            raise ConfigError("the engine torch has no precision int8: take the engine onnxruntime or openvino")
+            raise ConfigError(
+                "the engine torch does not support the precision int8: use the engine onnxruntime or openvino"
+            )
         assert self._network is not None
         weights = next(self._network.parameters())
         device, dtype = weights.device, resolve_precision(precision, weights.device)

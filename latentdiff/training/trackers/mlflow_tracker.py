@@ -20,7 +20,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 
 
 class MlflowTracker(Tracker):
-    """MLflow. ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are heeded."""
+    """MLflow. ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are used."""
 
     library = "mlflow"
 
@@ -70,7 +70,7 @@ def store(folder: Path) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines that say how a database is made."""
+    """Silence the lines about how the database is made."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow")]
     levels = [logger.level for logger in loggers]
     try:

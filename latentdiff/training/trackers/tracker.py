@@ -17,7 +17,7 @@ PROJECT = "latentdiff"
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """A run as its trackers are told of it.
+    """What a tracker is told about a run.
 
     Attributes:
         folder: The run's folder, where a tracker without a server keeps its files.
@@ -51,7 +51,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def run_id(self, logger: Logger) -> str:
-        """What names the run when it is gone on with."""
+        """The tracker's identifier of the run, by which the run is resumed."""
 
     @abstractmethod
     def log_picture(self, logger: Logger, path: Path, step: int) -> None:
@@ -88,7 +88,7 @@ class TrackedLogger(GuardedLogger):
         return self.attempt(lambda logger: self._tracker.where(logger, self._run))
 
     def run_id(self) -> str | None:
-        """What names the run when it is gone on with; None where the tracker failed."""
+        """The tracker's identifier of the run, by which the run is resumed; None where the tracker failed."""
         return self.attempt(self._tracker.run_id)
 
     def log_picture(self, path: Path, step: int) -> None:
@@ -105,7 +105,7 @@ class TrackedLogger(GuardedLogger):
 
 
 class _Unopened(Logger):
-    """Stands where a logger could not be opened; nothing is ever asked of it."""
+    """Stands in for a logger that could not be opened; it is never called."""
 
     @property
     def name(self) -> None:

@@ -71,7 +71,7 @@ class TrackioLogger(Logger):
 
 
 class TrackioTracker(Tracker):
-    """Trackio. ``TRACKIO_PROJECT``, ``TRACKIO_DIR`` and ``TRACKIO_SPACE_ID`` are heeded."""
+    """Trackio. ``TRACKIO_PROJECT``, ``TRACKIO_DIR`` and ``TRACKIO_SPACE_ID`` are used."""
 
     library = "trackio"
 

@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 30
 
 
 class WandbTracker(Tracker):
-    """Weights & Biases. ``WANDB_PROJECT``, ``WANDB_DIR``, ``WANDB_MODE`` and the like are heeded."""
+    """Weights & Biases. ``WANDB_PROJECT``, ``WANDB_DIR``, ``WANDB_MODE`` and similar variables are used."""
 
     library = "wandb"
 
