@@ -17,7 +17,7 @@ from latentdiff.progress import progress_bar
 from latentdiff.report.formats import amount
 from latentdiff.run_checkpoint import LAST
 from latentdiff.training.base_module import StageModule
-from latentdiff.training.learning_rate import is_best
+from latentdiff.training.learning_rate import early_stop_message, is_best, stopped_early
 from latentdiff.training.post_hoc_ema import snapshots_in
 from latentdiff.training.trackers.tracker import TrackedLogger
 
@@ -71,6 +71,8 @@ class EpochEnd(lightning.Callback):
             trainer.should_stop = True
         if trainer.is_global_zero:
             self._log(trainer, module, row)
+            if module.progress() < 1.0 and stopped_early(module.settings, module.history):
+                tqdm.write(early_stop_message(module.settings, module.history) + self._best_model())
         if self.folder:
             if trainer.is_global_zero:
                 save_snapshot(module, self.folder)
@@ -95,6 +97,11 @@ class EpochEnd(lightning.Callback):
             tqdm.write(f"no samples after {images_seen:,} images: {error}")
             return False
         return True
+
+    def _best_model(self) -> str:
+        """Where the best model is, for a message; empty for a run that saves none."""
+        path = self.folder / "best.safetensors" if self.folder else None
+        return f", in {path}" if path and path.is_file() else ""
 
     def _grid(self, images_seen: int) -> Path:
         """The file of an epoch's samples."""

@@ -70,6 +70,18 @@ def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> boo
     return settings.stop_patience is not None and count_stalls(history, settings, settings.stop_patience)[0] > 0
 
 
+def early_stop_message(settings: TrainerConfig, history: list[dict[str, Any]]) -> str:
+    """What a run that stopped early says: which metric stalled, and its best value."""
+    name, patience = settings.monitor, settings.stop_patience
+    choose = max if settings.monitor_mode == "max" else min
+    best = choose((row for row in history if name in row), key=lambda row: row[name])
+    epochs = "epoch" if patience == 1 else "epochs"
+    return (
+        f"stopped early: {name} has not improved for {patience} {epochs} (trainer.stop_patience). Its best value is "
+        f"{best[name]:.4g}, after {best['images_seen']:,} images"
+    )
+
+
 def check(settings: TrainerConfig) -> None:
     """Raise ConfigError for a learning rate or a stop that cannot be followed."""
     for wanted, what in (

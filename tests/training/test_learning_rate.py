@@ -122,9 +122,20 @@ def train(module, folder, validate=dict):
     return fit(module, tensors, folder, [epoch_end], resume=False)
 
 
-def test_a_run_ends_where_its_metric_stalls(tmp_path):
-    trained = train(diffusion(monitor="distance", stop_patience=2), tmp_path, lambda: {"distance": 1.0})
-    assert trained.images_seen == 120  # a best, and two epochs without a better one
+def test_a_run_ends_where_its_metric_stalls_and_says_so(tmp_path, capsys):
+    found, best = iter([1.5, 0.25, 0.5, 0.25]), tmp_path / "best.safetensors"
+    best.touch()  # a stage of its own saves it
+    trained = train(diffusion(monitor="distance", stop_patience=2), tmp_path, lambda: {"distance": next(found)})
+    assert trained.images_seen == 160  # a best after 80, and two epochs without a better one
+    assert (
+        "stopped early: distance has not improved for 2 epochs (trainer.stop_patience). Its best value is 0.25, after "
+        f"80 images, in {best}" in capsys.readouterr().out
+    )
+
+
+def test_a_run_that_ends_with_its_budget_is_not_called_stopped(tmp_path, capsys):
+    train(diffusion(monitor="distance", stop_patience=2, max_images=80), tmp_path, lambda: {"distance": 1.0})
+    assert "stopped early" not in capsys.readouterr().out
 
 
 def test_an_autoencoder_ends_where_its_own_metric_stalls(tmp_path):
