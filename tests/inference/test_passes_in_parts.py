@@ -33,3 +33,4 @@ def test_parts_are_of_the_same_images_in_their_order(count, with_labels, monkeyp
     *parts, whole = sizes
     assert whole == count == sum(parts)
     assert max(parts) <= 64
+    assert max(parts) - min(parts) <= 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Positions of all images that a thread's part has, and the images. The feature maps of so many stay in a processor's
-# cache: on one core a pass of 256 latents of 8x8 is 1.1 times as fast.
+# cache: on one core a pass of 256 latents of 8x8 in fp32 is 1.06 times as fast.
 POSITIONS_A_THREAD = 8192
 FEWEST_IMAGES, MOST_IMAGES = 16, 64
 
@@ -20,19 +20,19 @@ def rows_at_a_time(x: Tensor) -> int:
 
 
 def in_parts(run: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
-    """Return ``run(x, *others)``, with as many rows at a time as :func:`rows_at_a_time` says.
+    """Return ``run(x, *others)``, computed in equal parts of at most :func:`rows_at_a_time` rows.
 
     Args:
         run: Maps tensors [b, ...] to a tensor [b, ...], image by image.
         x: [b, c, h, w].
         others: Tensors [b, ...], or None.
     """
-    rows = rows_at_a_time(x)
-    if len(x) <= rows:
+    count = -(-len(x) // rows_at_a_time(x))
+    if count <= 1:
         return run(x, *others)
-    parts = zip(*(_split(tensor, rows, len(x)) for tensor in (x, *others)), strict=True)
+    parts = zip(*(_split(tensor, count) for tensor in (x, *others)), strict=True)
     return torch.cat([run(*part) for part in parts])
 
 
-def _split(tensor: Tensor | None, rows: int, count: int) -> tuple[Tensor | None, ...]:
-    return (None,) * -(-count // rows) if tensor is None else tensor.split(rows)
+def _split(tensor: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
+    return (None,) * count if tensor is None else tensor.tensor_split(count)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
+from latentdiff.inference.engines.passes_in_parts import in_parts
 from latentdiff.inference.engines.recorded_passes import RecordedPasses, can_record
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.conditioning import ConditionedNetwork
@@ -49,6 +50,8 @@ class TorchEngine:
         function: Callable[..., Tensor] = self._network if dtype == torch.float32 else self._cast(dtype, device)
         if self.exact:
             function = partial(call_with_min_batch, function)
+        if device.type == "cpu" and dtype == torch.float32:  # in bf16 parts are slower
+            function = partial(in_parts, function)
         if not can_record(device):
             return function
         return self._recorded.setdefault((dtype, weights.data_ptr()), RecordedPasses(function))
