@@ -30,5 +30,5 @@ def test_images_of_another_shape_are_refused_with_what_to_do(name, shape, settin
     data = ImageDataset(images, labels, name, "test", "full", ())
     check_image_shape("m", (1, 28, 28), data, settings)
     own = "x".join(map(str, shape))
-    with pytest.raises(ConfigError, match=re.escape(f"m is for images of {own}, {name} has 1x28x28: {remedy}")):
+    with pytest.raises(ConfigError, match=re.escape(f"m is for images of {own}, but {name} has 1x28x28: {remedy}")):
         check_image_shape("m", shape, data, settings, "or train another")
