@@ -322,8 +322,8 @@ def _with_validation(config: DataConfig) -> DatasetSplits:
         print(f"{len(apart.val):,} training images of {config.name} are set apart as validation images")
     except (ConfigError, NoSplitError) as error:
         raise ConfigError(
-            f"a search chooses by validation images, but {config.name} has none: set some apart with "
-            "--data.val_images, or --data.split fractions"
+            f"a search chooses by validation images, but {config.name} has none, and {VALIDATION_IMAGES:,} training "
+            f"images cannot be set apart: {error}"
         ) from error
     return apart
 

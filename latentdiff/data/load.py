@@ -297,7 +297,9 @@ def _set_validation_apart(official: ImageDataset, config: DataConfig, split: Spl
     """The official training images without ``val_images`` of them, or those."""
     count, seed = config.val_images or 0, config.split_seed
     if count >= len(official):
-        raise ConfigError(f"data.val_images {count:,} would leave no image of {len(official):,} to train on")
+        raise ConfigError(
+            f"data.val_images {count:,} would leave no image of {len(official):,} to train on: give fewer"
+        )
     share = count / len(official)
     indices = split_indices(official.labels, (1.0 - share, share, 0.0), seed)[split]
     description = f"{count:,} of the official training images set apart for validation by seed {seed}"

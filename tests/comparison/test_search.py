@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from PIL import Image
 
-from latentdiff import extras, load
+from latentdiff import DataConfig, extras, load
 from latentdiff.command_line import parse
 from latentdiff.comparison import search
 from latentdiff.comparison.search_space import read_space
@@ -162,6 +163,26 @@ def test_a_warm_up_that_is_longer_than_a_trial_is_said_once_before_the_search(ar
         said = re.findall(r"the learning rate rises over 2,000 images, and a trial has ([\d,]+): it will", printed)
         assert len(said) == times
         assert all(16 < int(images.replace(",", "")) < 4000 for images in said)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (DataConfig(name="folder", path="own", size=8), r"folder has none, .* use --data\.split fractions"),
+        (DataConfig(source="embedded", max_train_images=48), None),
+    ],
+)
+def test_images_to_choose_by_are_found_or_it_is_said_how(data, said):
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            folder = Path("own") / split / label
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (len(split) * 20, ord(label), 0)).save(folder / "0.png")
+    if said is None:
+        assert len(search._with_validation(data).val) == 2000
+        return
+    with pytest.raises(ConfigError, match=said):
+        search._with_validation(data)
 
 
 @pytest.mark.slow
