@@ -12,10 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from latentdiff import DataConfig, extras, load
+from latentdiff import extras, load
 from latentdiff.command_line import parse
 from latentdiff.comparison import search
 from latentdiff.comparison.search_space import read_space
+from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError, FolderError, LatentdiffError, StageError
