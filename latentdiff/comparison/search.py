@@ -189,12 +189,16 @@ class TrialTraining:
         space: What it may change.
         stage: The settings that all trials begin from.
 
-    Raises ConfigError where there is nothing to choose by: no validation images, or no net to measure with.
+    Raises ConfigError if there is nothing to choose by (no validation images, or no net to measure with), or if the
+    autoencoder is for other images.
     """
 
     def __init__(self, config: SweepStage, space: SearchSpace, stage: DiffusionStage):
         self.config, self.space, self.stage = config, space, stage
         self.splits = _with_validation(config.data)
+        # One that all trials use is checked before any, in its file and against the images.
+        if not any("autoencoder" in dimension.names for dimension in space.dimensions):
+            find_codec(stage.autoencoder, self.splits)
         device = check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
         probe = QualityProbe.build(
             self.splits.val, config.num_images, device, config.quality_net, stage.features_folder

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentdiff.data.dataset import ImageDataset
+
 # Of the real images that models are measured against.
 REFERENCE_SEED = 0
 
@@ -29,3 +31,13 @@ def choose_subset(labels: Tensor | None, available: int, count: int, seed: int) 
         # The first of each class, then the second of each; among equals in the drawn order.
         order = order[rank[order].sort(stable=True).indices]
     return order[:count].sort().values
+
+
+def representative(data: ImageDataset, count: int) -> ImageDataset:
+    """At most ``count`` images of a data set, equally many of each class where it has classes.
+
+    The first images would not do: files are often sorted by class.
+    """
+    if count >= len(data):
+        return data
+    return data.take(choose_subset(data.labels if data.num_classes else None, len(data), count, REFERENCE_SEED))

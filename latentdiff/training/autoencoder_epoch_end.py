@@ -48,8 +48,9 @@ class AutoencoderEpochEnd(EpochEnd):
 
     def draw_samples(self, path: Path) -> None:
         """Save a grid: held-out images, their reconstructions, decoded noise. Without images there is no grid."""
-        if len(self.images):
-            save_grid(self.module.preview(self.images[:COLUMNS]).flatten(0, 1), path, columns=COLUMNS)
+        if count := len(self.images):
+            shown = torch.arange(min(COLUMNS, count)) * count // min(COLUMNS, count)  # spread, as files are sorted
+            save_grid(self.module.preview(self.images[shown]).flatten(0, 1), path, columns=COLUMNS)
 
     def save_last(self) -> None:
         """Save the model of an unfinished run, as ``last.safetensors``.

@@ -9,6 +9,7 @@ import torch
 
 from latentdiff.codec import encode_batch_size
 from latentdiff.data import ImageDataset
+from latentdiff.evaluation.reference_subset import representative
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.report.grids import save_grid
 from latentdiff.training.callbacks import EpochEnd
@@ -49,7 +50,7 @@ class DiffusionEpochEnd(EpochEnd):
         super().__init__(folder, sample_every)
         self.module, self.model, self.probe, self.save = module, model, probe, save
         # The held-out images are encoded once.
-        few = held_out.take(torch.arange(min(validation_images, len(held_out))))
+        few = representative(held_out, validation_images)
         self.labels = conditions_of(module.network, few) if len(few) else few.labels
         size = encode_batch_size(few.image_shape)
         self.moments = [module.codec.encode(chunk) for chunk in few.images.split(size)] if len(few) else []

@@ -15,6 +15,7 @@ from latentdiff.config import DataConfig, from_dict
 from latentdiff.config.model_stages import EvaluateStage, ReleaseStage
 from latentdiff.data import ImageDataset, load_dataset
 from latentdiff.errors import CheckpointError, ConfigError
+from latentdiff.evaluation.reference_subset import representative
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.folder_mark import read_mark
 from latentdiff.inference.model import DiffusionModel, load
@@ -162,7 +163,7 @@ def _compare(path: Path, num_images: int, device: torch.device, features_folder:
         if isinstance(model, DiffusionModel):
             images = probe.sample(model)
         else:
-            few = held_out.images[:num_images]
+            few = representative(held_out, num_images).images
             images = torch.cat([model.reconstruct(chunk).cpu() for chunk in few.split(256)])
         name = "own" if length is None else f"{length:g}"
         values[name] = probe.distance_of(images)

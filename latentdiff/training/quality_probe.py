@@ -24,7 +24,7 @@ from latentdiff.evaluation.feature_nets import (
 )
 from latentdiff.evaluation.fid import Moments, frechet_distance, moments
 from latentdiff.evaluation.kid import kernel_distance
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
+from latentdiff.evaluation.reference_subset import representative
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.runs.find import find_classifier
 
@@ -102,8 +102,7 @@ class QualityProbe:
             )
             return None
         inception = InceptionFeatures(weights, device)
-        labels = held_out.labels if held_out.num_classes else None
-        held_out = held_out.take(choose_subset(labels, len(held_out), HELD_OUT, REFERENCE_SEED))
+        held_out = representative(held_out, HELD_OUT)
         if folder is None:
             return cls(inception, extract_features(inception, held_out.images), num_images, *words)
         features = cached_features(inception, held_out.images, folder, held_out.fingerprint)

@@ -20,6 +20,7 @@ from latentdiff.data import DatasetSplits
 from latentdiff.data.identity import identity
 from latentdiff.data.mapped import with_mirrored
 from latentdiff.errors import ConfigError
+from latentdiff.evaluation.reference_subset import representative
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
 from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
@@ -150,7 +151,8 @@ def train_autoencoder(
         # Train on images, mirrored too where that was asked for.
         images = with_mirrored(train.images) if settings.data.hflip else train.images
         record = partial(provenance, module, train, to_dict(settings), perceptual=perceptual is not None)
-        epoch_end = AutoencoderEpochEnd(run_folder, module, images, held_out.images[:validation_images], record)
+        measured = representative(held_out, validation_images).images
+        epoch_end = AutoencoderEpochEnd(run_folder, module, images, measured, record)
         fit(module, (images,), run_folder, [epoch_end, *callbacks], resume, [*trackers, *loggers])
 
         # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged

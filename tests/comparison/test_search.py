@@ -282,3 +282,12 @@ def test_a_search_without_a_whole_trial_is_an_error(arguments, monkeypatch):
     monkeypatch.setattr(search.TrialTraining, "__call__", fail)
     with pytest.raises(StageError, match=r"no trial was completed, so there is no best\.yaml"):
         sweep.main([*arguments, *LENGTH])
+
+
+def test_an_autoencoder_of_other_images_is_refused_before_any_trial(arguments):
+    pytest.importorskip("optuna")
+    released = "checkpoints/flowers-102/autoencoder.safetensors"
+    flags = json.dumps([*SHORT, f"--autoencoder={released}"])
+    with pytest.raises(ConfigError, match="is for images of 3x64x64, but fashion-mnist has 1x28x28"):
+        sweep.main([*(each for each in arguments if "--flags" not in each), f"--flags={flags}", *LENGTH])
+    assert not Path("stages/sweep").exists()

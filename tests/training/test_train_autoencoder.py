@@ -25,3 +25,29 @@ def test_with_hflip_the_mirrored_images_are_a_second_half(monkeypatch):
             trainer=TrainerConfig(accelerator="cpu"),
             validation_images=0,
         )
+
+
+def test_held_out_images_that_are_sorted_by_class_are_measured_and_drawn_from_all_classes(monkeypatch):
+    # The images of a class are all alike, so a pixel tells the class. Files in folders come in this order.
+    labels = torch.arange(60) // 20
+    images = (labels * 100).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
+    seen = []
+
+    def at_the_end(module, tensors, folder, callbacks, *_):
+        (epoch_end,) = callbacks
+        monkeypatch.setattr(epoch_end.module, "preview", lambda shown: seen.append(shown) or shown[None])
+        epoch_end.draw_samples(folder / "grid.png")
+        raise StopIteration(epoch_end.images[:, 0, 0, 0].int().tolist())
+
+    monkeypatch.setattr(importlib.import_module("latentdiff.training.train_autoencoder"), "fit", at_the_end)
+    with pytest.raises(StopIteration) as ended:
+        train_autoencoder(
+            load_dataset({"train": images, "val": images}, labels={"train": labels, "val": labels}),
+            network=AutoencoderConfig(channels=(8,), attention=False),
+            loss=AutoencoderLossConfig(perceptual_weight=0, adversarial_weight=0),
+            trainer=TrainerConfig(accelerator="cpu"),
+            validation_images=18,
+            folder="run",
+        )
+    assert ended.value.value == [0] * 6 + [100] * 6 + [200] * 6
+    assert set(seen[0].flatten().tolist()) == {0, 100, 200}
