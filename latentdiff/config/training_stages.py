@@ -38,8 +38,8 @@ class AutoencoderStage(Settings):
         loss: The loss terms and their weights.
         phases: Later parts of the run with other losses, in the order of their ``start``.
         trainer: Budget, optimiser and devices.
-        validation_images: Number of held-out images whose reconstructions are measured each epoch. They come from the
-            validation split, or from the test split where there is no validation split.
+        validation_images: Number of held-out images whose reconstructions are measured each epoch, equally many of each
+            class. They come from the validation split, or from the test split where there is no validation split.
         init: Start from trained weights: a model file, a run's folder or its last.ckpt.
         dry_run: Print what the run needs, in memory, arithmetic and time, and end. Nothing is written.
         run: The folder that the run writes to.
@@ -92,8 +92,9 @@ class DiffusionStage(Settings):
         quality_net: Network whose features the quality metric uses. ``classifier`` gives a Fréchet ``distance``,
             ``inception`` gives ``kid``. ``auto`` is the classifier where the data set has one, else Inception where its
             weights are present.
-        validation_images: Number of held-out images for ``val_loss``, measured each epoch; 0 leaves it out. They come
-            from the validation split, or from the test split where there is no validation split.
+        validation_images: Number of held-out images for ``val_loss``, measured each epoch, equally many of each class;
+            0 leaves it out. They come from the validation split, or from the test split where there is no validation
+            split.
         features_folder: Folder where Inception's features of the held-out images are cached.
         latents_folder: Folder of the latent caches.
         init: Start from trained weights: a model file, a run's folder or its last.ckpt; or ``diffusers:PATH_OR_ID``, a
