@@ -83,7 +83,7 @@ class SharedStudy:
         space: What is searched.
         sampler: How settings are chosen: ``tpe`` or ``gp``.
         pruner: How a trial is ended early: ``median``, ``hyperband`` or ``none``.
-        looks: Reports of a whole trial.
+        looks: Reports of a complete trial.
         seed: The settings of a trial follow from it and from the trials before.
         conditions: What all trials have alike, as plain values.
         first: What a new study tries first.

@@ -25,10 +25,10 @@ GROUND = {"light": "#fbfbfa", "dark": "#15181c"}
 
 
 def parallel_coordinates(record: dict[str, Any], theme: Theme = "light", format: Format = "svg") -> bytes | None:
-    """Every whole trial as a line over an axis for each thing that was chosen, and the figure it reached below.
+    """Every complete trial as a line over an axis for each thing that was chosen, and the figure it reached below.
 
-    The axes lie: their names may be long. The best trial has dots, the best tenth is in colour. None without two whole
-    trials.
+    The axes lie: their names may be long. The best trial has dots, the best tenth is in colour. None without two
+    complete trials.
 
     Args:
         record: A search's ``search.json``.
@@ -66,7 +66,7 @@ def parallel_coordinates(record: dict[str, Any], theme: Theme = "light", format:
 
 
 def history(record: dict[str, Any], theme: Theme = "light", format: Format = "svg") -> bytes | None:
-    """What each trial reached, in their order, and the best so far as a line. None without a whole trial.
+    """What each trial reached, in their order, and the best so far as a line. None without a complete trial.
 
     A trial that was ended early is a cross at its last look. A figure at an early look is worse than the same trial's
     at its end would be.
@@ -91,7 +91,7 @@ def history(record: dict[str, Any], theme: Theme = "light", format: Format = "sv
         axes.set_yscale(scale)
         axes.step(*zip(*steps, strict=True), where="post", color=BEST, linewidth=1.8, label="best so far")
         points = [(trial["number"], trial["value"]) for trial in complete]
-        axes.plot(*zip(*points, strict=True), "o", color=GOOD, markersize=5, label="whole trial")
+        axes.plot(*zip(*points, strict=True), "o", color=GOOD, markersize=5, label="complete trial")
         if pruned:
             axes.plot(*zip(*pruned, strict=True), "x", color=INK[theme], markersize=5, label="ended early")
         axes.margins(x=0.03, y=0.1)

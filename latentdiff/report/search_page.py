@@ -18,7 +18,7 @@ PRUNERS = {
     "hyperband": "Hyperband ended trials early",
     "none": "no trial was ended early",
 }
-STATES = {"complete": "whole", "pruned": "ended early", "failed": "failed", "running": "under way"}
+STATES = {"complete": "complete", "pruned": "ended early", "failed": "failed", "running": "running"}
 
 
 def search_page(record: dict[str, Any]) -> dict[str, bytes]:
@@ -51,7 +51,7 @@ def finding(record: dict[str, Any]) -> str:
     """What a search found, in one sentence."""
     best = _best(record)
     if best is None:
-        return "No trial has come to its end yet."
+        return "No trial is complete yet."
     what = QUALITIES.get(record["metric"], record["metric"])
     return f"The best of {_number(record)} trials is number {best['number']}, with a {what} of {best['value']:.4g}."
 
@@ -63,15 +63,19 @@ def sentences(record: dict[str, Any]) -> list[str]:
     found = [f"Trials: {', '.join(counts)}, of {record['trials_wanted']}."] if counts else []
     found.append(
         f"Each was {budget_words(record)} of training; {record['num_images']:,} samples were compared with validation "
-        "images. Test images had no part in it."
+        "images. Test images were not used."
     )
-    found.append("Settings that are best for a short training need not be for a long one: train the best few longer.")
+    found.append(
+        "Settings that are best in a short training need not be best in a long one. Train the best few for longer."
+    )
     first = next((trial for trial in record["trials"] if trial["is_first"] and trial["value"] is not None), None)
     if first:
         found.append(f"The settings that the search began from, trial {first['number']}, have {first['value']:.4g}.")
-    whole = sorted(trial["value"] for trial in record["trials"] if trial["state"] == "complete")
-    if len(whole) > 1:
-        found.append(f"The second best has {whole[1]:.4g}. Each was trained once: what is close may be luck.")
+    complete = sorted(trial["value"] for trial in record["trials"] if trial["state"] == "complete")
+    if len(complete) > 1:
+        found.append(
+            f"The second best has {complete[1]:.4g}. Each was trained once, so a small difference may be luck."
+        )
     return found
 
 
@@ -105,7 +109,7 @@ def _number(record: dict[str, Any]) -> int:
 
 
 def _in_order(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The whole trials by their figures, then the others by how far they came."""
+    """The complete trials by their figures, then the others by how far they came."""
 
     def key(trial: dict[str, Any]) -> tuple[Any, ...]:
         if trial["state"] == "complete":
@@ -155,22 +159,23 @@ def _shown(value: Any) -> str:
 def _plots(record: dict[str, Any]) -> list[Picture]:
     drawn = (
         (
-            "All whole trials",
-            "An axis for each thing that was chosen, from top to bottom, and what came of it on the last. The dotted "
-            "line is the best trial, the best tenth is blue. Where the blue lines meet, it mattered.",
+            "All complete trials",
+            "Each setting has an axis, and the last axis is the result. Each line is a trial. The line with dots is "
+            "the best trial, and the best tenth is blue. A setting mattered if the blue lines meet on its axis.",
             parallel_coordinates,
             FIGURES[0],
         ),
         (
             "The trials in their order",
-            "Lower is better. A cross is a trial that was ended early, at its last look; its end might have been less.",
+            "Lower is better. A cross is a trial that was ended early, with its last result. It might have become "
+            "better.",
             history,
             FIGURES[1],
         ),
         (
             "What mattered",
-            "How much each choice tells the best trials from all others, as shares of the whole (PED-ANOVA, Watanabe "
-            "et al. 2023). Of few trials it is a hint, no more.",
+            "How well each setting alone separates the best trials from the others, in per cent of the sum (PED-ANOVA, "
+            "Watanabe et al. 2023). With few trials it is only a hint.",
             importance,
             FIGURES[2],
         ),
@@ -182,7 +187,7 @@ def _plots(record: dict[str, Any]) -> list[Picture]:
 def _notes(record: dict[str, Any]) -> dict[str, str]:
     quality = {
         "distance": "The Fréchet distance of samples to validation images in the features of the data set's "
-        "classifier. It depends on the number of samples: it compares the trials here, and no others.",
+        "classifier. It depends on the number of samples, so compare only trials of this search.",
         "kid": "The kernel distance (KID) of samples to validation images in Inception's features. Near 0 it may be "
         "negative.",
     }
@@ -190,8 +195,8 @@ def _notes(record: dict[str, Any]) -> dict[str, str]:
         "Figure": f"{quality.get(record['metric'], '')} Lower is better.".strip(),
         "How it was searched": f"By {SAMPLERS[record['sampler']]} with the seed {record['seed']}; "
         f"{PRUNERS[record['pruner']]}.",
-        "Failed": "Settings that cannot be built, that do not fit into memory, or with which training diverged. The "
-        "search avoids their like.",
-        "Go on": "The same command with more --trials goes on. On any machine that sees the folder, the command below "
-        "takes part.",
+        "Failed": "The network could not be built or did not fit into memory, or the training diverged. The search "
+        "then avoids similar settings.",
+        "Go on": "Repeat the command with more --trials to continue. Any machine that sees the folder can join the "
+        "search with the command below.",
     }

@@ -101,7 +101,7 @@ def test_a_value_is_on_its_axis_where_its_logarithm_or_its_place_is():
 
 def test_a_search_without_a_whole_trial_has_a_page_that_says_so():
     record = made_record(0) | {"importance": {}}
-    assert finding(record) == "No trial has come to its end yet."
+    assert finding(record) == "No trial is complete yet."
     assert set(search_page(record)) == {"index.html"}
     assert sentences(record)[0] == "Trials: 1 failed, of 40."
     assert "failed: 48 channels" in trial_sentence(record["trials"][0], "distance")
