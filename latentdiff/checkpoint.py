@@ -274,7 +274,9 @@ def read_shared_autoencoder(path: Path, named: dict[str, str]) -> dict[str, Tens
     if not beside.is_file():
         hub.fetch_beside(path, named["name"])
     if not beside.is_file():
-        raise CheckpointError(f"{path} needs {named['name']} to decode, which is not beside it: copy both files")
+        raise CheckpointError(
+            f"{path} needs {named['name']} to decode, which is missing in its folder: copy both files"
+        )
     file = _open(beside, "autoencoder", with_tensors=True)
     if (file.digest or digest.file_digest(beside)) != named["sha256"]:
         raise CheckpointError(

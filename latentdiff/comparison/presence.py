@@ -27,7 +27,7 @@ TOUCH_EVERY, DEAD_AFTER = 20.0, 180.0
 
 
 class Presence:
-    """This process, as one of those that share a folder.
+    """This process, among the processes that share a folder.
 
     Attributes:
         name: What the others know it by.

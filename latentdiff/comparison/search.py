@@ -326,8 +326,8 @@ def _with_validation(config: DataConfig) -> DatasetSplits:
         print(f"{len(apart.val):,} training images of {config.name} are set apart as validation images")
     except (ConfigError, NoSplitError) as error:
         raise ConfigError(
-            f"a search chooses by validation images, but {config.name} has none, and {VALIDATION_IMAGES:,} training "
-            f"images cannot be set apart: {error}"
+            f"a search needs validation images, and {config.name} has none. {VALIDATION_IMAGES:,} training images "
+            f"cannot be set apart: {error}"
         ) from error
     return apart
 

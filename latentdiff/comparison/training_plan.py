@@ -156,7 +156,7 @@ def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: t
 
 
 def describe_plan(runs: Sequence[PlannedRun], rates: Mapping[str, float], done: Sequence[str]) -> str:
-    """The runs with their lengths, one line each, and the total time of those that are not done."""
+    """A line for each run with its length, and a line with the total time of the unfinished runs."""
     lines: list[str] = []
     total, width = 0.0, max(len(run.name) for run in runs)
     for run in runs:

@@ -19,7 +19,7 @@ from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.asked_captions import with_test_captions
 from latentdiff.evaluation.flops import count_flops, sampling_flops, training_flops
-from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
+from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset, representative
 from latentdiff.files import file_sha256
 from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel
@@ -185,12 +185,11 @@ def autoencoder_images(
             f"{num_images:,} reconstructions were asked for; the {split} split has {len(real):,} images"
             + (". Training images are reconstructed by reconstruct train" if split == "test" else "")
         )
-    # A set without classes has labels, all alike, that mean nothing.
-    labels = real.labels if real.num_classes else None
-    chosen = choose_subset(labels, len(real), num_images, REFERENCE_SEED)
-    originals = real.images[chosen]
+    few = representative(real, num_images)
+    originals = few.images
     batches = (codec.reconstruct(originals[indices.start : indices.stop]) for indices in ranges)
-    labels = None if labels is None else labels[chosen]
+    # A set without classes has labels, all alike, that mean nothing.
+    labels = few.labels if few.num_classes else None
     return ImageSource("reconstruction", batches, labels, originals=originals, originals_split=split, **about)
 
 

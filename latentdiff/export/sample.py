@@ -194,7 +194,7 @@ def main() -> None:
     asked = parser.parse_args()
     classes, labels = model.settings["null_label"], None
     if not model.settings.get("text") and (asked.prompt or asked.negative_prompt):
-        raise SystemExit("this model reads no words: leave out --prompt and --negative-prompt")
+        raise SystemExit("this model takes no prompts: leave out --prompt and --negative-prompt")
     if asked.negative_prompt and asked.guidance_scale in (0, 1):
         raise SystemExit("--negative-prompt does nothing at --guidance-scale 0 and 1: use more than 1, such as 2")
     if model.settings.get("text"):

@@ -169,7 +169,7 @@ def test_a_warm_up_that_is_longer_than_a_trial_is_said_once_before_the_search(ar
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (DataConfig(name="folder", path="own", size=8), r"folder has none, .* use --data\.split fractions"),
+        (DataConfig(name="folder", path="own", size=8), r"folder has none\. .* use --data\.split fractions"),
         (DataConfig(source="embedded", max_train_images=48), None),
     ],
 )

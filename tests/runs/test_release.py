@@ -134,7 +134,7 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     with pytest.raises(CheckpointError, match="is not the autoencoder that pair/latent"):
         load(pair)
     Path("pair/autoencoder.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="which is not beside it: copy both files"):
+    with pytest.raises(CheckpointError, match="which is missing in its folder: copy both files"):
         load(pair)
 
 
