@@ -45,7 +45,8 @@ class SampleStage(SamplingConfig):
             training captions in turn.
         negative_prompt: What guidance steers away from, in the form of ``prompt``.
         engine: What runs the networks: ``torch``; ``onnxruntime`` or ``openvino`` on a CPU (extras ``onnx``,
-            ``openvino``); ``auto`` measures those that are installed and takes the fastest.
+            ``openvino``). ``auto`` begins with torch, measures those that are installed once that pays, and takes the
+            fastest.
         exact: Make images independent of the batch size, bit for bit. This needs the engine torch, and makes batches of
             less than 16 images slower.
         device: ``auto`` uses a GPU where there is one.
@@ -73,7 +74,7 @@ class SampleStage(SamplingConfig):
     labels: str | int | tuple[str | int, ...] | None = None
     prompt: str | tuple[str, ...] | None = None
     negative_prompt: str | tuple[str, ...] | None = None
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
     exact: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Devices = 1
@@ -128,8 +129,8 @@ class EvaluateStage(SamplingConfig):
         kid_subset_size: Number of images in a subset. Default: 1,000, or all images where there are fewer.
         lpips: ``auto`` measures LPIPS if AlexNet's convolutions are present (``LATENTDIFF_LPIPS``) or can be
             downloaded. It measures reconstructions, and the diversity of the images of a class.
-        engine: What runs the model's networks, as in the stage ``sample``. With torch an image does not depend on the
-            size of its batch.
+        engine: What runs the model's networks, as in the stage ``sample``. The default is torch, with which an image
+            does not depend on the size of its batch, nor figures on what is installed.
         device: ``auto`` uses a GPU where there is one.
         devices: GPUs, or processes on a CPU, that share the images to be sampled and measured.
         features_folder: Folder where the features of real images are cached.
@@ -215,9 +216,10 @@ class ExportStage(Settings):
         beside: More models for the same page or Space, such as a pixel model beside a latent one. They may follow
             ``model`` without the flag.
         to: The form that is written.
-        precision: How the ONNX files store kernels and matrices. ``bf16`` halves the files, and arithmetic stays in
-            fp32. ``int8`` quarters network.onnx, whose arithmetic is in 8 bits too; encoder and decoder stay in fp32.
-            A page and a Space have no int8. A Space has bf16 where that loses nothing, as for released models.
+        precision: How the ONNX files store kernels and matrices. ``bf16`` and ``fp16`` halve the files, and arithmetic
+            stays in fp32. ``int8`` quarters network.onnx, whose arithmetic is in 8 bits too; encoder and decoder stay
+            in fp32. Only ``--to onnx`` has fp16 and int8. A Space has bf16 where that loses nothing, as for released
+            models.
         steps: Numbers of sampling steps that the folder's sample.py offers. The first is its default, and the page's.
         onnxruntime_web: The npm package onnxruntime-web, as a file or a folder, for the page. Default: it is downloaded
             once, from npm's registry or the one that ``npm_config_registry`` names, and checked.
@@ -236,7 +238,7 @@ class ExportStage(Settings):
     model: PathSetting = "checkpoints/fashion-mnist/latent.safetensors"
     beside: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
     to: Literal["onnx", "web", "space", "hub", "diffusers"] = "onnx"
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     steps: Annotated[tuple[Steps, ...], Length(1, 100)] = (20, 5, 10, 50, 100)
     onnxruntime_web: PathSetting | None = None
     serve: bool = False
@@ -297,7 +299,7 @@ class AppStage(Settings):
     models: tuple[PathSetting, ...] = ()
     host: str = "127.0.0.1"
     port: Annotated[int, Range(1, 65_535)] | None = None
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_images: Annotated[int, Range(1, 64)] = 16
     max_steps: Annotated[int, Range(1, 1000)] = 50

@@ -20,6 +20,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config.diffusers_models import AutoencoderKLConfig, DiffusersAutoencoderConfig
 from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
+from latentdiff.export.stored_dtype import check_precision
 from latentdiff.extras import import_extra
 from latentdiff.files import scratch_folder, write_atomically
 from latentdiff.from_diffusers.scheduler import settings_of
@@ -50,8 +51,7 @@ def export_diffusers(config: ExportStage) -> Path:
     Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``diffusers``, for
     a file that holds no diffusion model, and for a folder of another's.
     """
-    if config.precision == "int8":
-        raise ConfigError("--to diffusers does not support --precision int8: use fp32 or bf16")
+    check_precision(config)
     diffusers: Any = import_extra("diffusers", "diffusers")
     path = find_model(config.model)
     model = load_diffusion(path)

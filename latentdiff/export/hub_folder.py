@@ -16,7 +16,7 @@ from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
 from latentdiff.export.hub_card import metadata
 from latentdiff.export.hub_upload import check_repository, upload
-from latentdiff.export.stored_dtype import stored_dtype
+from latentdiff.export.stored_dtype import check_precision, stored_dtype
 from latentdiff.extras import import_extra
 from latentdiff.files import file_sha256, write_atomically
 from latentdiff.hub import CONFIG, EXTRA, MODEL, PREFIX
@@ -42,8 +42,7 @@ def export_hub(config: ExportStage) -> Path:
     evaluation of another file, for an invalid repository name, and for a repository that holds something else. It is
     also raised if the upload fails; the folder is then already written.
     """
-    if config.precision == "int8":
-        raise ConfigError("--to hub does not support --precision int8: use fp32 or bf16")
+    check_precision(config)
     hub = import_extra("huggingface_hub", EXTRA)
     path = find_model(config.model)
     model = load(path)

@@ -8,6 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import torch
+
 from latentdiff import __version__
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import to_dict
@@ -31,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 ARITHMETIC = {
     "fp32": "They compute in fp32.",
     "bf16": "They compute in fp32. Weights are stored as bf16.",
+    "fp16": "They compute in fp32. Weights are stored as fp16.",
     "int8": "The network computes in 8 bits, which changes its images a little. Encoder and decoder compute in fp32.",
 }
 # torch draws fewer numbers than these in another way, which neither sample.py nor the page follows.
@@ -43,7 +46,8 @@ def export_onnx(config: ExportStage) -> Path:
     Without ``config.run.folder`` it is the first of ``stages/export/NAME``, ``NAME-2``, ... that is free.
 
     Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``onnx``, for a
-    file that holds no diffusion model, for steps that its schedule has not, and for a folder of another's.
+    file that holds no diffusion model, for steps that its schedule has not, for weights beyond the range of fp16 if
+    that is asked for, and for a folder of another's.
     """
     path = find_model(config.model)
     model = load_diffusion(path)
@@ -55,8 +59,8 @@ def export_onnx(config: ExportStage) -> Path:
     run = run_folder.numbered(config.run, "export", name)
     run_folder.check(run, "export", name)
     files = onnx_files(model, config.precision == "int8")
-    if config.precision == "bf16":
-        files = {file: with_half_weights(content) for file, content in files.items()}
+    if half := {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision):
+        files = {file: with_half_weights(content, half) for file, content in files.items()}
     record = {"format": FORMAT, **model_record(model, path, config), "levels": levels}
     record["files"] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     files["sample.py"] = (HERE / "sample.py").read_bytes()

@@ -15,7 +15,7 @@ from latentdiff.codec import AutoencoderCodec
 from latentdiff.config.model_stages import ExportStage
 from latentdiff.errors import ConfigError
 from latentdiff.export.onnx_folder import words_of
-from latentdiff.export.stored_dtype import stored_dtype
+from latentdiff.export.stored_dtype import check_precision, stored_dtype
 from latentdiff.files import write_atomically
 from latentdiff.inference.model import DiffusionModel, load, load_diffusion
 from latentdiff.inference.model_file import find_model
@@ -43,8 +43,7 @@ def export_space(config: ExportStage) -> Path:
     Raises :class:`~latentdiff.errors.LatentdiffError` before anything is written: without the extra ``app``, for a file
     that holds no diffusion model, and for a folder of another's.
     """
-    if config.precision == "int8":
-        raise ConfigError("--to space does not support --precision int8: use fp32 or bf16")
+    check_precision(config)
     try:
         gradio = version("gradio")
     except PackageNotFoundError as error:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
+from latentdiff.config.model_stages import ExportStage
+from latentdiff.errors import ConfigError
 from latentdiff.inference.model import DiffusionModel
 
 
-def stored_dtype(model: TrainedModel, precision: Literal["fp32", "bf16", "int8"]) -> torch.dtype | None:
+def check_precision(config: ExportStage) -> None:
+    """Raise ConfigError for a precision that only ``--to onnx`` has."""
+    if config.precision not in ("fp32", "bf16"):
+        raise ConfigError(f"--to {config.to} does not support --precision {config.precision}: use fp32 or bf16")
+
+
+def stored_dtype(model: TrainedModel, precision: str) -> torch.dtype | None:
     """bf16 if it is requested, or if it loses nothing, as for released models; else None, which keeps fp32."""
     return torch.bfloat16 if precision == "bf16" or _is_half(model) else None
 

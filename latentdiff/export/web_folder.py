@@ -21,6 +21,7 @@ from latentdiff.export.half_weights import rounded_to_half
 from latentdiff.export.onnx_folder import check_noise, level_rows, model_record, onnx_files
 from latentdiff.export.onnxruntime_web import VERSION, runtime_files
 from latentdiff.export.serve import serve
+from latentdiff.export.stored_dtype import check_precision
 from latentdiff.files import write_atomically
 from latentdiff.inference.inversion import flow_levels
 from latentdiff.inference.model import DiffusionModel, load_diffusion
@@ -99,8 +100,7 @@ def export_web(config: ExportStage) -> Path:
 
 def _load(config: ExportStage) -> list[_Loaded]:
     """The models, checked, each with a name of its own."""
-    if config.precision == "int8":
-        raise ConfigError("--to web does not support --precision int8: use fp32 or bf16")
+    check_precision(config)
     loaded: list[_Loaded] = []
     for given in (config.model, *config.beside):
         path = find_model(given)

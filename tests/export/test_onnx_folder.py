@@ -169,7 +169,7 @@ def test_sample_py_knows_every_target(target, tmp_path, tiny_model_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", ["fashion-mnist/latent", "fashion-mnist/pixel", "flowers-102/latent", "celeba/latent"])
 def test_the_released_models_are_the_same_elsewhere(name, precision, tmp_path):
     export.main([f"checkpoints/{name}.safetensors", f"--precision={precision}", f"--run.folder={tmp_path / 'onnx'}"])

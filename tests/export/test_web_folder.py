@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latentdiff import load
 from latentdiff.digest import read_json
@@ -27,6 +28,7 @@ from latentdiff.export.serve import server_of
 from latentdiff.stages import export
 
 onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
 PAGE = web_folder.HERE / "web"
 RUNTIME = {*onnxruntime_web.PAGE_FILES, onnxruntime_web.LICENCE}
 
@@ -115,10 +117,24 @@ def test_a_page_of_one_model_says_how_it_gets_a_second(
         assert len(record["models"]) == 2
 
 
-def test_weights_are_stored_as_bf16_or_rounded_to_it():
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.bfloat16, "BFLOAT16"), (torch.float16, "FLOAT16")])
+def test_weights_are_stored_in_16_bits(dtype, kind):
+    values = [[1.001, -2.5], [0.15625, 3e-6]]
+    graph = with_half_weights(small_graph(values), dtype)
+    stored = onnx.load_from_string(graph).graph.initializer[0]
+    assert (stored.data_type, len(stored.raw_data)) == (getattr(onnx.TensorProto, kind), 8)
+    session = onnxruntime.InferenceSession(graph)
+    used = np.concatenate([session.run(None, {"x": row[None]})[0] for row in np.eye(2, dtype=np.float32)])
+    assert np.array_equal(used, torch.tensor(values).to(dtype).float().numpy())
+
+
+def test_a_weight_beyond_fp16_is_refused():
+    with pytest.raises(ConfigError, match="w holds 70000, which fp16 cannot store: use --precision fp32 or bf16"):
+        with_half_weights(small_graph([[1.0, 2.0], [3.0, -7e4]]), torch.float16)
+
+
+def test_weights_are_rounded_to_bf16():
     exact, other = [[1.0, -2.5], [0.15625, 3.0]], [[1.001, 0.0], [0.0, 0.0]]
-    stored = onnx.load_from_string(with_half_weights(small_graph(exact))).graph.initializer[0]
-    assert (stored.data_type, len(stored.raw_data)) == (onnx.TensorProto.BFLOAT16, 8)
     assert rounded_to_half(small_graph(exact)) == small_graph(exact)
     rounded = onnx.load_from_string(rounded_to_half(small_graph(other))).graph.initializer[0]
     assert onnx.numpy_helper.to_array(rounded)[0, 0] == 1.0
@@ -129,6 +145,7 @@ def test_weights_are_stored_as_bf16_or_rounded_to_it():
     [
         (["--to=web", "--steps=[51]"], ConfigError, "1 to 50 steps"),
         (["--to=web", "--precision=int8"], ConfigError, "does not support --precision int8"),
+        (["--to=web", "--precision=fp16"], ConfigError, "does not support --precision fp16: use fp32 or bf16"),
         (["--beside=[a.safetensors]"], ConfigError, "--beside is for a page"),
         (["--serve"], ConfigError, "--serve is for a page"),
         (["--onnxruntime_web=x.tgz"], ConfigError, "--onnxruntime_web is for a page"),

@@ -38,7 +38,7 @@ def assert_same_images(images, others, share):
 def test_an_engine_draws_and_encodes_what_torch_does(name, tiny_model_file):
     pytest.importorskip("onnxscript")
     pytest.importorskip(name)
-    model, other = load(tiny_model_file), load(tiny_model_file, engine=name)
+    model, other = load(tiny_model_file, engine="torch"), load(tiny_model_file, engine=name)
     assert (model.engine.name, other.engine.name) == ("torch", name)
     settings = {"steps": 4, "guidance_scale": 2.0, "seed": 5}
     images = model.sample(6, **settings)
@@ -131,11 +131,11 @@ def test_what_an_engine_cannot_do_is_refused(tiny_model_file):
     with pytest.raises(
         ConfigError, match="torch does not support the precision int8: use the engine onnxruntime or openvino"
     ):
-        load(tiny_model_file).sample(1, precision="int8")
+        load(tiny_model_file, engine="torch").sample(1, precision="int8")
 
 
 def test_another_engine_is_another_model_of_the_same_weights(tiny_model_file):
-    model = load(tiny_model_file)
+    model = load(tiny_model_file, engine="torch")
     exact = model.with_engine("torch", exact=True)
     assert exact.network is model.network
     assert (model.codec.engine.exact, exact.codec.engine.exact) == (False, True)
@@ -185,12 +185,12 @@ class Fake:
 
     ran: list[str] = []  # noqa: RUF012
 
-    def __init__(self, name, milliseconds=0.0):
-        self.name, self.milliseconds = name, milliseconds
+    def __init__(self, name, milliseconds=0.0, precisions=("fp32",)):
+        self.name, self.milliseconds, self.precisions = name, milliseconds, precisions
 
     def network(self, precision):
-        if precision != "fp32":
-            raise ConfigError("fp32 alone")
+        if precision not in self.precisions:
+            raise ConfigError("another precision")
 
         def run(x, time_, labels):
             time.sleep(self.milliseconds / 1e3 * len(x))
@@ -202,12 +202,12 @@ class Fake:
     encode = decode = None
 
 
-def auto(tiny_model_file, **others):
+def auto(tiny_model_file, patience=0.0, **others):
     model = load(tiny_model_file)
     engine = AutoEngine(
         Fake("torch", 2.0), graphs_of(tiny_model_file), {name: lambda _, e=e: e for name, e in others.items()}
     )
-    model.engine = engine
+    model.engine, engine.patience = engine, patience
     return engine
 
 
@@ -231,11 +231,49 @@ def test_auto_takes_the_fastest_and_remembers_it(built, tiny_model_file, monkeyp
         run(auto(tiny_model_file, fast=Fake("fast")), 4)
 
 
+def test_auto_builds_graphs_once_enough_was_drawn(built, tiny_model_file, monkeypatch, capsys):
+    """Torch runs whole batches until the work of two is done. What is remembered, or built, is used at once."""
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    network = load(tiny_model_file).network
+    of_a_pass = 2.0 * sum(weight.numel() for weight in network.parameters()) * 25
+    fast = Fake("fast")
+    engine = auto(tiny_model_file, patience=1.5 * 4 * of_a_pass, fast=fast)
+    assert [run(engine, 4) for _ in range(3)] == ["torch", "torch", "fast"]
+    assert capsys.readouterr().out.count("building") == 1
+    assert run(auto(tiny_model_file, patience=1e30, fast=fast), 4) == "fast"
+    assert run(auto(tiny_model_file, patience=1e30, fast=fast), 1) == "fast"
+    batch = auto(tiny_model_file, patience=1e30, fast=fast)
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(tiny_model_file.parent / "empty"))
+    assert run(batch, 4) == "torch"
+
+
+def test_a_batch_is_drawn_by_one_engine(built, tiny_model_file):
+    engine = auto(tiny_model_file, patience=1.0, fast=Fake("fast"))
+    network, x = engine.network("fp32"), torch.zeros(2, 2, 5, 5)
+    for _ in range(3):
+        network(x, torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    assert Fake.ran[-3:] == ["torch"] * 3
+
+
+def test_auto_does_not_wait_with_a_precision_that_torch_has_not(built, tiny_model_file, monkeypatch):
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    with pytest.raises(ConfigError, match="no engine that is installed here can run this model in the precision int8"):
+        run(auto(tiny_model_file, patience=1e30, fast=Fake("fast")), 2, "int8")
+    fast = Fake("fast", precisions=("int8",))
+    assert run(auto(tiny_model_file, patience=1e30, fast=fast), 2, "int8") == "fast"
+
+
+def test_a_model_is_loaded_with_auto(tiny_model_file):
+    assert isinstance(load(tiny_model_file).engine, AutoEngine)
+    assert isinstance(load(tiny_model_file, exact=True).engine, TorchEngine)
+
+
 def test_auto_is_torch_where_nothing_else_is_there(built, tiny_model_file, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "openvino", None)
     model = load(tiny_model_file, engine="auto")
-    assert_same_images(model.sample(2, steps=2), load(tiny_model_file).sample(2, steps=2), 0.0)
+    model.engine.patience = 0.0
+    assert_same_images(model.sample(2, steps=2), load(tiny_model_file, engine="torch").sample(2, steps=2), 0.0)
     assert capsys.readouterr().out == "engine torch: no other is installed (pip install 'latentdiff[onnx]')\n"
 
     def refuse(*_):

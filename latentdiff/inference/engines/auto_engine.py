@@ -25,18 +25,26 @@ from latentdiff.inference.engines.torch_engine import TorchEngine
 
 # Seconds that measuring takes, without the building of graphs; more where two passes take longer.
 BUDGET = 0.5
+# Work after which building graphs pays, in operations: about as long as it takes, ten seconds of a core. It is counted
+# rather than timed, so that the same requests are run by the same engines.
+PATIENCE = 3e12
 
 
 class AutoEngine:
-    """Measures the engines that are installed when a size of batch is first met, and remembers the fastest.
+    """Begins with torch. Measures the engines that are installed once enough is drawn, and remembers the fastest.
 
-    The choice is kept in the user's cache folder, by the model, the machine, the precision and the size of the batch,
-    rounded up to a power of two. Images are decoded by the engine that ran the network last.
+    Building a model's graphs takes seconds, so torch runs the first batches, up to ``patience``. If the graphs are
+    there already, the engines are measured when a size of batch is first met. The choice is kept in the user's cache
+    folder, by the model, the machine, the precision and the size of the batch, rounded up to a power of two. A batch is
+    drawn by one engine from its first step to its last. Images are decoded by the engine that ran the network last.
 
     Args:
         torch_engine: The engine torch, used if no other is installed.
         graphs: The model's graphs.
         others: The other engines by name.
+
+    Attributes:
+        patience: Operations of the network, about, that torch computes before graphs are built.
     """
 
     name = "auto"
@@ -45,6 +53,7 @@ class AutoEngine:
         self._torch, self._graphs = torch_engine, graphs
         self._others, self._last = others, None
         self._choice, self._engines = cache(self._choose), cache(self._find_engines)
+        self.patience, self._work = PATIENCE, 0.0
 
     @property
     def chosen(self) -> Engine:
@@ -52,11 +61,18 @@ class AutoEngine:
         return self._last or self._torch
 
     def network(self, precision: str) -> Network:
-        """Return a network that is run by the fastest engine for each size of batch."""
+        """Return a network for one batch, run by the fastest engine for its size, or by torch while that pays."""
 
         def run(x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
-            engine = self._last = self._choice(1 << (len(x) - 1).bit_length(), precision, labels is not None)
+            engine = self._last = engine_of(1 << (len(x) - 1).bit_length(), labels is not None)
+            if engine is self._torch:
+                self._work += len(x) * self._graphs.operations
             return network_of(engine)(x, time, labels)
+
+        @cache
+        def engine_of(rows: int, with_labels: bool) -> Engine:
+            wait = precision != "int8" and self._work < self.patience and not self._is_ready(rows, precision)
+            return self._torch if wait else self._choice(rows, precision, with_labels)
 
         network_of = cache(lambda engine: engine.network(precision))  # torch casts weights in it
         return run
@@ -69,6 +85,10 @@ class AutoEngine:
         """Return images, about in [-1, 1], of raw latents."""
         return self.chosen.decode(latents)
 
+    def _is_ready(self, rows: int, precision: str) -> bool:
+        """Whether the engines can be measured at once, or were."""
+        return self._graphs.has("network") or self._record_of(rows, precision).is_file()
+
     def _choose(self, rows: int, precision: str, with_labels: bool) -> Engine:
         engines = self._engines()
         if len(engines) == 1:
@@ -79,6 +99,8 @@ class AutoEngine:
         labels = self._graphs.zero_labels(rows) if with_labels else None
         inputs = (torch.zeros(rows, *self._graphs.latent_shape), torch.zeros(rows), labels)
         found, measured = measure(engines, precision, inputs)
+        if not found:
+            raise ConfigError(f"no engine that is installed here can run this model in the precision {precision}")
         best = min(found, key=lambda name: found[name])
         shown = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in found.items())
         print(f"engine {best} for {rows} images at a time: milliseconds a pass of {measured} are {shown}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,6 +57,13 @@ class Graphs:
         return None if self._network is None else self._network.zero_labels(rows)
 
     @cached_property
+    def operations(self) -> float:
+        """About how many operations a pass of the denoising network takes for one image, at the most: as if each weight
+        were used at each place of the input, for one product and one sum."""
+        weights = 0 if self._network is None else sum(weight.numel() for weight in self._network.parameters())
+        return 2.0 * weights * math.prod(self.latent_shape[1:])
+
+    @cached_property
     def model_digest(self) -> str:
         """Digest of weights, architecture and versions, so that a cached graph belongs to exactly this model."""
         digest = hashlib.sha256(repr((OPSET, __version__, torch.__version__, self.latent_shape)).encode())
@@ -73,7 +81,7 @@ class Graphs:
 
         Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built.
         """
-        path = cache_folder() / "graphs" / f"{self.model_digest}-{self._file_name(name)}.onnx"
+        path = self._path(name)
         if (content := _read(path)) is not None:
             return content
         what = "network in 8 bits" if name == "network-int8" else name
@@ -82,6 +90,13 @@ class Graphs:
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             write_atomically(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
         return content
+
+    def has(self, name: GraphName) -> bool:
+        """Whether the graph ``name`` is in the cache folder."""
+        return self._path(name).is_file()
+
+    def _path(self, name: GraphName) -> Path:
+        return cache_folder() / "graphs" / f"{self.model_digest}-{self._file_name(name)}.onnx"
 
     def _file_name(self, name: GraphName) -> str:
         if name != "network-int8" or self._calibration is None:
