@@ -29,6 +29,16 @@ MOST_CHANNELS, LARGEST_SIDE, MOST_CLASSES, MOST_TRAIN_STEPS = 1024, 4096, 1_000_
 MOST_CONTEXT = 512
 # No layer is wider than this, unless the file has more numbers.
 USUAL_WIDTH = 65_536
+# Numbers of a provenance that need not be whole.
+FIGURES = (
+    "seconds",
+    "images_per_second",
+    "energy_joules",
+    "flops",
+    "stage_one_seconds",
+    "stage_one_flops",
+    "encode_seconds",
+)
 
 
 def check_header(header: Any, path: Path, num_tensors: int, num_values: int) -> None:
@@ -157,7 +167,7 @@ def _check_provenance(check: _Check, made: Any) -> None:
             check.that(value is None or isinstance(value, dict), where, "an object", value)
         elif key in ("images_seen", "peak_memory_bytes"):
             check.number(where, value or 0, 0, 2**62)
-        elif key in ("seconds", "images_per_second", "energy_joules", "stage_one_seconds", "encode_seconds"):
+        elif key in FIGURES:
             check.number(where, value or 0, 0, 1e18, whole=False)
         elif key in ("device", "command", "stage_one_device", "stage_one_sha256"):
             check.that(value is None or isinstance(value, str), where, "a text", value)

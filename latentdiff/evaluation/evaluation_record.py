@@ -111,8 +111,10 @@ def training_record(provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: provenance.get(key) for key in keys},
         "energy_joules": provenance.get("energy_joules"),
+        "flops": provenance.get("flops"),
         "config": provenance.get("config"),
         "stage_one_seconds": provenance.get("stage_one_seconds"),
+        "stage_one_flops": provenance.get("stage_one_flops"),
         "stage_one_device": provenance.get("stage_one_device"),
         "encode_seconds": provenance.get("encode_seconds"),
         # What watching the samples' quality cost beside the training.

@@ -146,6 +146,15 @@ def total_training_seconds(evaluation: Evaluation) -> float | None:
     return None if seconds is None else seconds + sum(before)
 
 
+def total_training_flops(evaluation: Evaluation) -> float | None:
+    """All operations of its training, with the autoencoder's; None where either is not known."""
+    flops = evaluation.get("training", "flops")
+    if flops is None or evaluation.get("training", "stage_one_seconds") is None:
+        return flops
+    before = evaluation.get("training", "stage_one_flops")
+    return None if before is None else flops + before
+
+
 FID_ERROR = ("metrics", "inception", "fid_test_error")
 KID_ERROR = ("metrics", "inception", "kid_test_error")
 DISTANCE_ERROR = ("metrics", "classifier", "distance_test_error")
@@ -194,6 +203,7 @@ COLUMNS = (
     Column("stage_one_seconds", "cost", ("Stage one", "before it"), ("training", "stage_one_seconds"), duration),
     Column("encode_seconds", "cost", ("Encoding", "before it"), ("training", "encode_seconds"), duration),
     Column("all_seconds", "cost", ("Training", "in all"), total_training_seconds, duration),
+    Column("all_flops", "cost", ("Training", "FLOPs in all"), total_training_flops, scientific),
     Column("peak_memory", "cost", ("Peak", "memory"), ("training", "peak_memory_bytes"), memory),
     Column("train_energy", "cost", ("Training", "energy"), ("training", "energy_joules"), energy),
     Column("sample_flops", "cost", ("Sampling", "FLOPs/image"), ("sampling", "flops"), scientific),

@@ -79,7 +79,8 @@ def card(
         if values := average.get("values"):
             rows["Weights"] += f", the best of {len(values)} by {average['metric']} to validation images"
     if made.get("stage_one_seconds"):
-        rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes"
+        flops = f", {made['stage_one_flops']:.2e} operations" if made.get("stage_one_flops") else ""
+        rows["Stage one before it"] = f"{made['stage_one_seconds'] / 60:.1f} minutes{flops}"
     if named := header.get("codec_file"):
         rows["Decodes with"] = f"{named['name']} beside it (SHA-256 {named['sha256'][:12]})"
     if (decoder := made.get("decoder")) is not None:
@@ -131,6 +132,10 @@ def _training_rows(made: dict[str, Any], data: dict[str, Any]) -> dict[str, str]
     if made.get("seconds") is not None:
         speed = f" ({made['images_per_second']:.0f} images/s)" if made.get("images_per_second") is not None else ""
         rows["Training time"] = f"{made['seconds'] / 60:.1f} minutes{speed}"
+    if made.get("flops") is not None:
+        rows["Training arithmetic"] = f"{made['flops']:.2e} floating-point operations"
+        if made.get("started_from"):
+            rows["Training arithmetic"] += ", without the earlier runs"
     if made.get("device"):
         rows["Hardware"] = made["device"]
     if made.get("peak_memory_bytes") is not None:

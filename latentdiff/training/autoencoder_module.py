@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -191,6 +191,11 @@ class AutoencoderModule(StageModule):
 
         self.update_averages()
         return losses
+
+    @property
+    def kind_of_step(self) -> Hashable:
+        """The losses of its phase, and which adversarial ones have begun."""
+        return self.loss, self._adversarial_phase()
 
     def _adversarial_phase(self) -> tuple[bool, bool]:
         """Whether adversarial losses count for the autoencoder in this step, and whether the discriminators train."""

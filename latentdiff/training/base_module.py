@@ -6,7 +6,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from latentdiff.training.post_hoc_ema import PowerAverages
 from latentdiff.training.random_streams import RandomStream, seeded_generator
 from latentdiff.training.residence import stays_on_device
 from latentdiff.training.run_data import check_against_checkpoint
+from latentdiff.training.step_flops import StepFlops
 
 
 class MicroBatch(NamedTuple):
@@ -87,6 +88,7 @@ class StageModule(lightning.LightningModule):
         # Joules of the training steps, None from the first epoch on that the device would not tell of.
         self.energy: float | None = 0.0
         self._meter: EnergyMeter | None = None
+        self.step_flops = StepFlops()
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._steps = 0
         self._gradient_norms = GradientNorms()
@@ -133,6 +135,7 @@ class StageModule(lightning.LightningModule):
         if compiling.pays(self.settings, self.device):
             compiling.compile_parts(self.called_parts, self.device)
             self._is_compiled = True
+            self.step_flops.give_up()
         # A resumed run may have been killed after its last step, before its model was written.
         self.trainer.should_stop = self.finished()
 
@@ -201,7 +204,17 @@ class StageModule(lightning.LightningModule):
     def _train_seeded_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         # Dropout is random by itself: its stream starts anew in each step, so that a resumed run goes on the same.
         torch.manual_seed(mix_seed(self.settings.seed, RandomStream.DROPOUT, self.images_seen, distributed.rank()))
-        return self.train_batch(batch)
+        return self.step_flops.of(self.kind_of_step, lambda: self.train_batch(batch))
+
+    @property
+    def kind_of_step(self) -> Hashable:
+        """What a step's number of operations depends on: steps of one kind take equally many."""
+        return None
+
+    @property
+    def flops(self) -> float | None:
+        """Floating-point operations of all steps and processes; None where they are not known."""
+        return None if self.step_flops.total is None else distributed.world_size() * self.step_flops.total
 
     @property
     def local_slice(self) -> slice:
@@ -377,6 +390,7 @@ class StageModule(lightning.LightningModule):
             "images_seen": self.images_seen,
             "seconds": self._seconds_before,
             "energy": self.energy,
+            "step_flops": self.step_flops.total,
             "history": self.history,
             "started_from": self.started_from,
             "commands": self.commands,
@@ -389,7 +403,7 @@ class StageModule(lightning.LightningModule):
             check_against_checkpoint(state.get("data"), state.get("data_fingerprint"), self.data_identity)
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.resumed_at = self.images_seen
-        self.energy = state.get("energy")
+        self.energy, self.step_flops.total = state.get("energy"), state.get("step_flops")
         self.history, self.started_from = state["history"], state.get("started_from")
         earlier = state.get("commands", [])
         self.commands = [*earlier, *(command for command in self.commands if command not in earlier)]

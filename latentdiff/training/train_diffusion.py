@@ -266,6 +266,7 @@ def _stage_one(latents: CachedLatents) -> dict[str, Any]:
         return {}
     return {
         "stage_one_seconds": codec.provenance.get("seconds"),
+        "stage_one_flops": codec.provenance.get("flops"),
         "stage_one_device": codec.provenance.get("device"),
         "stage_one_sha256": file_sha256(codec.path) if codec.path else None,
         "codec_fingerprint": codec.fingerprint,

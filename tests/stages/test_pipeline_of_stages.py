@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("inside")
 
 
 def test_training_leaves_a_whole_run_folder(workbench, read_rows):
+    flops = {}
     for run, columns in (
         ("autoencoder/fashion-mnist-autoencoder", {"psnr", "ssim", "val_kl_per_dim", "latent_mean_0", "latent_std_1"}),
         ("diffusion/fashion-mnist-latent", {"loss", "val_loss", "distance", "class_accuracy", "quality_seconds"}),
@@ -48,6 +49,11 @@ def test_training_leaves_a_whole_run_folder(workbench, read_rows):
         assert provenance["images_seen"] == 64
         assert provenance["data"]["source"] == "embedded"
         assert "--trainer.max_images=64" in provenance["command"]
+        flops[run] = provenance["flops"], provenance.get("stage_one_flops")
+    of_stage_one, of_latent, of_pixel = flops.values()
+    assert of_stage_one[0] == of_latent[1] > 0
+    assert of_latent[0] > 0 < of_pixel[0]
+    assert of_stage_one[1] is of_pixel[1] is None
 
 
 def test_the_latent_cache_was_made_once_and_used(workbench, capsys):
