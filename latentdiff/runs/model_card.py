@@ -136,6 +136,8 @@ def _training_rows(made: dict[str, Any], data: dict[str, Any]) -> dict[str, str]
         rows["Training arithmetic"] = f"{made['flops']:.2e} floating-point operations"
         if made.get("started_from"):
             rows["Training arithmetic"] += ", without the earlier runs"
+        elif made.get("seconds"):
+            rows["Training arithmetic"] += f", {made['flops'] / made['seconds'] / 1e9:.0f} GFLOP/s"
     if made.get("device"):
         rows["Hardware"] = made["device"]
     if made.get("peak_memory_bytes") is not None:

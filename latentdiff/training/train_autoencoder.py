@@ -181,13 +181,15 @@ def _check(
 
 def _perceptual(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> LPIPS | None:
     """The LPIPS loss; None where it is off, or where its trunk cannot be had, which a line then says."""
-    if not any(losses.perceptual_weight for losses in losses_of_phases(loss, phases)):
+    losses = losses_of_phases(loss, phases)
+    if not any(each.perceptual_weight for each in losses):
         return None
     with distributed.main_process_first():
         trunk = load_trunk_weights(loss.perceptual_net, loss.perceptual_weights)
     distributed.check_same("whether the LPIPS trunk is there", trunk is None)
     if trunk is None:
-        more = ", and with it the discriminator of its features" if loss.feature_adversarial_weight else ""
+        judged = any(each.feature_adversarial_weight for each in losses)
+        more = ", and with it the discriminator of its features" if judged else ""
         print(
             f"perceptual loss off{more}: the weights of {loss.perceptual_net} were not found and could not be "
             "downloaded. Set LATENTDIFF_LPIPS to their folder."

@@ -263,6 +263,16 @@ def test_auto_does_not_wait_with_a_precision_that_torch_has_not(built, tiny_mode
     assert run(auto(tiny_model_file, patience=1e30, fast=fast), 2, "int8") == "fast"
 
 
+def test_auto_builds_no_graph_of_a_large_network_unasked(built, tiny_model_file, monkeypatch):
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    monkeypatch.setattr(auto_engine, "LARGE", 1000)
+    fast = Fake("fast", precisions=("fp32", "int8"))
+    engine = auto(tiny_model_file, fast=fast)
+    assert [run(engine, 4) for _ in range(3)] == ["torch"] * 3
+    assert run(engine, 4, "int8") == "fast"  # that needs it, and now it is there
+    assert run(engine, 4) == "fast"
+
+
 def test_a_model_is_loaded_with_auto(tiny_model_file):
     assert isinstance(load(tiny_model_file).engine, AutoEngine)
     assert isinstance(load(tiny_model_file, exact=True).engine, TorchEngine)
@@ -282,6 +292,8 @@ def test_auto_is_torch_where_nothing_else_is_there(built, tiny_model_file, monke
     monkeypatch.setattr(graphs, "network_graph", refuse)
     assert run(auto(tiny_model_file, fast=Fake("fast")), 2) == "torch"
     assert capsys.readouterr().out.endswith("engine torch: the network has no ONNX graph here (no such operator)\n")
+    assert run(auto(tiny_model_file, fast=Fake("fast")), 2) == "torch"
+    assert capsys.readouterr().out == ""  # remembered
 
 
 def test_auto_leaves_out_an_engine_that_fails(built, tiny_model_file, monkeypatch, capsys):

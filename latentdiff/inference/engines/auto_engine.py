@@ -28,6 +28,8 @@ BUDGET = 0.5
 # Work after which building graphs pays, in operations: about as long as it takes, ten seconds of a core. It is counted
 # rather than timed, so that the same requests are run by the same engines.
 PATIENCE = 3e12
+# Weights of a network whose graph is never built unasked: it would take minutes, and several times the memory.
+LARGE = 100_000_000
 
 
 class AutoEngine:
@@ -36,7 +38,8 @@ class AutoEngine:
     Building a model's graphs takes seconds, so torch runs the first batches, up to ``patience``. If the graphs are
     there already, the engines are measured when a size of batch is first met. The choice is kept in the user's cache
     folder, by the model, the machine, the precision and the size of the batch, rounded up to a power of two. A batch is
-    drawn by one engine from its first step to its last. Images are decoded by the engine that ran the network last.
+    drawn by one engine from its first step to its last. Images are decoded by the engine that ran the network last. The
+    graph of a network with more than 100 million weights is not built unasked.
 
     Args:
         torch_engine: The engine torch, used if no other is installed.
@@ -53,7 +56,7 @@ class AutoEngine:
         self._torch, self._graphs = torch_engine, graphs
         self._others, self._last = others, None
         self._choice, self._engines = cache(self._choose), cache(self._find_engines)
-        self.patience, self._work = PATIENCE, 0.0
+        self.patience, self._work, self._has_no_graph = PATIENCE, 0.0, False
 
     @property
     def chosen(self) -> Engine:
@@ -71,8 +74,9 @@ class AutoEngine:
 
         @cache
         def engine_of(rows: int, with_labels: bool) -> Engine:
-            wait = precision != "int8" and self._work < self.patience and not self._is_ready(rows, precision)
-            return self._torch if wait else self._choice(rows, precision, with_labels)
+            if precision != "int8" and not self._pays() and not self._is_ready(rows, precision):
+                return self._torch
+            return self._choice(rows, precision, with_labels)
 
         network_of = cache(lambda engine: engine.network(precision))  # torch casts weights in it
         return run
@@ -85,29 +89,42 @@ class AutoEngine:
         """Return images, about in [-1, 1], of raw latents."""
         return self.chosen.decode(latents)
 
+    def _pays(self) -> bool:
+        """Whether so much was drawn that building graphs pays."""
+        return self._work >= self.patience and self._graphs.weights <= LARGE
+
     def _is_ready(self, rows: int, precision: str) -> bool:
         """Whether the engines can be measured at once, or were."""
         return self._graphs.has("network") or self._record_of(rows, precision).is_file()
 
     def _choose(self, rows: int, precision: str, with_labels: bool) -> Engine:
+        path, remembered = self._record_of(rows, precision), None
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            remembered = json.loads(path.read_text())["engine"]
+        if remembered == "torch":
+            return self._torch  # no other engine need be imported
         engines = self._engines()
         if len(engines) == 1:
+            if self._has_no_graph:
+                self._remember(path, "torch", {})
             return self._torch
-        path = self._record_of(rows, precision)
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return engines[json.loads(path.read_text())["engine"]]
+        if remembered in engines:
+            return engines[remembered]
         labels = self._graphs.zero_labels(rows) if with_labels else None
         inputs = (torch.zeros(rows, *self._graphs.latent_shape), torch.zeros(rows), labels)
         found, measured = measure(engines, precision, inputs)
         if not found:
             raise ConfigError(f"no engine that is installed here can run this model in the precision {precision}")
         best = min(found, key=lambda name: found[name])
+        self._remember(path, best, found)
         shown = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in found.items())
         print(f"engine {best} for {rows} images at a time: milliseconds a pass of {measured} are {shown}", flush=True)
-        with suppress(OSError):
-            record = json.dumps({"engine": best, "seconds": found})
-            write_atomically(path, lambda file: file.write_text(record))
         return engines[best]
+
+    def _remember(self, path: Path, engine: str, seconds: Mapping[str, float]) -> None:
+        with suppress(OSError):  # a cache that cannot be written is no reason to fail
+            record = json.dumps({"engine": engine, "seconds": seconds})
+            write_atomically(path, lambda file: file.write_text(record))
 
     def _find_engines(self) -> dict[str, Engine]:
         """The engines that are installed and have this model's graph."""
@@ -121,6 +138,7 @@ class AutoEngine:
         try:
             self._graphs.get("network")
         except Exception as error:  # whatever the exporter cannot do
+            self._has_no_graph = not isinstance(error, ConfigError)  # that one is of a missing package
             print(f"engine torch: the network has no ONNX graph here ({_first_line(error)})", flush=True)
             return {"torch": self._torch}
         return found

@@ -57,11 +57,15 @@ class Graphs:
         return None if self._network is None else self._network.zero_labels(rows)
 
     @cached_property
+    def weights(self) -> int:
+        """How many weights the denoising network has."""
+        return 0 if self._network is None else sum(weight.numel() for weight in self._network.parameters())
+
+    @property
     def operations(self) -> float:
         """About how many operations a pass of the denoising network takes for one image, at the most: as if each weight
         were used at each place of the input, for one product and one sum."""
-        weights = 0 if self._network is None else sum(weight.numel() for weight in self._network.parameters())
-        return 2.0 * weights * math.prod(self.latent_shape[1:])
+        return 2.0 * self.weights * math.prod(self.latent_shape[1:])
 
     @cached_property
     def model_digest(self) -> str:
