@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec
@@ -23,6 +21,7 @@ from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.residence import stays_on_device
+from latentdiff.training.step_flops import FlopCounter
 
 # Dense bf16 operations a second with sums in fp32, from the makers' data sheets.
 GPU_PEAKS = {"L4": 121e12, "RTX 4090": 165e12, "A100": 312e12, "H100 SXM": 989e12}
@@ -98,7 +97,7 @@ def step_cost(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtyp
         _replace(traced, optimizers=lambda: optimizers, manual_backward=lambda loss: loss.backward())
         traced.images_seen = 10**12  # the discriminators have begun
         batch = tuple(torch.empty(size, *tensor.shape[1:], dtype=tensor.dtype) for tensor in sample)
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with FlopCounter() as counter:
             traced.train_batch(batch)
         with _LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             traced.train_batch(batch)
@@ -109,7 +108,7 @@ def step_cost(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtyp
         own = _bytes(traced.network.parameters())
         weights += 2 * own // distributed.world_size() - own
         optimizer //= distributed.world_size()
-    return StepCost(counter.get_total_flops() / size, weights, optimizer, live.peak)
+    return StepCost(counter.total / size, weights, optimizer, live.peak)
 
 
 def phase_costs(module: StageModule, sample: tuple[Tensor, ...], dtype: torch.dtype) -> list[StepCost]:

@@ -17,8 +17,12 @@ CPU_ATTENTION: dict[Any, Callable[..., int]] = {
 }
 
 
-class _Counter(TorchDispatchMode):
-    """Counts the operations in its block. Unlike torch's FlopCounterMode, it decomposes nothing, so no bit changes."""
+class FlopCounter(TorchDispatchMode):
+    """Counts the operations in its block, in ``total``. It is for training steps, not for ``torch.inference_mode``.
+
+    Unlike torch's FlopCounterMode, it decomposes nothing, so no bit changes, and hooks into no module, so a part of a
+    step may call ``torch.autograd.grad``.
+    """
 
     def __init__(self):
         super().__init__()
@@ -56,7 +60,7 @@ class StepFlops:
         if kind in self._of_a_step:
             result = step()
         else:
-            with _Counter() as counter:
+            with FlopCounter() as counter:
                 result = step()
             self._of_a_step[kind] = counter.total
         self.total += self._of_a_step[kind]

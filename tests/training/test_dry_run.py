@@ -16,6 +16,7 @@ from latentdiff.stages import autoencoder, diffusion
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import step_cost
+from tests.training.test_host_reads import autoencoder as autoencoder_module
 from tests.training.test_host_reads import diffusion as latent_module
 
 NETWORK = NetworkConfig(channels=(32, 32), num_res_blocks=1, attention_levels=(1,))
@@ -80,6 +81,12 @@ def test_a_codec_that_is_on_the_device_already_is_no_obstacle():
     codec.mean, codec.std = codec.mean.to("meta"), codec.std.to("meta")
     assert step_cost(module, sample) == expected
     assert codec.mean.device.type == "meta"
+
+
+def test_a_discriminator_of_features_is_counted():
+    judged, sample = autoencoder_module(perceptual_weight=1.0, feature_adversarial_weight=0.5)
+    plain, _ = autoencoder_module(perceptual_weight=1.0)
+    assert step_cost(judged, sample).flops > step_cost(plain, sample).flops > 0
 
 
 @pytest.mark.parametrize(
