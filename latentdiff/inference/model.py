@@ -520,7 +520,7 @@ def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
 
 
 def load(
-    path: Path | str, device: torch.device | str = "cpu", engine: EngineName = "auto", exact: bool = False
+    path: Path | str, device: torch.device | str = "cpu", engine: EngineName = "torch", exact: bool = False
 ) -> DiffusionModel | AutoencoderCodec:
     """Load a model: a :class:`DiffusionModel`, or of an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
 
@@ -533,7 +533,7 @@ def load(
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which begins with torch, measures what is installed once so much was
             drawn that it pays, and takes the fastest. On a GPU, ``auto`` is torch. Images of two engines differ by one
-            grey level in one pixel of ten thousand.
+            grey level in one pixel of ten thousand. Only torch uses weights that a program changes after loading.
         exact: Whether an image is the same, bit for bit, whatever the size of its batch. It needs the engine torch, and
             makes batches of less than 16 images slower.
 

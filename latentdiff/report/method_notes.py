@@ -110,10 +110,11 @@ def how_to_read(evaluations: list[Evaluation], table: Table) -> dict[str, str]:
             "first and several can share; what is counted in all has it and the encoding, as far as they are known. "
             "Times and memory compare on one device only; each row's is named below."
         )
-    if columns & {"train_flops", "sample_flops"}:
+    if columns & {"train_flops", "sample_flops", "all_flops"}:
         notes["FLOPs"] = (
             "Operations of products and convolutions, a multiplication and an addition being two: of one image forward "
-            "and backward through the network, and of one sample with its decoding."
+            "and backward through the network, and of one sample with its decoding. What is counted in all is the "
+            "whole training, with stage one and with the networks of its losses."
         )
     notes["Guidance"] = "A scale of 1 is off, 0 ignores the class; above 1, variety is traded for typical images."
     return notes

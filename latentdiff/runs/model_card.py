@@ -134,9 +134,7 @@ def _training_rows(made: dict[str, Any], data: dict[str, Any]) -> dict[str, str]
         rows["Training time"] = f"{made['seconds'] / 60:.1f} minutes{speed}"
     if made.get("flops") is not None:
         rows["Training arithmetic"] = f"{made['flops']:.2e} floating-point operations"
-        if made.get("started_from"):
-            rows["Training arithmetic"] += ", without the earlier runs"
-        elif made.get("seconds"):
+        if made.get("seconds"):
             rows["Training arithmetic"] += f", {made['flops'] / made['seconds'] / 1e9:.0f} GFLOP/s"
     if made.get("device"):
         rows["Hardware"] = made["device"]

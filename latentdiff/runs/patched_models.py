@@ -145,6 +145,7 @@ def with_decoder(
     provenance = {
         **(header.get("provenance") or {}),
         "stage_one_seconds": made.get("seconds"),
+        "stage_one_flops": made.get("flops"),
         "stage_one_device": made.get("device"),
         "stage_one_sha256": file_sha256(autoencoder),
         "decoder": {key: made[key] for key in ("images_seen", "command") if key in made},

@@ -212,11 +212,6 @@ class StageModule(lightning.LightningModule):
         return None
 
     @property
-    def flops(self) -> float | None:
-        """Floating-point operations of all steps and processes; None where they are not known."""
-        return None if self.step_flops.total is None else distributed.world_size() * self.step_flops.total
-
-    @property
     def local_slice(self) -> slice:
         """This process's part of a batch."""
         size = self.settings.batch_size // distributed.world_size()
@@ -390,7 +385,7 @@ class StageModule(lightning.LightningModule):
             "images_seen": self.images_seen,
             "seconds": self._seconds_before,
             "energy": self.energy,
-            "step_flops": self.step_flops.total,
+            "flops": self.step_flops.total,
             "history": self.history,
             "started_from": self.started_from,
             "commands": self.commands,
@@ -403,7 +398,7 @@ class StageModule(lightning.LightningModule):
             check_against_checkpoint(state.get("data"), state.get("data_fingerprint"), self.data_identity)
         self.images_seen, self._seconds_before = state["images_seen"], state["seconds"]
         self.resumed_at = self.images_seen
-        self.energy, self.step_flops.total = state.get("energy"), state.get("step_flops")
+        self.energy, self.step_flops.total = state.get("energy"), state.get("flops")
         self.history, self.started_from = state["history"], state.get("started_from")
         earlier = state.get("commands", [])
         self.commands = [*earlier, *(command for command in self.commands if command not in earlier)]

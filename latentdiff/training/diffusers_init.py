@@ -94,6 +94,7 @@ class DiffusersOrigin:
             "sha256": self.spent.get("sha256"),
             "images_seen": self.spent.get("images_seen", 0),
             "seconds": self.spent.get("seconds", 0.0),
+            "flops": self.spent.get("flops"),
             "command": self.spent.get("command"),
         }
 

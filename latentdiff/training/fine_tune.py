@@ -97,6 +97,7 @@ def load_initial_weights(module: StageModule, source: str | Path, kind: str, dat
         "sha256": file_sha256(path),
         "images_seen": spent.get("images_seen", 0),
         "seconds": spent.get("seconds", 0.0),
+        "flops": spent.get("flops"),
         "command": spent.get("command"),
     }
 
@@ -219,6 +220,8 @@ def _from_run(module: StageModule, path: Path, kind: str, data: ImageDataset | N
         state = fit_word_embedding(state, module.network, origin.text, prefixes)
     with _shapes_in_error(origin, data):
         load_weights(module, state, str(path))
-    before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0}
+    before = own.get("started_from") or {"images_seen": 0, "seconds": 0.0, "flops": 0.0}
     spent = {key: own[key] + before[key] for key in ("images_seen", "seconds")}
+    flops = (before.get("flops"), own.get("flops"))
+    spent["flops"] = None if None in flops else sum(flops)
     return {**spent, "command": next(iter(own.get("commands", [])), None)}

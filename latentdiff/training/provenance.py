@@ -14,10 +14,11 @@ def provenance(module: StageModule, data: ImageDataset, config: dict[str, Any], 
 
     ``command`` is the one that began the run, ``resumed_by`` are those that went on with it.
 
-    Images and seconds are those of the run and of the one that its weights come from, which ``started_from`` holds.
-    Energy and operations (``flops``) are the run's own, None where they are not known.
+    Images, seconds and operations (``flops``) are those of the run and of the one that its weights come from, which
+    ``started_from`` holds; the energy is the run's own. Energy and operations are None where they are not known.
     """
-    before = module.started_from or {"images_seen": 0, "seconds": 0.0}
+    before = module.started_from or {"images_seen": 0, "seconds": 0.0, "flops": 0.0}
+    flops = (before.get("flops"), module.step_flops.total)
     return {
         "data": {
             "name": data.name,
@@ -33,7 +34,7 @@ def provenance(module: StageModule, data: ImageDataset, config: dict[str, Any], 
         "started_from": module.started_from,
         "images_per_second": module.images_seen / module.seconds,
         "energy_joules": module.energy,
-        "flops": module.flops,
+        "flops": None if None in flops else sum(flops),
         "peak_memory_bytes": module.peak_memory_bytes(),
         "device": device_name(module.device),
         "history": module.history,

@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
+from latentdiff import distributed
+
 Result = TypeVar("Result")
 # torch's registry does not know a CPU's fused attention.
 CPU_ATTENTION: dict[Any, Callable[..., int]] = {
@@ -46,7 +48,7 @@ class StepFlops:
     take as many, since all batches are of one size.
 
     Attributes:
-        total: Of all steps of this process; None if one could not be counted.
+        total: Of all steps and processes; None if one could not be counted.
     """
 
     def __init__(self):
@@ -62,7 +64,7 @@ class StepFlops:
         else:
             with FlopCounter() as counter:
                 result = step()
-            self._of_a_step[kind] = counter.total
+            self._of_a_step[kind] = distributed.world_size() * counter.total  # each has an equal share, about
         self.total += self._of_a_step[kind]
         return result
 

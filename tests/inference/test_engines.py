@@ -7,12 +7,15 @@ import json
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from latentdiff import load
+from latentdiff.config.model_stages import AppStage, EvaluateStage, SampleStage
 from latentdiff.config.sampling import SamplerName
 from latentdiff.errors import ConfigError
 from latentdiff.inference import calibration
@@ -231,11 +234,12 @@ def test_auto_takes_the_fastest_and_remembers_it(built, tiny_model_file, monkeyp
         run(auto(tiny_model_file, fast=Fake("fast")), 4)
 
 
-def test_auto_builds_graphs_once_enough_was_drawn(built, tiny_model_file, monkeypatch, capsys):
+def test_auto_builds_graphs_once_enough_was_drawn(built, tiny_model_file, monkeypatch, tmp_path, capsys):
     """Torch runs whole batches until the work of two is done. What is remembered, or built, is used at once."""
     monkeypatch.setattr(measure, "__defaults__", (0.02,))
     network = load(tiny_model_file).network
-    of_a_pass = 2.0 * sum(weight.numel() for weight in network.parameters()) * 25
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    of_a_pass = 2.0 * sum(weight.numel() for layer in layers for weight in layer.parameters()) * 25
     fast = Fake("fast")
     engine = auto(tiny_model_file, patience=1.5 * 4 * of_a_pass, fast=fast)
     assert [run(engine, 4) for _ in range(3)] == ["torch", "torch", "fast"]
@@ -243,15 +247,15 @@ def test_auto_builds_graphs_once_enough_was_drawn(built, tiny_model_file, monkey
     assert run(auto(tiny_model_file, patience=1e30, fast=fast), 4) == "fast"
     assert run(auto(tiny_model_file, patience=1e30, fast=fast), 1) == "fast"
     batch = auto(tiny_model_file, patience=1e30, fast=fast)
-    monkeypatch.setenv("LATENTDIFF_CACHE", str(tiny_model_file.parent / "empty"))
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(tmp_path / "empty"))
     assert run(batch, 4) == "torch"
 
 
 def test_a_batch_is_drawn_by_one_engine(built, tiny_model_file):
     engine = auto(tiny_model_file, patience=1.0, fast=Fake("fast"))
-    network, x = engine.network("fp32"), torch.zeros(2, 2, 5, 5)
-    for _ in range(3):
-        network(x, torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    network = engine.network("fp32")
+    for rows in (2, 4, 2):  # guidance in an interval doubles them
+        network(torch.zeros(rows, 2, 5, 5), torch.zeros(rows), torch.zeros(rows, dtype=torch.long))
     assert Fake.ran[-3:] == ["torch"] * 3
 
 
@@ -273,9 +277,56 @@ def test_auto_builds_no_graph_of_a_large_network_unasked(built, tiny_model_file,
     assert run(engine, 4) == "fast"
 
 
-def test_a_model_is_loaded_with_auto(tiny_model_file):
-    assert isinstance(load(tiny_model_file).engine, AutoEngine)
-    assert isinstance(load(tiny_model_file, exact=True).engine, TorchEngine)
+def test_commands_and_the_app_take_auto_and_python_takes_torch(tiny_model_file):
+    assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "auto", "torch")
+    assert isinstance(load(tiny_model_file).engine, TorchEngine)
+    assert isinstance(load(tiny_model_file, engine="auto").engine, AutoEngine)
+
+
+def test_torch_draws_on_where_there_is_no_cache_folder(tiny_model_file, monkeypatch, tmp_path):
+    """A user without a home folder, and one who may not search it."""
+    monkeypatch.delenv("LATENTDIFF_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(lambda _: (_ for _ in ()).throw(RuntimeError("no home"))))
+    with pytest.raises(ConfigError, match="no home folder to keep files in: set LATENTDIFF_CACHE"):
+        graphs.cache_folder()
+    monkeypatch.setattr(graphs, "network_graph", lambda *_: b"network")
+    engine = auto(tiny_model_file, patience=1e30, fast=Fake("fast"))
+    assert run(engine, 2) == "torch"
+    engine.patience = 0.0
+    assert run(engine, 2) == "torch"  # there is no place for a graph
+
+
+def test_a_graph_that_cannot_be_written_is_built_once(built, tiny_model_file, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(tmp_path / "file" / "cache"))
+    found = graphs_of(tiny_model_file)
+    assert [found.get("network") for _ in range(3)] == [b"network"] * 3
+    assert built == ["network"]
+
+
+def test_auto_decodes_by_torch_where_the_decoder_has_no_graph(built, tiny_model_file, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    fast = Fake("fast")
+    fast.decode = lambda latents: (_ for _ in ()).throw(RuntimeError("no such operator"))
+    engine = auto(tiny_model_file, fast=fast)
+    engine._torch.decode = lambda latents: latents
+    engine._torch.milliseconds = 50.0
+    assert run(engine, 1) == "fast"
+    capsys.readouterr()
+    latents = torch.zeros(1)
+    assert engine.decode(latents) is engine.decode(latents) is latents
+    assert capsys.readouterr().out == "the autoencoder is run by torch: fast fails here (no such operator)\n"
+
+
+def test_auto_leaves_out_an_engine_whose_library_cannot_be_loaded(built, tiny_model_file, monkeypatch, capsys):
+    def fail(_):
+        raise OSError("libfoo.so is missing")
+
+    engine = AutoEngine(Fake("torch"), graphs_of(tiny_model_file), {"broken": fail})
+    engine.patience = 0.0
+    assert run(engine, 1) == "torch"
+    assert "the engine broken is left out: it fails here (libfoo.so is missing)" in capsys.readouterr().out
 
 
 def test_auto_is_torch_where_nothing_else_is_there(built, tiny_model_file, monkeypatch, capsys):

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from latentdiff.report.evaluation import read_evaluation
+from latentdiff.report.evaluation import Evaluation, read_evaluation
 from latentdiff.report.formats import amount, distance, duration, kid, plus_minus
-from latentdiff.report.table import MOST_COLUMNS, build_table
+from latentdiff.report.table import MOST_COLUMNS, build_table, total_training_flops
 from latentdiff.report.verdict import verdict
 
 
@@ -67,6 +68,19 @@ def test_order_values_and_floor(five):
         "fid_test": 3.1,
         "distance_test": 0.2,
     }
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({"flops": 2e12}, 2e12),
+        ({"flops": 2e12, "stage_one_seconds": 60.0, "stage_one_flops": 3e12}, 5e12),
+        ({"flops": 2e12, "stage_one_seconds": 60.0, "stage_one_flops": None}, None),
+        ({"flops": None, "stage_one_seconds": 60.0, "stage_one_flops": 3e12}, None),
+    ],
+)
+def test_operations_in_all_have_those_of_stage_one(training, expected):
+    assert total_training_flops(Evaluation(Path(), "latent", {"training": training})) == expected
 
 
 def test_columns_without_a_value_and_an_unknown_floor_are_dropped(write):

@@ -114,6 +114,7 @@ def test_an_error_of_the_network_is_no_error_of_the_compiler(tracing, monkeypatc
     monkeypatch.setattr(compiling, "BACKEND", "eager")
     module, tensors = diffusion_module(settings={"compile": "on"})
     prepare(module, tensors)
+    assert module.step_flops.total is None  # operations of compiled code are not known
     module.update_averages = lambda: (_ for _ in ()).throw(RuntimeError("out of memory"))
     with pytest.raises(RuntimeError, match=r"^out of memory"):
         module.training_step(None, 0)

@@ -66,6 +66,7 @@ def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_pa
     assert second.images_seen == 64
     assert cost(second)["images_seen"] == 128
     assert cost(second)["seconds"] == pytest.approx(first.seconds + second.seconds)
+    assert cost(second)["flops"] == first.step_flops.total + second.step_flops.total > 0
     # ... also after being resumed, and when a third starts from it.
     resumed = module()
     resumed.commands = ["resume b"]
@@ -76,6 +77,9 @@ def test_a_run_starts_from_all_the_weights_of_another_and_counts_its_cost(tmp_pa
     third = module()
     load_initial_weights(third, tmp_path / "b" / "last.ckpt", "diffusion")
     assert (third.started_from["images_seen"], third.started_from["command"]) == (128, "train b")
+    assert third.started_from["flops"] == cost(second)["flops"]
+    second.started_from["flops"] = None  # a version that did not count
+    assert cost(second)["flops"] is None
 
 
 def test_the_average_goes_on_where_it_was(tmp_path):

@@ -41,7 +41,7 @@ def test_a_step_with_attention_counts_as_on_any_device():
     batch = (torch.zeros(8, 1, 16, 16, dtype=torch.uint8), torch.zeros(8, dtype=torch.long))
     for _ in range(3):
         module._train_seeded_batch(batch)
-    assert module.flops == pytest.approx(3 * 8 * training_flops(model), rel=1e-6)
+    assert module.step_flops.total == pytest.approx(3 * 8 * training_flops(model), rel=1e-6)
 
 
 def test_each_phase_is_counted_by_itself():
@@ -56,7 +56,7 @@ def test_each_phase_is_counted_by_itself():
         module.images_seen = 10**6 * (number // 2)
         module._train_seeded_batch((images,))
     assert second > first > 0
-    assert module.flops == pytest.approx(2 * (first + second), rel=1e-6)
+    assert module.step_flops.total == pytest.approx(2 * (first + second), rel=1e-6)
 
 
 def test_counting_changes_no_bit():

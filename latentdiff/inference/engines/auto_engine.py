@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentdiff import distributed
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
@@ -26,9 +29,9 @@ from latentdiff.inference.engines.torch_engine import TorchEngine
 # Seconds that measuring takes, without the building of graphs; more where two passes take longer.
 BUDGET = 0.5
 # Work after which building graphs pays, in operations: about as long as it takes, ten seconds of a core. It is counted
-# rather than timed, so that the same requests are run by the same engines.
+# rather than timed, so that a busy machine chooses no other engine.
 PATIENCE = 3e12
-# Weights of a network whose graph is never built unasked: it would take minutes, and several times the memory.
+# Parameters of a model whose graphs are never built unasked: it would take minutes, and several times the memory.
 LARGE = 100_000_000
 
 
@@ -37,9 +40,9 @@ class AutoEngine:
 
     Building a model's graphs takes seconds, so torch runs the first batches, up to ``patience``. If the graphs are
     there already, the engines are measured when a size of batch is first met. The choice is kept in the user's cache
-    folder, by the model, the machine, the precision and the size of the batch, rounded up to a power of two. A batch is
-    drawn by one engine from its first step to its last. Images are decoded by the engine that ran the network last. The
-    graph of a network with more than 100 million weights is not built unasked.
+    folder, by the model, the machine, the precision and the size of the batch, rounded up to a power of two. Images are
+    decoded by the engine that ran the network last. The graphs of a model with more than 100 million parameters are
+    not built unasked, nor are any by several processes at once.
 
     Args:
         torch_engine: The engine torch, used if no other is installed.
@@ -55,8 +58,11 @@ class AutoEngine:
     def __init__(self, torch_engine: TorchEngine, graphs: Graphs, others: Mapping[str, Callable[[Graphs], Engine]]):
         self._torch, self._graphs = torch_engine, graphs
         self._others, self._last = others, None
-        self._choice, self._engines = cache(self._choose), cache(self._find_engines)
-        self.patience, self._work, self._has_no_graph = PATIENCE, 0.0, False
+        self._engines: dict[str, Engine] | None = None
+        self._chosen: dict[tuple[int, str], Engine] = {}
+        self._choosing = threading.Lock()
+        self.patience, self._work = PATIENCE, 0.0
+        self._decodes_by_torch = False  # once another engine has failed to
 
     @property
     def chosen(self) -> Engine:
@@ -67,81 +73,112 @@ class AutoEngine:
         """Return a network for one batch, run by the fastest engine for its size, or by torch while that pays."""
 
         def run(x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
-            engine = self._last = engine_of(1 << (len(x) - 1).bit_length(), labels is not None)
+            rows = 1 << (len(x) - 1).bit_length()
+            engine = self._last = self._torch if by_torch(rows) else self._choice(rows, precision, labels is not None)
             if engine is self._torch:
                 self._work += len(x) * self._graphs.operations
             return network_of(engine)(x, time, labels)
 
-        @cache
-        def engine_of(rows: int, with_labels: bool) -> Engine:
-            if precision != "int8" and not self._pays() and not self._is_ready(rows, precision):
-                return self._torch
-            return self._choice(rows, precision, with_labels)
+        waits: list[bool] = []
+
+        def by_torch(rows: int) -> bool:
+            if not waits:  # decided by the first pass, for the whole batch
+                waits.append(precision != "int8" and not self._pays() and not self._is_ready(rows, precision))
+            return waits[0]
 
         network_of = cache(lambda engine: engine.network(precision))  # torch casts weights in it
         return run
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""
-        return self.chosen.encode(images)
+        return self._by_the_chosen(lambda engine: engine.encode(images))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images, about in [-1, 1], of raw latents."""
-        return self.chosen.decode(latents)
+        return self._by_the_chosen(lambda engine: engine.decode(latents))
+
+    def _by_the_chosen(self, function: Callable[[Engine], Tensor]) -> Tensor:
+        """``function`` of the engine that ran the network last, or of torch if that engine fails."""
+        engine = self.chosen
+        if engine is not self._torch and not self._decodes_by_torch:
+            try:
+                return function(engine)
+            except Exception as error:  # whatever the exporter or another's library cannot do here
+                self._decodes_by_torch = True
+                print(f"the autoencoder is run by torch: {engine.name} fails here ({_first_line(error)})", flush=True)
+        return function(self._torch)
 
     def _pays(self) -> bool:
         """Whether so much was drawn that building graphs pays."""
-        return self._work >= self.patience and self._graphs.weights <= LARGE
+        return self._work >= self.patience and self._graphs.parameters <= LARGE and distributed.world_size() == 1
 
     def _is_ready(self, rows: int, precision: str) -> bool:
-        """Whether the engines can be measured at once, or were."""
-        return self._graphs.has("network") or self._record_of(rows, precision).is_file()
+        """Whether the engines can be measured at once, or torch was found to be the fastest."""
+        with suppress(ConfigError):  # no cache folder
+            if os.path.isdir(cache_folder() / "graphs"):
+                return self._graphs.has("network") or self._remembered(rows, precision) == "torch"
+        return False
+
+    def _choice(self, rows: int, precision: str, with_labels: bool) -> Engine:
+        """The engine for batches of so many rows."""
+        with self._choosing:
+            if (rows, precision) not in self._chosen:
+                self._chosen[rows, precision] = self._choose(rows, precision, with_labels)
+            return self._chosen[rows, precision]
 
     def _choose(self, rows: int, precision: str, with_labels: bool) -> Engine:
-        path, remembered = self._record_of(rows, precision), None
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            remembered = json.loads(path.read_text())["engine"]
+        remembered = self._remembered(rows, precision)
         if remembered == "torch":
             return self._torch  # no other engine need be imported
-        engines = self._engines()
-        if len(engines) == 1:
-            if self._has_no_graph:
-                self._remember(path, "torch", {})
+        if self._engines is None:
+            self._engines = self._find_engines(rows, precision)
+        if len(self._engines) == 1:
             return self._torch
-        if remembered in engines:
-            return engines[remembered]
+        if remembered in self._engines:
+            return self._engines[remembered]
         labels = self._graphs.zero_labels(rows) if with_labels else None
         inputs = (torch.zeros(rows, *self._graphs.latent_shape), torch.zeros(rows), labels)
-        found, measured = measure(engines, precision, inputs)
+        found, measured = measure(self._engines, precision, inputs)
         if not found:
             raise ConfigError(f"no engine that is installed here can run this model in the precision {precision}")
         best = min(found, key=lambda name: found[name])
-        self._remember(path, best, found)
+        self._remember(rows, precision, best, found)
         shown = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in found.items())
         print(f"engine {best} for {rows} images at a time: milliseconds a pass of {measured} are {shown}", flush=True)
-        return engines[best]
+        return self._engines[best]
 
-    def _remember(self, path: Path, engine: str, seconds: Mapping[str, float]) -> None:
-        with suppress(OSError):  # a cache that cannot be written is no reason to fail
-            record = json.dumps({"engine": engine, "seconds": seconds})
-            write_atomically(path, lambda file: file.write_text(record))
-
-    def _find_engines(self) -> dict[str, Engine]:
+    def _find_engines(self, rows: int, precision: str) -> dict[str, Engine]:
         """The engines that are installed and have this model's graph."""
         found: dict[str, Engine] = {"torch": self._torch}
         for name, build in self._others.items():
-            with suppress(ConfigError):
+            try:
                 found[name] = build(self._graphs)
+            except ConfigError:
+                continue  # it is not installed
+            except Exception as error:  # a library that cannot be loaded here
+                print(f"the engine {name} is left out: it fails here ({_first_line(error)})", flush=True)
         if len(found) == 1:
             print("engine torch: no other is installed (pip install 'latentdiff[onnx]')", flush=True)
             return found
         try:
             self._graphs.get("network")
         except Exception as error:  # whatever the exporter cannot do
-            self._has_no_graph = not isinstance(error, ConfigError)  # that one is of a missing package
             print(f"engine torch: the network has no ONNX graph here ({_first_line(error)})", flush=True)
+            if not isinstance(error, ConfigError | OSError | MemoryError):  # a package, disk or memory may be had later
+                self._remember(rows, precision, "torch", {})
             return {"torch": self._torch}
         return found
+
+    def _remembered(self, rows: int, precision: str) -> str | None:
+        """The engine that was the fastest; None where none was measured."""
+        with suppress(ConfigError, OSError, ValueError, KeyError, TypeError):
+            return json.loads(self._record_of(rows, precision).read_text())["engine"]
+        return None
+
+    def _remember(self, rows: int, precision: str, engine: str, seconds: Mapping[str, float]) -> None:
+        with suppress(ConfigError, OSError):  # a cache that cannot be written is no reason to fail
+            record = json.dumps({"engine": engine, "seconds": seconds})
+            write_atomically(self._record_of(rows, precision), lambda file: file.write_text(record))
 
     def _record_of(self, rows: int, precision: str) -> Path:
         key = (self._graphs.model_digest, machine(), torch.get_num_threads(), precision, rows)
@@ -211,7 +248,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     versions = []
-    for name in ("torch", "onnxruntime", "openvino"):
+    for name in ("torch", "onnxruntime", "openvino", "onnx", "onnxscript"):
         with suppress(PackageNotFoundError):
             versions.append(f"{name} {version(name)}")
     return ", ".join([platform.machine(), processor, *versions])

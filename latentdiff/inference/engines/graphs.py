@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import __version__
+from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.inference.engines.int8_graph import RECIPE, Calibration, int8_graph
 from latentdiff.models.autoencoder import Autoencoder
@@ -26,10 +26,16 @@ DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of latentdiff: ``LATENTDIFF_CACHE``, else ``latentdiff`` in ``XDG_CACHE_HOME``."""
+    """The user's cache folder of latentdiff: ``LATENTDIFF_CACHE``, else ``latentdiff`` in ``XDG_CACHE_HOME``.
+
+    Raises :class:`~latentdiff.errors.ConfigError` for a user without a home folder.
+    """
     if named := os.environ.get("LATENTDIFF_CACHE"):
         return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentdiff"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentdiff"
+    except RuntimeError as error:
+        raise ConfigError("there is no home folder to keep files in: set LATENTDIFF_CACHE to a folder") from error
 
 
 class Graphs:
@@ -51,6 +57,8 @@ class Graphs:
     ):
         self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
         self._calibration = calibration
+        # Graphs that could not be written, by file name.
+        self._unwritten: dict[str, bytes] = {}
 
     def zero_labels(self, rows: int) -> Tensor | None:
         """Labels of zeros for the denoising network, of so many images; None where it takes none."""
@@ -58,8 +66,16 @@ class Graphs:
 
     @cached_property
     def weights(self) -> int:
-        """How many weights the denoising network has."""
-        return 0 if self._network is None else sum(weight.numel() for weight in self._network.parameters())
+        """How many weights of products the denoising network has. Tables of classes and words are none."""
+        layers = [] if self._network is None else self._network.modules()
+        kinds = (nn.Linear, nn.Conv2d)
+        return sum(weight.numel() for layer in layers if isinstance(layer, kinds) for weight in layer.parameters())
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers the denoising network and the autoencoder have."""
+        modules = [module for module in (self._network, self._autoencoder) if module is not None]
+        return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
     @property
     def operations(self) -> float:
@@ -86,18 +102,20 @@ class Graphs:
         Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built.
         """
         path = self._path(name)
-        if (content := _read(path)) is not None:
+        if (content := self._unwritten.get(path.name) or _read(path)) is not None:
             return content
         what = "network in 8 bits" if name == "network-int8" else name
         print(f"building the ONNX graph of the {what}: done once for this model, takes some seconds", flush=True)
         content = self._build(name)
-        with suppress(OSError):  # a cache that cannot be written is no reason to fail
+        try:
             write_atomically(path, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
+        except OSError:  # a cache that cannot be written is no reason to fail
+            self._unwritten[path.name] = content
         return content
 
     def has(self, name: GraphName) -> bool:
         """Whether the graph ``name`` is in the cache folder."""
-        return self._path(name).is_file()
+        return os.path.isfile(self._path(name))  # False, too, in a folder that this user may not search
 
     def _path(self, name: GraphName) -> Path:
         return cache_folder() / "graphs" / f"{self.model_digest}-{self._file_name(name)}.onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
@@ -48,10 +49,13 @@ class OpenVinoEngine:
         return torch.from_numpy(self._compiled(graph, precision)(given)[0])
 
     def _compile(self, graph: GraphName, precision: str) -> Any:
-        settings = {
+        settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is bf16
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
-            "CACHE_DIR": str(cache_folder() / "openvino"),
         }
+        folder = cache_folder() / "openvino"
+        with suppress(OSError):  # a cache that cannot be written is no reason to fail
+            folder.mkdir(parents=True, exist_ok=True)
+            settings["CACHE_DIR"] = str(folder)
         return self._core.compile_model(self._core.read_model(self._graphs.get(graph)), "CPU", settings)
