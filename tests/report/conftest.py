@@ -107,6 +107,7 @@ def everything(values: dict) -> None:
     values["model"]["training_flops"] = 1.2e9
     values["sampling"]["flops"] = 2.4e10
     values["training"] |= {"optimiser_steps": 156_000, "encode_seconds": 61.0, "energy_joules": 4.2e5}
+    values["training"] |= {"flops": 1.1e15, "stage_one_flops": 9e14}
 
 
 @pytest.fixture
