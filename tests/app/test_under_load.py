@@ -32,6 +32,8 @@ pytest.importorskip("gradio")
 CLIENTS, SECONDS = 20, float(os.environ.get("LATENTDIFF_LOAD_SECONDS", "120"))
 MODELS = [f"checkpoints/fashion-mnist/{name}.safetensors" for name in ("latent", "pixel")]
 LATENT, PIXEL = "Fashion-MNIST, latent", "Fashion-MNIST, pixel"
+# The prompts of a drawing by class.
+UNUSED = ("", "")
 # Resident memory that the process may take beyond what it has after its first drawing.
 MOST_GROWTH = 500 * 2**20
 BOMB = (
@@ -127,9 +129,9 @@ def good(client: Client, photo: bytes) -> None:
     seed, well = client.random.randrange(2**32 - 1), ("answered", "queue full")
     if pick < 0.5:
         name, steps = client.random.choice([(LATENT, 20), (LATENT, 50), (PIXEL, 3)])
-        client.ask("draw", [name, "Dress", client.random.randint(1, 16), steps, 1.5, "dpmpp_2m", seed], well)
+        client.ask("draw", [name, "Dress", client.random.randint(1, 16), steps, 1.5, "dpmpp_2m", seed, *UNUSED], well)
     elif pick < 0.6:
-        client.ask("draw", [LATENT, "Bag", 16, 30, 1.0, "ddim", seed], ("left", *well), leave_at=3)
+        client.ask("draw", [LATENT, "Bag", 16, 30, 1.0, "ddim", seed, *UNUSED], ("left", *well), leave_at=3)
     elif pick < 0.8:
         if path := client.upload("photo.jpg", photo):
             client.ask("reconstruct", [LATENT, file_data(path), "No class", 0.5, 10, seed], well)
@@ -152,7 +154,7 @@ def bad(client: Client) -> None:
         path = client.random.choice(["/etc/passwd", str(PACKAGE / "__init__.py"), "https://example.org/a.png", "../a"])
         client.ask("reconstruct", [LATENT, file_data(path), "No class", 0.5, 5, 0], refused)
     elif pick < 0.6:
-        client.ask("draw", ["x" * 3_000_000, None, 1, 1, 1, "ddim", 0], refused)
+        client.ask("draw", ["x" * 3_000_000, None, 1, 1, 1, "ddim", 0, *UNUSED], refused)
     elif pick < 0.7:
         address = client.random.choice(
             ["/gradio_api/process_recording", "/gradio_api/run/draw", "/login", "/gradio_api/vibe-edit"]
@@ -163,7 +165,7 @@ def bad(client: Client) -> None:
         assert sent.status_code in (400, 422), sent.text
         client.counts["no request"] += 1
     else:
-        data = [LATENT, "Dress", 4, 5, 1.5, "dpmpp_2m", 0]
+        data = [LATENT, "Dress", 4, 5, 1.5, "dpmpp_2m", 0, *UNUSED]
         data[client.random.choice([0, 1, 2, 3, 4, 6])] = client.random.choice(WRONG)
         client.ask("draw", data, (*refused, "answered"))
 
@@ -195,7 +197,7 @@ def test_nothing_dies_and_memory_is_bounded(tmp_path):
     address, counts, failures = f"http://127.0.0.1:{port}", Counter[str](), []
     try:
         wait_for(address)
-        Client(address, Counter(), 0).ask("draw", [LATENT, "Dress", 4, 5, 1.5, "dpmpp_2m", 0], ("answered",))
+        Client(address, Counter(), 0).ask("draw", [LATENT, "Dress", 4, 5, 1.5, "dpmpp_2m", 0, *UNUSED], ("answered",))
         at_first, end = memory(process, "VmRSS"), time.monotonic() + SECONDS
 
         def work(number: int) -> None:
@@ -219,7 +221,7 @@ def test_nothing_dies_and_memory_is_bounded(tmp_path):
         peak, at_last = memory(process, "VmHWM"), memory(process, "VmRSS")
         assert failures == []
         assert process.poll() is None
-        Client(address, Counter(), 0).ask("draw", [PIXEL, "Bag", 1, 2, 1.0, "ddim", 1], ("answered",))
+        Client(address, Counter(), 0).ask("draw", [PIXEL, "Bag", 1, 2, 1.0, "ddim", 1, *UNUSED], ("answered",))
     finally:
         process.terminate()
         process.wait(20)

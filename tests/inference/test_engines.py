@@ -277,8 +277,8 @@ def test_auto_builds_no_graph_of_a_large_network_unasked(built, tiny_model_file,
     assert run(engine, 4) == "fast"
 
 
-def test_commands_and_the_app_take_auto_and_python_takes_torch(tiny_model_file):
-    assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "auto", "torch")
+def test_sampling_by_command_takes_auto_and_all_else_takes_torch(tiny_model_file):
+    assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "torch", "torch")
     assert isinstance(load(tiny_model_file).engine, TorchEngine)
     assert isinstance(load(tiny_model_file, engine="auto").engine, AutoEngine)
 
