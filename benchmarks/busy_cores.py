@@ -28,7 +28,7 @@ import sys, time
 if sys.argv[1] == "torch":
     import torch  # its OpenMP reads the environment now, before latentdiff sets it
 from latentdiff import load
-model = load("checkpoints/fashion-mnist/latent.safetensors")
+model = load("checkpoints/fashion-mnist/latent.safetensors", engine="torch")
 start = time.perf_counter()
 model.sample(1)
 print(time.perf_counter() - start)

@@ -120,6 +120,9 @@ class PhaseConfig(Settings):
             latents' statistics are measured and kept. A later phase cannot train it again, and
             ``trainer.strategy fsdp`` is refused.
         lr_factor: Factor on the learning rate that the schedule gives.
+        lr_restart: Whether the schedule of the learning rate ends where this phase begins, and begins again from its
+            peak (cosine annealing with a restart, Loshchilov & Hutter 2017). A decay then ends before the next restart
+            or with the run. It needs the ``lr_schedule`` ``cosine``. The warm-up is not repeated.
     """
 
     start: Annotated[float, Range(0, 1, above=True, below=True)]
@@ -130,3 +133,4 @@ class PhaseConfig(Settings):
     feature_adversarial_weight: Weight | None = None
     frozen_encoder: bool | None = None
     lr_factor: Annotated[float, Range(0, 1000, above=True)] | None = None
+    lr_restart: bool = False

@@ -299,7 +299,7 @@ class AppStage(Settings):
     models: tuple[PathSetting, ...] = ()
     host: str = "127.0.0.1"
     port: Annotated[int, Range(1, 65_535)] | None = None
-    engine: EngineName = "torch"
+    engine: EngineName = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_images: Annotated[int, Range(1, 64)] = 16
     max_steps: Annotated[int, Range(1, 1000)] = 50

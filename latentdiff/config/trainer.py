@@ -65,7 +65,7 @@ class TrainerConfig(Settings):
         ema_snapshots: Number of snapshots of two more averages, spread evenly over the budget. They are kept in ema/ in
             the run's folder. An average of any length can be made from them after the run (post-hoc EMA, Karras et al.
             2024). 0 keeps none.
-        precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
+        precision: Precision of the network. ``bf16`` is autocast. ``auto`` is bf16 where it is faster, else fp32.
         compile: Whether to compile the trained networks with torch.compile, which takes minutes at the start. ``auto``
             compiles runs of at least 15 minutes and 10,000 steps on a GPU. If the compiler fails, such a run continues
             without it. Results differ by rounding.

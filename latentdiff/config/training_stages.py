@@ -131,7 +131,7 @@ class ClassifierStage(Settings):
         batch_size: Number of images in a step.
         lr: Peak learning rate.
         seed: Seed of the weights, the batches and the shifts.
-        precision: ``bf16`` is autocast. ``auto`` is bf16 on hardware with bf16, else fp32.
+        precision: ``bf16`` is autocast. ``auto`` is bf16 where it is faster, else fp32.
         accelerator: Kind of device. ``auto`` uses a GPU where there is one.
         num_threads: Number of CPU threads. Default: torch's choice.
         run: The folder that the run writes to.

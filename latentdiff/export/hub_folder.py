@@ -45,7 +45,7 @@ def export_hub(config: ExportStage) -> Path:
     check_precision(config)
     hub = import_extra("huggingface_hub", EXTRA)
     path = find_model(config.model)
-    model = load(path)
+    model = load(path, engine="torch")
     if isinstance(model, DiffusionModel):
         model.check(SamplingRequest(num_images=1))
     evaluations = _evaluations(config, path)

@@ -57,7 +57,7 @@ def export_space(config: ExportStage) -> Path:
     names = list(models)
     run = run_folder.numbered(config.run, "export", f"{names[0]}-space")
     run_folder.check(run, "export", f"{names[0]}-space")
-    loaded = models | {run_folder.folder_name(path): load(path) for path in _baselines(paths)}
+    loaded = models | {run_folder.folder_name(path): load(path, engine="torch") for path in _baselines(paths)}
     with_images = any(_data_of(model) == EMBEDDED_DATA for model in models.values())
     files = {
         "app.py": (HERE / "space.app.txt").read_text(),

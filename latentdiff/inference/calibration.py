@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def calibration(record: Callable[[int, int, int, float], list[Inputs]], process:
         process: The settings of the diffusion process, which the inputs depend on.
     """
     asked = IMAGES, STEPS, SEED, GUIDANCE
-    return Calibration(lambda: record(*asked), repr((process, asked)))
+    return Calibration(partial(record, *asked), repr((process, asked)))
 
 
 class RecordingEngine:

@@ -156,15 +156,16 @@ class DiffusionModel(TrainedModel):
     def calibration(self) -> Calibration:
         """The inputs on which the ranges of an 8-bit network are measured: :mod:`latentdiff.inference.calibration`."""
 
-        def record(num_images: int, steps: int, seed: int, guidance_scale: float) -> list[Inputs]:
-            model = self.with_engine("torch")
-            assert model.engine is not None
-            model.engine = engine = RecordingEngine(model.engine)
-            scale = guidance_scale if self.conditional and self.diffusion.class_dropout > 0 else 1.0
-            model.sample(num_images, steps=steps, seed=seed, guidance_scale=scale, batch_size=num_images)
-            return engine.recorded
+        return calibration(self._network_inputs, self.diffusion)
 
-        return calibration(record, self.diffusion)
+    def _network_inputs(self, num_images: int, steps: int, seed: int, guidance_scale: float) -> list[Inputs]:
+        """What the network is given as the model draws images."""
+        model = self.with_engine("torch")
+        assert model.engine is not None
+        model.engine = engine = RecordingEngine(model.engine)
+        scale = guidance_scale if self.conditional and self.diffusion.class_dropout > 0 else 1.0
+        model.sample(num_images, steps=steps, seed=seed, guidance_scale=scale, batch_size=num_images)
+        return engine.recorded
 
     def _set_engine(self, name: EngineName, exact: bool) -> None:
         autoencoder = self.codec.model if isinstance(self.codec, AutoencoderCodec) else None
@@ -520,7 +521,7 @@ def _denoiser_key(config: DiffusionConfig) -> tuple[Any, ...]:
 
 
 def load(
-    path: Path | str, device: torch.device | str = "cpu", engine: EngineName = "torch", exact: bool = False
+    path: Path | str, device: torch.device | str = "cpu", engine: EngineName = "auto", exact: bool = False
 ) -> DiffusionModel | AutoencoderCodec:
     """Load a model: a :class:`DiffusionModel`, or of an autoencoder its :class:`~latentdiff.codec.AutoencoderCodec`.
 
@@ -533,7 +534,8 @@ def load(
         engine: What runs the networks: ``torch``; ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extras ``onnx`` and
             ``openvino``), on a CPU; or ``auto``, which begins with torch, measures what is installed once so much was
             drawn that it pays, and takes the fastest. On a GPU, ``auto`` is torch. Images of two engines differ by one
-            grey level in one pixel of ten thousand. Only torch uses weights that a program changes after loading.
+            grey level in one pixel of ten thousand. Weights may change after loading; only torch notices a change
+            through ``.data``.
         exact: Whether an image is the same, bit for bit, whatever the size of its batch. It needs the engine torch, and
             makes batches of less than 16 images slower.
 

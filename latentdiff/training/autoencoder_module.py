@@ -29,7 +29,7 @@ from latentdiff.training.perceptual_loss import (
     observe_scale,
     perceptual_gradient,
 )
-from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, phase_index
+from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, lr_progress, phase_index
 
 
 class GeneratorOutput(NamedTuple):
@@ -64,7 +64,7 @@ class AutoencoderModule(StageModule):
         phases: Sequence[PhaseConfig] = (),
     ):
         super().__init__(trainer)
-        check_phases(loss, phases)
+        check_phases(loss, phases, trainer)
         self.phases, self.phase, self._losses = tuple(phases), 0, losses_of_phases(loss, phases)
         # Images seen when the discriminators of a phase began to learn; None where they are not a phase's.
         self.discriminators_since: int | None = None
@@ -160,6 +160,9 @@ class AutoencoderModule(StageModule):
     @property
     def lr_factor(self) -> float:
         return lr_factor(self.phases, self.phase)
+
+    def lr_progress(self) -> float:
+        return lr_progress(self.phases, self.progress())
 
     def _freeze_encoder(self) -> None:
         """Replace the encoder's weights by their average, which is what a run saves, and keep its latent statistics."""

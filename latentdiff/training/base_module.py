@@ -147,6 +147,10 @@ class StageModule(lightning.LightningModule):
         """Factor on the learning rate that the schedule gives."""
         return 1.0
 
+    def lr_progress(self) -> float:
+        """Where the schedule of the learning rate is, 0 to 1."""
+        return self.progress()
+
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Do one optimiser step on this process's share of a batch; return the losses to log."""
         raise NotImplementedError
@@ -167,7 +171,7 @@ class StageModule(lightning.LightningModule):
 
     def training_step(self, _: Any, batch_idx: int) -> None:
         self.begin_step()
-        factor = self.lr_factor * lr_factor(self.settings, self.images_seen, self.progress(), self.history)
+        factor = self.lr_factor * lr_factor(self.settings, self.images_seen, self.lr_progress(), self.history)
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor

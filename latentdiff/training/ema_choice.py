@@ -112,7 +112,7 @@ def _check(path: Path) -> None:
 
 def _build(path: Path, length: float) -> DiffusionModel | AutoencoderCodec:
     """The run's model with another average."""
-    model = load(path)
+    model = load(path, engine="torch")
     folder = path.parent
     if isinstance(model, DiffusionModel):
         rebuild_average(folder, length, model.network)
@@ -149,7 +149,7 @@ def _choose(path: Path, num_images: int, device: torch.device, features_folder: 
 
 def _compare(path: Path, num_images: int, device: torch.device, features_folder: Path | str | None) -> dict[str, Any]:
     """What each length gives on the validation images of the run's data set."""
-    config = load(path).settings
+    config = load(path, engine="torch").settings
     if not config:
         raise CheckpointError(f"{path} does not say what it was trained on: name a length, such as --ema 0.1")
     held_out = validation_images(from_dict(DataConfig, config["data"]))
@@ -159,7 +159,7 @@ def _compare(path: Path, num_images: int, device: torch.device, features_folder:
         raise CheckpointError("no metric to compare averages by: name a length, such as --ema 0.1")
     values: dict[str, float] = {}
     for length in (None, *CANDIDATES):
-        model = (load(path) if length is None else _build(path, length)).to(device)
+        model = (load(path, engine="torch") if length is None else _build(path, length)).to(device)
         if isinstance(model, DiffusionModel):
             images = probe.sample(model)
         else:

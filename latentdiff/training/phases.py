@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 
-from latentdiff.config import AutoencoderLossConfig, PhaseConfig
+from latentdiff.config import AutoencoderLossConfig, PhaseConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 
-LOSS_FIELDS = tuple(field.name for field in fields(PhaseConfig) if field.name not in ("start", "lr_factor"))
+OF_THE_RATE = ("start", "lr_factor", "lr_restart")
+LOSS_FIELDS = tuple(field.name for field in fields(PhaseConfig) if field.name not in OF_THE_RATE)
 
 
-def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> None:
-    """Raise ConfigError for phases out of order, and for a frozen encoder that a later phase would train again."""
+def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig], trainer: TrainerConfig) -> None:
+    """Raise ConfigError for phases out of order, for a frozen encoder that a later phase would train again, and for a
+    restart of a schedule that cannot restart."""
     starts = [0.0, *(phase.start for phase in phases)]
     for before, after in pairwise(starts):
         if not before < after < 1.0:
@@ -21,6 +23,8 @@ def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig]) -> 
                 f"phases must start one after the other, above 0 and below 1, as fractions of the budget, not at "
                 f"{', '.join(f'{start:g}' for start in starts[1:])}"
             )
+    if trainer.lr_schedule != "cosine" and any(phase.lr_restart for phase in phases):
+        raise ConfigError(f"lr_restart of a phase needs the lr_schedule cosine, not {trainer.lr_schedule}")
     frozen = [losses.frozen_encoder for losses in losses_of_phases(loss, phases)]
     if frozen != sorted(frozen):
         raise ConfigError(
@@ -46,3 +50,17 @@ def lr_factor(phases: Sequence[PhaseConfig], index: int) -> float:
     """The factor on the learning rate once ``index`` phases have begun: that of the last which names one."""
     factors = [phase.lr_factor for phase in phases[:index] if phase.lr_factor is not None]
     return factors[-1] if factors else 1.0
+
+
+def lr_progress(phases: Sequence[PhaseConfig], progress: float) -> float:
+    """Where the schedule of the learning rate is, 0 to 1: it runs once from each restart to the next or to the end.
+
+    Args:
+        phases: Of the run.
+        progress: Share of the budget that is spent.
+    """
+    bounds = [0.0, *(phase.start for phase in phases if phase.lr_restart), 1.0]
+    for begin, end in pairwise(bounds):
+        if progress < end:
+            return (progress - begin) / (end - begin)
+    return 1.0

@@ -172,7 +172,7 @@ def _check(
 ) -> None:
     """Raise ConfigError for settings that no run can have, before anything is read or written."""
     check_settings(trainer)
-    check_phases(loss, phases)
+    check_phases(loss, phases, trainer)
     if trainer.strategy == "fsdp" and any(phase.frozen_encoder for phase in phases):
         raise ConfigError("a phase that freezes the encoder needs it whole: use --trainer.strategy ddp")
     if loss.frozen_encoder and not init:

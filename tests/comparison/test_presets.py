@@ -36,7 +36,7 @@ def test_rules_make_networks_that_fit(preset, channels, side):
     runs = {run.name: run for run in read_runs(preset_runs(preset, facts), [])}
     assert set(preset_evaluations()) == set(runs)
     codec, vae = (runs[name].settings for name in ("autoencoder", "vae_baseline"))
-    check_phases(codec.loss, codec.phases)
+    check_phases(codec.loss, codec.phases, codec.trainer)
     with torch.device("meta"):
         autoencoder = Autoencoder((channels, side, side), codec.network)
         baseline = Autoencoder((channels, side, side), vae.network)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 import sys
 import time
 from importlib.util import find_spec
@@ -277,10 +279,54 @@ def test_auto_builds_no_graph_of_a_large_network_unasked(built, tiny_model_file,
     assert run(engine, 4) == "fast"
 
 
-def test_sampling_by_command_takes_auto_and_all_else_takes_torch(tiny_model_file):
-    assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "torch", "torch")
-    assert isinstance(load(tiny_model_file).engine, TorchEngine)
-    assert isinstance(load(tiny_model_file, engine="auto").engine, AutoEngine)
+def test_sampling_takes_auto_and_evaluating_takes_torch(tiny_model_file):
+    assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "auto", "torch")
+    assert isinstance(load(tiny_model_file).engine, AutoEngine)
+    assert isinstance(load(tiny_model_file, exact=True).engine, TorchEngine)
+
+
+def test_auto_begins_again_when_weights_change(built, tiny_model_file, monkeypatch):
+    """Torch, which has the present weights, draws until graphs of them pay again."""
+    monkeypatch.setattr(measure, "__defaults__", (0.02,))
+    engine = auto(tiny_model_file, fast=Fake("fast"))
+    assert run(engine, 2) == "fast"
+    weights = next(engine._graphs._network.parameters())
+    engine.patience = 1.0
+    weights.mul_(2.0)
+    assert [run(engine, 2), run(engine, 2), engine.chosen.name] == ["torch", "fast", "fast"]
+    assert built == ["network"] * 2
+    weights.data = weights.data.clone()  # at another address
+    engine.patience = 1e30
+    assert run(engine, 2) == "fast"  # as it was before: its graph is there
+    assert built == ["network"] * 2
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_follows_the_weights(name, tiny_model_file):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip(name)
+    model, other = load(tiny_model_file, engine="torch"), load(tiny_model_file, engine=name)
+    before = other.sample(4, steps=2, seed=5)
+    for each in (model, other):
+        for parameters in (each.network.parameters(), each.codec.model.parameters()):
+            for weights in parameters:
+                weights.mul_(1.5)
+    images = model.sample(4, steps=2, seed=5)
+    assert (images.int() - before.int()).abs().max() > 1
+    assert_same_images(images, other.sample(4, steps=2, seed=5), 1e-3)
+
+
+@pytest.mark.parametrize("name", ["torch", "auto", *ENGINES])
+def test_a_model_can_be_pickled_and_copied(name, tiny_model_file):
+    if name in ENGINES:
+        pytest.importorskip("onnxscript")
+        pytest.importorskip(name)
+    model = load(tiny_model_file, engine=name)
+    images = model.sample(4, steps=2, seed=5)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert other.engine.name == name
+        assert other.network is not model.network
+        assert_same_images(images, other.sample(4, steps=2, seed=5), 1e-3)
 
 
 def test_torch_draws_on_where_there_is_no_cache_folder(tiny_model_file, monkeypatch, tmp_path):

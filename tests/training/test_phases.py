@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from latentdiff.config.training_stages import AutoencoderStage
 from latentdiff.errors import ConfigError
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
-from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, phase_index
+from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, lr_progress, phase_index
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.trainer import fit
 from tests.training.test_resume import Kill, Killed
@@ -59,7 +60,7 @@ def test_phases_that_cannot_follow_each_other_are_refused(starts, frozen):
         return [PhaseConfig(start=start, frozen_encoder=choice) for start, choice in zip(starts, frozen, strict=True)]
 
     with pytest.raises(ConfigError, match=r"phase|start must be a number above 0 and below 1"):
-        check_phases(LOSS, phases())
+        check_phases(LOSS, phases(), TRAINER)
 
 
 @pytest.mark.parametrize("kill", [16, 32, 48, 56, 72])
@@ -96,6 +97,34 @@ def test_a_frozen_encoder_is_the_average_of_the_run_so_far(tmp_path):
     assert any(not torch.equal(ours, at_first) for ours, at_first in decoders)
     codec = own.build_codec(IMAGES)
     assert (codec.mean.tolist(), codec.std.tolist()) == tuple(value.tolist() for value in own.kept_statistics)
+
+
+def test_the_schedule_of_the_rate_ends_where_a_phase_restarts_it(tmp_path):
+    phases = (PhaseConfig(start=0.25), PhaseConfig(start=0.5, lr_restart=True, lr_factor=0.5))
+    points = (0.0, 0.25, 0.499, 0.5, 0.75, 1.0)
+    assert [lr_progress(phases, point) for point in points] == pytest.approx([0, 0.5, 0.998, 0, 0.5, 1])
+    assert [lr_progress((), point) for point in points] == list(points)
+
+    class Rates(EpochEnd):
+        seen: tuple[float, ...] = ()
+
+        def on_train_batch_end(self, trainer, own, outputs, batch, batch_idx):
+            self.seen += (own._optimizers()[0].param_groups[0]["lr"] / own.settings.lr,)
+
+    rates = Rates(tmp_path)
+    (tmp_path / "samples").mkdir()
+    fit(module(phases, lr_warmup_images=0, lr_final=0.1), (IMAGES,), tmp_path, [rates])
+    cosine = [0.1 + 0.45 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert rates.seen == pytest.approx([*cosine, *(rate / 2 for rate in cosine)])
+
+
+def test_only_a_cosine_restarts():
+    with pytest.raises(ConfigError, match="lr_restart of a phase needs the lr_schedule cosine, not plateau"):
+        check_phases(
+            LOSS,
+            (PhaseConfig(start=0.5, lr_restart=True),),
+            dataclasses.replace(TRAINER, lr_schedule="plateau", monitor="val_loss"),
+        )
 
 
 def test_without_a_weight_there_is_no_discriminator_to_train(tmp_path):

@@ -41,8 +41,9 @@ class AutoEngine:
     Building a model's graphs takes seconds, so torch runs the first batches, up to ``patience``. If the graphs are
     there already, the engines are measured when a size of batch is first met. The choice is kept in the user's cache
     folder, by the model, the machine, the precision and the size of the batch, rounded up to a power of two. Images are
-    decoded by the engine that ran the network last. The graphs of a model with more than 100 million parameters are
-    not built unasked, nor are any by several processes at once.
+    decoded by the engine that ran the network last. If the model's weights change, all begins again: torch uses the
+    present weights, and new graphs are built once they pay. The graphs of a model with more than 100 million parameters
+    are not built unasked, nor are any by several processes at once.
 
     Args:
         torch_engine: The engine torch, used if no other is installed.
@@ -56,13 +57,30 @@ class AutoEngine:
     name = "auto"
 
     def __init__(self, torch_engine: TorchEngine, graphs: Graphs, others: Mapping[str, Callable[[Graphs], Engine]]):
-        self._torch, self._graphs = torch_engine, graphs
-        self._others, self._last = others, None
+        self._torch, self._graphs, self._others = torch_engine, graphs, others
+        self._choosing = threading.Lock()
+        self.patience = PATIENCE
+        self._begin(graphs.weights_state())
+
+    def _begin(self, weights: object) -> None:
+        """Begin with torch, for weights in this state."""
+        self._weights, self._work = weights, 0.0
+        self._last: Engine | None = None
         self._engines: dict[str, Engine] | None = None
         self._chosen: dict[tuple[int, str], Engine] = {}
-        self._choosing = threading.Lock()
-        self.patience, self._work = PATIENCE, 0.0
         self._decodes_by_torch = False  # once another engine has failed to
+
+    def _notice_changes(self) -> None:
+        weights = self._graphs.weights_state()
+        with self._choosing:
+            if weights != self._weights:
+                self._begin(weights)
+
+    def __getstate__(self) -> tuple[TorchEngine, Graphs, Mapping[str, Callable[[Graphs], Engine]]]:
+        return self._torch, self._graphs, self._others
+
+    def __setstate__(self, state: tuple[TorchEngine, Graphs, Mapping[str, Callable[[Graphs], Engine]]]) -> None:
+        AutoEngine.__init__(self, *state)
 
     @property
     def chosen(self) -> Engine:
@@ -79,6 +97,7 @@ class AutoEngine:
                 self._work += len(x) * self._graphs.operations
             return network_of(engine)(x, time, labels)
 
+        self._notice_changes()
         waits: list[bool] = []
 
         def by_torch(rows: int) -> bool:
@@ -99,6 +118,7 @@ class AutoEngine:
 
     def _by_the_chosen(self, function: Callable[[Engine], Tensor]) -> Tensor:
         """``function`` of the engine that ran the network last, or of torch if that engine fails."""
+        self._notice_changes()
         engine = self.chosen
         if engine is not self._torch and not self._decodes_by_torch:
             try:

@@ -23,6 +23,8 @@ from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, ne
 
 GraphName = Literal["network", "network-int8", "encoder", "decoder"]
 DIGEST_BYTES = 32
+# Compiled graphs that an engine keeps: those of a model. Those of weights that have changed make room.
+SESSIONS = 6
 
 
 def cache_folder() -> Path:
@@ -57,6 +59,7 @@ class Graphs:
     ):
         self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
         self._calibration = calibration
+        self._digest: tuple[object, str] | None = None  # and the state of the weights that it is of
         # Graphs that could not be written, by file name.
         self._unwritten: dict[str, bytes] = {}
 
@@ -83,9 +86,23 @@ class Graphs:
         were used at each place of the input, for one product and one sum."""
         return 2.0 * self.weights * math.prod(self.latent_shape[1:])
 
-    @cached_property
+    def weights_state(self) -> object:
+        """What differs once a weight was replaced, or changed in place: each tensor, its address and torch's count of
+        its changes. A change through ``.data`` is not counted."""
+        modules = [module for module in (self._network, self._autoencoder) if module is not None]
+        tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        return [(id(tensor), tensor.data_ptr(), _changes(tensor)) for tensor in tensors]
+
+    @property
     def model_digest(self) -> str:
-        """Digest of weights, architecture and versions, so that a cached graph belongs to exactly this model."""
+        """Digest of present weights, architecture and versions, so that a cached graph belongs to exactly this
+        model."""
+        state = self.weights_state()
+        if self._digest is None or self._digest[0] != state:
+            self._digest = state, self._new_digest()
+        return self._digest[1]
+
+    def _new_digest(self) -> str:
         digest = hashlib.sha256(repr((OPSET, __version__, torch.__version__, self.latent_shape)).encode())
         for module in (self._network, self._autoencoder):
             digest.update(repr(module).encode())
@@ -135,6 +152,11 @@ class Graphs:
         assert self._autoencoder is not None
         build: Callable[[Autoencoder], bytes] = encoder_graph if name == "encoder" else decoder_graph
         return build(self._autoencoder)
+
+
+def _changes(tensor: Tensor) -> int:
+    """How often a tensor was changed in place, as torch counts. It does not for tensors of ``inference_mode``."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _plain_values(module: nn.Module | None) -> list[tuple[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import GraphName, Graphs, network_name
+from latentdiff.inference.engines.graphs import SESSIONS, GraphName, Graphs, network_name
 from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
@@ -29,7 +29,13 @@ class OnnxRuntimeEngine:
     def __init__(self, graphs: Graphs):
         self._graphs = graphs
         self._runtime: Any = import_extra("onnxruntime", "onnx")
-        self._session = cache(self._new_session)
+        self._session = lru_cache(SESSIONS)(self._new_session)
+
+    def __getstate__(self) -> Graphs:
+        return self._graphs
+
+    def __setstate__(self, graphs: Graphs) -> None:
+        OnnxRuntimeEngine.__init__(self, graphs)
 
     def network(self, precision: str) -> Network:
         """Return the network in fp32 or int8.
@@ -40,24 +46,24 @@ class OnnxRuntimeEngine:
             raise ConfigError(
                 "the engine onnxruntime does not support the precision bf16: use the engine torch or openvino"
             )
-        graph = network_name(precision)
-        return partial(in_parts, partial(self._run, graph))
+        return partial(in_parts, partial(self._run, network_name(precision), self._graphs.model_digest))
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""
-        return self._run("encoder", images)
+        return self._run("encoder", self._graphs.model_digest, images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images, about in [-1, 1], of raw latents."""
-        return self._run("decoder", latents)
+        return self._run("decoder", self._graphs.model_digest, latents)
 
-    def _run(self, graph: GraphName, *inputs: Tensor | None) -> Tensor:
-        session = self._session(graph)
+    def _run(self, graph: GraphName, digest: str, *inputs: Tensor | None) -> Tensor:
+        session = self._session(graph, digest)
         given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
         names = [each.name for each in session.get_inputs()]
         return torch.from_numpy(session.run(None, dict(zip(names, given, strict=True)))[0])
 
-    def _new_session(self, graph: GraphName) -> Any:
+    def _new_session(self, graph: GraphName, _: str) -> Any:
+        """The session of a graph of the weights that the digest is of."""
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import GraphName, Graphs, cache_folder, network_name
+from latentdiff.inference.engines.graphs import SESSIONS, GraphName, Graphs, cache_folder, network_name
 from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
@@ -29,26 +29,33 @@ class OpenVinoEngine:
     def __init__(self, graphs: Graphs):
         self._graphs = graphs
         self._core: Any = import_extra("openvino", "openvino").Core()
-        self._compiled = cache(self._compile)
+        self._compiled = lru_cache(SESSIONS)(self._compile)
+
+    def __getstate__(self) -> Graphs:
+        return self._graphs
+
+    def __setstate__(self, graphs: Graphs) -> None:
+        OpenVinoEngine.__init__(self, graphs)
 
     def network(self, precision: str) -> Network:
         """Return the network in that precision."""
-        graph = network_name(precision)
-        return partial(in_parts, partial(self._run, graph, precision))
+        run = partial(self._run, network_name(precision), precision, self._graphs.model_digest)
+        return partial(in_parts, run)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the moments of images in [-1, 1]."""
-        return self._run("encoder", "fp32", images)
+        return self._run("encoder", "fp32", self._graphs.model_digest, images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images, about in [-1, 1], of raw latents."""
-        return self._run("decoder", "fp32", latents)
+        return self._run("decoder", "fp32", self._graphs.model_digest, latents)
 
-    def _run(self, graph: GraphName, precision: str, *inputs: Tensor | None) -> Tensor:
+    def _run(self, graph: GraphName, precision: str, digest: str, *inputs: Tensor | None) -> Tensor:
         given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
-        return torch.from_numpy(self._compiled(graph, precision)(given)[0])
+        return torch.from_numpy(self._compiled(graph, precision, digest)(given)[0])
 
-    def _compile(self, graph: GraphName, precision: str) -> Any:
+    def _compile(self, graph: GraphName, precision: str, _: str) -> Any:
+        """A graph of the weights that the digest is of, compiled."""
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is bf16
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
