@@ -75,8 +75,10 @@ def is_faster_in_bf16(device_type: str) -> bool:
 
 def convolution_seconds(kind: torch.dtype) -> float:
     """Seconds of one convolution as in a small U-Net, on the CPU."""
-    x = torch.ones(32, 64, 14, 14, dtype=kind).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(64, 64, 3, 3, dtype=kind).contiguous(memory_format=torch.channels_last)
+    x, weight = (
+        torch.ones(shape, dtype=kind, device="cpu").contiguous(memory_format=torch.channels_last)
+        for shape in ((32, 64, 14, 14), (64, 64, 3, 3))
+    )
     begun = time.perf_counter()
     with torch.no_grad():
         functional.conv2d(x, weight, padding=1)

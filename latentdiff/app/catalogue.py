@@ -100,7 +100,7 @@ class Catalogue:
     model.
     """
 
-    def __init__(self, paths: Sequence[str] = (), engine: EngineName = "torch", device: torch.device | str = "cpu"):
+    def __init__(self, paths: Sequence[str] = (), engine: EngineName = "auto", device: torch.device | str = "cpu"):
         found = [Path(path) for path in paths] or released_models()
         loaded = [(path, load(path, device=device, engine=engine)) for path in map(find_model, found)]
         baselines = [model for _, model in loaded if isinstance(model, AutoencoderCodec)]

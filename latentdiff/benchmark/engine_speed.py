@@ -24,6 +24,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.inference.engines.auto_engine import AutoEngine
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.inference.request import SamplingRequest
+from latentdiff.precision import supports_bf16
 
 PART = "engines"
 # What the rows call them; what they are compared with is the engine auto.
@@ -40,12 +41,12 @@ def measure_engines(
 ) -> Iterator[Measurement]:
     """Measure images/s of sampling in latents without guidance by the engine auto, beside the other engines.
 
-    In fp32 and int8, and where training is in bf16, large batches in bf16 too. An engine that is not installed, or does
+    In fp32 and int8, and where the hardware multiplies in bf16, large batches in bf16 too. An engine that is not installed, or does
     not have the precision, is left out. So is int8 where only torch is installed.
     """
     sizes, networks = context.sizes, context.sizes.networks[0]
     model = untrained_model(networks.side, networks.autoencoder, networks.latent_network, context.device)
-    precisions = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if context.dtype == torch.bfloat16 else {})}
+    precisions = {"fp32": torch.float32, **({"bf16": torch.bfloat16} if supports_bf16(context.device) else {})}
     for precision, dtype in {**precisions, "int8": torch.float32}.items():
         others = dict(_models(context, model, precision))
         if not others:

@@ -15,9 +15,12 @@ class NetworkConfig(Settings):
     """The denoising network.
 
     Args:
-        architecture: ``unet`` is a U-Net. ``resnet`` has residual blocks at a single resolution.
+        architecture: ``unet`` is a U-Net. ``resnet`` has residual blocks at a single resolution. ``dit`` is a diffusion
+            transformer. The last two take one width in ``channels`` and no ``attention_levels``.
+        patch: Side of the patches, in pixels or in positions of a latent. The network first folds each patch into
+            channels, and unfolds it last. Larger patches save the costly layers at full resolution.
         channels: Width at each resolution, finest first; each further entry halves the side (rounded up).
-        num_res_blocks: Residual blocks at each resolution.
+        num_res_blocks: Residual blocks at each resolution, or a transformer's blocks.
         attention_levels: Resolutions with self-attention. 0 is the finest.
         middle_attention: Whether the middle of the U-Net has self-attention.
         head_channels: Channels of one attention head.
@@ -38,7 +41,8 @@ class NetworkConfig(Settings):
             caption, but at least 24 and at most 77.
     """
 
-    architecture: Literal["unet", "resnet"] = "unet"
+    architecture: Literal["unet", "resnet", "dit"] = "unet"
+    patch: Annotated[int, Range(1, 64)] = 1
     channels: Widths = (64, 96)
     num_res_blocks: Blocks = 2
     attention_levels: Annotated[tuple[Annotated[int, Range(0, 15)], ...], Length(0, 16)] = (0, 1)

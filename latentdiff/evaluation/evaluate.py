@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -45,6 +46,7 @@ from latentdiff.evaluation.measurements import (
 )
 from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
 from latentdiff.files import check_cache_folder, scratch_folder
+from latentdiff.inference.engines.auto_engine import AutoEngine
 from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
@@ -354,6 +356,7 @@ def build_source(
     files = isinstance(model, Path) and holds_images(model)
     if isinstance(model, Path) and not files:
         model = load(model, device, settings.engine, exact=settings.engine == "torch")
+    model = _without_auto(model)
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:
         raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
@@ -385,6 +388,16 @@ def build_source(
         asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
         return autoencoder_images(model, *asked), count
     return diffusion_images(model.to(device), SamplingRequest.of(settings, num_images=count), test), count
+
+
+def _without_auto(model: Evaluable) -> Evaluable:
+    """A model that was given with the engine auto, run by torch: figures are not to depend on what is installed."""
+    if isinstance(model, DiffusionModel) and isinstance(model.engine, AutoEngine):
+        return model.with_engine("torch", exact=True)
+    if isinstance(model, AutoencoderCodec) and isinstance(model.engine, AutoEngine):
+        model = copy.copy(model)
+        model.engine = None
+    return model
 
 
 def check_extras(

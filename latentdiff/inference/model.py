@@ -535,7 +535,7 @@ def load(
             ``openvino``), on a CPU; or ``auto``, which begins with torch, measures what is installed once so much was
             drawn that it pays, and takes the fastest. On a GPU, ``auto`` is torch. Images of two engines differ by one
             grey level in one pixel of ten thousand. Weights may change after loading; only torch notices a change
-            through ``.data``.
+            through ``.data`` or ``.numpy()``.
         exact: Whether an image is the same, bit for bit, whatever the size of its batch. It needs the engine torch, and
             makes batches of less than 16 images slower.
 
@@ -548,7 +548,8 @@ def load(
         (2, 7, 7)
     """
     check_choice("engine", engine, EngineName)
-    model = _imported(read_model(str(path))) if is_address(path) else _read(resolve_checkpoint(path))
+    with torch.inference_mode(False):  # torch counts no changes of weights that are made in that mode
+        model = _imported(read_model(str(path))) if is_address(path) else _read(resolve_checkpoint(path))
     if isinstance(model, DiffusionModel):
         return model.to(device).with_engine(engine, exact)
     codec = model.to(device)

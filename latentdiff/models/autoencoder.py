@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentdiff.config import AutoencoderConfig
@@ -22,6 +21,7 @@ from latentdiff.models.layers import (
     zero_init,
 )
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
+from latentdiff.models.patches import pad_to_patches, patch_stem, unfold_patches
 from latentdiff.models.size import check_size
 
 # Bounds of the posterior's log-variance: exp stays finite, and no dimension can become a delta.
@@ -40,8 +40,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.channels
         self.patch = config.patch
-        # With patches of one pixel this is the usual 3x3 convolution.
-        self.stem = nn.Conv2d(image_channels, widths[0], config.patch + 2, stride=config.patch, padding=1)
+        self.stem = patch_stem(image_channels, widths[0], self.patch)
         layers: list[nn.Module] = []
         for level, width in enumerate(widths):
             layers += [ResBlock(width, width) for _ in range(config.encoder_blocks)]
@@ -55,9 +54,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the moments [b, 2 * latent_channels, h', w'], mean then log-variance, of images [b, c, h, w]."""
-        height, width = x.shape[-2:]
-        if height % self.patch or width % self.patch:
-            x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
+        x = pad_to_patches(x, self.patch)
         x = self.layers(to_convolution_layout(self.stem(to_convolution_layout(x))))
         return to_contiguous_layout(self.head(norm_silu(self.norm, x)))
 
@@ -103,7 +100,7 @@ class Decoder(nn.Module):
             x = self.blocks[level](self.ups[level](x, self.sizes[level]))
         height, width = self.image_size
         x = norm_silu(self.norm, x)
-        image = F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
+        image = unfold_patches(self.head(x), self.patch, height, width)
         image = to_contiguous_layout(image if self.refine is None else image + self.refine(image, x))
         return blur_chroma(image.float()) if self.smooth_colours else image
 
@@ -135,7 +132,7 @@ class Refiner(nn.Module):
     def forward(self, image: Tensor, x: Tensor) -> Tensor:
         """Return the residual of ``image`` [b, c, h, w], given features ``x`` [b, f, h / patch, w / patch]."""
         height, width = image.shape[-2:]
-        unfolded = F.pixel_shuffle(self.unfold(x), self.patch)[..., :height, :width]
+        unfolded = unfold_patches(self.unfold(x), self.patch, height, width)
         return self.layers(torch.cat([image, unfolded], dim=1))
 
 

@@ -7,6 +7,7 @@ from latentdiff.config.diffusers_models import DiffusersNetworkConfig
 from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.diffusers_networks import DiffusersUNet
+from latentdiff.models.dit import DiT
 from latentdiff.models.resnet import ResNet
 from latentdiff.models.size import check_size
 from latentdiff.models.unet import UNet
@@ -51,7 +52,8 @@ def build_network(
     def build() -> ConditionedNetwork:
         if config.architecture == "unet":
             return UNet(in_channels, num_classes, config, out_channels, tokenizer)
-        return ResNet(in_channels, num_classes, config, out_channels)
+        architecture = DiT if config.architecture == "dit" else ResNet
+        return architecture(in_channels, num_classes, config, out_channels)
 
     if (config.text == "none") != (tokenizer is None):
         raise ConfigError(f"network.text {config.text} goes with a tokenizer of its captions, and none with none")

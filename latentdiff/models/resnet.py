@@ -9,6 +9,7 @@ from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.layers import ResBlock, group_norm, norm_silu, zero_init
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
+from latentdiff.models.patches import pad_to_patches, patch_stem, unfold_patches
 
 
 class ResNet(ConditionedNetwork):
@@ -26,13 +27,14 @@ class ResNet(ConditionedNetwork):
         if len(config.channels) != 1 or config.attention_levels:
             raise ConfigError("architecture resnet takes one width in channels, and no attention_levels")
         width = config.channels[0]
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.patch = config.patch
+        self.stem = patch_stem(in_channels, width, self.patch)
         self.blocks = nn.ModuleList(
             ResBlock(width, width, self.embedding_channels, config.dropout, config.conditioning)
             for _ in range(config.num_res_blocks)
         )
         self.norm = group_norm(width)
-        self.head = zero_init(nn.Conv2d(width, out_channels or in_channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(width, (out_channels or in_channels) * self.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the network's output [b, out_channels, h, w].
@@ -43,7 +45,9 @@ class ResNet(ConditionedNetwork):
             labels: Class of each image, int64 [b], ``null_label`` for "no class"; None for an unconditional network.
         """
         embedding = self.embed(time, labels)
-        x = to_convolution_layout(self.stem(to_convolution_layout(x)))
+        height, width = x.shape[2:]
+        x = to_convolution_layout(self.stem(to_convolution_layout(pad_to_patches(x, self.patch))))
         for block in self.blocks:
             x = block(x, embedding)
-        return to_contiguous_layout(self.head(norm_silu(self.norm, x)))
+        x = self.head(norm_silu(self.norm, x))
+        return unfold_patches(to_contiguous_layout(x), self.patch, height, width).contiguous()

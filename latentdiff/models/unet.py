@@ -11,6 +11,7 @@ from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.cross_attention import CrossAttention
 from latentdiff.models.layers import Downsample, ResBlock, SelfAttention, Upsample, group_norm, norm_silu, zero_init
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
+from latentdiff.models.patches import pad_to_patches, patch_stem, unfold_patches
 from latentdiff.models.text_encoder import TextStates
 from latentdiff.text.tokenizer import Tokenizer
 
@@ -73,7 +74,8 @@ class UNet(ConditionedNetwork):
             attends = level in config.attention_levels
             return UNetBlock(in_channels, widths[level], embedding, attends, config, text_width * attends)
 
-        self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.patch = config.patch
+        self.stem = patch_stem(in_channels, widths[0], self.patch)
         self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
         skips = [widths[0]]
         for level, width in enumerate(widths):
@@ -95,7 +97,7 @@ class UNet(ConditionedNetwork):
             if level:
                 self.upsamples.append(Upsample(widths[level], widths[level - 1]))
         self.norm = group_norm(widths[0])
-        self.head = zero_init(nn.Conv2d(widths[0], out_channels or in_channels, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(widths[0], (out_channels or in_channels) * self.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the network's output [b, out_channels, h, w].
@@ -108,7 +110,8 @@ class UNet(ConditionedNetwork):
         """
         text = self.read_captions(labels)
         embedding = self.embed(time, labels, text)
-        x = to_convolution_layout(self.stem(to_convolution_layout(x)))
+        height, width = x.shape[2:]
+        x = to_convolution_layout(self.stem(to_convolution_layout(pad_to_patches(x, self.patch))))
         skips = [x]
         for level, blocks in enumerate(self.down):
             for block in blocks.children():
@@ -124,4 +127,5 @@ class UNet(ConditionedNetwork):
                 x = block(torch.cat([x, skips.pop()], dim=1), embedding, text)
             if level < len(self.upsamples):
                 x = self.upsamples[level](x, skips[-1].shape[2:])
-        return to_contiguous_layout(self.head(norm_silu(self.norm, x)))
+        x = self.head(norm_silu(self.norm, x))
+        return unfold_patches(to_contiguous_layout(x), self.patch, height, width).contiguous()

@@ -95,6 +95,8 @@ class StageModule(lightning.LightningModule):
         # In a list, so that it is not registered as a module a second time.
         self._averaged: list[nn.Module] = []
         self._is_compiled = False
+        # ``fp32`` or ``bf16``, where the settings may say ``auto``.
+        self.chosen_precision = "fp32"
 
     def describe(self) -> str:
         """One line that describes the network, for the screen."""
@@ -394,6 +396,7 @@ class StageModule(lightning.LightningModule):
             "started_from": self.started_from,
             "commands": self.commands,
             "data": self.data_identity,
+            "precision": self.chosen_precision,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     if settings.memory is None:
         return
     device = resolve_device(settings.accelerator)
-    dtype = resolve_precision(settings.precision, device)
+    dtype = distributed.broadcast(resolve_precision(settings.precision, device))
     own = usable_memory(device) if settings.memory == "auto" else settings.memory
     limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
     images = settings.batch_size // distributed.world_size()

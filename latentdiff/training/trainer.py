@@ -17,11 +17,18 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from latentdiff import distributed
+from latentdiff import distributed, run_checkpoint
 from latentdiff.config import RunConfig, TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
-from latentdiff.precision import check_default_dtype, disable_tf32, num_threads, resolve_device, resolve_precision
+from latentdiff.precision import (
+    check_default_dtype,
+    disable_tf32,
+    num_threads,
+    resolve_device,
+    resolve_precision,
+    supports_bf16,
+)
 from latentdiff.run_checkpoint import LAST
 from latentdiff.runs import run_folder
 from latentdiff.runs.run_folder import resumed_folder, training_folder
@@ -119,13 +126,16 @@ def fit(
         )
     if device.type == "cpu":
         keep_freed_memory()
-    dtype = resolve_precision(settings.precision, device)
+    last = folder / LAST if folder else None
+    checkpoint = last if last and resume and last.is_file() else None
+    distributed.check_same(f"whether {last} is there", checkpoint is not None)
+    module.chosen_precision = _precision(settings, device, checkpoint)
     with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="cuda" if device.type == "cuda" else "cpu",
             devices=distributed.local_world_size(),
             num_nodes=distributed.world_size() // distributed.local_world_size(),
-            precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
+            precision="bf16-mixed" if module.chosen_precision == "bf16" else "32-true",
             max_epochs=-1,
             limit_val_batches=0,
             logger=_loggers(settings, folder, loggers),
@@ -140,9 +150,6 @@ def fit(
         module.data = tensors
         per_epoch = settings.images_per_epoch or max(len(tensors[0]), SMALLEST_EPOCH)
         per_epoch = min(per_epoch, settings.max_images or per_epoch)
-        last = folder / LAST if folder else None
-        checkpoint = last if last and resume and last.is_file() else None
-        distributed.check_same(f"whether {last} is there", checkpoint is not None)
         try:
             # What is left in fp32 under bf16 autocast is meant to be, and "fp32" must not become TF32 on a GPU.
             with disable_tf32():
@@ -158,6 +165,16 @@ def fit(
         except SystemExit as stop:
             raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
+
+
+def _precision(settings: TrainerConfig, device: torch.device, checkpoint: Path | None) -> str:
+    """``fp32`` or ``bf16``, in all processes the same. A run that is resumed keeps what ``auto`` was when it began."""
+    dtype = resolve_precision(settings.precision, device)
+    if settings.precision == "auto" and checkpoint is not None:
+        begun = run_checkpoint.read(checkpoint, mapped=True)["latentdiff"].get("precision")
+        if begun == "fp32" or (begun == "bf16" and supports_bf16(device)):
+            return begun
+    return distributed.broadcast("bf16" if dtype == torch.bfloat16 else "fp32")
 
 
 def _loggers(settings: TrainerConfig, folder: Path | None, others: Sequence[Logger]) -> list[Logger]:

@@ -24,10 +24,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentdiff import load
 from latentdiff.resources import PACKAGE
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("gradio")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 
 CLIENTS, SECONDS = 20, float(os.environ.get("LATENTDIFF_LOAD_SECONDS", "120"))
 MODELS = [f"checkpoints/fashion-mnist/{name}.safetensors" for name in ("latent", "pixel")]
@@ -190,6 +193,8 @@ def test_nothing_dies_and_memory_is_bounded(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    for name in MODELS:  # the graphs, as on a machine that has drawn with these models before
+        load(name, engine="onnxruntime")
     command = [sys.executable, "-m", "latentdiff.stages.app", *MODELS, f"--port={port}", "--max_waiting=16"]
     log = open(tmp_path / "log", "w")  # noqa: SIM115
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)}

@@ -11,6 +11,7 @@ import torch
 from latentdiff import evaluate, load, load_dataset
 from latentdiff.config import DataConfig, SamplingConfig
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
+from latentdiff.evaluation import evaluate as evaluate_module
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.stages import evaluate as stage
 
@@ -43,6 +44,18 @@ def test_the_command_and_the_call_give_the_same_numbers(data):
     assert sorted(called.picture_files()) == ["classes", "gif", "grid", "neighbours", "strip"]
     model = load(LATENT)
     assert evaluate(model, data, sampling=FAST, **SETTINGS).metrics == asked.metrics
+
+
+def test_figures_do_not_depend_on_what_is_installed():
+    """A model that was given with the engine auto is run by torch; one with an engine that was named keeps it."""
+    model = load(LATENT)
+    assert model.engine.name == "auto"
+    evaluated = evaluate_module._without_auto(model)
+    assert (evaluated.engine.name, evaluated.engine.exact) == ("torch", True)
+    assert evaluate_module._without_auto(model.codec).engine is None
+    assert model.codec.engine is model.engine
+    named = model.with_engine("torch")
+    assert evaluate_module._without_auto(named) is named
 
 
 def test_in_memory_and_in_a_folder(data, tmp_path):

@@ -21,9 +21,10 @@ from latentdiff.config.model_stages import AppStage, EvaluateStage, SampleStage
 from latentdiff.config.sampling import SamplerName
 from latentdiff.errors import ConfigError
 from latentdiff.inference import calibration
-from latentdiff.inference.engines import auto_engine, build_engine, graphs
+from latentdiff.inference.engines import auto_engine, build_engine, graphs, torch_engine
 from latentdiff.inference.engines.auto_engine import AutoEngine, measure
-from latentdiff.inference.engines.graphs import Graphs
+from latentdiff.inference.engines.graphs import Compiled, Graphs
+from latentdiff.inference.engines.recorded_passes import RecordedPasses
 from latentdiff.inference.engines.torch_engine import TorchEngine
 from latentdiff.inference.likelihood import bits_per_dim
 
@@ -279,6 +280,15 @@ def test_auto_builds_no_graph_of_a_large_network_unasked(built, tiny_model_file,
     assert run(engine, 4) == "fast"
 
 
+def test_a_model_loaded_in_inference_mode_is_followed_too(built, tiny_model_file, monkeypatch):
+    with torch.inference_mode():
+        model = load(tiny_model_file)
+        states = [model.engine._graphs.weights_state()]
+        next(model.network.parameters()).mul_(2.0)
+        states.append(model.engine._graphs.weights_state())
+    assert states[0] != states[1]
+
+
 def test_sampling_takes_auto_and_evaluating_takes_torch(tiny_model_file):
     assert (SampleStage().engine, AppStage().engine, EvaluateStage().engine) == ("auto", "auto", "torch")
     assert isinstance(load(tiny_model_file).engine, AutoEngine)
@@ -314,6 +324,41 @@ def test_an_engine_follows_the_weights(name, tiny_model_file):
     images = model.sample(4, steps=2, seed=5)
     assert (images.int() - before.int()).abs().max() > 1
     assert_same_images(images, other.sample(4, steps=2, seed=5), 1e-3)
+
+
+def test_graphs_of_former_weights_are_dropped(built, tiny_model_file, monkeypatch, tmp_path):
+    monkeypatch.setattr(graphs, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    own, kept = graphs_of(tiny_model_file), Compiled()
+    weights = next(own._network.parameters())
+    first = own.model_digest
+    for _ in range(3):
+        own.get("network")
+        kept.get("network", own.model_digest, object)
+        weights.mul_(2.0)
+    assert len(own._unwritten) == 1
+    assert len(kept._kept) == 1
+    with pytest.raises(ConfigError, match="weights changed while it was drawing"):
+        own.get("network", first)
+
+
+def test_a_session_is_compiled_once_for_its_weights():
+    kept, made = Compiled(), []
+    for name, digest in (("network", "a"), ("decoder", "a"), ("network", "a"), ("network", "b"), ("network", "a")):
+        kept.get(name, digest, lambda: made.append(name))  # noqa: B023
+    assert made == ["network", "decoder", "network", "network"]
+
+
+def test_recorded_passes_are_not_pickled(tiny_model_file, monkeypatch):
+    """As on a GPU: what was recorded is a function that lives in this process alone."""
+    monkeypatch.setattr(torch_engine, "can_record", lambda _: True)
+    monkeypatch.setattr(RecordedPasses.__init__, "__defaults__", (lambda run, _: lambda given: run(*given),))
+    model = load(tiny_model_file, engine="torch")
+    images = model.sample(2, steps=8, seed=1)
+    (passes,) = model.engine._recorded.values()
+    assert passes._replays
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert not other.engine._recorded
+        assert torch.equal(other.sample(2, steps=8, seed=1), images)
 
 
 @pytest.mark.parametrize("name", ["torch", "auto", *ENGINES])

@@ -52,6 +52,7 @@ def test_scaled_group_norm_is_a_group_norm_that_is_scaled_and_shifted(layout):
 
 NETWORKS = {
     "unet": {"channels": (16, 32), "attention_levels": (1,), "head_channels": 16, "dropout": 0.2},
+    "unet of patches": {"channels": (16, 32), "attention_levels": (1,), "head_channels": 16, "patch": 2},
     "unet additive": {"channels": (32, 64), "conditioning": "additive"},
     "resnet": {"architecture": "resnet", "channels": (16,), "attention_levels": (), "num_res_blocks": 2},
     "autoencoder": None,

@@ -26,6 +26,8 @@ NETWORKS = {
     "fourier": {**UNET, "time_embedding": "fourier"},
     "unconditional": {**UNET, "class_conditional": False},
     "no embedding": {**UNET, "conditioning": "none", "class_conditional": False},
+    "patches": {**UNET, "patch": 3},
+    "dit": {**UNET, "architecture": "dit", "channels": (16,), "attention_levels": (), "patch": 3},
     "resnet": {"architecture": "resnet", "channels": (16,), "num_res_blocks": 2, "attention_levels": ()},
 }
 CODEC = {"channels": (16, 32), "encoder_blocks": 1, "decoder_blocks": 1}

@@ -72,8 +72,8 @@ class AutoEngine:
 
     def _notice_changes(self) -> None:
         weights = self._graphs.weights_state()
-        with self._choosing:
-            if weights != self._weights:
+        if weights != self._weights:
+            with self._choosing:
                 self._begin(weights)
 
     def __getstate__(self) -> tuple[TorchEngine, Graphs, Mapping[str, Callable[[Graphs], Engine]]]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,6 @@ from latentdiff.models.onnx_graph import OPSET, decoder_graph, encoder_graph, ne
 
 GraphName = Literal["network", "network-int8", "encoder", "decoder"]
 DIGEST_BYTES = 32
-# Compiled graphs that an engine keeps: those of a model. Those of weights that have changed make room.
-SESSIONS = 6
 
 
 def cache_folder() -> Path:
@@ -100,6 +98,7 @@ class Graphs:
         state = self.weights_state()
         if self._digest is None or self._digest[0] != state:
             self._digest = state, self._new_digest()
+            self._unwritten.clear()
         return self._digest[1]
 
     def _new_digest(self) -> str:
@@ -113,12 +112,19 @@ class Graphs:
                 digest.update(tensor.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()[:32]
 
-    def get(self, name: GraphName) -> bytes:
-        """The graph ``name``.
+    def get(self, name: GraphName, digest: str | None = None) -> bytes:
+        """The graph ``name`` of the present weights.
 
-        Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built.
+        Args:
+            name: Which.
+            digest: Of the weights that it is to be of.
+
+        Raises :class:`~latentdiff.errors.ConfigError` without the extra ``onnx`` where it must be built, and where the
+        weights are no longer those of ``digest``.
         """
         path = self._path(name)
+        if digest not in (None, self.model_digest):
+            raise ConfigError("the model's weights changed while it was drawing: draw again")
         if (content := self._unwritten.get(path.name) or _read(path)) is not None:
             return content
         what = "network in 8 bits" if name == "network-int8" else name
@@ -152,6 +158,21 @@ class Graphs:
         assert self._autoencoder is not None
         build: Callable[[Autoencoder], bytes] = encoder_graph if name == "encoder" else decoder_graph
         return build(self._autoencoder)
+
+
+class Compiled:
+    """What an engine has compiled from the graphs of a model. That of weights which have changed is dropped."""
+
+    def __init__(self):
+        self._kept: dict[tuple[str, str], Any] = {}
+
+    def get(self, name: str, digest: str, compile_graph: Callable[[], Any]) -> Any:
+        """What was compiled under ``name`` for the weights of ``digest``; compiled now where it was not yet."""
+        if (name, digest) not in self._kept:
+            compiled = compile_graph()
+            kept = {key: value for key, value in self._kept.items() if key[1] == digest}
+            self._kept = {**kept, (name, digest): compiled}
+        return self._kept[name, digest]
 
 
 def _changes(tensor: Tensor) -> int:

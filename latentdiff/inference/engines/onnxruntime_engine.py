@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import ConfigError
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import SESSIONS, GraphName, Graphs, network_name
+from latentdiff.inference.engines.graphs import Compiled, GraphName, Graphs, network_name
 from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
@@ -29,7 +29,7 @@ class OnnxRuntimeEngine:
     def __init__(self, graphs: Graphs):
         self._graphs = graphs
         self._runtime: Any = import_extra("onnxruntime", "onnx")
-        self._session = lru_cache(SESSIONS)(self._new_session)
+        self._sessions = Compiled()
 
     def __getstate__(self) -> Graphs:
         return self._graphs
@@ -57,14 +57,15 @@ class OnnxRuntimeEngine:
         return self._run("decoder", self._graphs.model_digest, latents)
 
     def _run(self, graph: GraphName, digest: str, *inputs: Tensor | None) -> Tensor:
-        session = self._session(graph, digest)
+        session = self._sessions.get(graph, digest, partial(self._new_session, graph, digest))
         given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
         names = [each.name for each in session.get_inputs()]
         return torch.from_numpy(session.run(None, dict(zip(names, given, strict=True)))[0])
 
-    def _new_session(self, graph: GraphName, _: str) -> Any:
-        """The session of a graph of the weights that the digest is of."""
+    def _new_session(self, graph: GraphName, digest: str) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
-        return self._runtime.InferenceSession(self._graphs.get(graph), options, providers=["CPUExecutionProvider"])
+        return self._runtime.InferenceSession(
+            self._graphs.get(graph, digest), options, providers=["CPUExecutionProvider"]
+        )

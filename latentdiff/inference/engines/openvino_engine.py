@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.extras import import_extra
-from latentdiff.inference.engines.graphs import SESSIONS, GraphName, Graphs, cache_folder, network_name
+from latentdiff.inference.engines.graphs import Compiled, GraphName, Graphs, cache_folder, network_name
 from latentdiff.inference.engines.passes_in_parts import in_parts
 
 
@@ -29,7 +29,7 @@ class OpenVinoEngine:
     def __init__(self, graphs: Graphs):
         self._graphs = graphs
         self._core: Any = import_extra("openvino", "openvino").Core()
-        self._compiled = lru_cache(SESSIONS)(self._compile)
+        self._compiled = Compiled()
 
     def __getstate__(self) -> Graphs:
         return self._graphs
@@ -52,10 +52,10 @@ class OpenVinoEngine:
 
     def _run(self, graph: GraphName, precision: str, digest: str, *inputs: Tensor | None) -> Tensor:
         given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
-        return torch.from_numpy(self._compiled(graph, precision, digest)(given)[0])
+        compiled = self._compiled.get(f"{graph} {precision}", digest, partial(self._compile, graph, precision, digest))
+        return torch.from_numpy(compiled(given)[0])
 
-    def _compile(self, graph: GraphName, precision: str, _: str) -> Any:
-        """A graph of the weights that the digest is of, compiled."""
+    def _compile(self, graph: GraphName, precision: str, digest: str) -> Any:
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",  # its own default is bf16
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -65,4 +65,4 @@ class OpenVinoEngine:
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             folder.mkdir(parents=True, exist_ok=True)
             settings["CACHE_DIR"] = str(folder)
-        return self._core.compile_model(self._core.read_model(self._graphs.get(graph)), "CPU", settings)
+        return self._core.compile_model(self._core.read_model(self._graphs.get(graph, digest)), "CPU", settings)

@@ -35,6 +35,12 @@ class TorchEngine:
         self._copies: dict[tuple[torch.dtype, torch.device], CastNetwork] = {}
         self._recorded: dict[tuple[torch.dtype, int], RecordedPasses] = {}
 
+    def __getstate__(self) -> tuple[ConditionedNetwork | None, Autoencoder | None, bool]:
+        return self._network, self._autoencoder, self.exact  # copies and recorded passes are made again
+
+    def __setstate__(self, state: tuple[ConditionedNetwork | None, Autoencoder | None, bool]) -> None:
+        TorchEngine.__init__(self, *state)
+
     def network(self, precision: str) -> Network:
         """Return the network in that precision, with its present weights.
 
