@@ -31,7 +31,8 @@ class NetworkConfig(Settings):
         conditioning: How the embedding of time and class enters a residual block. ``scale_shift`` scales and shifts the
             second group norm. ``additive`` adds it before that norm (DDPM). ``batch_norm`` replaces both norms by
             conditional batch norms. ``none`` leaves time and class out.
-        embedding_channels: Width of the embedding of time and class. Default: four times the first width.
+        embedding_channels: Width of the embedding of time and class. Default: four times the first width; of
+            a transformer its width.
         class_conditional: Whether the network gets the class; false trains an unconditional model.
         text: The text encoder. With one, captions take the place of the class. ``none`` is no encoder; ``own`` is a
             vocabulary of the training captions and a small transformer that is trained with the U-Net;

@@ -72,7 +72,8 @@ class ConditionedNetwork(nn.Module):
             raise ConfigError("conditioning none gives the network no class: set class_conditional false")
         width = config.channels[0]
         self.conditioning = config.conditioning
-        self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or 4 * width
+        usual = width if config.architecture == "dit" else 4 * width
+        self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or usual
         self.time_channels = width
         self.fourier = FourierEmbedding(width, config.fourier_scale) if config.time_embedding == "fourier" else None
         self.tokenizer = tokenizer
