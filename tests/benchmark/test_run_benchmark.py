@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from latentdiff.benchmark import evaluation_speed, sampling_speed
+from latentdiff.benchmark import engine_speed, evaluation_speed, sampling_speed
 from latentdiff.benchmark.encoding_speed import measure_encoding
 from latentdiff.benchmark.engine_speed import measure_engines
 from latentdiff.benchmark.latents_against_pixels import SAME_NETWORK, measure_latents_against_pixels
@@ -77,6 +77,7 @@ def test_sampling(context):
 def test_engines_that_are_here_stand_beside_one_another_and_others_are_left_out(context, monkeypatch):
     for name in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(engine_speed, "supports_bf16", lambda _: False)
     measurements = checked(measure_engines(context, lambda *_: {"another": lambda request: lambda steps: None}))
     assert [each.name for each in measurements] == [f"latents, 8 px, fp32, batch {batch}" for batch in (1, 4)]
     assert [*measurements[0].values] == [OURS, "engine torch", "engine torch, exact", "another"]
