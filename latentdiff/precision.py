@@ -59,7 +59,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @cache
 def is_faster_in_bf16(device_type: str) -> bool:
-    """Whether bf16 is worth its rounding on hardware that supports it. A CPU is measured once, for a tenth of a second.
+    """Whether bf16 is worth its rounding on hardware that supports it. A CPU is measured once, for about a tenth
+    of a second if it is idle.
 
     Some processors have instructions for bf16 that do half of what their fp32 does: those with AVX-512 and AMX of which
     a virtual machine shows only the first.

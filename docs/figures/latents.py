@@ -9,7 +9,8 @@ from PIL import Image
 
 from latentdiff import load
 
-images = load("checkpoints/fashion-mnist/latent.safetensors", engine="torch").sample(num_images=4, labels=[0, 3, 7, 8], seed=0)
+model = load("checkpoints/fashion-mnist/latent.safetensors", engine="torch")
+images = model.sample(num_images=4, labels=[0, 3, 7, 8], seed=0)
 codec = load("checkpoints/fashion-mnist/autoencoder.safetensors")
 moments = codec.encode(images)  # mean and log-variance, [4, 4, 7, 7]
 mean, log_variance = moments.chunk(2, dim=1)

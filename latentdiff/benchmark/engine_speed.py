@@ -41,8 +41,8 @@ def measure_engines(
 ) -> Iterator[Measurement]:
     """Measure images/s of sampling in latents without guidance by the engine auto, beside the other engines.
 
-    In fp32 and int8, and where the hardware multiplies in bf16, large batches in bf16 too. An engine that is not installed, or does
-    not have the precision, is left out. So is int8 where only torch is installed.
+    In fp32 and int8, and where the hardware multiplies in bf16, large batches in bf16 too. An engine that is not
+    installed, or does not have the precision, is left out. So is int8 where only torch is installed.
     """
     sizes, networks = context.sizes, context.sizes.networks[0]
     model = untrained_model(networks.side, networks.autoencoder, networks.latent_network, context.device)

@@ -121,8 +121,8 @@ class PhaseConfig(Settings):
             ``trainer.strategy fsdp`` is refused.
         lr_factor: Factor on the learning rate that the schedule gives.
         lr_restart: Whether the schedule of the learning rate ends where this phase begins, and begins again from its
-            peak (cosine annealing with a restart, Loshchilov & Hutter 2017). A decay then ends before the next restart
-            or with the run. It needs the ``lr_schedule`` ``cosine``. The warm-up is not repeated.
+            peak (cosine annealing with a restart, Loshchilov & Hutter 2017). Each decay ends at the next restart, or at
+            the end of the run. It needs the ``lr_schedule`` ``cosine``. The warm-up is not repeated.
     """
 
     start: Annotated[float, Range(0, 1, above=True, below=True)]

@@ -16,13 +16,14 @@ class NetworkConfig(Settings):
 
     Args:
         architecture: ``unet`` is a U-Net. ``resnet`` has residual blocks at a single resolution. ``dit`` is a diffusion
-            transformer. The last two take one width in ``channels`` and no ``attention_levels``.
+            transformer. ``resnet`` and ``dit`` take one width in ``channels``, no ``attention_levels`` and no ``text``.
+            The width of ``dit`` is a multiple of 4 and of ``head_channels``; it has the conditioning ``scale_shift``.
         patch: Side of the patches, in pixels or in positions of a latent. The network first folds each patch into
             channels, and unfolds it last. Larger patches save the costly layers at full resolution.
         channels: Width at each resolution, finest first; each further entry halves the side (rounded up).
         num_res_blocks: Residual blocks at each resolution, or a transformer's blocks.
         attention_levels: Resolutions with self-attention. 0 is the finest.
-        middle_attention: Whether the middle of the U-Net has self-attention.
+        middle_attention: Whether the middle of the U-Net has self-attention. Others have no middle.
         head_channels: Channels of one attention head.
         dropout: Dropout rate in the residual blocks.
         time_embedding: Embedding of the time. ``sinusoidal`` is DDPM's. ``fourier`` has fixed random frequencies and
@@ -31,8 +32,8 @@ class NetworkConfig(Settings):
         conditioning: How the embedding of time and class enters a residual block. ``scale_shift`` scales and shifts the
             second group norm. ``additive`` adds it before that norm (DDPM). ``batch_norm`` replaces both norms by
             conditional batch norms. ``none`` leaves time and class out.
-        embedding_channels: Width of the embedding of time and class. Default: four times the first width; of
-            a transformer its width.
+        embedding_channels: Width of the embedding of time and class. Default: four times the first width, or
+            the width itself for ``dit``.
         class_conditional: Whether the network gets the class; false trains an unconditional model.
         text: The text encoder. With one, captions take the place of the class. ``none`` is no encoder; ``own`` is a
             vocabulary of the training captions and a small transformer that is trained with the U-Net;

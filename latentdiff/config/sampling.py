@@ -58,8 +58,8 @@ class SamplingConfig(Settings):
         corrector_steps: Langevin steps of predictor_corrector after each sampling step.
         corrector_snr: Signal-to-noise ratio of a Langevin step (r in Song et al. 2021). Default: 0.16.
         precision: Precision of the denoising network; the decoder always uses fp32. ``bf16`` is autocast. It is faster
-            for more than a few images on hardware that is fast in bf16, and changes the images a little. ``int8`` takes about
-            two thirds of fp32's time, changes the images more, and needs the engine onnxruntime or openvino.
+            for more than a few images on hardware that is fast in bf16, and changes the images a little. ``int8`` takes
+            about two thirds of fp32's time, changes the images more, and needs the engine onnxruntime or openvino.
         seed: Seed of the noise. The noise of image i depends on (seed, i) alone.
         batch_size: Number of images sampled at a time. A larger batch needs more memory.
     """

@@ -77,7 +77,7 @@ def export_diffusers(config: ExportStage) -> Path:
 def pipeline_for(model: DiffusionModel) -> tuple[str, str]:
     """The class of the pipeline for a model, and the reason for the choice."""
     if not isinstance(model.network, DiffusersUNet):
-        return OWN_PIPELINE, "its U-Net is latentdiff's own, which UNet2DModel cannot express"
+        return OWN_PIPELINE, "its network is latentdiff's own, which UNet2DModel cannot express"
     if model.conditional:
         return OWN_PIPELINE, "diffusers has no pipeline that gives a UNet2DModel classes"
     codec, learned = model.codec, model.diffusion.learn_variance

@@ -128,3 +128,13 @@ class ConditionedNetwork(nn.Module):
         if text is not None:
             embedding = embedding + self.caption(text.mean())
         return F.silu(embedding)
+
+
+def check_one_width(config: NetworkConfig) -> int:
+    """Return the width of a network that works at one resolution. Raises ConfigError where there are more."""
+    if len(config.channels) != 1 or config.attention_levels:
+        raise ConfigError(
+            f"architecture {config.architecture} takes one width in channels, and no attention_levels: for example "
+            "--network.channels [192] --network.attention_levels []"
+        )
+    return config.channels[0]

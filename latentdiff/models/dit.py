@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
-from latentdiff.models.conditioning import ConditionedNetwork, sinusoidal_embedding
-from latentdiff.models.layers import MAX_MATMUL_POSITIONS, MAX_MATMUL_POSITIONS_TRAINING, num_heads
+from latentdiff.models.conditioning import ConditionedNetwork, check_one_width, sinusoidal_embedding
+from latentdiff.models.layers import MAX_MATMUL_POSITIONS, MAX_MATMUL_POSITIONS_TRAINING
 from latentdiff.models.patches import pad_to_patches, unfold_patches
 
 # Hidden units of a block's MLP for each channel.
@@ -38,7 +38,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_channels: int):
         super().__init__()
-        self.heads = num_heads(channels, head_channels)
+        self.heads = channels // head_channels
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
@@ -94,13 +94,14 @@ class DiT(ConditionedNetwork):
 
     def __init__(self, in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
-        if len(config.channels) != 1 or config.attention_levels:
-            raise ConfigError("architecture dit takes one width in channels, and no attention_levels")
+        width = check_one_width(config)
         if config.conditioning != "scale_shift":
             raise ConfigError(f"architecture dit takes the conditioning scale_shift, not {config.conditioning}")
-        width = config.channels[0]
-        if width % 4:
-            raise ConfigError(f"architecture dit takes a width that is a multiple of 4, not {width}")
+        if width % 4 or width % config.head_channels:
+            raise ConfigError(
+                f"architecture dit takes a width that is a multiple of 4 and of network.head_channels, "
+                f"{config.head_channels}, not {width}"
+            )
         self.patch = config.patch
         self.stem = nn.Conv2d(in_channels, width, self.patch, stride=self.patch)
         self.blocks = nn.ModuleList(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from latentdiff.config import NetworkConfig
 from latentdiff.config.diffusers_models import DiffusersNetworkConfig
 from latentdiff.errors import ConfigError
@@ -12,6 +16,29 @@ from latentdiff.models.resnet import ResNet
 from latentdiff.models.size import check_size
 from latentdiff.models.unet import UNet
 from latentdiff.text.tokenizer import Tokenizer
+
+
+def check_network(config: NetworkConfig) -> None:
+    """Raise :class:`~latentdiff.errors.ConfigError` for settings that no network has, before any data is read."""
+    if isinstance(config, DiffusersNetworkConfig):
+        return
+    _check_reads(config)
+    with torch.device("meta"):  # where a network takes no memory
+        build_network(1, 1, replace(config, text="none"))
+
+
+def check_patch(config: NetworkConfig, shape: tuple[int, int, int]) -> None:
+    """Raise :class:`~latentdiff.errors.ConfigError` for patches larger than what the network works on, (c, h, w)."""
+    if config.patch > min(shape[1:]):
+        raise ConfigError(
+            f"network.patch {config.patch} is larger than what the network works on, {shape[1]}x{shape[2]}: take a "
+            "smaller patch"
+        )
+
+
+def _check_reads(config: NetworkConfig) -> None:
+    if config.text != "none" and config.architecture != "unet":
+        raise ConfigError(f"only the architecture unet reads captions: network.text {config.text} goes with that alone")
 
 
 def build_network(
@@ -57,7 +84,6 @@ def build_network(
 
     if (config.text == "none") != (tokenizer is None):
         raise ConfigError(f"network.text {config.text} goes with a tokenizer of its captions, and none with none")
-    if tokenizer is not None and config.architecture != "unet":
-        raise ConfigError(f"only the architecture unet reads captions: network.text {config.text} goes with that alone")
+    _check_reads(config)
     check_size(build, config.channels, config.num_res_blocks)
     return build()

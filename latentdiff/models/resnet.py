@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latentdiff.config import NetworkConfig
-from latentdiff.errors import ConfigError
-from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.conditioning import ConditionedNetwork, check_one_width
 from latentdiff.models.layers import ResBlock, group_norm, norm_silu, zero_init
 from latentdiff.models.memory_layout import to_contiguous_layout, to_convolution_layout
 from latentdiff.models.patches import pad_to_patches, patch_stem, unfold_patches
@@ -24,9 +23,7 @@ class ResNet(ConditionedNetwork):
 
     def __init__(self, in_channels: int, num_classes: int, config: NetworkConfig, out_channels: int | None = None):
         super().__init__(num_classes, config)
-        if len(config.channels) != 1 or config.attention_levels:
-            raise ConfigError("architecture resnet takes one width in channels, and no attention_levels")
-        width = config.channels[0]
+        width = check_one_width(config)
         self.patch = config.patch
         self.stem = patch_stem(in_channels, width, self.patch)
         self.blocks = nn.ModuleList(

@@ -95,8 +95,8 @@ class StageModule(lightning.LightningModule):
         # In a list, so that it is not registered as a module a second time.
         self._averaged: list[nn.Module] = []
         self._is_compiled = False
-        # ``fp32`` or ``bf16``, where the settings may say ``auto``.
-        self.chosen_precision = "fp32"
+        # What the run computes in; None until that is chosen. The settings may say ``auto``.
+        self.dtype_of_run: torch.dtype | None = None
 
     def describe(self) -> str:
         """One line that describes the network, for the screen."""
@@ -396,7 +396,7 @@ class StageModule(lightning.LightningModule):
             "started_from": self.started_from,
             "commands": self.commands,
             "data": self.data_identity,
-            "precision": self.chosen_precision,
+            "precision": "bf16" if self.dtype_of_run == torch.bfloat16 else "fp32",
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from latentdiff import distributed
 from latentdiff.codec import AutoencoderCodec
-from latentdiff.precision import resolve_device, resolve_precision
+from latentdiff.precision import resolve_device
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.base_module import StageModule
+from latentdiff.training.chosen_precision import choose_precision
 from latentdiff.training.residence import stays_on_device
 from latentdiff.training.step_flops import FlopCounter
 
@@ -164,7 +165,7 @@ def print_dry_run(module: StageModule, sample: tuple[Tensor, ...], count: int) -
     A run with phases needs the memory of its largest phase. Its operations are the mean over the run.
     """
     settings = module.settings
-    dtype = resolve_precision(settings.precision, resolve_device(settings.accelerator))
+    dtype = module.dtype_of_run or choose_precision(settings, resolve_device(settings.accelerator))
     shares, costs = [1.0], phase_costs(module, sample, dtype)
     if isinstance(module, AutoencoderModule):
         shares = [end - start for start, end in pairwise([0.0, *(phase.start for phase in module.phases), 1.0])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentdiff import run_checkpoint
 from latentdiff.checkpoint import load_weights, read, read_header
-from latentdiff.config import to_dict
+from latentdiff.config import NetworkConfig, to_dict
 from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
@@ -24,18 +24,29 @@ from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.word_embedding import fit_word_embedding
 
 
-def check_initial_weights(source: str | Path, kind: str) -> None:
+def check_initial_weights(source: str | Path, kind: str, network: NetworkConfig | None = None) -> None:
     """Raise what :func:`load_initial_weights` would, as far as the file tells by itself: no weights are loaded.
 
     Args:
         source: A run's folder, its ``last.ckpt``, or a model file.
         kind: What it must hold, ``autoencoder`` or ``diffusion``.
+        network: What the weights are for.
     """
     path = _find(source)
     if path.suffix == ".ckpt":
         run_checkpoint.read(path, kind, mapped=True)
-    else:
-        read_header(path, kind)
+    elif (own := read_header(path, kind).get("network")) and network is not None:
+        _check_architecture(path, own, network)
+
+
+def _check_architecture(path: Path, own: Mapping[str, Any], network: NetworkConfig) -> None:
+    """Raise CheckpointError where a file holds another architecture, or other patches."""
+    held, asked = ((each.get("architecture", "unet"), each.get("patch", 1)) for each in (own, to_dict(network)))
+    if held != asked:
+        raise CheckpointError(
+            f"{path} holds the architecture {held[0]} with patches of {held[1]}, and the settings ask for {asked[0]} "
+            f"with patches of {asked[1]}: set --network.architecture {held[0]} --network.patch {held[1]}"
+        )
 
 
 def _find(source: str | Path) -> Path:

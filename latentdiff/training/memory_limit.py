@@ -10,8 +10,9 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.errors import ConfigError
-from latentdiff.precision import resolve_device, resolve_precision
+from latentdiff.precision import resolve_device
 from latentdiff.training.base_module import StageModule
+from latentdiff.training.chosen_precision import choose_precision
 from latentdiff.training.dry_run import StepCost, data_bytes, largest, phase_costs, size_words
 from latentdiff.training.residence import stays_on_device, usable_memory
 
@@ -34,7 +35,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     if settings.memory is None:
         return
     device = resolve_device(settings.accelerator)
-    dtype = distributed.broadcast(resolve_precision(settings.precision, device))
+    dtype = module.dtype_of_run or choose_precision(settings, device)
     own = usable_memory(device) if settings.memory == "auto" else settings.memory
     limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
     images = settings.batch_size // distributed.world_size()

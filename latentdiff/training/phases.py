@@ -9,8 +9,8 @@ from itertools import pairwise
 from latentdiff.config import AutoencoderLossConfig, PhaseConfig, TrainerConfig
 from latentdiff.errors import ConfigError
 
-OF_THE_RATE = ("start", "lr_factor", "lr_restart")
-LOSS_FIELDS = tuple(field.name for field in fields(PhaseConfig) if field.name not in OF_THE_RATE)
+NO_LOSSES = ("start", "lr_factor", "lr_restart")
+LOSS_FIELDS = tuple(field.name for field in fields(PhaseConfig) if field.name not in NO_LOSSES)
 
 
 def check_phases(loss: AutoencoderLossConfig, phases: Sequence[PhaseConfig], trainer: TrainerConfig) -> None:

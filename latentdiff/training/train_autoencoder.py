@@ -22,9 +22,11 @@ from latentdiff.data.mapped import with_mirrored
 from latentdiff.errors import ConfigError
 from latentdiff.evaluation.reference_subset import representative
 from latentdiff.models.lpips import LPIPS, load_trunk_weights
+from latentdiff.precision import resolve_device
 from latentdiff.runs.run_folder import resumed_folder
 from latentdiff.training.autoencoder_epoch_end import AutoencoderEpochEnd
 from latentdiff.training.autoencoder_module import AutoencoderModule
+from latentdiff.training.chosen_precision import choose_precision
 from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
@@ -132,6 +134,7 @@ def train_autoencoder(
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
     count = len(train.images) * (2 if settings.data.hflip else 1)
+    module.dtype_of_run = choose_precision(trainer, resolve_device(trainer.accelerator), resumed_folder(run))
     fit_memory(module, (train.images[:1],), count)
     if dry_run:
         print_dry_run(module, (train.images[:1],), count)

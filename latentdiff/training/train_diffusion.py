@@ -23,7 +23,9 @@ from latentdiff.errors import ConfigError
 from latentdiff.files import check_cache_folder, file_sha256
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, check_autoencoder, find_codec
+from latentdiff.models.network import check_network, check_patch
 from latentdiff.runs.run_folder import resumed_folder
+from latentdiff.training.chosen_precision import choose_precision
 from latentdiff.training.conditions import conditions_of, example_captions, tokenizer_of
 from latentdiff.training.diffusers_init import read_origin
 from latentdiff.training.diffusion_epoch_end import DiffusionEpochEnd
@@ -126,13 +128,14 @@ def train_diffusion(
     # What a file's header, or its place, is enough to refuse: reading the images may take minutes.
     check_cache_folder(latents_folder, "latents_folder")
     check_cache_folder(features_folder, "features_folder")
+    check_network(network or NetworkConfig())
     splits = splits_of(data)
     if not isinstance(data, CachedLatents) or autoencoder is not None:
         check_autoencoder(autoencoder, splits.config)
     QualityProbe.check(splits.name, quality_images, quality_net)
     origin = read_origin(init)
     if init and not origin and not resumed_folder(run):
-        check_initial_weights(init, "diffusion")
+        check_initial_weights(init, "diffusion", network or NetworkConfig())
 
     # Load the images, and the codec whose latents the model is trained on. A pixel model's codec is the identity.
     splits = load_training_data(splits)
@@ -176,6 +179,7 @@ def train_diffusion(
     network = settings.network
     if origin:
         network = origin.network_for(codec.latent_shape, train.num_classes, network, settings.diffusion)
+    check_patch(network, codec.latent_shape)
     module = DiffusionModule(codec, train.num_classes, network, settings.diffusion, trainer, tokenizer)
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
@@ -187,6 +191,7 @@ def train_diffusion(
     model.captions = () if tokenizer is None else example_captions(train.captions)
     conditions = conditions_of(module.ema.network, train)
     sample = (codec.encode(train.images[:1]), conditions[:1])
+    module.dtype_of_run = choose_precision(trainer, device, resumed_folder(settings.run))
     fit_memory(module, sample, len(train.images))
     if dry_run:
         print_dry_run(module, sample, len(train.images))

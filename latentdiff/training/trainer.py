@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from latentdiff import distributed, run_checkpoint
+from latentdiff import distributed
 from latentdiff.config import RunConfig, TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
@@ -26,8 +26,6 @@ from latentdiff.precision import (
     disable_tf32,
     num_threads,
     resolve_device,
-    resolve_precision,
-    supports_bf16,
 )
 from latentdiff.run_checkpoint import LAST
 from latentdiff.runs import run_folder
@@ -36,6 +34,7 @@ from latentdiff.training import learning_rate
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.callbacks import Progress
 from latentdiff.training.checkpoint_files import CheckpointFiles
+from latentdiff.training.chosen_precision import choose_precision
 from latentdiff.training.memory import keep_freed_memory
 from latentdiff.training.run_data import RunData
 from latentdiff.training.sharded_strategy import ShardedStrategy
@@ -129,13 +128,13 @@ def fit(
     last = folder / LAST if folder else None
     checkpoint = last if last and resume and last.is_file() else None
     distributed.check_same(f"whether {last} is there", checkpoint is not None)
-    module.chosen_precision = _precision(settings, device, checkpoint)
+    module.dtype_of_run = choose_precision(settings, device, checkpoint.parent if checkpoint else None)
     with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="cuda" if device.type == "cuda" else "cpu",
             devices=distributed.local_world_size(),
             num_nodes=distributed.world_size() // distributed.local_world_size(),
-            precision="bf16-mixed" if module.chosen_precision == "bf16" else "32-true",
+            precision="bf16-mixed" if module.dtype_of_run == torch.bfloat16 else "32-true",
             max_epochs=-1,
             limit_val_batches=0,
             logger=_loggers(settings, folder, loggers),
@@ -165,16 +164,6 @@ def fit(
         except SystemExit as stop:
             raise KeyboardInterrupt from stop  # Lightning turns the user's Ctrl-C into an exit without a word
     return module.to(device)
-
-
-def _precision(settings: TrainerConfig, device: torch.device, checkpoint: Path | None) -> str:
-    """``fp32`` or ``bf16``, in all processes the same. A run that is resumed keeps what ``auto`` was when it began."""
-    dtype = resolve_precision(settings.precision, device)
-    if settings.precision == "auto" and checkpoint is not None:
-        begun = run_checkpoint.read(checkpoint, mapped=True)["latentdiff"].get("precision")
-        if begun == "fp32" or (begun == "bf16" and supports_bf16(device)):
-            return begun
-    return distributed.broadcast("bf16" if dtype == torch.bfloat16 else "fp32")
 
 
 def _loggers(settings: TrainerConfig, folder: Path | None, others: Sequence[Logger]) -> list[Logger]:

@@ -326,6 +326,36 @@ def test_an_engine_follows_the_weights(name, tiny_model_file):
     assert_same_images(images, other.sample(4, steps=2, seed=5), 1e-3)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_of_an_optimizer_is_noticed(fused, tiny_model_file):
+    """A fused one changes weights without torch's counting it."""
+    own = graphs_of(tiny_model_file)
+    weights = [weight.requires_grad_() for weight in own._network.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=fused)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    before, digest = own.weights_state(), own.model_digest
+    assert own.weights_state() == before
+    optimizer.step()
+    assert own.weights_state() != before
+    assert own.model_digest != digest
+
+
+def test_a_weight_that_is_replaced_twice_is_noticed(tiny_model_file):
+    """Though the first one's place in memory is free again."""
+    own = graphs_of(tiny_model_file)
+    layer = next(module for module in own._network.modules() if isinstance(module, nn.Conv2d))
+    for _ in range(20):
+        before = own.weights_state()
+        for _ in range(2):
+            layer.weight = nn.Parameter(layer.weight.detach() * 1.01, requires_grad=False)
+        assert own.weights_state() != before
+        before = own.weights_state()
+        for _ in range(2):
+            layer.weight.data = layer.weight.detach() * 1.01
+        assert own.weights_state() != before
+
+
 def test_graphs_of_former_weights_are_dropped(built, tiny_model_file, monkeypatch, tmp_path):
     monkeypatch.setattr(graphs, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError("full")))
     own, kept = graphs_of(tiny_model_file), Compiled()

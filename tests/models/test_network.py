@@ -14,7 +14,7 @@ from latentdiff.config import NetworkConfig
 from latentdiff.errors import ConfigError
 from latentdiff.models.conditioning import FourierEmbedding, sinusoidal_embedding
 from latentdiff.models.dit import DiTBlock, grid_embedding
-from latentdiff.models.network import build_network
+from latentdiff.models.network import build_network, check_patch
 from latentdiff.models.patches import pad_to_patches, unfold_patches
 
 UNET = NetworkConfig(channels=(16, 32), num_res_blocks=1, attention_levels=(1,), head_channels=16)
@@ -94,6 +94,12 @@ def test_patches_need_not_fit(base, patch):
     assert net(x, torch.zeros(2), torch.tensor([0, 1])).shape == x.shape
 
 
+def test_a_patch_larger_than_the_image_is_refused():
+    check_patch(PATCHED, (2, 7, 2))
+    with pytest.raises(ConfigError, match=r"network\.patch 2 is larger than what the network works on, 7x1"):
+        check_patch(PATCHED, (2, 7, 1))
+
+
 def test_an_output_pixel_comes_from_its_own_patch():
     """Folding and unfolding keep each patch in its place."""
     x = torch.arange(24.0).view(1, 1, 4, 6)
@@ -136,8 +142,8 @@ def test_positions_of_a_grid_are_its_rows_and_columns():
         ({"channels": (16, 32)}, "dit takes one width"),
         ({"attention_levels": (0,)}, "no attention_levels"),
         ({"conditioning": "additive"}, "the conditioning scale_shift, not additive"),
-        ({"channels": (18,), "head_channels": 9}, "multiple of 4, not 18"),
-        ({"head_channels": 5}, "cannot be divided into attention heads of 5"),
+        ({"channels": (18,), "head_channels": 9}, "multiple of 4 and of network.head_channels, 9, not 18"),
+        ({"head_channels": 5}, "multiple of 4 and of network.head_channels, 5, not 16"),
     ],
 )
 def test_settings_that_a_transformer_does_not_have_are_refused(settings, words):

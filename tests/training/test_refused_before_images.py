@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentdiff import cache_latents, load_dataset, run_checkpoint, train_autoencoder, train_diffusion
-from latentdiff.config import AutoencoderLossConfig, DataConfig, TrainerConfig
+from latentdiff.config import AutoencoderLossConfig, DataConfig, NetworkConfig, TrainerConfig
 from latentdiff.data import DatasetSplits
 from latentdiff.errors import CheckpointError, ConfigError, LatentdiffError
 from latentdiff.evaluation.evaluate import evaluate
@@ -155,3 +155,27 @@ def test_a_file_that_can_be_used_lets_the_images_be_read(data):
             train_diffusion(data, trainer=TRAINER, **given)
     with pytest.raises(AssertionError, match="the train images were read"):
         train_autoencoder(data, loss=PLAIN, trainer=TRAINER, init=AUTOENCODER)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"architecture": "dit"}, r"one width in channels, and no attention_levels: for example --network\.channels"),
+        ({"architecture": "dit", "channels": (40,), "attention_levels": ()}, "a multiple of 4 and of network.head_cha"),
+        ({"architecture": "resnet", "channels": (32,), "attention_levels": (), "text": "own"}, "only the architecture"),
+        ({"attention_levels": (7,)}, r"attention_levels \(7,\) go beyond the 2 resolutions"),
+    ],
+)
+def test_a_network_that_cannot_be(data, settings, match):
+    with pytest.raises(ConfigError, match=match):
+        train_diffusion(data, network=NetworkConfig(**settings), trainer=TRAINER)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"patch": 2}, {"architecture": "dit", "channels": (64,), "attention_levels": (), "patch": 2}]
+)
+def test_weights_of_another_architecture(data, settings):
+    network = NetworkConfig(**settings)
+    words = f"holds the architecture unet with patches of 1, and the settings ask for {network.architecture} with pat"
+    with pytest.raises(CheckpointError, match=words):
+        train_diffusion(data, init=PIXEL, network=network, trainer=TRAINER)

@@ -14,7 +14,7 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.errors import CheckpointError, DivergenceError
 from latentdiff.run_checkpoint import read as read_checkpoint
-from latentdiff.training import trainer
+from latentdiff.training import chosen_precision
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
@@ -194,12 +194,12 @@ def test_a_model_that_cannot_draw_yet_trains_on(tmp_path, capsys):
     assert "samples hold NaN or infinity" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("supported", "kept"), [(True, "bf16"), (False, "fp32")])
+@pytest.mark.parametrize(("supported", "kept"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_resumed_run_keeps_the_precision_that_auto_chose(supported, kept, tmp_path, monkeypatch):
     """Where the machine measures another result, or none, as on another machine without bf16."""
-    monkeypatch.setattr(trainer, "supports_bf16", lambda _: supported)
-    monkeypatch.setattr(trainer, "resolve_precision", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(chosen_precision, "supports_bf16", lambda _: supported)
+    monkeypatch.setattr(chosen_precision, "resolve_precision", lambda *_: torch.bfloat16)
     with pytest.raises(Killed):
         train(diffusion_module(), tmp_path, kill=40)
-    monkeypatch.setattr(trainer, "resolve_precision", lambda *_: torch.float32)
-    assert train(diffusion_module(), tmp_path, resume=True).chosen_precision == kept
+    monkeypatch.setattr(chosen_precision, "resolve_precision", lambda *_: torch.float32)
+    assert train(diffusion_module(), tmp_path, resume=True).dtype_of_run == kept

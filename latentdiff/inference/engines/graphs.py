@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ class Graphs:
     ):
         self._network, self._autoencoder, self.latent_shape = network, autoencoder, latent_shape
         self._calibration = calibration
-        self._digest: tuple[object, str] | None = None  # and the state of the weights that it is of
+        self._digest: tuple[WeightsState, str] | None = None  # and the state of the weights that it is of
         # Graphs that could not be written, by file name.
         self._unwritten: dict[str, bytes] = {}
 
@@ -81,15 +81,17 @@ class Graphs:
     @property
     def operations(self) -> float:
         """About how many operations a pass of the denoising network takes for one image, at the most: as if each weight
-        were used at each place of the input, for one product and one sum."""
-        return 2.0 * self.weights * math.prod(self.latent_shape[1:])
+        were used at each patch of the input, for one product and one sum."""
+        places = math.prod(self.latent_shape[1:]) / getattr(self._network, "patch", 1) ** 2
+        return 2.0 * self.weights * places
 
-    def weights_state(self) -> object:
-        """What differs once a weight was replaced, or changed in place: each tensor, its address and torch's count of
-        its changes. A change through ``.data`` is not counted."""
+    def weights_state(self) -> WeightsState:
+        """What differs once a weight was replaced, or changed in place."""
         modules = [module for module in (self._network, self._autoencoder) if module is not None]
-        tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-        return [(id(tensor), tensor.data_ptr(), _changes(tensor)) for tensor in tensors]
+        return WeightsState([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_digest": None, "_unwritten": {}}
 
     @property
     def model_digest(self) -> str:
@@ -175,9 +177,26 @@ class Compiled:
         return self._kept[name, digest]
 
 
-def _changes(tensor: Tensor) -> int:
-    """How often a tensor was changed in place, as torch counts. It does not for tensors of ``inference_mode``."""
-    return 0 if tensor.is_inference() else tensor._version
+class WeightsState:
+    """Weights at one moment; equal to another state if none of them was replaced, or changed in place, in between.
+
+    Torch counts changes in place. It does not for tensors of ``inference_mode``, for changes through ``.data`` and for
+    those that a fused optimizer makes. So weights that are being trained are compared by their sums as well.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        # Held, so that no other tensor can have the identity or the memory of one that was replaced.
+        self._held = [(tensor, tensor.detach()) for tensor in tensors]
+        self._marks = [(id(tensor), tensor.data_ptr(), _changes(tensor)) for tensor in tensors]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WeightsState) and self._marks == other._marks
+
+
+def _changes(tensor: Tensor) -> tuple[int, float | None]:
+    """How often a tensor was changed in place, as torch counts; of one that is trained also the sum of its values."""
+    count = 0 if tensor.is_inference() else tensor._version
+    return count, tensor.detach().double().sum().item() if tensor.requires_grad else None
 
 
 def _plain_values(module: nn.Module | None) -> list[tuple[str, object]]:
