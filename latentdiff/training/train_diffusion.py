@@ -128,12 +128,13 @@ def train_diffusion(
     # What a file's header, or its place, is enough to refuse: reading the images may take minutes.
     check_cache_folder(latents_folder, "latents_folder")
     check_cache_folder(features_folder, "features_folder")
-    check_network(network or NetworkConfig())
     splits = splits_of(data)
     if not isinstance(data, CachedLatents) or autoencoder is not None:
         check_autoencoder(autoencoder, splits.config)
     QualityProbe.check(splits.name, quality_images, quality_net)
     origin = read_origin(init)
+    if not origin:  # a pipeline of diffusers brings its own
+        check_network(network or NetworkConfig())
     if init and not origin and not resumed_folder(run):
         check_initial_weights(init, "diffusion", network or NetworkConfig())
 
