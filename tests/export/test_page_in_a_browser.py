@@ -471,7 +471,6 @@ def test_opened_as_a_file_it_says_that_it_must_be_served(browser, folder):
     page.close()
 
 
-@pytest.mark.slow
 def test_a_negative_prompt_draws_what_python_draws(runtime, reading_model, browser, tmp_path):
     """Of a model that reads: away from words, from no caption, and refused where guidance would not heed it."""
     reading_model.save(tmp_path / "words.safetensors")

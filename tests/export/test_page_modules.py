@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.export import web_folder
 from latentdiff.inference.inversion import _slerp
+from latentdiff.resources import PACKAGE
 from tests.export.node_program import run_module
 
+EXPORTED = re.compile(r"^export (?:async )?(?:function\*?|const|class) (\w+)", re.M)
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 SHAPE = (2, 3, 4)
 STEPS = 8
 # A network that is easily written twice: it mixes its input with the time and the class, or the sum of the tokens.
@@ -184,3 +188,18 @@ def test_a_link_sets_only_what_there_is(tmp_path):
     """
     settings = {"model": "b", "seed": "7", "guidance": "1.5"}
     assert run_module(code, None, tmp_path) == [settings, {}, {"seed": "7"}, {}]
+
+
+def test_what_a_module_uses_of_another_it_imports():
+    """A function that is neither defined nor imported is found only when a visitor comes to its line."""
+    sources = {path.stem: path.read_text() for path in (PACKAGE / "export" / "web" / "js").glob("*.js")}
+    exported = {name for text in sources.values() for name in EXPORTED.findall(text)}
+    assert "tokensCut" in exported
+    missing = {
+        (module, name)
+        for module, text in sources.items()
+        for name in exported
+        if re.search(rf"(?<![.\w$#]){name}\(", COMMENT.sub("", text))
+        and not re.search(rf"(?:function\*?|const|let|class)\s+{name}\b|import\s*\{{[^}}]*\b{name}\b", text)
+    }
+    assert missing == set()

@@ -135,7 +135,7 @@ def test_the_app_starts_from_the_folder_alone(space, tmp_path):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as web:
             numbers = {each["api_name"]: each["id"] for each in web.get("/config").json()["dependencies"]}
             asked = {
-                "data": ["mine", "Dress", 4, 3, 1.5, "dpmpp_2m", 0],
+                "data": ["mine", "Dress", 4, 3, 1.5, "dpmpp_2m", 0, "", ""],
                 "fn_index": numbers["draw"],
                 "session_hash": "a",
             }

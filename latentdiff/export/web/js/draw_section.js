@@ -7,7 +7,7 @@ import { ModelCard } from "./model_card.js";
 import { SAMPLER_TITLES, areComparable, classesOf, fill, labelsOf, secondsText, sizeOf, titlesOf } from "./models.js";
 import { sideBySide } from "./pictures.js";
 import { CancelledError } from "./sampling_thread.js";
-import { negativeOf, newWords } from "./words.js";
+import { negativeOf, newWords, tokensCut } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const BOTH = "both";
