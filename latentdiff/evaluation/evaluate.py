@@ -356,7 +356,8 @@ def build_source(
     files = isinstance(model, Path) and holds_images(model)
     if isinstance(model, Path) and not files:
         model = load(model, device, settings.engine, exact=settings.engine == "torch")
-    model = _without_auto(model)
+    elif not files:
+        model = _without_auto(model)
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:
         raise ConfigError(f"mode prior is for autoencoders, which {named} is not")

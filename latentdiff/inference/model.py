@@ -536,8 +536,8 @@ def load(
             drawn that it pays, and takes the fastest. On a GPU, ``auto`` is torch. Images of two engines differ by one
             grey level in one pixel of ten thousand. Weights may change after loading; only torch notices a change
             through ``.data`` or ``.numpy()``.
-        exact: Whether an image is the same, bit for bit, whatever the size of its batch. It needs the engine torch, and
-            makes batches of less than 16 images slower.
+        exact: Whether an image is the same, bit for bit, whatever the size of its batch. ``auto`` is then torch, and
+            another engine is refused. It makes batches of less than 16 images slower.
 
     Raises :class:`~latentdiff.errors.CheckpointError` for a file that is missing, damaged or of another kind, and
     :class:`~latentdiff.errors.ConfigError` for an engine that is not installed or not for the device.

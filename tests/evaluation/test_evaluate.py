@@ -46,7 +46,7 @@ def test_the_command_and_the_call_give_the_same_numbers(data):
     assert evaluate(model, data, sampling=FAST, **SETTINGS).metrics == asked.metrics
 
 
-def test_figures_do_not_depend_on_what_is_installed():
+def test_figures_do_not_depend_on_what_is_installed(data):
     """A model that was given with the engine auto is run by torch; one with an engine that was named keeps it."""
     model = load(LATENT)
     assert model.engine.name == "auto"
@@ -56,6 +56,9 @@ def test_figures_do_not_depend_on_what_is_installed():
     assert model.codec.engine is model.engine
     named = model.with_engine("torch")
     assert evaluate_module._without_auto(named) is named
+    asked = evaluate(LATENT, data, sampling=FAST, engine="auto", **SETTINGS)  # unless that is asked for
+    assert asked.values["sampling"]["engine"] == "auto"
+    assert "engine" not in evaluate(model, data, sampling=FAST, **SETTINGS).values["sampling"]
 
 
 def test_in_memory_and_in_a_folder(data, tmp_path):

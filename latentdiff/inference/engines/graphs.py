@@ -87,8 +87,7 @@ class Graphs:
 
     def weights_state(self) -> WeightsState:
         """What differs once a weight was replaced, or changed in place."""
-        modules = [module for module in (self._network, self._autoencoder) if module is not None]
-        return WeightsState([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
+        return WeightsState(_tensors_of(self._network, self._autoencoder))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_digest": None, "_unwritten": {}}
@@ -175,6 +174,18 @@ class Compiled:
             kept = {key: value for key, value in self._kept.items() if key[1] == digest}
             self._kept = {**kept, (name, digest): compiled}
         return self._kept[name, digest]
+
+
+def _tensors_of(*networks: nn.Module | None) -> list[Tensor]:
+    """Parameters and buffers. ``nn.Module.parameters`` takes five times as long, and this is asked for each batch."""
+    found: list[Tensor | None] = []
+    waiting = list(networks)
+    while waiting:
+        if (module := waiting.pop()) is not None:
+            found += module._parameters.values()
+            found += module._buffers.values()
+            waiting += module._modules.values()
+    return [tensor for tensor in found if tensor is not None]
 
 
 class WeightsState:
