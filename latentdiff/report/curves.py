@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from latentdiff.report.colours import COLOURS, with_colours
 from latentdiff.report.evaluation import Evaluation, in_order
 from latentdiff.report.figure_style import LINES, Format, Theme, label_ends, new_figure, render, style
+from latentdiff.report.lead import Lead, find_lead
 
 # The curves of one run: what a panel is called, and the columns of its lines with their names.
 PANELS: dict[str, dict[str, str]] = {
@@ -38,25 +39,36 @@ class Line:
 def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
     """The samples' distance to real images against training time, a labelled line for each diffusion model.
 
-    A latent model's line starts after the time that its autoencoder took, which a dotted line stands for. None without
-    a history.
+    A latent model's line starts after the time that its autoencoder took, which a dotted line stands for. A thin
+    vertical line is where the lead changes between latent and pixel. None without a history.
+    """
+    return _over_time(evaluations, True, theme, format)
+
+
+def quality_over_own_time(
+    evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg"
+) -> bytes | None:
+    """The same without the autoencoder's time. None where no model has an autoencoder, or without a history."""
+    _, found = _quality(evaluations)
+    return _over_time(evaluations, False, theme, format) if any(_start(item) for item, _ in found) else None
+
+
+def lead_over_time(evaluations: list[Evaluation], counted: bool) -> Lead | None:
+    """When latent and pixel are ahead of each other; of several models of a kind the one that ends best stands for it.
+
+    Args:
+        counted: Whether a latent model begins after the time that its autoencoder took.
     """
     key, found = _quality(evaluations)
-    lines = []
-    for evaluation, colour in found:
-        before = (evaluation.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
-        start = sum(before)
-        points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
-        lines.append(Line(evaluation.name, colour, points, start))
-    if not lines:
-        return None
-    last = max(line.points[-1][0] for line in lines)
-    size, unit = next(
-        (size, unit)
-        for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
-        if last >= 3 * size or size == 1
-    )
-    return _draw_lines(lines, f"training time, {unit}", size, QUALITIES[key], theme, format)
+    best = {}
+    for role in ("latent", "pixel"):
+        items = [item for item, _ in found if item.role == role]
+        if not items:
+            return None
+        best[role] = min(items, key=lambda item: min(y for _, y in _points(item, "seconds", key)))
+    start = _start(best["latent"]) if counted else 0.0
+    latent, pixel = (_points(item, "seconds", key) for item in best.values())
+    return find_lead([(start + x, y) for x, y in latent], pixel, start)
 
 
 def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -122,6 +134,31 @@ def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation,
     return key, having[key]
 
 
+def _start(evaluation: Evaluation) -> float:
+    """Seconds that a latent model needed before its own training: its autoencoder's, and encoding the images."""
+    return sum(evaluation.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
+
+
+def _over_time(evaluations: list[Evaluation], counted: bool, theme: Theme, format: Format) -> bytes | None:
+    key, found = _quality(evaluations)
+    lines = []
+    for evaluation, colour in found:
+        start = _start(evaluation) if counted else 0.0
+        points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
+        lines.append(Line(evaluation.name, colour, points, start))
+    if not lines:
+        return None
+    last = max(line.points[-1][0] for line in lines)
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+        if last >= 3 * size or size == 1
+    )
+    lead = lead_over_time(evaluations, counted)
+    crossing = lead.crossing if lead else None
+    return _draw_lines(lines, f"training time, {unit}", size, QUALITIES[key], theme, format, crossing)
+
+
 def _points(evaluation: Evaluation, x: str, y: str) -> list[tuple[float, float]]:
     rows = evaluation.get("training", "history") or []
     return sorted((row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None)
@@ -133,7 +170,15 @@ def _images(lines: list[Line]) -> tuple[str, float]:
     return ("images seen, thousands", 1000) if last >= 3000 else ("images seen", 1)
 
 
-def _draw_lines(lines: list[Line], x_label: str, size: float, what: str, theme: Theme, format: Format) -> bytes:
+def _draw_lines(
+    lines: list[Line],
+    x_label: str,
+    size: float,
+    what: str,
+    theme: Theme,
+    format: Format,
+    crossing: float | None = None,
+) -> bytes:
     with matplotlib.rc_context(style(theme)):
         figure, axes = new_figure(HEIGHT)
         values = [value for line in lines for _, value in line.points]
@@ -142,6 +187,9 @@ def _draw_lines(lines: list[Line], x_label: str, size: float, what: str, theme: 
         axes.set_yscale(scale)
         for line in lines:
             _draw_line(axes, line, size)
+        if crossing is not None:
+            grey = matplotlib.rcParams["axes.labelcolor"]
+            axes.axvline(crossing / size, color=grey, linewidth=0.8, alpha=0.6, zorder=1)
         axes.set_xlim(0, 1.02 * max(line.points[-1][0] for line in lines) / size)
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 3, 5, 10), integer=True))

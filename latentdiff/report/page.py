@@ -204,9 +204,17 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
         (
             "Quality against training time",
             "Measured during training, as a rule on fewer images than the table: compare the curves with each other. "
-            "Lower is better. A latent model's curve starts after its autoencoder's training.",
+            "Lower is better. A latent model's curve starts after its autoencoder's training."
+            + _lead(evaluations, counted=True),
             curves.quality_over_time,
             "quality.png",
+        ),
+        (
+            "Quality against the diffusion model's own training time",
+            "The same with the autoencoder's time left out: for an autoencoder that is there already."
+            + _lead(evaluations, counted=False),
+            curves.quality_over_own_time,
+            "quality-own-time.png",
         ),
         (
             "Quality against images seen",
@@ -250,6 +258,12 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
     ):
         pictures.append(plot(title, text, partial(draw, evaluations), file))
     return [picture for picture in pictures if picture]
+
+
+def _lead(evaluations: list[Evaluation], counted: bool) -> str:
+    """When latent and pixel are ahead of each other, to add to a caption; nothing where there are not both."""
+    lead = curves.lead_over_time(evaluations, counted)
+    return f" {lead.sentence()}" if lead else ""
 
 
 def _sampler_plots(samplers: dict[str, dict[str, Any]]) -> list[Picture]:

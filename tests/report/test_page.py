@@ -62,7 +62,7 @@ def test_page_is_whole_and_fetches_nothing(evaluations, tmp_path):
         ["autoencoderceiling: reconstruction", "7.90"],
         ["real imagesfloor: train against test", "3.10"],
     ]
-    assert page.tags.count("figure") == 4 + 5
+    assert page.tags.count("figure") == 5 + 5
     for expected in (
         "<title>A title</title>",
         "fashion-mnist, the full set: 60,000 training and 10,000 test images of 1×28×28.",
@@ -106,7 +106,7 @@ def test_markdown_has_the_tables_and_its_pictures_exist(evaluations, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "| latent, diffusion on 2×7×7 latents | 9.87 | 10.87 | 9.87 |" in text
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(pictures) == 4 + 5
+    assert len(pictures) == 5 + 5
     assert all((tmp_path / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
     tables = {part.split("\n")[0]: part for part in text.split("\n## ") if "|--:|" in part}
     assert list(tables) == ["Quality", "Cost"]
