@@ -25,7 +25,6 @@ STAGES: dict[str, tuple[str, bool]] = {
     "release": ("write a model as bf16 with a model card", False),
     "export": ("write a model for other programs: ONNX, diffusers, the Hub, a web page, a Space", False),
     "app": ("serve a page that samples and edits images", False),
-    "average": ("average the weights of runs that started from one another", False),
     "reproduce": ("train, release and compare all models of a data set", False),
     "verify": ("check the diffusion core and the metrics against reference code", False),
     "benchmark": ("measure speed and memory on this machine", False),

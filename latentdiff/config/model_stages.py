@@ -175,7 +175,6 @@ class ReleaseStage(Settings):
             (loss.frozen_encoder). Its encoder must be the model's own.
         codec_beside: Leave the autoencoder out of the file of a latent diffusion model. The file then needs
             autoencoder.safetensors, which is released in the same folder.
-        smooth_colours: Switch on ``network.smooth_colours`` of an autoencoder of RGB images, without training.
         evaluation: Folder of an evaluation of the released file. The card states its numbers and shows its samples.
         more_evaluations: Folders of further evaluations of the same file, such as with guidance or of more images. The
             card states their numbers too.
@@ -189,7 +188,6 @@ class ReleaseStage(Settings):
     ema: EmaLength | Literal["auto"] | None = None
     autoencoder: PathSetting | None = None
     codec_beside: bool = False
-    smooth_colours: bool = False
     evaluation: PathSetting | None = None
     more_evaluations: tuple[PathSetting, ...] = ()
     licence: str | None = None
@@ -249,25 +247,6 @@ class ExportStage(Settings):
     evaluation: Annotated[tuple[PathSetting, ...], Length(0, 20)] = ()
     license: str | None = None
     run: RunConfig = field(default_factory=RunConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AverageStage(Settings):
-    """Write a model whose weights are the mean of several models' (Wortsman et al. 2022, model soups).
-
-    If runs start from one another's weights (``init``), their mean is often better than each of them. A mean of models
-    that were trained separately is useless.
-
-    Args:
-        models: Model files of one kind and shape: autoencoders with one encoder (``loss.frozen_encoder``), or diffusion
-            models on one codec.
-        to: The file to write.
-        overwrite: Replace a file that is there already.
-    """
-
-    models: tuple[PathSetting, ...]
-    to: PathSetting
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,8 +89,6 @@ def card(
     codec = (header.get("codec") or {}).get("autoencoder", {})
     if codec.get("smooth_colours"):
         rows["Colours"] = "smoothed as they are decoded (`network.smooth_colours`)"
-        if header["kind"] == "autoencoder" and not (config.get("network") or {}).get("smooth_colours"):
-            rows["Colours"] += ", given to it when it was released (`--smooth_colours true`)"
     title = title or (f"{data['name']} {path.stem}" if data.get("name") else path.stem)
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]

@@ -15,12 +15,7 @@ from latentdiff.files import file_sha256, temporary_folder, write_atomically
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs.model_card import CARD_ROW, STORED_IN_HALF, TITLES, card, write_samples
-from latentdiff.runs.patched_models import (
-    with_decoder,
-    with_shared_autoencoder,
-    with_smooth_colours,
-    without_shared_autoencoder,
-)
+from latentdiff.runs.released_codec import with_decoder, with_shared_autoencoder, without_shared_autoencoder
 
 DTYPES = {"bf16": torch.bfloat16, "int8": torch.int8}
 
@@ -43,8 +38,6 @@ def release_model(config: ReleaseStage, made_by: str | None = None) -> Path:
         )
     header, tensors = with_shared_autoencoder(source, header, tensors)
     header = {**header, "provenance": with_short_history(header.get("provenance") or {})}
-    if config.smooth_colours:
-        header = with_smooth_colours(header)
     if config.autoencoder:
         header, tensors = with_decoder(header, tensors, resolve_checkpoint(config.autoencoder))
     if config.codec_beside:

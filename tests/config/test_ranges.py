@@ -28,7 +28,7 @@ STAGES = [
 ]
 FAMILIES = [cls for cls in vars(config).values() if isinstance(cls, type) and cls.__name__.endswith("Config")]
 FAMILIES += [comparison_stages.BudgetConfig, tool_stages.BenchmarkSettings, SamplingRequest]
-REQUIRED_FLAGS = {"ReleaseStage": ["--model=a", "--to=b"], "AverageStage": ["--models=[a,b]", "--to=c"]}
+REQUIRED_FLAGS = {"ReleaseStage": ["--model=a", "--to=b"]}
 
 
 def arms(hint):

@@ -59,7 +59,6 @@ STAGES: dict[str, tuple[list[str], str]] = {
     "reproduce": (REPRODUCE, "--folder={}"),
     "export": ([f"--model={RELEASED}", "--steps=[2]"], FOLDER),
     "release": ([f"--model={RELEASED}"], "--to={}/latent.safetensors"),
-    "average": ([f"--models=[{CODEC},{CODEC}]"], "--to={}/mean.safetensors"),
     "benchmark": (["--parts=[encoding]"], "--folder={}"),
 }
 

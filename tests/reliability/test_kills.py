@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 RUN = "--run.folder=run"
 # Kills of each command; of those here, the stage and the settings too.
 KILLS = {"autoencoder": 5, "diffusion": 4, "classifier": 2, "latents": 2, "sample": 4, "evaluate": 4, "compare": 3}
-KILLS |= {"samplers": 4, "sweep": 3, "demo": 3, "release": 3, "average": 2, "benchmark": 2}
+KILLS |= {"samplers": 4, "sweep": 3, "demo": 3, "release": 3, "benchmark": 2}
 KILLS |= {"reproduce": 4, "export": 3}
 MORE: dict[str, tuple[str, list[str], int]] = {
     "on latents": ("diffusion", [*TRAINER, *PIXEL[:-1], *DATA[1:], f"--autoencoder={RELEASED_CODEC}", RUN], 4),

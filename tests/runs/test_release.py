@@ -13,9 +13,8 @@ from latentdiff import checkpoint, load
 from latentdiff.errors import CheckpointError, FolderError, LatentdiffError
 from latentdiff.files import file_sha256
 from latentdiff.runs.model_card import card
-from latentdiff.runs.patched_models import with_smooth_colours
 from latentdiff.runs.release import with_short_history
-from latentdiff.stages import autoencoder, average, diffusion, evaluate, release
+from latentdiff.stages import autoencoder, diffusion, evaluate, release
 
 pytestmark = pytest.mark.usefixtures("inside")
 
@@ -37,24 +36,6 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
         changed = {name.split(".")[0] for name in before if not torch.equal(before[name], trained[name])}
         gained = {".".join(name.split(".")[:2]) for name in trained.keys() - before.keys()}
         assert (changed, gained) == ({"decoder"}, {"decoder.refine"})
-
-    other = "stages/autoencoder/fashion-mnist-decoder_of_run/model.safetensors"
-    models = f"--models=[{after}, {other}]"
-    average.main([models, "--to=averaged/model.safetensors"])
-    (_, one), (_, two), (header, mean) = (
-        checkpoint.read(path) for path in (after, other, "averaged/model.safetensors")
-    )
-    assert all(torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-6) for name in mean)
-    assert [found["images_seen"] for found in header["provenance"]["averaged"]] == [128, 128]
-    release.main(["--model=averaged/model.safetensors", "--to=averaged/autoencoder.safetensors"])
-    assert "It is the mean of 2 models" in Path("averaged/autoencoder.md").read_text()
-    with pytest.raises(FolderError, match="there already"):
-        average.main([models, "--to=averaged/model.safetensors"])
-    autoencoder.main([*tiny.trainer, *tiny.codec, grown[0], "--name=unrelated", "--trainer.seed=3"])
-    with pytest.raises(CheckpointError, match="have different latents"):
-        average.main([f"--models=[{after}, stages/autoencoder/fashion-mnist-unrelated/model.safetensors]", "--to=no"])
-    with pytest.raises(CheckpointError, match="another kind or shape"):
-        average.main([f"--models=[{after}, {model}]", "--to=no"])
 
     # A model written before a setting existed has not got it in its header.
     header, tensors = checkpoint.read(model)
@@ -114,8 +95,6 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
     ):
         with pytest.raises(LatentdiffError, match=message):
             release.main([*again, to, "--overwrite"])
-    with pytest.raises(FolderError, match="is the run's own model, and would be lost"):
-        average.main([f"--models=[{model},{model}]", "--to", model, "--overwrite"])
     assert Path("notes.md").read_text() == "precious"
     capsys.readouterr()
     release.main(["--model", codec, "--to", "pair/autoencoder.safetensors", "--overwrite"])
@@ -138,14 +117,12 @@ def test_a_released_model_may_share_the_autoencoder_beside_it(workbench, capsys)
         load(pair)
 
 
-def test_a_model_that_knows_nothing_of_its_training_is_released_and_averaged(workbench):
+def test_a_model_that_knows_nothing_of_its_training_is_released(workbench):
     for source, name in (("diffusion/fashion-mnist-pixel", "bare"), ("autoencoder/fashion-mnist-autoencoder", "codec")):
         header, tensors = checkpoint.read(f"stages/{source}/model.safetensors")
         checkpoint.save(Path(f"{name}.safetensors"), header["kind"], tensors, header | {"provenance": None})
-        average.main([f"--models=[{name}.safetensors,{name}.safetensors]", f"--to=mean_{name}.safetensors"])
-        for model in (name, f"mean_{name}"):
-            release.main(["--model", f"{model}.safetensors", "--to", f"bare/{model}.safetensors"])
-            assert f"# {model}\n" in Path(f"bare/{model}.md").read_text()
+        release.main(["--model", f"{name}.safetensors", "--to", f"bare/{name}.safetensors"])
+        assert f"# {name}\n" in Path(f"bare/{name}.md").read_text()
     latent = "stages/diffusion/fashion-mnist-latent/model.safetensors"
     release.main(["--model", latent, "--autoencoder=codec.safetensors", "--to=bare/swapped.safetensors"])
     assert "| Decoder | trained on, behind the same encoder |" in Path("bare/swapped.md").read_text()
@@ -208,43 +185,14 @@ def test_release_halves_the_file_and_writes_a_card(workbench, tiny):
         release.main([*anew, "--evaluation=measured", "--more_evaluations=[guided]"])
 
 
-def test_only_an_autoencoder_of_colours_can_be_given_smooth_ones(workbench):
-    header = {"kind": "autoencoder", "codec": {"image_shape": [3, 8, 8], "autoencoder": {"latent_channels": 2}}}
-    smooth = with_smooth_colours(header)
-    assert smooth["codec"] == {
-        "image_shape": [3, 8, 8],
-        "autoencoder": {"latent_channels": 2, "smooth_colours": True},
-    }
-    for kind, path in (
-        ("autoencoder", "autoencoder/fashion-mnist-autoencoder"),
-        ("diffusion", "diffusion/fashion-mnist-latent"),
-    ):
-        message = "RGB images, not for 1 channel" if kind == "autoencoder" else "not of a diffusion"
-        with pytest.raises(ValueError, match=message):
-            release.main(
-                ["--model", f"stages/{path}/model.safetensors", "--to", "shelf/no.safetensors", "--smooth_colours=true"]
-            )
-        assert not Path("shelf/no.safetensors").exists()
+def test_a_card_says_that_colours_are_smoothed():
+    made = {"data": {"name": "celeba", "images": 10, "source": "full"}, "images_seen": 20, "seconds": 60.0}
+    made |= {"images_per_second": 1.0, "device": "a CPU", "peak_memory_bytes": 1, "environment": {}, "command": "c"}
 
-
-def test_a_card_says_whether_smooth_colours_were_trained_or_given():
-    made = {
-        "data": {"name": "celeba", "images": 10, "source": "full"},
-        "images_seen": 20,
-        "seconds": 60.0,
-        "images_per_second": 1.0,
-        "device": "a CPU",
-        "peak_memory_bytes": 1,
-        "environment": {},
-        "command": "python -m latentdiff.stages.autoencoder",
-    }
-
-    def text(smooth: bool, trained: bool) -> str:
+    def text(smooth: bool) -> str:
         codec = {"image_shape": [3, 8, 8], "autoencoder": {"smooth_colours": smooth}}
-        model = {"smooth_colours": trained}
-        header = {"kind": "autoencoder", "codec": codec, "provenance": {**made, "config": {"network": model}}}
+        header = {"kind": "autoencoder", "codec": codec, "provenance": made}
         return card(Path("shelf/autoencoder.safetensors"), header, 5)
 
-    assert "smooth" not in text(False, False)
-    assert "given to it when it was released" in text(True, False)
-    assert "smoothed as they are decoded (`network.smooth_colours`) |" in text(True, True)
+    assert "smooth" not in text(False)
+    assert "smoothed as they are decoded (`network.smooth_colours`) |" in text(True)

@@ -5,7 +5,7 @@ import torch
 
 from latentdiff import checkpoint
 from latentdiff.errors import CheckpointError
-from latentdiff.runs.patched_models import with_decoder, without_shared_autoencoder
+from latentdiff.runs.released_codec import with_decoder, without_shared_autoencoder
 
 
 @pytest.mark.parametrize("patch", [with_decoder, without_shared_autoencoder])
