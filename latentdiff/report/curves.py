@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import matplotlib
@@ -48,27 +49,37 @@ def quality_over_time(evaluations: list[Evaluation], theme: Theme = "light", for
 def quality_over_own_time(
     evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg"
 ) -> bytes | None:
-    """The same without the autoencoder's time. None where no model has an autoencoder, or without a history."""
+    """The same without the autoencoder's time. None where no model's autoencoder took any, or without a history."""
     _, found = _quality(evaluations)
-    return _over_time(evaluations, False, theme, format) if any(_start(item) for item, _ in found) else None
+    has_autoencoder = any(item.get("training", "stage_one_seconds") for item, _ in found)
+    return _over_time(evaluations, False, theme, format) if has_autoencoder else None
 
 
 def lead_over_time(evaluations: list[Evaluation], counted: bool) -> Lead | None:
-    """When latent and pixel are ahead of each other; of several models of a kind the one that ends best stands for it.
+    """Which of latent and pixel is ahead, and since when; of several models of a kind, the one with the lowest value.
+
+    None where the two were not measured alike, or where the autoencoder's time is to be counted and is not known.
 
     Args:
         counted: Whether a latent model begins after the time that its autoencoder took.
     """
     key, found = _quality(evaluations)
-    best = {}
+    best: list[Evaluation] = []
     for role in ("latent", "pixel"):
         items = [item for item, _ in found if item.role == role]
         if not items:
             return None
-        best[role] = min(items, key=lambda item: min(y for _, y in _points(item, "seconds", key)))
-    start = _start(best["latent"]) if counted else 0.0
-    latent, pixel = (_points(item, "seconds", key) for item in best.values())
-    return find_lead([(start + x, y) for x, y in latent], pixel, start)
+        best.append(min(items, key=lambda item: min(y for _, y in _points(item, "seconds", key))))
+    latent, pixel = best
+    # A Fréchet distance falls with the number of samples; KID does not.
+    sizes = {item.get("training", "config", "quality_images") for item in best}
+    autoencoder = latent.get("training", "stage_one_seconds")
+    if (key == "distance" and len(sizes) > 1) or (counted and autoencoder is None):
+        return None
+    several = any(sum(item.role == one.role for item, _ in found) > 1 for one in best)
+    names = (latent.name, pixel.name) if several else ("latent", "pixel")
+    points = [(_start(latent, counted) + x, y) for x, y in _points(latent, "seconds", key)]
+    return find_lead(points, _points(pixel, "seconds", key), autoencoder if counted else 0.0, names)
 
 
 def quality_over_images(evaluations: list[Evaluation], theme: Theme = "light", format: Format = "svg") -> bytes | None:
@@ -134,18 +145,20 @@ def _quality(evaluations: list[Evaluation]) -> tuple[str, list[tuple[Evaluation,
     return key, having[key]
 
 
-def _start(evaluation: Evaluation) -> float:
-    """Seconds that a latent model needed before its own training: its autoencoder's, and encoding the images."""
-    return sum(evaluation.get("training", key) or 0.0 for key in ("stage_one_seconds", "encode_seconds"))
+def _start(evaluation: Evaluation, counted: bool) -> float:
+    """Seconds that a latent model needed before its own training: to encode the images, and for its autoencoder where
+    that is ``counted``."""
+    encoding, autoencoder = (evaluation.get("training", key) or 0.0 for key in ("encode_seconds", "stage_one_seconds"))
+    return encoding + autoencoder * counted
 
 
 def _over_time(evaluations: list[Evaluation], counted: bool, theme: Theme, format: Format) -> bytes | None:
     key, found = _quality(evaluations)
     lines = []
     for evaluation, colour in found:
-        start = _start(evaluation) if counted else 0.0
+        start = _start(evaluation, counted)
         points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
-        lines.append(Line(evaluation.name, colour, points, start))
+        lines.append(Line(evaluation.name, colour, points, start if counted else 0.0))
     if not lines:
         return None
     last = max(line.points[-1][0] for line in lines)
@@ -161,7 +174,8 @@ def _over_time(evaluations: list[Evaluation], counted: bool, theme: Theme, forma
 
 def _points(evaluation: Evaluation, x: str, y: str) -> list[tuple[float, float]]:
     rows = evaluation.get("training", "history") or []
-    return sorted((row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None)
+    values = ((row.get(x), row.get(y)) for row in rows)
+    return sorted((a, b) for a, b in values if a is not None and b is not None and math.isfinite(b))
 
 
 def _images(lines: list[Line]) -> tuple[str, float]:

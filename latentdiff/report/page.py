@@ -211,8 +211,8 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
         ),
         (
             "Quality against the diffusion model's own training time",
-            "The same with the autoencoder's time left out: for an autoencoder that is there already."
-            + _lead(evaluations, counted=False),
+            "The same with the autoencoder's time left out, for an autoencoder that is there already. The time for "
+            "encoding the images is counted." + _lead(evaluations, counted=False),
             curves.quality_over_own_time,
             "quality-own-time.png",
         ),

@@ -97,9 +97,6 @@ def card(
         lines += ["Made by" if made_by else "Trained by", "", f"    {command}", ""]
     if (resumed := made.get("resumed_by")) and not made_by:
         lines += ["and resumed by", "", *(f"    {command}" for command in resumed), ""]
-    if averaged := made.get("averaged"):
-        lines += [f"It is the mean of {len(averaged)} models, of the runs", ""]
-        lines += [f"    {one.get('command') or 'not known'}" for one in averaged] + [""]
     if decoder and decoder.get("command"):
         lines += ["its decoder by", "", f"    {decoder['command']}", ""]
     if made.get("images_seen"):

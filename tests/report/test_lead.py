@@ -30,9 +30,23 @@ from latentdiff.report.lead import find_lead
             [(700, 1.0)],
             [(100, 3.0), (200, 2.0)],
             600,
-            "With the autoencoder's 10 min counted, pixel is ahead at first, and latent from its first measurement on, "
-            "after 12 min.",
+            "With the autoencoder's 10 min counted, pixel is ahead at first, and latent from 12 min on.",
             700,
+        ),
+        # A short autoencoder: latent is measured before pixel.
+        (
+            [(120, 1.0)],
+            [(600, 5.0)],
+            60,
+            "With the autoencoder's 60 s counted, latent is ahead at every measurement.",
+            None,
+        ),
+        (
+            [(120, 1.0)],
+            [(100, 2.0), (300, 0.5)],
+            60,
+            "With the autoencoder's 60 s counted, the lead changes 2 times, the last time after 5 min, to pixel.",
+            300,
         ),
         (
             [(700, 4.0)],
@@ -73,7 +87,7 @@ def test_the_figures_tell_it_with_the_autoencoder_and_without(write, monkeypatch
     counted, own = (lead_over_time(evaluations, counted) for counted in (True, False))
     # Histories of the FID over 1, 2 and 3, after each minute: pixel ends at 4, latent begins with 9 at 660 s.
     assert counted is not None
-    assert counted.changes == [(660.0, "pixel"), (780.0, "latent")]
+    assert counted.changes == [(60.0, "pixel"), (780.0, "latent")]
     assert own is not None
     assert own.changes == [(60.0, "latent")]
     assert lead_over_time([latent], counted=True) is None
