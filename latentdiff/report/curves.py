@@ -56,7 +56,7 @@ def quality_over_own_time(
 
 
 def lead_over_time(evaluations: list[Evaluation], counted: bool) -> Lead | None:
-    """Which of latent and pixel is ahead, and since when; of several models of a kind, the one with the lowest value.
+    """Which of latent and pixel is ahead, and since when. Of several models of a kind, the best one stands for it.
 
     None where the two were not measured alike, or where the autoencoder's time is to be counted and is not known.
 

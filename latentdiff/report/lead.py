@@ -29,7 +29,7 @@ class Lead:
 
     def sentence(self) -> str:
         """The same in words."""
-        counted = f"With the autoencoder's {duration(self.autoencoder)} counted, " if self.autoencoder else ""
+        time = f"the autoencoder's {duration(self.autoencoder)} counted" if self.autoencoder else ""
         first, (last, final) = self.changes[0][1], self.changes[-1]
         if len(self.changes) > 2:
             text = f"the lead changes {len(self.changes) - 1} times, the last time after {duration(last)}, to {final}."
@@ -37,7 +37,7 @@ class Lead:
             text = f"{first} is ahead at first, and {final} from {duration(last)} on."
         else:
             text = f"{final} is ahead at every measurement."
-        return counted + text if counted else text[0].upper() + text[1:]
+        return f"With {time}, {text}" if time else f"Without the autoencoder's time, {text}"
 
 
 def find_lead(

@@ -8,14 +8,26 @@ from latentdiff.report.lead import find_lead
 @pytest.mark.parametrize(
     ("latent", "pixel", "start", "sentence", "crossing"),
     [
-        ([(60, 3.0), (120, 1.0)], [(60, 9.0), (120, 5.0)], 0, "Latent is ahead at every measurement.", None),
-        ([(60, 9.0), (120, 5.0)], [(60, 3.0), (120, 1.0)], 0, "Pixel is ahead at every measurement.", None),
+        (
+            [(60, 3.0), (120, 1.0)],
+            [(60, 9.0), (120, 5.0)],
+            0,
+            "Without the autoencoder's time, latent is ahead at every measurement.",
+            None,
+        ),
+        (
+            [(60, 9.0), (120, 5.0)],
+            [(60, 3.0), (120, 1.0)],
+            0,
+            "Without the autoencoder's time, pixel is ahead at every measurement.",
+            None,
+        ),
         # Measured in turn: at 90 s both have been, and latent is behind until 180 s.
         (
             [(60, 9.0), (180, 1.0)],
             [(90, 3.0), (200, 2.0)],
             0,
-            "Pixel is ahead at first, and latent from 3 min on.",
+            "Without the autoencoder's time, pixel is ahead at first, and latent from 3 min on.",
             180,
         ),
         # The pixel training has ended before the autoencoder's, and its last model stays as good as it is.
@@ -59,7 +71,7 @@ from latentdiff.report.lead import find_lead
             [(10, 5.0), (30, 3.0)],
             [(10, 6.0), (20, 4.0)],
             0,
-            "The lead changes 2 times, the last time after 30 s, to latent.",
+            "Without the autoencoder's time, the lead changes 2 times, the last time after 30 s, to latent.",
             30,
         ),
     ],
@@ -98,3 +110,24 @@ def test_the_figures_tell_it_with_the_autoencoder_and_without(write, monkeypatch
     marks = [[line for line in figure.axes[0].lines if list(line.get_xdata()) == [13.0, 13.0]] for figure in figures]
     assert [len(found) for found in marks] == [1, 0]
     assert quality_over_own_time([pixel]) is None
+
+
+def test_nothing_is_told_of_models_that_were_not_measured_alike_or_of_an_unknown_autoencoder(write):
+    def of_samples(count):
+        def change(values):
+            values["training"]["config"] = {"quality_images": count}
+
+        return change
+
+    pixel = read_evaluation(write("pixel", "diffusion", 12.0, 180.0, change=of_samples(100)))
+    alike = read_evaluation(write("latent", "diffusion", 9.0, 180.0, 600.0, change=of_samples(100)))
+    fewer = read_evaluation(write("latent-fewer", "diffusion", 9.0, 180.0, 600.0, change=of_samples(50)))
+    unknown = read_evaluation(write("latent-unknown", "diffusion", 9.0, 180.0, change=of_samples(100)))
+    assert lead_over_time([alike, pixel], counted=True)
+    assert lead_over_time([fewer, pixel], counted=True) is None
+    assert lead_over_time([unknown, pixel], counted=True) is None
+    assert lead_over_time([unknown, pixel], counted=False)
+    better = read_evaluation(write("latent-better", "diffusion", 6.0, 180.0, 600.0, change=of_samples(100)))
+    named = lead_over_time([alike, better, pixel], counted=False)
+    assert named is not None
+    assert named.sentence() == "Without the autoencoder's time, latent-better is ahead at every measurement."
