@@ -61,6 +61,7 @@ def reproduce(settings: ReproduceStage) -> Path:
     settings = _with_preset(settings)
     recipe = read_runs(settings.runs, [*data_flags(settings.data), *settings.flags])
     _check_evaluations(settings.evaluations, recipe)
+    _check_names("int8", settings.int8, recipe)
     parse_budget(settings.budget)
     chosen = _chosen(recipe, settings.only)
     folder = Path(settings.folder) if settings.folder else default_folder("reproduce", _name(settings.data))
@@ -127,13 +128,17 @@ def _name(data: DataConfig) -> str:
 
 def _chosen(runs: Sequence[PlannedRun], only: Sequence[str]) -> set[str]:
     """The names of the runs to be made: all, or those of ``only`` with the autoencoder that they need."""
-    names = [run.name for run in runs]
-    if unknown := [name for name in only if name not in names]:
-        raise ConfigError(f"only names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
-    chosen = set(only or names)
+    _check_names("only", only, runs)
+    chosen = set(only or [run.name for run in runs])
     if any(run.is_latent for run in runs if run.name in chosen):
         chosen.add("autoencoder")
     return chosen
+
+
+def _check_names(setting: str, given: Sequence[str], runs: Sequence[PlannedRun]) -> None:
+    names = [run.name for run in runs]
+    if unknown := [name for name in given if name not in names]:
+        raise ConfigError(f"{setting} names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
 
 
 def _claim(folder: Path) -> None:
@@ -252,12 +257,13 @@ def _flags_in(run: PlannedRun, folder: Path, models: Mapping[str, Path]) -> list
 def _release(
     run: PlannedRun, model: Path, folder: Path, settings: ReproduceStage, evaluations: Sequence[Path] = ()
 ) -> None:
-    """Write the released file of a model, half the size, and its card."""
+    """Write the released file of a model, its weights rounded, and its card."""
     folder.mkdir(parents=True, exist_ok=True)
     first, *more = [str(path) for path in evaluations] or [None]
     release = ReleaseStage(
         model=str(model),
         to=str(folder / f"{run.name}.safetensors"),
+        precision="int8" if run.name in settings.int8 else "bf16",
         codec_beside=run.is_latent,
         evaluation=first,
         more_evaluations=tuple(path for path in more if path),

@@ -216,6 +216,7 @@ class ReproduceStage(Settings):
         runs: The training runs by name. Each has its stage and that stage's flags.
         evaluations: The evaluations by name, each with its flags. A name is that of a run, or begins with it and a
             dash. ``--guide`` takes a run's name.
+        int8: Names of the runs whose released file has its matrices in 8 bits, half the size of the others'.
         flags: Further settings of all runs, such as --trainer.num_threads=1.
         num_images: Images of each model that are measured. Default: 10,000 on a GPU, 1,000 on a CPU with Inception and
             2,000 with the classifier alone.
@@ -229,6 +230,7 @@ class ReproduceStage(Settings):
     only: tuple[str, ...] = ()
     runs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     evaluations: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    int8: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     num_images: Annotated[int, Range(2, 10**7)] | None = None
     data: DataConfig = field(default_factory=DataConfig)

@@ -35,6 +35,7 @@ def recipe(tiny):
             "latent-guided": ["--guide", "guide", "--guidance_scale", "2"],
             "pixel": [],
         },
+        "int8": ["guide"],
         "flags": tiny.trainer[1:],
         "num_images": 20,
         "data": {"source": "embedded"},
@@ -62,6 +63,7 @@ def test_everything_is_made_by_one_command_that_goes_on(tiny, trainings, monkeyp
     assert load(latent).provenance["images_seen"] == 32
     # The autoencoder is released once, beside the models that decode with it.
     assert checkpoint.read_header(latent)["codec_file"]["name"] == "autoencoder.safetensors"
+    assert "matrices and kernels in 8 bits" in latent.with_name("guide.md").read_text()
     card = latent.with_suffix(".md").read_text()
     assert "Made by\n\n    python -m latentdiff.stages.reproduce fashion-mnist --budget 0.5 --only latent" in card
     assert "--guide stages/reproduce/fashion-mnist/release/guide.safetensors" in card
@@ -124,6 +126,7 @@ def test_plan_says_what_is_trained_and_how_long():
         ({"runs": {"a": ["autoencoder", "--trainer.max_images=null"]}}, r"runs\.a: a run needs an end"),
         ({"runs": {"latent": ["diffusion"]}}, "no run named autoencoder"),
         ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, but the recipe has a"),
+        ({"runs": {"a": ["autoencoder"]}, "int8": ("b",)}, "int8 names b, but the recipe has a"),
         ({"runs": {"a": ["autoencoder"]}, "evaluations": {"b": []}}, r"evaluations\.b: its name"),
         ({"runs": {"a": ["autoencoder"]}, "evaluations": {"a": ["--guide", "x"]}}, "--guide x is not a run"),
         ({"runs": {"a": ["autoencoder"]}, "budget": "soon"}, "budget must be a time"),
