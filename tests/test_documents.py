@@ -63,3 +63,32 @@ def test_links_lead_somewhere(path):
         assert there.exists(), target
         if anchor:
             assert anchor in anchors(there), target
+
+
+ROWS_OF_MODELS = [
+    ("README.md", "pixel diffusion", "pixel"),
+    ("README.md", "latent diffusion", "latent"),
+    ("README.md", "autoencoder's reconstructions", "autoencoder"),
+    ("docs/results/index.md", "VAE baseline", "vae_baseline"),
+    ("docs/results/index.md", "Pixel diffusion", "pixel"),
+    ("docs/results/index.md", "Latent diffusion", "latent"),
+    ("docs/results/index.md", "Autoencoder: reconstructions", "autoencoder"),
+    ("docs/results/models.md", "`vae_baseline`: decoded", "vae_baseline"),
+    ("docs/results/models.md", "`pixel`", "pixel"),
+    ("docs/results/models.md", "`latent`", "latent"),
+    ("docs/results/models.md", "`autoencoder`: reconstructions", "autoencoder"),
+]
+
+
+@pytest.mark.parametrize(("document", "row", "model"), ROWS_OF_MODELS)
+def test_the_fid_in_a_table_is_the_one_on_the_models_card(document, row, model):
+    card = (ROOT / "checkpoints" / "fashion-mnist" / f"{model}.md").read_text()
+    [on_card, *_] = re.findall(r"^- FID to test ([\d.]+),", card, flags=re.M)
+    [in_table, *_] = re.findall(rf"^\| {re.escape(row)}[^|]*\| ([\d.]+)", (ROOT / document).read_text(), flags=re.M)
+    assert in_table == on_card
+
+
+def test_the_fid_below_the_readmes_picture_is_the_one_on_the_models_card():
+    card = (ROOT / "checkpoints" / "fashion-mnist" / "latent.md").read_text()
+    [on_card, *_] = re.findall(r"^- FID to test ([\d.]+),", card, flags=re.M)
+    assert f"FID {on_card} (10,000 samples" in (ROOT / "README.md").read_text()
