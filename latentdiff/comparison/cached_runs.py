@@ -26,10 +26,31 @@ from latentdiff.files import file_sha256
 from latentdiff.precision import resolve_device
 from latentdiff.report.evaluation import FILE, read_evaluation
 from latentdiff.runs.find import find_autoencoder
+from latentdiff.runs.release import has_its_guide
 from latentdiff.runs.run_folder import flatten
 
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
 IMAGES_ON_GPU, IMAGES_WITH_INCEPTION, IMAGES_WITHOUT_INCEPTION = 10_000, 1_000, 2_000
+# Places: what lies there is compared by its content.
+CONTENT_COMPARED_HERE = {
+    "data.cache_folder",
+    "data.path",
+    "data.root",
+    "data.source",
+    "data.table",
+    "features_folder",
+    "latents_folder",
+}
+# Where a run is limited by images, these change no more than the last digits of its weights.
+WITHOUT_EFFECT = {
+    "trainer.compile",
+    "trainer.devices",
+    "trainer.loggers",
+    "trainer.memory",
+    "trainer.num_nodes",
+    "trainer.num_threads",
+    "trainer.strategy",
+}
 STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
 
 
@@ -95,15 +116,25 @@ def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
         flatten(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
     )
     before = usual | before
+    data = made.get("data") or {}
+    free = CONTENT_COMPARED_HERE | (WITHOUT_EFFECT if config.trainer.max_seconds is None else {"trainer.loggers"})
+    if not data.get("class_names") and before.get("network.class_conditional") is False:
+        free |= {"network.class_conditional"}  # the training has set it: the data set has no classes
+    if made.get("stage_one_sha256") and config.autoencoder != "none":
+        free |= {"autoencoder"}
+        autoencoder = find_autoencoder(config.autoencoder, config.data)
+        others = file_sha256(autoencoder) != made["stage_one_sha256"]
+    else:
+        others = False
     found = [
         f"{key} was {before[key]}, is {now[key]}"
         for key in now
-        if not key.startswith("run.") and key in before and before[key] != now[key]
+        if key not in free and not key.startswith("run.") and key in before and before[key] != now[key]
     ]
-    if made.get("stage_one_sha256"):
-        autoencoder = find_autoencoder(config.autoencoder, config.data)
-        if file_sha256(autoencoder) != made["stage_one_sha256"]:
-            found.append(f"it was trained with another autoencoder than {autoencoder}")
+    if others:
+        found.append(f"it was trained with another autoencoder than {autoencoder}")
+    if not found and data.get("fingerprint") != load_split(config.data, "train").fingerprint:
+        found.append("its training images have changed")
     return found
 
 
@@ -171,7 +202,8 @@ def evaluate_once(flags: list[str], folder: Path, model: Path | None, conditions
     command = command_line("evaluate", arguments)
     before = _read(folder)
     same_model = model is None or (before.get("model") or {}).get("sha256") == file_sha256(model)
-    if before.get("command") != command or not same_model or not conditions.match(before):
+    same = same_model and has_its_guide(before.get("sampling") or {})
+    if before.get("command") != command or not same or not conditions.match(before):
         print(f"\n$ {command}", flush=True)
         evaluate_with_settings(parse(EvaluateStage, arguments), command)
     return folder

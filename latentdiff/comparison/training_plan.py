@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
+from itertools import accumulate, pairwise
+from pathlib import Path
 
 import torch
 
 from latentdiff.codec import AutoencoderCodec, Codec
 from latentdiff.comparison.cached_runs import STAGES, parse_settings
-from latentdiff.config import TrainerConfig
+from latentdiff.config import PhaseConfig, TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
-from latentdiff.data import load_dataset
+from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.run_checkpoint import LAST
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.train_diffusion import train_diffusion
 from latentdiff.training.trainer import check_settings
@@ -25,6 +29,12 @@ from latentdiff.training.trainer import check_settings
 MEASURED_SECONDS, LEAST_SECONDS = 20.0, 2.0
 # Images that a rate is measured on: a step's time does not depend on their number.
 MEASURED_IMAGES = 512
+METRICS = "metrics.csv"
+# Settings that count images and shrink with a run, and their least values.
+SCALED_IN_TRAINER = {"max_images": 1, "images_per_epoch": 1, "lr_warmup_images": 0, "lr_step_images": 1}
+SCALED_IN_LOSS = ("adversarial_start", "discriminator_warmup")
+# Where a phase begins that is to be measured alone: after the first step.
+AT_ONCE = 1e-6
 SECONDS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
 
@@ -60,16 +70,21 @@ class PlannedRun:
     def scaled(self, share: float) -> PlannedRun:
         """The run, shortened to a share of its length.
 
-        The warm-up of the learning rate and the length of an epoch, which count images, are scaled too.
+        All other settings that count images are scaled too: the length of an epoch, the warm-up and steps of the
+        learning rate, and the images after which a discriminator begins.
         """
         if share == 1.0:
             return self
         trainer, own = self.settings.trainer, []
         if trainer.max_seconds:
             own.append(f"--trainer.max_seconds={max(1.0, round(trainer.max_seconds * share, 1)):g}")
-        for setting, least in (("max_images", 1), ("images_per_epoch", 1), ("lr_warmup_images", 0)):
+        for setting, least in SCALED_IN_TRAINER.items():
             if images := getattr(trainer, setting):
                 own.append(f"--trainer.{setting}={max(least, round(images * share))}")
+        if isinstance(self.settings, AutoencoderStage):
+            for setting in SCALED_IN_LOSS:
+                if images := getattr(self.settings.loss, setting):
+                    own.append(f"--loss.{setting}={round(images * share)}")
         flags = (*self.flags, *own)
         return replace(self, flags=flags, settings=parse_settings(self.stage, list(flags)))
 
@@ -131,21 +146,41 @@ def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | 
     settings = run.settings
     with redirect_stdout(StringIO()):
         data = load_dataset(replace(settings.data, max_train_images=MEASURED_IMAGES))
-        trainer = _for_seconds(settings.trainer, seconds)
         if isinstance(settings, AutoencoderStage):
-            own = {"network": settings.network, "loss": settings.loss, "phases": settings.phases}
-            model = train_autoencoder(data, **own, trainer=trainer, validation_images=0)
-        else:
-            codec = _untrained(encoder, data.train.image_shape) if run.is_latent else None
-            own = {"network": settings.network, "diffusion": settings.diffusion, "autoencoder": codec}
-            model = train_diffusion(data, **own, trainer=trainer, validation_images=0, quality_images=0)
+            return _autoencoder_rate(settings, data, seconds)
+        codec = _untrained(encoder, data.train.image_shape) if run.is_latent else settings.autoencoder
+        own = {"network": settings.network, "diffusion": settings.diffusion, "autoencoder": codec}
+        own |= {"init": settings.init, "trainer": _for_seconds(settings.trainer, seconds)}
+        model = train_diffusion(data, **own, validation_images=0, quality_images=0)
     return model.metrics[-1]["images_per_second"]
 
 
+def _autoencoder_rate(settings: AutoencoderStage, data: DatasetSplits, seconds: float) -> float:
+    """The rate of a whole run, from that of each phase. A phase begins at a share of the images, so their times add."""
+    phases = [None, *accumulate(settings.phases, _joined)]
+    starts = [0.0, *(phase.start for phase in settings.phases), 1.0]
+    # From the first image on, as in most of the run.
+    loss = replace(settings.loss, adversarial_start=0, discriminator_warmup=0)
+    trainer = _for_seconds(settings.trainer, max(LEAST_SECONDS / 2, seconds / len(phases)))
+    own = {"network": settings.network, "loss": loss, "trainer": trainer, "init": settings.init}
+    time = 0.0
+    for (begin, end), phase in zip(pairwise(starts), phases, strict=True):
+        alone = [] if phase is None else [replace(phase, start=AT_ONCE)]
+        model = train_autoencoder(data, **own, phases=alone, validation_images=0)
+        time += (end - begin) / model.metrics[-1]["images_per_second"]
+    return 1.0 / time
+
+
+def _joined(before: PhaseConfig, after: PhaseConfig) -> PhaseConfig:
+    """A phase with what those before it have changed and it does not mention."""
+    kept = {name: value for name, value in vars(before).items() if getattr(after, name) is None}
+    return replace(after, **kept)
+
+
 def _for_seconds(trainer: TrainerConfig, seconds: float) -> TrainerConfig:
-    """The settings of a training of this many seconds, in one epoch."""
+    """The settings of a training of this many seconds, in one epoch. It is not compiled, which takes minutes."""
     free = {"max_images": None, "images_per_epoch": 10**9, "monitor": None, "stop_patience": None}
-    return replace(trainer, max_seconds=seconds, **free)
+    return replace(trainer, max_seconds=seconds, lr_schedule="cosine", compile="off", **free)
 
 
 def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: tuple[int, int, int]) -> Codec:
@@ -155,17 +190,43 @@ def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: t
     return AutoencoderCodec(Autoencoder(image_shape, network), network, torch.zeros(channels), torch.ones(channels))
 
 
-def describe_plan(runs: Sequence[PlannedRun], rates: Mapping[str, float], done: Sequence[str]) -> str:
-    """A line for each run with its length, and a line with the total time of the unfinished runs."""
+def share_left(run: PlannedRun, folder: Path) -> float:
+    """The part of an interrupted run that is still to be trained; 1 for one that would begin anew."""
+    trainer = run.settings.trainer
+    if not (folder / LAST).is_file():
+        return 1.0
+    try:
+        *_, row = csv.DictReader((folder / METRICS).read_text().splitlines())
+        spent = [
+            float(row[column]) / limit
+            for column, limit in (("images_seen", trainer.max_images), ("seconds", trainer.max_seconds))
+            if limit
+        ]
+    except (OSError, ValueError, LookupError):
+        return 1.0
+    return max(0.0, 1.0 - max(spent, default=0.0))
+
+
+def describe_plan(
+    runs: Sequence[PlannedRun], rates: Mapping[str, float], done: Sequence[str], left: Mapping[str, float] | None = None
+) -> str:
+    """A line for each run with its length, and a line with the total time of the unfinished runs.
+
+    Args:
+        runs: All of them.
+        rates: Images a second, by a run's name.
+        done: The names of the finished runs.
+        left: The part of each other run that is still to be trained. Default: all of it.
+    """
     lines: list[str] = []
     total, width = 0.0, max(len(run.name) for run in runs)
     for run in runs:
-        seconds, trainer = run.seconds(rates.get(run.name)), run.settings.trainer
+        seconds, trainer = run.seconds(rates.get(run.name)) * (left or {}).get(run.name, 1.0), run.settings.trainer
         images = f"{trainer.max_images:,} images" if trainer.max_images else "as many images as that allows"
         lines.append(f"  {run.name:<{width}}  {'done' if run.name in done else clock(seconds):>10}  {images}")
         total += 0.0 if run.name in done else seconds
-    left = sum(run.name not in done for run in runs)
-    head = f"{left} training run{'s' * (left != 1)}, about {clock(total)} on this machine"
+    count = sum(run.name not in done for run in runs)
+    head = f"{count} training run{'s' * (count != 1)}, about {clock(total)} on this machine"
     return "\n".join([head + (", measured over 20 seconds:" if rates else ":"), *lines])
 
 

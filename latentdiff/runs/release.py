@@ -99,9 +99,17 @@ def check_target(target: Path, config: ReleaseStage) -> None:
         )
 
 
+def has_its_guide(sampling: dict[str, Any]) -> bool:
+    """Whether the guide that an evaluation sampled with, if any, is still the same file."""
+    if not sampling.get("guide"):
+        return True
+    guide = resolve_checkpoint(sampling["guide"])
+    return guide.is_file() and file_sha256(guide) == sampling.get("guide_sha256")
+
+
 def check_guide(folder: str, sampling: dict[str, Any]) -> None:
     """Raise ValueError if the guide of an evaluation has changed or is missing."""
-    if sampling.get("guide") and file_sha256(resolve_checkpoint(sampling["guide"])) != sampling.get("guide_sha256"):
+    if not has_its_guide(sampling):
         raise ConfigError(f"{folder} was made with another guide than the present {sampling['guide']}: evaluate again")
 
 

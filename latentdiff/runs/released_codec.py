@@ -12,6 +12,7 @@ from latentdiff import checkpoint
 from latentdiff.config import AutoencoderConfig, from_dict
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
+from latentdiff.int8_weights import from_int8, to_int8
 
 # The settings that leave an encoder and its latents as they are.
 DECODER_SETTINGS = {"decoder_blocks": 0, "refine_channels": 0, "smooth_colours": False}
@@ -44,9 +45,7 @@ def with_decoder(
     encoders = [
         {name: tensor for name, tensor in codec.items() if not name.startswith("decoder.")} for codec in (own, weights)
     ]
-    same = encoders[0].keys() == encoders[1].keys() and all(
-        _equal_as_released(tensor, encoders[1][name]) for name, tensor in encoders[0].items()
-    )
+    same = _equal_as_released(*encoders)
     # Rebuilt, since a setting that did not exist yet when a file was written was at its default. What a decoder alone
     # is made by may differ.
     codecs = [
@@ -89,17 +88,18 @@ def without_shared_autoencoder(
             "out --codec_beside"
         )
     _, weights = checkpoint.read(autoencoder, kind="autoencoder")
-    if own.keys() != weights.keys() or not all(_equal_as_released(own[name], weights[name]) for name in own):
+    if not any(_equal_as_released(rounded, weights) for rounded in (own, from_int8(to_int8(own)))):
         raise CheckpointError(
-            f"{autoencoder} is not the model's autoencoder: release the model's autoencoder to that file first, "
-            "or leave out "
-            "--codec_beside"
+            f"{autoencoder} is not the model's autoencoder: release the model's autoencoder to that file first, or "
+            "leave out --codec_beside"
         )
     named = {"name": autoencoder.name, "sha256": file_sha256(autoencoder)}
     network = {name: tensor for name, tensor in tensors.items() if not name.startswith("codec.")}
     return {**header, "codec_file": named}, network
 
 
-def _equal_as_released(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same in a released file, which holds matrices and kernels as bf16."""
-    return a.bfloat16().equal(b.bfloat16()) if a.ndim > 1 else a.equal(b)
+def _equal_as_released(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two sets of weights are the same in a released file, which holds matrices and kernels as bf16."""
+    return a.keys() == b.keys() and all(
+        a[name].bfloat16().equal(b[name].bfloat16()) if a[name].ndim > 1 else a[name].equal(b[name]) for name in a
+    )

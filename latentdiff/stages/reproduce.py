@@ -24,22 +24,24 @@ def _expand_arguments(arguments: list[str]) -> list[str]:
     """Write what stands before the first flag as settings.
 
     A data set's name means its recipe. It means a preset if there is no recipe, or if a preset is named. The path of a
-    folder or zip of images, of Parquet files or tars, means a preset too.
+    folder or zip of images, of Parquet files or tars, means a preset too. A recipe of one's own is neither.
     """
     if not arguments or arguments[0].startswith("-"):
         return arguments
     name, *flags = arguments
-    asks_for_preset = any(flag.split("=")[0] == "--preset" for flag in flags)
-    if not asks_for_preset and find_config(f"{name}/reproduce.yaml"):
+    given = {flag.split("=")[0] for flag in flags}
+    has_runs = bool(given & {"--config", "--runs"})
+    if not has_runs and "--preset" not in given and find_config(f"{name}/reproduce.yaml"):
         return ["--config", f"{name}/reproduce.yaml", *flags]
+    preset = [] if has_runs else ["--preset", "small"]
     if name in get_args(DatasetName) or name.startswith("hf:"):
-        return ["--data.name", name, "--preset", "small", *flags]
+        return ["--data.name", name, *preset, *flags]
     from latentdiff.data.path_kind import name_of_path  # torch: --help does not wait for it
 
     own = name_of_path(name)
     is_own = own != "folder" or Path(name).expanduser().exists()
     data = ["--data.name", own, "--data.path", name] if is_own else ["--data.name", name]
-    return [*data, "--preset", "small", *flags]
+    return [*data, *preset, *flags]
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def write_ema_model(
         return path
     target = ema_file(path.parent, chosen)
     made = _build(path, chosen)
-    made.provenance = {**made.provenance, "ema": {"length": chosen, **_read_record(path)}}
+    made.provenance = {**made.provenance, "ema": {"length": chosen, **(_read_record(path) if length == "auto" else {})}}
     made.save(target)
     print(target)
     return target

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from latentdiff import checkpoint, load
-from latentdiff.comparison.reproduce import reproduce
-from latentdiff.comparison.training_plan import clock, describe_plan, parse_budget, read_runs
+from latentdiff.command_line import parse
+from latentdiff.comparison import training_plan
+from latentdiff.comparison.reproduce import _command, reproduce
+from latentdiff.comparison.training_plan import (
+    clock,
+    describe_plan,
+    measure_rates,
+    parse_budget,
+    read_runs,
+    share_left,
+)
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.errors import ConfigError, FolderError
@@ -65,7 +76,8 @@ def test_everything_is_made_by_one_command_that_goes_on(tiny, trainings, monkeyp
     assert checkpoint.read_header(latent)["codec_file"]["name"] == "autoencoder.safetensors"
     assert "matrices and kernels in 8 bits" in latent.with_name("guide.md").read_text()
     card = latent.with_suffix(".md").read_text()
-    assert "Made by\n\n    python -m latentdiff.stages.reproduce fashion-mnist --budget 0.5 --only latent" in card
+    # A recipe of one's own has no name to be made by.
+    assert "Trained by\n\n    python -m latentdiff.stages.diffusion" in card
     assert "--guide stages/reproduce/fashion-mnist/release/guide.safetensors" in card
     report = json.loads((folder / "report" / "report.json").read_text())
     assert "latent-guided" in json.dumps(report)
@@ -114,6 +126,9 @@ def test_plan_says_what_is_trained_and_how_long():
     half = [run.scaled(0.5) for run in runs]
     assert [run.seconds(10.0) for run in half] == [1800.0, 300.0]
     assert half[0].settings.trainer.lr_warmup_images == 500
+    whole = runs[0].settings.loss
+    assert half[0].settings.loss.adversarial_start == whole.adversarial_start / 2
+    assert half[0].settings.loss.discriminator_warmup == whole.discriminator_warmup / 2
     assert clock(80) == "80 s"
 
 
@@ -139,7 +154,7 @@ def test_recipe_that_cannot_be_meant_is_refused_before_any_work(settings, said):
 
 
 def test_a_folder_of_another_is_refused_before_the_machine_is_measured(monkeypatch):
-    monkeypatch.setattr("latentdiff.comparison.reproduce.measure_rates", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("latentdiff.comparison.kept_plan.measure_rates", lambda *_: pytest.fail("measured"))
     for name in ("mine", "theirs"):
         Path(name).mkdir()
     Path("mine/plan.json").write_text("my own plan")
@@ -158,6 +173,8 @@ def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
     assert expand(["mnist"]) == ["--data.name", "mnist", "--preset", "small"]
     own = ["--data.name", "folder", "--data.path", str(tmp_path), "--preset", "small"]
     assert expand([str(tmp_path)]) == own
+    assert expand([str(tmp_path), "--config", "my.yaml"]) == [*own[:4], "--config", "my.yaml"]
+    assert expand(["celeba", "--config=my.yaml"]) == ["--data.name", "celeba", "--config=my.yaml"]
     with pytest.raises(ConfigError, match=r"must be fashion-mnist, .*mnist,.*not 'nothing'"):
         stage.main(["nothing"])
 
@@ -166,3 +183,62 @@ def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
 def test_recipes_can_be_read(name):
     values = yaml.safe_load(find_config(f"{name}/reproduce.yaml").read_text())
     assert {run.name for run in read_runs(values["runs"], [])} >= set(values["evaluations"])
+
+
+def test_what_an_interrupted_run_has_left_is_planned():
+    [run] = read_runs({"autoencoder": ["autoencoder", "--trainer.max_images=36000"]}, [])
+    folder = Path("autoencoder")
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("images_seen,seconds\n9000,90\n27000,270\n")
+    assert share_left(run, folder) == 1.0  # without a checkpoint it begins anew
+    (folder / "last.ckpt").touch()
+    assert share_left(run, folder) == 0.25
+    assert "1 training run, about 15 min" in describe_plan([run], {"autoencoder": 10.0}, [], {"autoencoder": 0.25})
+    (folder / "metrics.csv").write_text("")
+    assert share_left(run, folder) == 1.0
+
+
+def test_the_time_of_a_run_is_that_of_its_phases_together(monkeypatch):
+    asked = []
+
+    def train(data, *, loss, phases, **_):
+        asked.append((loss.adversarial_start, [(phase.perceptual_weight, phase.frozen_encoder) for phase in phases]))
+        return SimpleNamespace(metrics=[{"images_per_second": [400.0, 100.0, 50.0][len(asked) - 1]}])
+
+    monkeypatch.setattr(training_plan, "train_autoencoder", train)
+    phases = [{"start": 0.5, "perceptual_weight": 0.5}, {"start": 0.75, "frozen_encoder": True}]
+    flags = ["autoencoder", "--data.source=embedded", f"--phases={json.dumps(phases)}"]
+    runs = read_runs({"autoencoder": flags}, [])
+    assert measure_rates(runs, runs) == {"autoencoder": pytest.approx(1 / (0.5 / 400 + 0.25 / 100 + 0.25 / 50))}
+    assert asked == [(0, []), (0, [(0.5, None)]), (0, [(0.5, True)])]  # a later phase keeps what an earlier one set
+
+
+def test_a_model_of_another_run_is_not_overwritten(tiny_model_file):
+    Path("mine").mkdir()
+    model = Path("mine/latent.safetensors")
+    model.write_bytes(tiny_model_file.read_bytes())
+    settings = {
+        "runs": {"latent": ["diffusion"], "autoencoder": ["autoencoder"]},
+        "data": DataConfig(source="embedded"),
+    }
+    with pytest.raises(FolderError, match=r"mine/latent\.safetensors is another model, and would be overwritten"):
+        reproduce(ReproduceStage(**settings, release_folder="mine"))
+    assert model.read_bytes() == tiny_model_file.read_bytes()
+    assert not Path("stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "fashion-mnist --only latent"),
+        ({"budget": "0.5"}, "fashion-mnist --budget 0.5 --only latent"),
+        ({"flags": ("--trainer.seed=1",)}, """fashion-mnist --flags '["--trainer.seed=1"]' --only latent"""),
+        ({"data": DataConfig(source="embedded", root="/here")}, "fashion-mnist --data.source embedded --only latent"),
+        ({"preset": "small"}, "fashion-mnist --preset small --only latent"),
+    ],
+)
+def test_a_card_names_the_command_that_makes_the_model(changes, said):
+    shipped = parse(ReproduceStage, ["--config", "fashion-mnist/reproduce.yaml"])
+    assert _command(replace(shipped, **changes), "latent") == f"python -m latentdiff.stages.reproduce {said}"
+    own = replace(shipped, runs={"latent": ["diffusion"]}, **changes)
+    assert (_command(own, "latent") is None) == ("preset" not in changes)

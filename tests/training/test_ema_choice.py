@@ -84,6 +84,7 @@ def test_auto_takes_what_validation_images_like_best_and_remembers(pixel, distan
     assert load(path).provenance["ema"]["values"]["0.05"] == 3.0
     assert not distances
     assert write_ema_model(pixel, "auto") == path  # without another look
+    assert load(write_ema_model(pixel, 0.1)).provenance["ema"] == {"length": 0.1}  # named, so not the best
     record = json.loads((pixel / "ema.json").read_text())
     (pixel / "ema.json").write_text(json.dumps(record | {"model_sha256": "another model"}))
     distances += [1.0, *[2.0] * len(CANDIDATES)]

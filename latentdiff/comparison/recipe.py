@@ -1,0 +1,125 @@
+"""A recipe read and checked: its training runs, and the evaluations of their models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from latentdiff.command_line import parse
+from latentdiff.comparison.training_plan import PlannedRun, read_runs
+from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.config.data import data_flags
+from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.errors import ConfigError
+
+# Folders beside those of the runs. A run of such a name would be overwritten.
+RESERVED = ("evaluate", "features", "latents", "release", "report")
+# What decides which real images a model is measured against. The runs and the recipe must agree in it.
+SAME_IMAGES = ("name", "path", "size", "colour", "split", "fractions", "split_seed")
+# Settings of an evaluation that are the same for all models of a recipe.
+SAME_FOR_ALL = ("model", "name", "ema", "data", "num_images", "real_images", "devices", "features_folder", "run")
+
+
+@dataclass(frozen=True)
+class PlannedEvaluation:
+    """An evaluation of a recipe.
+
+    Attributes:
+        name: What its row is called.
+        run: The run whose model it measures.
+        flags: The settings of the evaluate stage, for the shell, without the guide.
+        guide: The run whose model guides; None for no guide.
+    """
+
+    name: str
+    run: str
+    flags: tuple[str, ...]
+    guide: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, measured and released of a data set."""
+
+    runs: tuple[PlannedRun, ...]
+    evaluations: tuple[PlannedEvaluation, ...] = ()
+    int8: frozenset[str] = frozenset()
+
+    def chosen(self, only: Collection[str]) -> Recipe:
+        """The part that makes the models ``only`` (all if it is empty), with the models that they need: their guides,
+        and the autoencoder.
+
+        Raises:
+            ConfigError: ``only`` has a name that the recipe does not have.
+        """
+        names = [run.name for run in self.runs]
+        _check_names("only", only, names)
+        wanted = set(only or names)
+        wanted |= {each.guide for each in self.evaluations if each.guide and each.run in wanted}
+        if any(run.is_latent for run in self.runs if run.name in wanted):
+            wanted.add("autoencoder")
+        runs = tuple(run for run in self.runs if run.name in wanted)
+        measured = tuple(
+            each for each in self.evaluations if each.run in wanted and (each.guide is None or each.guide in wanted)
+        )
+        return replace(self, runs=runs, evaluations=measured)
+
+
+def read_recipe(settings: ReproduceStage) -> Recipe:
+    """The recipe that a stage's settings hold.
+
+    Raises:
+        ConfigError: A run, an evaluation or a name in it that cannot be meant.
+    """
+    runs = read_runs(settings.runs, [*data_flags(settings.data), *settings.flags])
+    names = [run.name for run in runs]
+    if taken := [name for name in names if name in RESERVED]:
+        raise ConfigError(f"runs.{taken[0]}: the folder {taken[0]} holds other results: take another name")
+    for run in runs:
+        _check_images(run, settings.data)
+    _check_names("int8", settings.int8, names)
+    evaluations = [_read_evaluation(name, flags, names) for name, flags in settings.evaluations.items()]
+    return Recipe(tuple(runs), tuple(evaluations), frozenset(settings.int8))
+
+
+def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> None:
+    if unknown := [name for name in given if name not in names]:
+        raise ConfigError(f"{setting} names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
+
+
+def _check_images(run: PlannedRun, data: DataConfig) -> None:
+    """Raise ConfigError for a run on other images than those that its model would be measured against."""
+    for name in SAME_IMAGES:
+        own, measured = getattr(run.settings.data, name), getattr(data, name)
+        if own != measured:
+            raise ConfigError(
+                f"runs.{run.name} has data.{name} {own}, but the recipe measures with data.{name} {measured}: give "
+                f"--data.{name} {own}, or set it in the recipe's data"
+            )
+
+
+def _read_evaluation(name: str, flags: Sequence[str], runs: Sequence[str]) -> PlannedEvaluation:
+    """An evaluation, which measures ``latent`` if it is called ``latent`` or ``latent-guided``."""
+    fitting = [run for run in runs if name == run or name.startswith(f"{run}-")]
+    if not fitting:
+        raise ConfigError(f"evaluations.{name}: its name must be a run's name, or begin with a run's name and a dash")
+    given, usual = parse(EvaluateStage, list(flags)), EvaluateStage()
+    if common := [each for each in SAME_FOR_ALL if getattr(given, each) != getattr(usual, each)]:
+        raise ConfigError(
+            f"evaluations.{name} sets {common[0]}, which is the same for all models of a recipe: leave it out there"
+        )
+    if given.guide is not None and given.guide not in runs:
+        raise ConfigError(f"evaluations.{name}: --guide {given.guide} is not a run of the recipe")
+    return PlannedEvaluation(name, max(fitting, key=len), tuple(_without_guide(flags)), given.guide)
+
+
+def _without_guide(flags: Sequence[str]) -> list[str]:
+    """The flags without ``--guide NAME`` and ``--guide=NAME``."""
+    kept: list[str] = []
+    is_value = False
+    for flag in flags:
+        if not is_value and flag != "--guide" and not flag.startswith("--guide="):
+            kept.append(flag)
+        is_value = flag == "--guide"
+    return kept

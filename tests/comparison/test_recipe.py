@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from latentdiff.comparison.recipe import read_recipe
+from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import ReproduceStage
+from latentdiff.errors import ConfigError
+
+RUNS = {
+    "latent": ["diffusion"],
+    "latent-large": ["diffusion"],
+    "guide": ["diffusion"],
+    "pixel": ["diffusion", "--autoencoder=none"],
+    "autoencoder": ["autoencoder"],
+}
+EVALUATIONS = {
+    "latent": [],
+    "latent-guided": ["--guide=guide", "--guidance_scale", "2"],
+    "latent-large": [],
+    "pixel": [],
+}
+
+
+def recipe(**changes):
+    return read_recipe(ReproduceStage(**({"runs": RUNS, "evaluations": EVALUATIONS} | changes)))
+
+
+def names(planned):
+    return {each.name for each in planned}
+
+
+def test_a_chosen_model_comes_with_its_guide_and_its_autoencoder():
+    assert names(recipe().chosen(["latent"]).runs) == {"latent", "guide", "autoencoder"}
+    assert names(recipe().chosen(["pixel"]).runs) == {"pixel"}
+    assert names(recipe().chosen([]).runs) == set(RUNS)
+
+
+def test_only_chosen_models_are_measured_and_each_under_its_own_name():
+    assert names(recipe().chosen(["latent"]).evaluations) == {"latent", "latent-guided"}
+    assert names(recipe().chosen(["latent-large"]).evaluations) == {"latent-large"}
+    assert {each.name: each.run for each in recipe().evaluations}["latent-large"] == "latent-large"
+
+
+@pytest.mark.parametrize("flags", [["--guide=guide", "--steps", "5"], ["--guide", "guide", "--steps", "5"]])
+def test_a_guide_is_a_run_in_either_spelling(flags):
+    [evaluation] = recipe(evaluations={"latent": flags}).evaluations
+    assert (evaluation.guide, evaluation.flags) == ("guide", ("--steps", "5"))
+    wrong = ["nobody" if flag == "guide" else flag.replace("=guide", "=nobody") for flag in flags]
+    with pytest.raises(ConfigError, match=r"evaluations\.latent: --guide nobody is not a run"):
+        recipe(evaluations={"latent": wrong})
+
+
+@pytest.mark.parametrize(
+    "flag", ["--num_images=50000", "--real-images=5", "--ema=0.1", "--devices=2", "--data.hflip=true", "--name=mine"]
+)
+def test_what_is_the_same_for_all_models_is_not_set_for_one(flag):
+    setting = flag.removeprefix("--").split("=")[0].split(".")[0].replace("-", "_")
+    with pytest.raises(ConfigError, match=rf"evaluations\.latent sets {setting}, which is the same for all"):
+        recipe(evaluations={"latent": [flag]})
+
+
+@pytest.mark.parametrize("name", ["report", "release", "evaluate", "latents", "features"])
+def test_a_run_does_not_take_the_folder_of_other_results(name):
+    with pytest.raises(ConfigError, match=rf"runs\.{name}: the folder {name} holds other results"):
+        recipe(runs={name: ["autoencoder"]}, evaluations={})
+
+
+def test_a_run_on_other_images_than_those_it_is_measured_against_is_refused():
+    runs = {"autoencoder": ["autoencoder", "--config=celeba/autoencoder.yaml"]}
+    said = "data.name celeba, but the recipe measures with data.name fashion-mnist"
+    with pytest.raises(ConfigError, match=rf"runs\.autoencoder has {said}"):
+        recipe(runs=runs, evaluations={})
+    assert recipe(runs=runs, evaluations={}, data=DataConfig(name="celeba")).runs
