@@ -18,15 +18,13 @@ from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
-from latentdiff.diffusion.loss import check_loss_weight
-from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.diffusion.target import build_target
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import claim
 from latentdiff.models.network import build_network
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import find_config
+from latentdiff.training.diffusion_checks import check_process
 from latentdiff.training.trainer import check_settings
 
 TABLES = ("sweep.json", "sweep.md")
@@ -87,7 +85,7 @@ def check_sweep(config: SweepStage) -> None:
             raise ConfigError(f"a run's name is the name of its folder: {name!r} is not possible")
         own = parse(DiffusionStage, _training_flags(config, name))  # Ends the program where a flag is unknown.
         try:
-            check_loss_weight(own.diffusion, build_schedule(own.diffusion), build_target(own.diffusion))
+            check_process(own.diffusion, own.network, on_latents=own.autoencoder != "none")
             build_network(1, 1, own.network)
             check_settings(own.trainer)
         except ValueError as error:

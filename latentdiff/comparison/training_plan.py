@@ -21,6 +21,8 @@ from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.run_checkpoint import LAST
+from latentdiff.training.diffusion_checks import check_process
+from latentdiff.training.phases import check_phases
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.train_diffusion import train_diffusion
 from latentdiff.training.trainer import check_settings
@@ -107,6 +109,10 @@ def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[Pl
         try:
             settings = parse_settings(stage, flags)
             check_settings(settings.trainer)
+            if isinstance(settings, DiffusionStage):
+                check_process(settings.diffusion, settings.network, on_latents=settings.autoencoder != "none")
+            else:
+                check_phases(settings.loss, settings.phases, settings.trainer)
             found.append(PlannedRun(name, stage, tuple(flags), settings))
         except ConfigError as error:
             raise ConfigError(f"runs.{name}: {error}") from error

@@ -11,7 +11,7 @@ from latentdiff import distributed
 from latentdiff.codec import Codec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.data.loader import mix_seed
-from latentdiff.diffusion.loss import VarianceLoss, check_loss_weight, training_losses
+from latentdiff.diffusion.loss import VarianceLoss, training_losses
 from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
@@ -19,6 +19,7 @@ from latentdiff.models.conditioning import ConditionedNetwork
 from latentdiff.models.network import build_network
 from latentdiff.text.tokenizer import Tokenizer
 from latentdiff.training.base_module import MicroBatch, StageModule, adamw
+from latentdiff.training.diffusion_checks import check_process
 from latentdiff.training.ema import Ema
 from latentdiff.training.random_streams import RandomStream, seeded_generator
 
@@ -164,7 +165,6 @@ class DiffusionModule(StageModule):
             )
 
     def _check(self, codec: Codec, network: NetworkConfig) -> None:
-        config = self.diffusion
         if network.conditioning == "batch_norm" and distributed.world_size() > 1:
             raise ConfigError(
                 "conditioning batch_norm normalises over a whole batch, but each process has only a share of it: "
@@ -174,25 +174,6 @@ class DiffusionModule(StageModule):
             raise ConfigError(
                 "conditioning batch_norm normalises over a whole batch, but the batch is split into "
                 f"{self.settings.gradient_accumulation_steps} parts: use --trainer.gradient_accumulation_steps 1, "
-                "or "
-                "--network.conditioning scale_shift"
+                "or --network.conditioning scale_shift"
             )
-        if config.learn_variance and self.schedule.num_train_steps is None:
-            raise ConfigError(
-                "a learned variance needs a discrete process: a variance-preserving schedule, with "
-                "--diffusion.num_train_steps"
-            )
-        if network.time_embedding == "fourier" and self.schedule.variance_preserving and network.fourier_scale > 0.1:
-            raise ConfigError(
-                f"--network.fourier_scale {network.fourier_scale} suits the times of edm and ve, which are about "
-                f"1. Those of {config.schedule} go up to 1,000, so close times would get unrelated embeddings: "
-                "use about 0.002"
-            )
-        check_loss_weight(config, self.schedule, self.target)
-        last_alpha = float(self.schedule.levels(torch.tensor([self.schedule.last_position], dtype=torch.float64)).alpha)
-        if config.target in ("eps", "score") and codec.value_range is None and last_alpha < 1e-3:
-            raise ConfigError(
-                f"the {config.target} target does not go with the {config.schedule} schedule on latents: x0 = (x - "
-                f"sigma eps) / alpha magnifies errors {1 / last_alpha:,.0f}-fold where sampling starts, and "
-                "latents have no bounds to clamp x0 to. Use --diffusion.target v, or --diffusion.schedule linear."
-            )
+        check_process(self.diffusion, network, on_latents=codec.value_range is None)

@@ -139,6 +139,8 @@ def test_plan_says_what_is_trained_and_how_long():
         ({"runs": {"a": ["sample"]}}, r"runs\.a must begin with its stage"),
         ({"runs": {"a": ["autoencoder", "--network.wide=3"]}}, r"runs\.a: .*no such setting"),
         ({"runs": {"a": ["autoencoder", "--trainer.max_images=null"]}}, r"runs\.a: a run needs an end"),
+        ({"runs": {"a": ["diffusion", "--diffusion.target=eps"]}}, r"runs\.a: the eps target does not go with"),
+        ({"runs": {"a": ["autoencoder", '--phases=[{"start":0.5},{"start":0.4}]']}}, r"runs\.a: phases must start"),
         ({"runs": {"latent": ["diffusion"]}}, "no run named autoencoder"),
         ({"runs": {"a": ["autoencoder"]}, "only": ("b",)}, "only names b, but the recipe has a"),
         ({"runs": {"a": ["autoencoder"]}, "int8": ("b",)}, "int8 names b, but the recipe has a"),

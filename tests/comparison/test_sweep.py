@@ -121,6 +121,13 @@ def test_a_network_that_cannot_be_built_is_refused_before_any_work(trainings):
     assert not trainings
 
 
+def test_a_process_that_cannot_be_trained_is_refused_before_any_work(trainings):
+    runs = {"base": [], "eps": ["--diffusion.target=eps", "--diffusion.schedule=cosine"]}
+    with pytest.raises(ConfigError, match="the run eps: the eps target does not go with the cosine schedule"):
+        sweep.main(arguments(runs))
+    assert not trainings
+
+
 def test_an_unknown_flag_of_a_run_ends_the_sweep_before_any_work(trainings):
     with pytest.raises(ConfigError, match="chanels"):
         sweep.main(arguments({"base": [], "typo": ["--network.chanels=[16]"]}))
