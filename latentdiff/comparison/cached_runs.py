@@ -32,20 +32,11 @@ from latentdiff.runs.run_folder import flatten
 # Images of each model: what two CPU cores measure within ten minutes with Inception, and quickly without it.
 IMAGES_ON_GPU, IMAGES_WITH_INCEPTION, IMAGES_WITHOUT_INCEPTION = 10_000, 1_000, 2_000
 # Places: what lies there is compared by its content.
-CONTENT_COMPARED_HERE = {
-    "data.cache_folder",
-    "data.path",
-    "data.root",
-    "data.source",
-    "data.table",
-    "features_folder",
-    "latents_folder",
-}
-# Where a run is limited by images, these change no more than the last digits of its weights.
-WITHOUT_EFFECT = {
+PLACES = {"data.cache_folder", "data.path", "data.root", "data.source", "features_folder", "latents_folder"}
+# Where a run is limited by images, these change its time, and no more than the last digits of its weights.
+CHANGE_TIME_ALONE = {
     "trainer.compile",
     "trainer.devices",
-    "trainer.loggers",
     "trainer.memory",
     "trainer.num_nodes",
     "trainer.num_threads",
@@ -86,16 +77,19 @@ def train_once(stage: str, flags: list[str], folder: Path, log: Path | None = No
     return model
 
 
-def find_finished_model(stage: str, flags: list[str], folder: Path) -> Path | None:
+def find_finished_model(stage: str, flags: list[str], folder: Path, at_any_speed: bool = False) -> Path | None:
     """Return ``folder``'s model file if it exists, else None. Raises as :func:`train_once` does if it was trained with
     other settings.
+
+    ``at_any_speed``: the model alone is wanted, and not how long it took. A run that is limited by images may then have
+    had other threads, devices or memory.
 
     For one thread at a time: reading settings changes the working directory for a moment, which all threads share.
     """
     model = folder / "model.safetensors"
     if not model.is_file():  # it is written at a run's end
         return None
-    if differences := _differences(stage, flags, model):
+    if differences := _differences(stage, flags, model, at_any_speed):
         raise FolderError(f"{folder} holds a run with other settings: {'; '.join(differences)}. Rename or remove it")
     return model
 
@@ -105,37 +99,50 @@ def parse_settings(stage: str, flags: list[str]) -> Any:
     return parse(STAGES[stage], flags)
 
 
-def _differences(stage: str, flags: list[str], model: Path) -> list[str]:
+def effective_settings(config: Any, at_any_speed: bool = True) -> dict[str, Any]:
+    """The settings of a training stage that its result depends on, flat, as plain values of JSON.
+
+    Args:
+        config: All its settings.
+        at_any_speed: Whether the time that it takes is not a part of the result. Without effect where the time is the
+            run's limit.
+    """
+    free = PLACES | {"trainer.loggers"}
+    free |= CHANGE_TIME_ALONE if at_any_speed and config.trainer.max_seconds is None else set()
+    flat = flatten(json.loads(json.dumps(to_dict(config))))
+    return {key: value for key, value in flat.items() if key not in free and not key.startswith("run.")}
+
+
+def _differences(stage: str, flags: list[str], model: Path, at_any_speed: bool) -> list[str]:
     """The settings of a finished run that differ from those of ``flags``, in words."""
     config = parse_settings(stage, flags)
     made = checkpoint.read_header(model).get("provenance") or {}
     if not made.get("config"):
         return ["its file does not record its settings"]
+    now = effective_settings(config, at_any_speed)
     # A setting that its version did not have yet was at its default.
-    usual, now, before = (
-        flatten(json.loads(json.dumps(values))) for values in (to_dict(type(config)()), to_dict(config), made["config"])
-    )
-    before = usual | before
+    before = flatten(json.loads(json.dumps(to_dict(type(config)())))) | flatten(made["config"])
     data = made.get("data") or {}
-    free = CONTENT_COMPARED_HERE | (WITHOUT_EFFECT if config.trainer.max_seconds is None else {"trainer.loggers"})
     if not data.get("class_names") and before.get("network.class_conditional") is False:
-        free |= {"network.class_conditional"}  # the training has set it: the data set has no classes
+        now.pop("network.class_conditional", None)  # the training has set it: the data set has no classes
+    found: list[str] = []
     if made.get("stage_one_sha256") and config.autoencoder != "none":
-        free |= {"autoencoder"}
+        del now["autoencoder"]
         autoencoder = find_autoencoder(config.autoencoder, config.data)
-        others = file_sha256(autoencoder) != made["stage_one_sha256"]
-    else:
-        others = False
-    found = [
-        f"{key} was {before[key]}, is {now[key]}"
-        for key in now
-        if key not in free and not key.startswith("run.") and key in before and before[key] != now[key]
-    ]
-    if others:
-        found.append(f"it was trained with another autoencoder than {autoencoder}")
-    if not found and data.get("fingerprint") != load_split(config.data, "train").fingerprint:
-        found.append("its training images have changed")
-    return found
+        if file_sha256(autoencoder) != made["stage_one_sha256"]:
+            found.append(f"it was trained with another autoencoder than {autoencoder}")
+    found += [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
+    return found or _other_images(config, data)
+
+
+def _other_images(config: Any, before: dict[str, Any]) -> list[str]:
+    """What differs between the training images as they are now and as a finished run has seen them."""
+    train = load_split(config.data, "train")
+    if before.get("fingerprint") != train.fingerprint:
+        return ["its training images have changed"]
+    if list(before.get("class_names") or []) != list(train.class_names):
+        return ["the names of its classes have changed"]
+    return []
 
 
 @dataclass(frozen=True)

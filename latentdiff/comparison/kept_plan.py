@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from latentdiff.comparison.cached_runs import effective_settings
 from latentdiff.comparison.training_plan import PlannedRun, measure_rates, parse_budget
 from latentdiff.errors import FolderError
 from latentdiff.folder_mark import write_files
@@ -42,16 +43,16 @@ def keep_plan(
             f"{folder} was begun with --budget {before['budget']}: give the same budget, or another folder with "
             "--folder"
         )
-    flags = {run.name: list(run.flags) for run in runs}
-    if before and is_seconds and before["runs"] not in (None, flags):
-        if _has_runs(folder, {**before["runs"], **flags}):
+    settings = {run.name: effective_settings(run.settings) for run in runs}
+    if before and is_seconds and before["runs"] not in (None, settings):
+        if _has_runs(folder, [*before["runs"], *settings]):
             raise FolderError(
                 f"{folder} has shared its {budget} among other runs, or among runs with other settings: give the same "
-                "recipe and flags, or another folder with --folder"
+                "recipe and settings, or another folder with --folder"
             )
         before = {}
-    known = before["runs"] or flags if before else {}
-    rates = {name: rate for name, rate in before.get("rates", {}).items() if known.get(name) == flags.get(name)}
+    known = (before["runs"] or settings) if before else {}
+    rates = {name: rate for name, rate in before.get("rates", {}).items() if known.get(name) == settings.get(name)}
     needed = runs if is_seconds else chosen
     missing = [run for run in needed if run.settings.trainer.max_images and run.name not in rates]
     if before and not missing:
@@ -64,12 +65,12 @@ def keep_plan(
         share = before["share"]
     elif is_seconds:
         share = amount / sum(run.seconds(rates.get(run.name)) for run in runs)
-    record = {"budget": budget, "share": share, "rates": rates, "runs": flags}
+    record = {"budget": budget, "share": share, "rates": rates, "runs": settings}
     write_files(folder, {PLAN: json.dumps(record, indent=1).encode()}, "reproduce")
     return share, rates
 
 
-def _has_runs(folder: Path, names: Sequence[str] | dict[str, Any]) -> bool:
+def _has_runs(folder: Path, names: Sequence[str]) -> bool:
     """Whether a run among ``names`` has trained already."""
     return any((folder / name / file).exists() for name in names for file in (*RUN_FILES, *MODEL_FILES))
 
@@ -82,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
         plan = json.loads(path.read_text())
         rates = {str(name): float(rate) for name, rate in plan["rates"].items()}
         runs = plan.get("runs")  # a plan of an earlier version has none
-        runs = runs and {str(name): [str(flag) for flag in flags] for name, flags in runs.items()}
+        runs = runs and {str(name): dict(settings) for name, settings in runs.items()}
         return {"budget": str(plan["budget"]), "share": float(plan["share"]), "rates": rates, "runs": runs}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FolderError(

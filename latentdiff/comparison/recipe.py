@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from latentdiff.command_line import parse
 from latentdiff.comparison.training_plan import PlannedRun, read_runs
@@ -16,9 +18,17 @@ from latentdiff.errors import ConfigError
 # Folders beside those of the runs. A run of such a name would be overwritten.
 RESERVED = ("evaluate", "features", "latents", "release", "report")
 # What decides which real images a model is measured against. The runs and the recipe must agree in it.
-SAME_IMAGES = ("name", "path", "size", "colour", "split", "fractions", "split_seed")
+SAME_IMAGES = (
+    *("name", "path", "source", "table", "image_column", "mix", "mix_share"),
+    *("size", "colour", "crop", "value_range"),
+    *("split", "fractions", "split_seed"),
+)
 # Settings of an evaluation that are the same for all models of a recipe.
-SAME_FOR_ALL = ("model", "name", "ema", "data", "num_images", "real_images", "devices", "features_folder", "run")
+SAME_FOR_ALL = (
+    *("model", "name", "ema", "data", "num_images", "real_images"),
+    *("inception", "inception_weights", "lpips"),
+    *("devices", "features_folder", "run"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class PlannedEvaluation:
     Attributes:
         name: What its row is called.
         run: The run whose model it measures.
-        flags: The settings of the evaluate stage, for the shell, without the guide.
+        flags: The settings of the evaluate stage, for the shell. The word after ``--guide`` is a run.
         guide: The run whose model guides; None for no guide.
     """
 
@@ -36,6 +46,12 @@ class PlannedEvaluation:
     run: str
     flags: tuple[str, ...]
     guide: str | None = None
+
+    def flags_with(self, released: Path) -> list[str]:
+        """The flags with the guide's file in the folder ``released``."""
+        guides = [False, *(flag == "--guide" for flag in self.flags[:-1])]
+        pairs = zip(self.flags, guides, strict=True) if self.flags else []
+        return [str(released / f"{flag}.safetensors") if is_guide else flag for flag, is_guide in pairs]
 
 
 @dataclass(frozen=True)
@@ -91,11 +107,11 @@ def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> 
 def _check_images(run: PlannedRun, data: DataConfig) -> None:
     """Raise ConfigError for a run on other images than those that its model would be measured against."""
     for name in SAME_IMAGES:
-        own, measured = getattr(run.settings.data, name), getattr(data, name)
+        own, measured = (getattr(each, name) for each in (run.settings.data, data))
         if own != measured:
             raise ConfigError(
-                f"runs.{run.name} has data.{name} {own}, but the recipe measures with data.{name} {measured}: give "
-                f"--data.{name} {own}, or set it in the recipe's data"
+                f"runs.{run.name} trains with data.{name} {json.dumps(own)}, but its model would be measured with "
+                f"{json.dumps(measured)}: set data.{name} for the whole recipe, not for a run"
             )
 
 
@@ -111,15 +127,10 @@ def _read_evaluation(name: str, flags: Sequence[str], runs: Sequence[str]) -> Pl
         )
     if given.guide is not None and given.guide not in runs:
         raise ConfigError(f"evaluations.{name}: --guide {given.guide} is not a run of the recipe")
-    return PlannedEvaluation(name, max(fitting, key=len), tuple(_without_guide(flags)), given.guide)
+    return PlannedEvaluation(name, max(fitting, key=len), tuple(_with_guide_apart(flags)), given.guide)
 
 
-def _without_guide(flags: Sequence[str]) -> list[str]:
-    """The flags without ``--guide NAME`` and ``--guide=NAME``."""
-    kept: list[str] = []
-    is_value = False
+def _with_guide_apart(flags: Sequence[str]) -> Iterator[str]:
+    """The flags with ``--guide=NAME`` as two words."""
     for flag in flags:
-        if not is_value and flag != "--guide" and not flag.startswith("--guide="):
-            kept.append(flag)
-        is_value = flag == "--guide"
-    return kept
+        yield from flag.split("=", 1) if flag.startswith("--guide=") else [flag]

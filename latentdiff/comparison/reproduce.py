@@ -148,7 +148,8 @@ def _train(runs: Sequence[PlannedRun], rates: Mapping[str, float], folder: Path)
         # Without the autoencoder no model on its latents can be finished.
         if run.is_latent and "autoencoder" not in models:
             continue
-        if found := find_finished_model(run.stage, _flags_in(run, folder, models), folder / run.name):
+        flags = _flags_in(run, folder, models)
+        if found := find_finished_model(run.stage, flags, folder / run.name, at_any_speed=True):
             models[run.name] = _with_best_average(run, found, folder)
     done = list(models)
     shares = {run.name: share_left(run, folder / run.name) for run in runs}
@@ -204,16 +205,18 @@ def _release(
 def _command(settings: ReproduceStage, name: str) -> str | None:
     """The command that makes the model ``name``; None for a recipe of the user's own, which has no name here."""
     shipped = find_config(f"{settings.data.name}/reproduce.yaml")
-    recipe = parse(ReproduceStage, ["--config", str(shipped)]).runs if shipped else None
-    if not settings.preset and settings.runs != recipe:
+    usual = parse(ReproduceStage, ["--config", str(shipped)]) if shipped else ReproduceStage()
+    if not settings.preset and (not shipped or settings.runs != usual.runs):
         return None
     preset = ["--preset", settings.preset] if settings.preset else []
     budget = [] if settings.budget == ReproduceStage.budget else ["--budget", settings.budget]
     # Not where this machine keeps its data sets.
     data = data_flags(replace(settings.data, name=DataConfig.name, root=None))
-    flags = ["--flags", json.dumps(settings.flags)] if settings.flags else []
+    given = {"flags": settings.flags, "int8": settings.int8}
+    before = {"flags": (), "int8": () if settings.preset else usual.int8}
+    more = [word for key, value in given.items() if value != before[key] for word in (f"--{key}", json.dumps(value))]
     return shlex.join(
-        ["python", "-m", f"{PACKAGE}.reproduce", settings.data.name, *data, *preset, *budget, *flags, "--only", name]
+        ["python", "-m", f"{PACKAGE}.reproduce", settings.data.name, *data, *preset, *budget, *more, "--only", name]
     )
 
 
@@ -223,8 +226,7 @@ def _evaluate(recipe: Recipe, folder: Path, released: Path, here: EvaluationCond
     asked = {name: (name, None, []) for name in RANDOM}
     for each in recipe.evaluations:
         model = released / f"{each.run}.safetensors"
-        guide = ["--guide", str(released / f"{each.guide}.safetensors")] if each.guide else []
-        asked[each.name] = (str(model), model, [*each.flags, *guide])
+        asked[each.name] = (str(model), model, each.flags_with(released))
     return {
         name: evaluate_once(
             ["--model", model, "--name", name, *flags, *features], folder / "evaluate" / here.folder / name, file, here

@@ -28,9 +28,6 @@ from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, NoSplitError, load_dataset
-from latentdiff.diffusion.loss import check_loss_weight
-from latentdiff.diffusion.schedule import build_schedule
-from latentdiff.diffusion.target import build_target
 from latentdiff.errors import ConfigError, DivergenceError, FolderError, StageError
 from latentdiff.extras import import_extra
 from latentdiff.files import write_atomically
@@ -43,6 +40,7 @@ from latentdiff.precision import num_threads
 from latentdiff.report.search_page import FIGURES, budget_words, search_page, trial_sentence
 from latentdiff.runs.run_folder import flatten, write_config
 from latentdiff.training.budget_looks import BudgetLooks
+from latentdiff.training.diffusion_checks import check_process
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import step_cost
 from latentdiff.training.fine_tune import check_initial_weights
@@ -137,7 +135,7 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
             "a trial trains in one process: leave out --trainer.devices, and run several trials at a time with --jobs"
         )
     try:
-        check_loss_weight(stage.diffusion, build_schedule(stage.diffusion), build_target(stage.diffusion))
+        check_process(stage.diffusion, stage.network, on_latents=stage.autoencoder != "none")
         build_network(1, 1, stage.network)
         check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:

@@ -19,10 +19,12 @@ from latentdiff.config import PhaseConfig, TrainerConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError
+from latentdiff.from_diffusers.address import is_address
 from latentdiff.models.autoencoder import Autoencoder
+from latentdiff.resources import resolve_checkpoint
 from latentdiff.run_checkpoint import LAST
 from latentdiff.training.diffusion_checks import check_process
-from latentdiff.training.phases import check_phases
+from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.train_diffusion import train_diffusion
 from latentdiff.training.trainer import check_settings
@@ -33,7 +35,7 @@ MEASURED_SECONDS, LEAST_SECONDS = 20.0, 2.0
 MEASURED_IMAGES = 512
 METRICS = "metrics.csv"
 # Settings that count images and shrink with a run, and their least values.
-SCALED_IN_TRAINER = {"max_images": 1, "images_per_epoch": 1, "lr_warmup_images": 0, "lr_step_images": 1}
+SCALED_IN_TRAINER = {"max_images": 1, "images_per_epoch": 1, "lr_warmup_images": 0}
 SCALED_IN_LOSS = ("adversarial_start", "discriminator_warmup")
 # Where a phase begins that is to be measured alone: after the first step.
 AT_ONCE = 1e-6
@@ -72,23 +74,29 @@ class PlannedRun:
     def scaled(self, share: float) -> PlannedRun:
         """The run, shortened to a share of its length.
 
-        All other settings that count images are scaled too: the length of an epoch, the warm-up and steps of the
-        learning rate, and the images after which a discriminator begins.
+        So are the length of an epoch, the warm-up and the steps of the learning rate, and the number of images after
+        which a discriminator begins.
         """
         if share == 1.0:
             return self
         trainer, own = self.settings.trainer, []
         if trainer.max_seconds:
             own.append(f"--trainer.max_seconds={max(1.0, round(trainer.max_seconds * share, 1)):g}")
-        for setting, least in SCALED_IN_TRAINER.items():
+        steps = {"lr_step_images": 1} if trainer.lr_schedule == "step" else {}
+        for setting, least in {**SCALED_IN_TRAINER, **steps}.items():
             if images := getattr(trainer, setting):
                 own.append(f"--trainer.{setting}={max(least, round(images * share))}")
-        if isinstance(self.settings, AutoencoderStage):
+        if isinstance(self.settings, AutoencoderStage) and _has_discriminator(self.settings):
             for setting in SCALED_IN_LOSS:
                 if images := getattr(self.settings.loss, setting):
                     own.append(f"--loss.{setting}={round(images * share)}")
         flags = (*self.flags, *own)
         return replace(self, flags=flags, settings=parse_settings(self.stage, list(flags)))
+
+
+def _has_discriminator(settings: AutoencoderStage) -> bool:
+    losses = losses_of_phases(settings.loss, settings.phases)
+    return any(loss.adversarial_weight or loss.feature_adversarial_weight for loss in losses)
 
 
 def read_runs(runs: Mapping[str, Sequence[str]], more: Sequence[str]) -> list[PlannedRun]:
@@ -154,9 +162,12 @@ def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | 
         data = load_dataset(replace(settings.data, max_train_images=MEASURED_IMAGES))
         if isinstance(settings, AutoencoderStage):
             return _autoencoder_rate(settings, data, seconds)
-        codec = _untrained(encoder, data.train.image_shape) if run.is_latent else settings.autoencoder
+        # What an earlier run of the recipe is still to make may be any of its kind.
+        is_unmade = run.is_latent or not (settings.autoencoder == "none" or _is_there(settings.autoencoder))
+        codec = _untrained(encoder, data.train.image_shape) if is_unmade else settings.autoencoder
         own = {"network": settings.network, "diffusion": settings.diffusion, "autoencoder": codec}
-        own |= {"init": settings.init, "trainer": _for_seconds(settings.trainer, seconds)}
+        own |= {"init": settings.init if settings.init and _is_there(settings.init) else None}
+        own |= {"trainer": _for_seconds(settings.trainer, seconds)}
         model = train_diffusion(data, **own, validation_images=0, quality_images=0)
     return model.metrics[-1]["images_per_second"]
 
@@ -168,13 +179,19 @@ def _autoencoder_rate(settings: AutoencoderStage, data: DatasetSplits, seconds: 
     # From the first image on, as in most of the run.
     loss = replace(settings.loss, adversarial_start=0, discriminator_warmup=0)
     trainer = _for_seconds(settings.trainer, max(LEAST_SECONDS / 2, seconds / len(phases)))
-    own = {"network": settings.network, "loss": loss, "trainer": trainer, "init": settings.init}
+    init = settings.init if settings.init and (_is_there(settings.init) or loss.frozen_encoder) else None
+    own = {"network": settings.network, "loss": loss, "trainer": trainer, "init": init}
     time = 0.0
     for (begin, end), phase in zip(pairwise(starts), phases, strict=True):
         alone = [] if phase is None else [replace(phase, start=AT_ONCE)]
         model = train_autoencoder(data, **own, phases=alone, validation_images=0)
         time += (end - begin) / model.metrics[-1]["images_per_second"]
     return 1.0 / time
+
+
+def _is_there(model: str) -> bool:
+    """Whether the setting of a model names one that can be read, here or by diffusers."""
+    return is_address(model) or resolve_checkpoint(model).exists()
 
 
 def _joined(before: PhaseConfig, after: PhaseConfig) -> PhaseConfig:
@@ -208,7 +225,7 @@ def share_left(run: PlannedRun, folder: Path) -> float:
             for column, limit in (("images_seen", trainer.max_images), ("seconds", trainer.max_seconds))
             if limit
         ]
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):  # a kill may have cut its last row
         return 1.0
     return max(0.0, 1.0 - max(spent, default=0.0))
 

@@ -212,7 +212,7 @@ class ReproduceStage(Settings):
         preset: Choose the runs by rules, from the size and number of the images, for data without a recipe. ``small``
             is for a CPU, ``medium`` for a small GPU or a night of training, ``gpu`` for a GPU of up to 80 GB. For
             fashion-mnist, cifar-10, celeba and flowers-102, ``gpu`` uses files instead of rules.
-        only: The models to make, with the autoencoder that they need. Default: all.
+        only: The models to make, with the autoencoder and the guides that they need. Default: all.
         runs: The training runs by name. Each has its stage and that stage's flags.
         evaluations: The evaluations by name, each with its flags. A name is that of a run, or begins with it and a
             dash. ``--guide`` takes a run's name.

@@ -24,13 +24,14 @@ def _expand_arguments(arguments: list[str]) -> list[str]:
     """Write what stands before the first flag as settings.
 
     A data set's name means its recipe. It means a preset if there is no recipe, or if a preset is named. The path of a
-    folder or zip of images, of Parquet files or tars, means a preset too. A recipe of one's own is neither.
+    folder or zip of images, of Parquet files or tars, means a preset too. Runs that ``--config`` or ``--runs`` gives
+    replace both.
     """
     if not arguments or arguments[0].startswith("-"):
         return arguments
     name, *flags = arguments
     given = {flag.split("=")[0] for flag in flags}
-    has_runs = bool(given & {"--config", "--runs"})
+    has_runs = bool(given & {"--config", "--runs"} and parse(ReproduceStage, flags).runs)
     if not has_runs and "--preset" not in given and find_config(f"{name}/reproduce.yaml"):
         return ["--config", f"{name}/reproduce.yaml", *flags]
     preset = [] if has_runs else ["--preset", "small"]

@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from latentdiff import load
 from latentdiff.command_line import command as command_line
 from latentdiff.comparison import cached_runs
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model
+from latentdiff.config import DataConfig
+from latentdiff.data import load_split
 from latentdiff.errors import FolderError
 from latentdiff.evaluation.measurements import METHOD_VERSION
 from latentdiff.files import file_sha256
@@ -22,8 +25,15 @@ def test_a_finished_run_is_found_again_where_only_places_and_threads_differ(tiny
     flags = [*tiny.trainer, *tiny.unet]
     assert find_finished_model("diffusion", flags, LATENT) == LATENT / "model.safetensors"
     autoencoder = Path("stages/autoencoder/fashion-mnist-autoencoder/model.safetensors").resolve()
-    elsewhere = [f"--autoencoder={autoencoder}", "--latents_folder=other", "--trainer.num_threads=1"]
-    assert find_finished_model("diffusion", [*flags, *elsewhere, "--trainer.loggers=[csv]"], LATENT)
+    elsewhere = [f"--autoencoder={autoencoder}", "--latents_folder=other", "--trainer.loggers=[csv]"]
+    assert find_finished_model("diffusion", [*flags, *elsewhere], LATENT)
+    slower = [*flags, "--trainer.num_threads=1"]
+    assert find_finished_model("diffusion", slower, LATENT, at_any_speed=True)
+    with pytest.raises(FolderError, match=r"trainer\.num_threads was None, is 1"):  # where its time is a result
+        find_finished_model("diffusion", slower, LATENT)
+    timed = [*slower, "--trainer.max_seconds=60"]  # more threads see more images
+    with pytest.raises(FolderError, match=r"trainer\.num_threads was None, is 1"):
+        find_finished_model("diffusion", timed, LATENT, at_any_speed=True)
 
 
 @pytest.mark.usefixtures("inside")
@@ -35,6 +45,18 @@ def test_a_finished_run_with_another_effect_is_refused(tiny, monkeypatch):
         find_finished_model("diffusion", [*flags, "--name=pixel"], PIXEL)
     with pytest.raises(FolderError, match="autoencoder was auto, is none"):
         find_finished_model("diffusion", [*flags, "--autoencoder=none"], LATENT)
+    other = Path("other.safetensors")
+    codec = load("stages/autoencoder/fashion-mnist-autoencoder/model.safetensors")
+    codec.mean += 1
+    codec.save(other)
+    with pytest.raises(FolderError, match=r"was trained with another autoencoder than other\.safetensors"):
+        find_finished_model("diffusion", [*flags, f"--autoencoder={other}"], LATENT)
+    names = SimpleNamespace(
+        fingerprint=load_split(DataConfig(source="embedded"), "train").fingerprint, class_names=("A",)
+    )
+    monkeypatch.setattr(cached_runs, "load_split", lambda *_: names)
+    with pytest.raises(FolderError, match="the names of its classes have changed"):
+        find_finished_model("diffusion", flags, LATENT)
     monkeypatch.setattr(cached_runs, "load_split", lambda *_: SimpleNamespace(fingerprint="of other images"))
     with pytest.raises(FolderError, match="its training images have changed"):
         find_finished_model("diffusion", flags, LATENT)

@@ -58,6 +58,16 @@ def test_a_time_is_shared_anew_among_other_runs_until_one_has_trained(measured):
         keep_plan("500s", runs(), runs(), FOLDER)
 
 
+def test_other_threads_and_places_are_the_same_runs():
+    keep_plan("500s", runs(), runs(), FOLDER)
+    (FOLDER / "pixel").mkdir()
+    (FOLDER / "pixel" / "last.ckpt").touch()
+    again = read_runs(
+        {run.name: [run.stage, *run.flags] for run in runs()}, ["--trainer.num_threads=2", "--data.root=/elsewhere"]
+    )
+    assert keep_plan("500s", again, again, FOLDER)[0] == 0.5
+
+
 def test_a_share_of_the_length_allows_further_runs(measured):
     assert keep_plan("0.1", runs(), runs(), FOLDER)[0] == 0.1
     (FOLDER / "pixel").mkdir()

@@ -6,12 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 from latentdiff import checkpoint, load
 from latentdiff.command_line import parse
 from latentdiff.comparison import training_plan
-from latentdiff.comparison.reproduce import _command, reproduce
+from latentdiff.comparison.reproduce import _check_release, _command, reproduce
 from latentdiff.comparison.training_plan import (
     clock,
     describe_plan,
@@ -129,6 +130,7 @@ def test_plan_says_what_is_trained_and_how_long():
     whole = runs[0].settings.loss
     assert half[0].settings.loss.adversarial_start == whole.adversarial_start / 2
     assert half[0].settings.loss.discriminator_warmup == whole.discriminator_warmup / 2
+    assert half[0].settings.trainer.lr_step_images == runs[0].settings.trainer.lr_step_images  # of no use here
     assert clock(80) == "80 s"
 
 
@@ -170,6 +172,7 @@ def test_a_folder_of_another_is_refused_before_the_machine_is_measured(monkeypat
 
 def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
     expand = stage._expand_arguments
+    Path("my.yaml").write_text("runs: {pixel: [diffusion, --autoencoder=none]}")
     assert expand(["fashion-mnist", "--budget", "1h"]) == ["--config", "fashion-mnist/reproduce.yaml", "--budget", "1h"]
     assert expand(["fashion-mnist", "--preset=medium"])[:2] == ["--data.name", "fashion-mnist"]
     assert expand(["mnist"]) == ["--data.name", "mnist", "--preset", "small"]
@@ -177,6 +180,9 @@ def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
     assert expand([str(tmp_path)]) == own
     assert expand([str(tmp_path), "--config", "my.yaml"]) == [*own[:4], "--config", "my.yaml"]
     assert expand(["celeba", "--config=my.yaml"]) == ["--data.name", "celeba", "--config=my.yaml"]
+    Path("my.yaml").write_text("budget: 1h")  # it only adds to the recipe, or to the preset
+    assert expand(["fashion-mnist", "--config=my.yaml"])[:2] == ["--config", "fashion-mnist/reproduce.yaml"]
+    assert expand(["mnist", "--config=my.yaml"])[2:4] == ["--preset", "small"]
     with pytest.raises(ConfigError, match=r"must be fashion-mnist, .*mnist,.*not 'nothing'"):
         stage.main(["nothing"])
 
@@ -215,6 +221,19 @@ def test_the_time_of_a_run_is_that_of_its_phases_together(monkeypatch):
     assert asked == [(0, []), (0, [(0.5, None)]), (0, [(0.5, True)])]  # a later phase keeps what an earlier one set
 
 
+def test_the_release_of_the_run_itself_is_written_again(tiny_model_file):
+    Path("run").mkdir()
+    model = load(tiny_model_file)
+    made = {"images_seen": 64, "seconds": 1.5, "command": "trained"}
+    model.save("run/model.safetensors", made)
+    model.save("shelf.safetensors", made, torch.bfloat16)
+    _check_release(Path("shelf.safetensors"), Path("run/model.safetensors"))
+    _check_release(Path("new.safetensors"), Path("run/model.safetensors"))
+    model.save("shelf.safetensors", made | {"seconds": 1.6}, torch.bfloat16)
+    with pytest.raises(FolderError, match="is another model"):
+        _check_release(Path("shelf.safetensors"), Path("run/model.safetensors"))
+
+
 def test_a_model_of_another_run_is_not_overwritten(tiny_model_file):
     Path("mine").mkdir()
     model = Path("mine/latent.safetensors")
@@ -237,6 +256,7 @@ def test_a_model_of_another_run_is_not_overwritten(tiny_model_file):
         ({"flags": ("--trainer.seed=1",)}, """fashion-mnist --flags '["--trainer.seed=1"]' --only latent"""),
         ({"data": DataConfig(source="embedded", root="/here")}, "fashion-mnist --data.source embedded --only latent"),
         ({"preset": "small"}, "fashion-mnist --preset small --only latent"),
+        ({"int8": ("pixel",)}, """fashion-mnist --int8 '["pixel"]' --only latent"""),
     ],
 )
 def test_a_card_names_the_command_that_makes_the_model(changes, said):
