@@ -206,7 +206,7 @@ class _Opened:
         if deep_colours:
             image, deep = load_deep_colours(self._content, self._image, self._rules.value_range)
             if self._rules.value_range:
-                return upright(image, orientation(self._image)), deep
+                return upright(to_srgb(image), orientation(self._image)), deep
             return to_eight_bits(image)[0], deep
         self._image.load()
         return to_eight_bits(self._image, self._rules.value_range)

@@ -113,6 +113,8 @@ def load_deep_colours(
         extremes = [image.getchannel(band).getextrema() for band in "RGB"]
         low, high = min(pair[0] for pair in extremes), max(pair[1] for pair in extremes)
         return image, DeepValues("16-bit", 65535.0, low * 256.0, high * 256.0 + 255.0 if high else 255.0)
+    if any(_raw_mode(tile).startswith("LA;16") for tile in image.tile):
+        raise BadImageError("16-bit grey with transparency cannot be read with a value_range: save it without")
     # The bytes in the other order give the lower 8 bits.
     lower = Image.open(io.BytesIO(content), formats=[image.format or ""])
     lower.tile = [tile._replace(args=_swapped(tile.args)) for tile in lower.tile]
@@ -133,6 +135,8 @@ def load_deep_colours(
             eight = Image.composite(eight, white_strip, upper_strip.getchannel("A"))
         result.paste(eight, (0, rows.start))
     within(low, high, value_range)
+    if profile := image.info.get("icc_profile"):
+        result.info["icc_profile"] = profile
     return result, DeepValues("16-bit", 65535.0, low, high)
 
 

@@ -61,6 +61,8 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
             os.replace(temporary / folder, root / folder)
         # torchvision raises RuntimeError for a wrong checksum, gdown errors of its own for a spent quota.
         except Exception as error:
+            if (root / folder).is_dir() and any((root / folder).iterdir()):
+                return True  # another process has downloaded it in the meantime
             print(f"the download of {title} failed: {error}", flush=True)
             return False
         finally:

@@ -25,6 +25,7 @@ from latentdiff.folder_mark import MARKER
 # What an image cache consists of. The last is written last, and says what the others must hold.
 IMAGE_CACHE = ("images.bin", "kept.npy", "meta.json")
 MAX_LISTED = 20  # Files that cannot be used, in one message.
+UTF8_NAME = 0x800  # The flag of an entry of a zip whose name is UTF-8.
 CHUNK = 1 << 20  # Bytes that are read, or unpacked, at a time.
 
 
@@ -121,7 +122,7 @@ class DirectoryFiles(Files):
             if prefix and _is_own_folder(entry.name for entry in found):
                 own.append(prefix.rstrip("/"))
                 continue
-            if prefix and not found:
+            if prefix and all(is_litter((entry.name,)) for entry in found):
                 empty.append(prefix.rstrip("/"))
             for entry in found:
                 name = prefix + entry.name
@@ -184,12 +185,13 @@ class ZipFiles(Files):
         refused: list[tuple[str, str]] = []
         left_out: list[tuple[str, str | None]] = []
         # Some programs of Windows separate folders by a backslash.
-        entries = [(entry.filename.replace("\\", "/"), entry) for entry in self._zip.infolist()]
+        entries = [(_name_of(entry).replace("\\", "/"), entry) for entry in self._zip.infolist()]
         self.own_folders = _own_folders(name for name, _ in entries)
         own = set(self.own_folders)
         folders = {name.rstrip("/") for name, _ in entries if name.endswith("/")}
         if folders:
-            filled = {PurePosixPath(name.rstrip("/").rpartition("/")[0]) for name, _ in entries}
+            contents = (name.rstrip("/") for name, _ in entries if not is_litter(PurePosixPath(name).parts))
+            filled = {PurePosixPath(name.rpartition("/")[0]) for name in contents}
             filled = {str(above) for folder in filled for above in (folder, *folder.parents)}
             self.empty_folders = tuple(
                 sorted(name for name in folders - filled if not is_litter(PurePosixPath(name).parts))
@@ -230,6 +232,16 @@ class ZipFiles(Files):
                 return file.read(HEADER)
         except Exception:  # encrypted, damaged, or packed in a way that is not known
             return b""
+
+
+def _name_of(entry: zipfile.ZipInfo) -> str:
+    """An entry's name. Some programs, the Finder of macOS among them, write UTF-8 without saying so."""
+    if entry.flag_bits & UTF8_NAME:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")  # zipfile has taken it for code page 437
+    except UnicodeError:
+        return entry.filename
 
 
 class JoinedFiles(Files):

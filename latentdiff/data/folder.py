@@ -199,7 +199,7 @@ def _read_classes(path: Path, column: str | None, source: Files, captions: bool 
                 f"{path} has no row for {printable(name)}; its first column must name each file, below a header. Its "
                 f"first row names {printable(next(iter(table)))}"
             )
-        if key != name and matched.setdefault(key, name) != name:
+        if matched.setdefault(key, name) != name:
             raise DataError(
                 f"{path} has a row for {key}, which could be {matched[key]} or {name}: give the full name of each"
             )

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import math
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def read_idx(path: Path) -> Tensor:
     advice = "Nothing was changed; restore the file, or remove it and its neighbours to download the set again."
     try:
         content = UNPACK.get(path.suffix, bytes)(path.read_bytes())
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read: {error}. {advice}") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path} is not an IDX file of bytes. {advice}")

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdiff.config.data import folder_name
-from latentdiff.data.decode import CropAndResize, DecodedImage, ReadingRules, decode
+from latentdiff.data.decode import CropAndResize, DecodedImage, ReadingRules, decode, open_image
 from latentdiff.data.deep_images import DeepValues, check_values, join_values
 from latentdiff.data.file_list import FileList
 from latentdiff.data.files import IMAGE_CACHE
@@ -36,8 +36,10 @@ from latentdiff.os_errors import describe_os_error
 FORMAT = 1
 MAX_LISTED = 20
 UNREADABLE = "it cannot be read"
+# Reasons that a package or more memory takes away.
+CURABLE = ("which needs", "there is not enough memory")
 # How odd images are decoded: deep ones, and those with colour profiles. The published data sets hold none.
-DECODER = 2
+DECODER = 3
 WITHOUT_ODD_IMAGES = ("celeba", "cifar-10", "flowers-102")
 # What all threads together hold of files before they are decoded.
 READING = MemoryBudget(256 * 1024**2)
@@ -257,11 +259,15 @@ def _read_cache(path: Path, key: str) -> tuple[Tensor, Tensor, dict[str, Any]] |
 def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> bool:
     """Whether a file that could not be read when the cache was made can be read now.
 
-    The cache's name does not tell, since a change of permissions does not change a file's size and times.
+    The cache's name does not tell, since a change of permissions does not change a file's size and times, and a package
+    may be installed by now.
     """
     for name, reason in bad:
-        if reason.startswith(UNREADABLE):
-            with suppress(Exception):
+        with suppress(Exception):
+            if reason.startswith(UNREADABLE):
                 files.source.read(name, rules.max_bytes)
+                return True
+            if any(words in reason for words in CURABLE):
+                open_image(files.source.read(name, rules.max_bytes), name, rules)
                 return True
     return False

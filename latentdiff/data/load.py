@@ -119,7 +119,8 @@ def _load_one(config: DataConfig, split: Split) -> ImageDataset:
         found = with_captions(_resize_and_colour(found, config), config.captions)
         return _apply_classes_setting(found, config)
     size = config.size or getattr(dataset_module(config.name), "DEFAULT_SIZE", DEFAULT_SIZE)
-    transform = CropAndResize(size, config.colour == "grey", config.crop, config.split_seed)
+    seed = config.split_seed if config.crop == "random" else 0  # else another seed would decode all images again
+    transform = CropAndResize(size, config.colour == "grey", config.crop, seed)
     cache_folder = Path(config.cache_folder).expanduser()
     rules = ReadingRules.of(config)
     images, usable = cached_images(found, transform, cache_folder, config.on_bad_image == "skip", rules)
@@ -343,8 +344,10 @@ def _official_split(files: FileList, usable: Tensor, split: Split) -> Tensor:
 
 def _balanced_split(files: FileList, usable: Tensor, config: DataConfig, split: Split) -> Tensor:
     """Indices into ``usable`` of a split by fractions that is balanced over the classes."""
-    # All files are split, so that one that cannot be used moves no other to another split.
-    of_all = split_indices(files.labels, tuple(config.fractions), config.split_seed)[split]
+    # All files are split, so that one that cannot be used moves no other to another split. Nor does the choice of an
+    # attribute as the classes, or the test images of one model would be another's training images.
+    labels = files.labels if config.classes_column is None else torch.zeros_like(files.labels)
+    of_all = split_indices(labels, tuple(config.fractions), config.split_seed)[split]
     chosen = torch.zeros(len(files.names), dtype=torch.bool)
     chosen[of_all] = True
     indices = torch.nonzero(chosen[usable])[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -87,7 +88,12 @@ class ArrowTable(Table):
         return column
 
     def part(self, name: str) -> Part:
-        return _ArrowPart(self.column(name), self._stamp)
+        return _ArrowPart(self.column(name), _stamp_of_column(self._stamp, name))
+
+
+def _stamp_of_column(stamp: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Numbers that differ between the columns of a file, whose images must not be taken for each other's."""
+    return (*stamp, int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
 
 
 class _ArrowPart(Part):
@@ -119,7 +125,7 @@ class ParquetTable(Table):
             raise _damaged(self.path, error) from error
 
     def part(self, name: str) -> Part:
-        return _ParquetPart(self.path, name, self._metadata, self._stamp)
+        return _ParquetPart(self.path, name, self._metadata, _stamp_of_column(self._stamp, name))
 
 
 class _ParquetPart(StreamedPart):
@@ -221,9 +227,9 @@ def _read_captions(
             if name not in table.schema.names:
                 raise DataError(f"{table.path} has no column {name!r}; it has {list_columns(table.schema)}")
         values = [value for table in tables for value in table.column(str(name)).to_pylist()]
-        if odd := next((value for value in values if not isinstance(value, str | None)), None):
+        if odd := [value for value in values if not isinstance(value, str | None)]:
             raise DataError(
-                f"the column {name!r} of {path} holds {str(odd)[:60]!r}, which is not a text: name another column"
+                f"the column {name!r} of {path} holds {str(odd[0])[:60]!r}, which is not a text: name another column"
             )
         captions += [values[row] or "" for row in keep[split].tolist()]
     return tuple(captions)

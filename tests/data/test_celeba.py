@@ -11,6 +11,16 @@ from latentdiff.data import DatasetSplits, NoSplitError, load_split
 from latentdiff.errors import DataError
 
 
+def test_the_attribute_that_gives_the_classes_moves_no_image_to_another_split(faces, config):
+    settings = {"split": "fractions", "fractions": (0.5, 0.25, 0.25)}
+    plain, smiling, male = (
+        load_split(config(faces, "celeba", classes=classes, **settings), "test").images
+        for classes in ("labels", "Smiling", "Male")
+    )
+    assert torch.equal(plain, smiling)
+    assert torch.equal(plain, male)
+
+
 def test_celeba_with_its_tables(faces, config):
     train = load_split(config(faces, "celeba", classes="Smiling"), "train")
     assert train.class_names == ("not Smiling", "Smiling")

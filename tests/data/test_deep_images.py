@@ -26,7 +26,7 @@ def content(image, kind="png", **options):
     return buffer.getvalue()
 
 
-def deep_png(array):
+def deep_png(array, profile=b""):
     """A PNG of 16 bits: grey [h, w], or colours [h, w, 3] or [h, w, 4], which Pillow reads and does not write."""
 
     def chunk(kind, data):
@@ -36,7 +36,14 @@ def deep_png(array):
     colour = {2: 0, 3: {2: 4, 3: 2, 4: 6}.get(array.shape[-1])}[array.ndim]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    colours = chunk(b"iCCP", b"own\0\0" + zlib.compress(profile)) if profile else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + colours
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def deep_tiff(array, order="<", photometric=None, sample_format=1, bits=16):
@@ -154,6 +161,20 @@ def test_colours_of_sixteen_bits_are_told_without_a_range_too():
     image, values = open_image(deep_png(colours))
     check_values([values], "it")
     assert (np.asarray(image) == colours >> 8).all()
+
+
+def test_a_colour_profile_holds_where_a_range_is_given(monkeypatch):
+    seen = []
+    monkeypatch.setattr("latentdiff.data.decode.to_srgb", lambda image: seen.append(image.info) or image)
+    colours = np.stack([SIXTEEN // 16] * 3, -1)
+    open_image(deep_png(colours, b"adobe"), rules=ReadingRules((0, 4095)))
+    assert [info["icc_profile"] for info in seen] == [b"adobe"]
+
+
+def test_grey_with_transparency_of_sixteen_bits_says_what_to_do():
+    grey = np.stack([SIXTEEN // 16, SIXTEEN], -1)
+    with pytest.raises(BadImageError, match="16-bit grey with transparency cannot be read with a value_range: save it"):
+        open_image(deep_png(grey), rules=ReadingRules((0, 4095)))
 
 
 def test_transparency_of_sixteen_bits_lies_on_white():

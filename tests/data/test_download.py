@@ -42,6 +42,13 @@ def test_download_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert not fashion_mnist.fetch(tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
+    def comes_second(self, root, download):
+        shutil.copytree(EMBEDDED / FOLDER, tmp_path / "shared" / FOLDER)  # another process is done in the meantime
+        shutil.copytree(EMBEDDED / FOLDER, Path(root) / FOLDER)
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.__init__", comes_second)
+    assert fashion_mnist.fetch(tmp_path / "shared")
+
     def succeeds(self, root, download):
         shutil.copytree(EMBEDDED / FOLDER, Path(root) / FOLDER)
 

@@ -167,6 +167,37 @@ def test_a_row_of_a_table_that_two_files_share_is_refused(tmp_path, draw, config
         load_split(config(tmp_path, "folder", **settings), "train")
     (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\nb/0.png,y\n")
     assert load_split(config(tmp_path, "folder", **settings), "train").labels.tolist() == [0, 1]
+    draw(tmp_path / "own" / "0.png")  # which a row names in full, is not b/0.png, which has none
+    (tmp_path / "table.csv").write_text("file,kind\na/0.png,x\n0.png,y\n")
+    with pytest.raises(DataError, match=r"has a row for 0\.png, which could be 0\.png or b/0\.png"):
+        load_split(config(tmp_path, "folder", **settings), "train")
+
+
+def test_a_class_folder_of_litter_alone_is_empty(tmp_path, draw, config):
+    draw(tmp_path / "own" / "dogs" / "0.png")
+    draw(tmp_path / "own" / "cows" / "0.png")
+    (tmp_path / "own" / "cats").mkdir()
+    (tmp_path / "own" / "cats" / ".DS_Store").write_bytes(b"finder")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for path in sorted((tmp_path / "own").rglob("*")):
+            archive.write(path, path.relative_to(tmp_path / "own"))
+    for path in ("own", "own.zip"):
+        with pytest.raises(DataError, match=r"the folder cats in .* is empty, next to folders with images"):
+            load_split(config(tmp_path, "folder", path=str(tmp_path / path)), "train")
+
+
+def test_names_in_a_zip_that_are_utf8_without_saying_so_are_read(tmp_path, draw, config):
+    draw(tmp_path / "0.png")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for name in ("café", "the"):
+            archive.writestr(f"{name}/0.png", (tmp_path / "0.png").read_bytes())
+    content = (tmp_path / "own.zip").read_bytes()
+    flags = b"\x00\x08"  # bit 11 of the two bytes before the method, in both headers of the name
+    (tmp_path / "own.zip").write_bytes(content.replace(flags, b"\x00\x00"))
+    with zipfile.ZipFile(tmp_path / "own.zip") as archive:
+        assert "café/0.png" not in archive.namelist()
+    data = load_split(config(tmp_path, "folder", path=str(tmp_path / "own.zip"), fractions=(1.0, 0.0, 0.0)), "train")
+    assert data.class_names == ("café", "the")
 
 
 def test_folders_within_classes_are_joined_in_a_line_and_splits_there_are_refused(tmp_path, capsys, draw, config):

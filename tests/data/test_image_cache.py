@@ -179,3 +179,19 @@ def test_unreadable_cache_folder_is_an_error_not_a_loss(folder, monkeypatch):
     monkeypatch.setattr(image_cache, "_read_cache", lambda *_: None)
     with pytest.raises(DataError, match="cannot be read back"):
         cached(folder)
+
+
+def test_a_file_is_tried_again_once_what_it_needed_may_be_there(folder):
+    files = FileList.without_labels("folder", open_files(folder))
+    (folder / "11.png").write_bytes(b"no image")
+    for reason in ("it is HEIC, which needs pip install pillow-heif", "there is not enough memory to decode it"):
+        assert image_cache._is_readable_again(files, [["00.png", reason]], image_cache.ReadingRules())
+        assert not image_cache._is_readable_again(files, [["11.png", reason]], image_cache.ReadingRules())
+    assert not image_cache._is_readable_again(files, [["00.png", "it is damaged"]], image_cache.ReadingRules())
+
+
+def test_another_seed_decodes_centred_crops_only_once(folder, monkeypatch):
+    settings = {"name": "folder", "path": str(folder), "size": 8, "cache_folder": str(folder.parent / "cache")}
+    load_split(DataConfig(**settings), "train")
+    monkeypatch.setattr(image_cache, "decode", lambda *_: pytest.fail("decoded again"))
+    load_split(DataConfig(**settings, split_seed=1), "train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,7 +155,10 @@ def test_two_columns_of_images_are_asked_about_and_bytes_are_enough(parquet):
     with pytest.raises(DataError, match=r"the images of .* could be in left, right: name one with --data.image_column"):
         load_split(parquet({"x.parquet": both}), "train")
     config = parquet({"x.parquet": both}, image_column="right", fractions=(1.0, 0.0, 0.0))
-    assert load_split(config, "train").image_shape == (3, 8, 8)
+    right = load_split(config, "train")
+    assert right.image_shape == (3, 8, 8)
+    left = load_split(replace(config, image_column="left"), "train")  # not the images that are cached already
+    assert not torch.equal(left.images, right.images)
     with pytest.raises(DataError, match=r"no column of image files; it has a \(int64\)"):
         load_split(parquet({"x.parquet": pa.table({"a": [1]})}), "train")
 
@@ -320,7 +324,7 @@ def test_captions_come_from_a_column_of_texts(parquet):
     columns = {
         "label": ["cat", "dog", None, "cat"],
         "what": words,
-        "number": [1, 2, 3, 4],
+        "number": [0, 1, 2, 3],
         "score": [0.5, 1.5, 2.0, 3.0],
     }
     config = parquet({"data.parquet": rows(range(4), **columns)}, captions="what", fractions=(1.0, 0.0, 0.0))
