@@ -60,7 +60,8 @@ class AutoencoderLossConfig(Settings):
         discriminator_warmup: Number of training images before ``adversarial_start`` on which the discriminator trains
             alone. The gradient of an untrained discriminator would be noise.
         adversarial_adaptive: Whether to scale the adversarial gradient to the norm of the other losses' gradient. Then
-            ``adversarial_weight`` is the ratio of the two (VQGAN, equation 7, measured at the reconstruction).
+            ``adversarial_weight`` is the ratio of the two (VQGAN, equation 7, measured at the reconstruction). If a
+            batch is computed in parts, each part has its own scale.
         discriminator_channels: Width of the discriminator's first layer.
         discriminator_lr: Learning rate of the discriminator.
         discriminator_bands: Whether the discriminator also sees the two finest bands of brightness detail, at unit

@@ -59,9 +59,10 @@ class DataConfig(Settings):
         split: ``official`` is the split of the data set's authors. ``fractions`` splits all images together.
             ``default`` is the official split where there is one, but ``fractions`` for Flowers-102, whose official
             training split has only 1,020 images.
-        fractions: Fractions of training, validation and test images. In a named data set, they hold in every class. An
-            image of ``folder`` is assigned by its own content. So adding an image moves no other, and the fractions
-            hold on average. They cannot be set with the official split.
+        fractions: Fractions of training, validation and test images. In a named data set, they hold in every class (in
+            CelebA on average, so that ``classes`` moves no image to another split). An image of ``folder`` is assigned
+            by its own content. So adding an image moves no other, and the fractions hold on average. They cannot be set
+            with the official split.
         split_seed: Seed of the split, of ``val_images``, of random crops and of ``max_train_images``.
         val_images: Number of official training images to set apart for validation, equally many of each class. This is
             for data sets that come as arrays without a validation split: MNIST, Fashion-MNIST, CIFAR-10.

@@ -45,17 +45,19 @@ def with_decoder(
     encoders = [
         {name: tensor for name, tensor in codec.items() if not name.startswith("decoder.")} for codec in (own, weights)
     ]
-    same = _equal_as_released(*encoders)
+    another = CheckpointError(
+        f"the encoder in {autoencoder} is not the one that the model was trained with, so its latents differ"
+    )
+    if not own or not _equal_as_released(*encoders):  # a model on pixels has none
+        raise another
     # Rebuilt, since a setting that did not exist yet when a file was written was at its default. What a decoder alone
     # is made by may differ.
     codecs = [
         (codec["image_shape"], replace(from_dict(AutoencoderConfig, codec["autoencoder"]), **DECODER_SETTINGS))
         for codec in (header["codec"], theirs["codec"])
     ]
-    if not same or codecs[0] != codecs[1]:
-        raise CheckpointError(
-            f"the encoder in {autoencoder} is not the one that the model was trained with, so its latents differ"
-        )
+    if codecs[0] != codecs[1]:
+        raise another
     made = theirs.get("provenance") or {}
     provenance = {
         **(header.get("provenance") or {}),

@@ -410,7 +410,8 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
         return
     with ExitStack() as stack:
         if distributed.is_main_process():
-            stack.enter_context(opened(settings.run, stage, name, settings, resumable=True))
+            read = [settings.init, getattr(settings, "autoencoder", None)]
+            stack.enter_context(opened(settings.run, stage, name, settings, inputs=read, resumable=True))
         distributed.barrier()
         yield settings.run.path(stage, name)
 

@@ -167,7 +167,9 @@ class AutoencoderModule(StageModule):
     def _freeze_encoder(self) -> None:
         """Replace the encoder's weights by their average, which is what a run saves, and keep its latent statistics."""
         self.network.encoder.load_state_dict(self.ema.network.encoder.state_dict())
-        self.kept_statistics = latent_statistics(self.ema.network, self.data[0])
+        # As at the end of a run: in full precision, and not at the expense of its seconds.
+        with self.clock_stopped(), torch.autocast(self.device.type, enabled=False):
+            self.kept_statistics = latent_statistics(self.ema.network, self.data[0])
 
     def train_batch(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """One step on uint8 images: first the autoencoder, then the discriminators that judged it."""
@@ -230,7 +232,7 @@ class AutoencoderModule(StageModule):
             return MicroBatch(loss, {"feature_discriminator": loss})
 
         loss_functions = [of_images] if self.discriminator is not None else []
-        if self.feature_discriminator is not None:
+        if self.feature_discriminator is not None and self.loss.perceptual_weight:  # else there are no features
             observe_scale(self.feature_discriminator, [output.features for output in outputs.values()])
             loss_functions.append(of_features)
         return self.optimise(optimizer, self._discriminator_parameters(), loss_functions, len(x))[0]

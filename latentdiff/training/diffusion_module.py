@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdiff import distributed
 from latentdiff.codec import Codec
-from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
+from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig, to_dict
 from latentdiff.data.loader import mix_seed
 from latentdiff.diffusion.loss import VarianceLoss, training_losses
 from latentdiff.diffusion.schedule import build_schedule
@@ -46,7 +46,7 @@ class DiffusionModule(StageModule):
         tokenizer: Tokenizer | None = None,
     ):
         super().__init__(trainer)
-        self.codec, self.diffusion = codec, diffusion
+        self.codec, self.diffusion, self.network_config = codec, diffusion, network
         self.schedule, self.target = build_schedule(diffusion), build_target(diffusion)
         self._check(codec, network)
         self.variance_loss = None
@@ -145,6 +145,7 @@ class DiffusionModule(StageModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["latentdiff"]["codec"] = self.codec.fingerprint
+        checkpoint["latentdiff"] |= {"network": to_dict(self.network_config), "diffusion": to_dict(self.diffusion)}
         tokenizer = self.network.tokenizer
         checkpoint["latentdiff"]["text"] = None if tokenizer is None else tokenizer.header()
 

@@ -23,6 +23,9 @@ from latentdiff.training.class_embedding import fit_class_embedding
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.word_embedding import fit_word_embedding
 
+# What a run keeps for post-hoc averages of its weights, by the beginning of their names.
+AVERAGES = "averages."
+
 
 def check_initial_weights(source: str | Path, kind: str, network: NetworkConfig | None = None) -> None:
     """Raise what :func:`load_initial_weights` would, as far as the file tells by itself: no weights are loaded.
@@ -34,19 +37,29 @@ def check_initial_weights(source: str | Path, kind: str, network: NetworkConfig 
     """
     path = _find(source)
     if path.suffix == ".ckpt":
-        run_checkpoint.read(path, kind, mapped=True)
-    elif (own := read_header(path, kind).get("network")) and network is not None:
+        own = run_checkpoint.read(path, kind, mapped=True)["latentdiff"].get("network")
+    else:
+        own = read_header(path, kind).get("network")
+    if own and network is not None:
         _check_architecture(path, own, network)
 
 
 def _check_architecture(path: Path, own: Mapping[str, Any], network: NetworkConfig) -> None:
-    """Raise CheckpointError where a file holds another architecture, or other patches."""
+    """Raise CheckpointError where a file holds another architecture, other patches, or weights that would fit and mean
+    something else."""
     held, asked = ((each.get("architecture", "unet"), each.get("patch", 1)) for each in (own, to_dict(network)))
     if held != asked:
         raise CheckpointError(
             f"{path} holds the architecture {held[0]} with patches of {held[1]}, and the settings ask for {asked[0]} "
             f"with patches of {asked[1]}: set --network.architecture {held[0]} --network.patch {held[1]}"
         )
+    keys = ["head_channels", *(["fourier_scale"] if network.time_embedding == "fourier" else [])]
+    for key in keys:
+        if key in own and own[key] != (now := getattr(network, key)):
+            raise CheckpointError(
+                f"{path} was trained with network.{key} {own[key]}, and the settings ask for {now}: set "
+                f"--network.{key} {own[key]}"
+            )
 
 
 def _find(source: str | Path) -> Path:
@@ -136,7 +149,8 @@ def _check_origin(module: StageModule, origin: _Origin, data: ImageDataset | Non
     """Raise CheckpointError for images of another colour; say in a line where the latents or the process are others."""
     if isinstance(module, DiffusionModule) and origin.diffusion:
         before, now = origin.diffusion, to_dict(module.diffusion)
-        changed = [f"{key} {before[key]}" for key in ("schedule", "target") if before.get(key, now[key]) != now[key]]
+        keys = ("schedule", "target", "num_train_steps", "beta_range", "zero_terminal_snr")
+        changed = [f"{key} {before[key]}" for key in keys if before.get(key, now[key]) != now[key]]
         if changed:
             print(
                 f"the weights in {path} were trained with {' and '.join(changed)}: they must first learn the new "
@@ -176,12 +190,24 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _keep_encoder(module: StageModule, path: Path) -> None:
-    """Replace the encoder's weights by their average, which is what a run saves, with the saved latent statistics."""
-    module.network.encoder.load_state_dict(module.ema.network.encoder.state_dict())
+    """Replace the encoder's weights by their average, which is what a run saves, with the saved latent statistics.
+
+    Raises CheckpointError where the run has saved a model and then trained the encoder further: models are trained on
+    the latents of that one.
+    """
+    averaged = module.ema.network.encoder.state_dict()
+    module.network.encoder.load_state_dict(averaged)
+    module.kept_statistics = run_checkpoint.read(path, "autoencoder", mapped=True)["latentdiff"].get("kept_statistics")
     model = path.with_name("model.safetensors")
-    if model.is_file():
-        _, state = read(model, "autoencoder")
-        module.kept_statistics = (state["latent_mean"], state["latent_std"])
+    if module.kept_statistics is not None or not model.is_file():
+        return
+    _, state = read(model, "autoencoder")
+    if not all(state[f"encoder.{name}"].equal(tensor.cpu()) for name, tensor in averaged.items()):
+        raise CheckpointError(
+            f"{path} has trained the encoder further than {model}, which other models may be trained on: name the one "
+            f"that is meant, --init {model}, or finish the run first"
+        )
+    module.kept_statistics = (state["latent_mean"], state["latent_std"])
 
 
 def _with_fitting_discriminators(module: StageModule, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -211,18 +237,22 @@ def _origin_of_run(own: dict[str, Any], path: Path) -> _Origin:
     data, model = own.get("data"), path.with_name("model.safetensors")
     if data is not None:
         names, shape = tuple(data["class_names"]), data["image_shape"]
-        return _Origin(names, shape, own.get("codec"), text=own.get("text"))
+        return _Origin(names, shape, own.get("codec"), own.get("diffusion"), own.get("text"))
     if model.is_file():
         header = read_header(model)
         names = header.get("class_names")
-        return _Origin(None if names is None else tuple(names), header.get("image_shape"), own.get("codec"))
-    return _Origin(None, None, own.get("codec"))
+        shape = header.get("image_shape")
+        return _Origin(None if names is None else tuple(names), shape, own.get("codec"), own.get("diffusion"))
+    return _Origin(None, None, own.get("codec"), own.get("diffusion"))
 
 
 def _from_run(module: StageModule, path: Path, kind: str, data: ImageDataset | None) -> dict[str, Any]:
     checkpoint = run_checkpoint.read(path, kind)
     state, own = checkpoint["state_dict"], checkpoint["latentdiff"]
     state = _with_refinement(module, _with_fitting_discriminators(module, state, path))
+    # The averages that snapshots are taken of begin anew, with this run.
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(AVERAGES)}
+    state |= {name: tensor for name, tensor in module.state_dict().items() if name.startswith(AVERAGES)}
     origin = _origin_of_run(own, path)
     _check_origin(module, origin, data, path)
     if data is not None and isinstance(module.network, ConditionedNetwork):

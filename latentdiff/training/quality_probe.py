@@ -178,3 +178,16 @@ def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out
     if quality:
         print(f"the best model by {quality} on the validation images will be kept as best.safetensors")
     return replace(settings, monitor=quality)
+
+
+def net_of_run(folder: Path | None) -> QualityNet:
+    """The network that an interrupted run has measured its samples with, so that it goes on with the same figure.
+
+    A classifier that was trained since would give another one, and the best model could not be told.
+    """
+    try:
+        columns = [] if folder is None else (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    except (OSError, ValueError, IndexError):
+        return "auto"
+    measured: list[QualityNet] = ["inception"] * ("kid" in columns) + ["classifier"] * ("distance" in columns)
+    return measured[0] if len(measured) == 1 else "auto"

@@ -11,6 +11,7 @@ from latentdiff import checkpoint
 from latentdiff.config import to_dict
 from latentdiff.config.training_stages import ClassifierStage
 from latentdiff.data import load_split
+from latentdiff.errors import ConfigError
 from latentdiff.precision import resolve_device, resolve_precision
 from latentdiff.runs import run_folder
 from latentdiff.training import classifier_module as classifier
@@ -23,6 +24,11 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
     device = resolve_device(config.accelerator)
     dtype = resolve_precision(config.precision, device)
     train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
+    if train_set.num_classes < 2:
+        raise ConfigError(
+            f"{train_set.name} has no classes here, and a classifier learns to tell classes: put the images of each "
+            "class into a folder of their own, or name the classes with --data.classes"
+        )
     classifier.count_steps(len(train_set), config.epochs, config.batch_size)
     with run_folder.opened(config.run, "classifier", config.data.name, config) as folder:
         print(train_set.describe(), flush=True)

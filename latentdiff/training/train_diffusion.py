@@ -34,7 +34,7 @@ from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.provenance import provenance
-from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor
+from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor, net_of_run
 from latentdiff.training.run_data import RunData
 from latentdiff.training.trackers.tracked import check as check_trackers
 from latentdiff.training.trackers.tracked import tracked
@@ -142,7 +142,8 @@ def train_diffusion(
     splits = load_training_data(splits)
     train, held_out = splits.train, splits.held_out
     made = data.codec if isinstance(data, CachedLatents) else None
-    codec = made if made and autoencoder is None else find_codec(autoencoder, splits)
+    device = check_settings(trainer or TrainerConfig(monitor="auto"))
+    codec = (made if made and autoencoder is None else find_codec(autoencoder, splits)).to(device)
     if made and made.fingerprint != codec.fingerprint:
         raise ConfigError("autoencoder= names another autoencoder than that of the cached latents: leave it out")
     if isinstance(codec, AutoencoderCodec) and codec.provisional and not dry_run:
@@ -166,9 +167,9 @@ def train_diffusion(
         init=str(init) if init else None,
         run=run,
     )
-    device = check_settings(settings.trainer)
     codec.to(device)
-    probe = QualityProbe.build(held_out, quality_images, device, quality_net, settings.features_folder)
+    net = quality_net if quality_net != "auto" else net_of_run(resumed_folder(settings.run))
+    probe = QualityProbe.build(held_out, quality_images, device, net, settings.features_folder)
     # ``auto`` stands for a metric of this run. config.yaml keeps ``auto``.
     trainer = choose_monitor(settings.trainer, probe, held_out)
     check_settings(trainer)
@@ -193,9 +194,10 @@ def train_diffusion(
     conditions = conditions_of(module.ema.network, train)
     sample = (codec.encode(train.images[:1]), conditions[:1])
     module.dtype_of_run = choose_precision(trainer, device, resumed_folder(settings.run))
-    fit_memory(module, sample, len(train.images))
+    count = len(train.images) * (2 if splits.config.hflip else 1)  # mirrored images are kept too
+    fit_memory(module, sample, count)
     if dry_run:
-        print_dry_run(module, sample, len(train.images))
+        print_dry_run(module, sample, count)
         return model
     # A run that goes on does so with its own images. Without a checkpoint of its own it starts from ``init`` again.
     run_data = RunData(train, held_out, codec.fingerprint)

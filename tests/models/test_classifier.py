@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -108,3 +110,10 @@ def test_the_released_classifier_is_right_about_the_test_images():
     assert float((logits.argmax(1) == test.labels).double().mean()) >= 0.93
     assert net.class_names == test.class_names
     assert net.accuracy >= 0.93
+
+
+def test_images_without_classes_say_what_a_classifier_needs():
+    settings = {"data": DataConfig(source="embedded", classes="none"), "run": RunConfig(folder="classifier")}
+    with pytest.raises(ConfigError, match="fashion-mnist has no classes here, and a classifier learns to tell classes"):
+        train_classifier(ClassifierStage(**settings))
+    assert not Path("classifier").exists()

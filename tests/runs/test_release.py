@@ -56,6 +56,9 @@ def test_a_decoder_trained_on_alone_leaves_the_latents_and_serves_the_model_trai
     other = "stages/autoencoder/fashion-mnist-other/model.safetensors"
     with pytest.raises(CheckpointError, match="is not the one that the model was trained with"):
         release.main(["--model", model, "--autoencoder", other, "--to", "shelf/wrong.safetensors"])
+    pixel = "stages/diffusion/fashion-mnist-pixel/model.safetensors"
+    with pytest.raises(CheckpointError, match="is not the one that the model was trained with"):
+        release.main(["--model", pixel, "--autoencoder", other, "--to", "shelf/wrong.safetensors"])
     assert not Path("shelf/wrong.safetensors").exists()
 
 

@@ -21,7 +21,7 @@ from latentdiff.runs import run_folder
 from latentdiff.training.autoencoder_module import AutoencoderModule
 from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.diffusion_module import DiffusionModule
-from latentdiff.training.fine_tune import load_initial_weights
+from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.provenance import provenance
 from latentdiff.training.trainer import fit
 
@@ -118,6 +118,59 @@ def test_a_model_file_gives_its_averaged_network(tmp_path, capsys):
         pairs = zip(first.ema.network.parameters(), target.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     assert second.started_from["command"] == "first"
+
+
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_weights_that_would_fit_and_mean_something_else_are_refused(tmp_path, kind):
+    first, names = train(module(), tmp_path / "a"), ("a", "b", "c")
+    DiffusionModel(first.ema.network, NETWORK, first.diffusion, CODEC, names).save(tmp_path / "m.safetensors")
+    source = tmp_path / ("a" if kind == "run" else "m.safetensors")
+    check_initial_weights(source, "diffusion", NETWORK)
+    heads = dataclasses.replace(NETWORK, head_channels=4)
+    with pytest.raises(CheckpointError, match=r"trained with network\.head_channels 8, and the settings ask for 4"):
+        check_initial_weights(source, "diffusion", heads)
+
+
+def test_a_run_says_that_its_process_was_another(tmp_path, capsys):
+    train(module(), tmp_path / "a")
+    other = DiffusionModule(CODEC, 3, NETWORK, DiffusionConfig(target="x0", num_train_steps=500), SETTINGS)
+    load_initial_weights(other, tmp_path / "a", "diffusion")
+    assert "were trained with target v and num_train_steps 1000: they must first learn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("snapshots", [(0, 2), (2, 0), (2, 2)])
+def test_averages_of_a_run_are_not_those_of_the_next(tmp_path, snapshots):
+    runs = [dataclasses.replace(SETTINGS, ema_snapshots=count) for count in snapshots]
+    first, second = (DiffusionModule(CODEC, 3, NETWORK, DiffusionConfig(), settings) for settings in runs)
+    first = train(first, tmp_path / "a")
+    load_initial_weights(second, tmp_path / "a", "diffusion")
+    assert all(torch.equal(*pair) for pair in zip(weights(first.network), weights(second.network), strict=True))
+
+
+def test_a_frozen_encoder_has_the_statistics_of_its_own_model(tmp_path):
+    loss = AutoencoderLossConfig(perceptual_weight=0, adversarial_weight=0, frozen_encoder=True)
+
+    def autoencoder(seed):
+        torch.manual_seed(seed)
+        return AutoencoderModule((1, 9, 8), AutoencoderConfig(patch=2, channels=(32,)), loss, SETTINGS, None)
+
+    def save(own, **more):
+        state = {"state_dict": own.state_dict(), "latentdiff": {"images_seen": 4, "seconds": 1.0, **more}}
+        torch.save(state, tmp_path / "last.ckpt")
+
+    first, later, second = autoencoder(0), autoencoder(1), autoencoder(2)
+    codec = first.build_codec(torch.randint(0, 256, (8, 1, 9, 8), dtype=torch.uint8))
+    codec.save(tmp_path / "model.safetensors")
+    save(first)
+    load_initial_weights(second, tmp_path, "autoencoder")
+    assert all(torch.equal(*pair) for pair in zip(second.kept_statistics, (codec.mean, codec.std), strict=True))
+    save(later)  # the run was resumed, and its model is that of the shorter training
+    with pytest.raises(CheckpointError, match=r"has trained the encoder further than .*model\.safetensors"):
+        load_initial_weights(second, tmp_path, "autoencoder")
+    kept = (torch.ones(2), torch.full((2,), 3.0))
+    save(later, kept_statistics=kept)  # a phase had frozen it
+    load_initial_weights(second, tmp_path, "autoencoder")
+    assert all(torch.equal(*pair) for pair in zip(second.kept_statistics, kept, strict=True))
 
 
 def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):

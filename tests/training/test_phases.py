@@ -16,6 +16,7 @@ from latentdiff.training.callbacks import EpochEnd
 from latentdiff.training.phases import check_phases, losses_of_phases, lr_factor, lr_progress, phase_index
 from latentdiff.training.train_autoencoder import train_autoencoder
 from latentdiff.training.trainer import fit
+from tests.training.test_autoencoder_module import Trunk
 from tests.training.test_resume import Kill, Killed
 
 IMAGES = torch.randint(0, 256, (24, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -150,3 +151,15 @@ def test_phases_come_from_a_file(tmp_path):
 def test_a_sharded_encoder_is_not_frozen_within_a_run():
     with pytest.raises(ConfigError, match=r"strategy ddp"):
         train_autoencoder("no data is read", phases=PHASES, trainer=dataclasses.replace(TRAINER, strategy="fsdp"))
+
+
+def test_a_phase_without_features_trains_the_other_discriminator_alone(tmp_path):
+    torch.manual_seed(0)
+    loss = dataclasses.replace(LOSS, perceptual_weight=0.5, adversarial_weight=0.1, feature_adversarial_weight=0.5)
+    phases = (PhaseConfig(start=0.5, perceptual_weight=0, feature_adversarial_weight=0),)
+    network = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
+    loss = dataclasses.replace(loss, discriminator_warmup=0)
+    own = AutoencoderModule((1, 6, 6), network, loss, TRAINER, Trunk(), phases)
+    before = [each.detach().clone() for each in own.discriminator.parameters()]
+    assert train(own, tmp_path).images_seen == TRAINER.max_images
+    assert not all(torch.equal(*pair) for pair in zip(before, own.discriminator.parameters(), strict=True))

@@ -8,7 +8,7 @@ from latentdiff.errors import CheckpointError
 from latentdiff.evaluation.feature_nets import Features
 from latentdiff.evaluation.kid import kernel_distance
 from latentdiff.training import quality_probe as in_training
-from latentdiff.training.quality_probe import QualityProbe
+from latentdiff.training.quality_probe import QualityProbe, net_of_run
 
 
 class Pixels:
@@ -76,3 +76,18 @@ def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch
         QualityProbe.build(data, 5, device, "inception")
     with pytest.raises(CheckpointError, match="nameless has no classifier"):
         QualityProbe.build(data, 5, device, "classifier")
+
+
+@pytest.mark.parametrize(
+    ("columns", "net"),
+    [
+        ("images_seen,loss,kid", "inception"),
+        ("images_seen,distance", "classifier"),
+        ("images_seen,loss", "auto"),
+        ("", "auto"),
+    ],
+)
+def test_a_run_that_goes_on_measures_with_the_network_that_it_began_with(tmp_path, columns, net):
+    (tmp_path / "metrics.csv").write_text(columns)
+    assert net_of_run(tmp_path) == net
+    assert net_of_run(tmp_path / "none") == net_of_run(None) == "auto"
