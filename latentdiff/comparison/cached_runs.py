@@ -163,12 +163,13 @@ class EvaluationConditions:
 
     @classmethod
     def on_this_machine(
-        cls, data: DataConfig, num_images: int | None = None, quick: bool = False
+        cls, data: DataConfig, num_images: int | None = None, quick: bool = False, num_real: int | None = None
     ) -> EvaluationConditions:
         """The conditions for this machine. ``num_images`` is at most the size of the test split. Default: 10,000 on a
         GPU. On a CPU, 1,000 against as many real images with Inception, and 2,000 with the classifier alone.
 
-        ``quick`` leaves out Inception where there is a classifier, and LPIPS.
+        ``quick`` leaves out Inception where there is a classifier, and LPIPS. ``num_real`` is the number of real images
+        of each split, where it is known.
         """
         if num_images is not None and num_images < 2:
             raise ConfigError(f"num_images must be at least 2 to measure a distance, not {num_images}")
@@ -184,7 +185,7 @@ class EvaluationConditions:
             num_images or (IMAGES_ON_GPU if gpu else IMAGES_WITH_INCEPTION if inception else IMAGES_WITHOUT_INCEPTION),
             len(test),
         )
-        real = ["--real_images", str(count)] if inception and not gpu else []
+        real = ["--real_images", str(num_real or count)] if num_real or (inception and not gpu) else []
         less = ["--lpips", "off"] if quick else []
         less += ["--inception", "off"] if quick and not inception else []
         flags = ["--num_images", str(count), *real, *less, *data_flags(data)]

@@ -22,7 +22,7 @@ from latentdiff.data import DatasetSplits, load_dataset
 from latentdiff.errors import ConfigError, ReportError
 from latentdiff.evaluation.evaluate import Evaluable, evaluate
 from latentdiff.evaluation.image_files import holds_images
-from latentdiff.files import scratch_folder, write_atomically
+from latentdiff.files import file_sha256, scratch_folder, write_atomically
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import missing_baselines
 from latentdiff.report.page import Report
@@ -160,7 +160,8 @@ def _evaluate_rest(
 def _settings_like(evaluation: Evaluation) -> dict[str, Any]:
     """The settings that make further evaluations comparable with one that is there."""
     nets = {net for net in ("inception", "classifier", "lpips") if evaluation.get("features", net)}
-    real = max((evaluation.get("features", net, "test_images") or 0 for net in nets), default=0)
+    counts = ("test_images", "train_images")
+    real = max((evaluation.get("features", net, count) or 0 for net in nets for count in counts), default=0)
     return {
         "num_images": evaluation.values["num_images"],
         "real_images": real or None,
@@ -248,8 +249,11 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
     An evaluation of the same file under the same conditions is not made again.
     """
     models: dict[Path, Path] = {}
+    done: list[Evaluation] = []
     for path in named:
-        if not isinstance(_read_if_evaluated(path), Evaluation):
+        if isinstance(found := _read_if_evaluated(path), Evaluation):
+            done.append(found)
+        else:
             if not (file := resolve_checkpoint(path)).is_file():
                 raise ReportError(
                     f"{path} is neither an evaluation's folder nor a model: run the evaluate stage on it first"
@@ -263,12 +267,17 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
                 "num_images is for models that are evaluated now, but all that is given is evaluated already"
             )
         return named
-    conditions = EvaluationConditions.on_this_machine(settings.data, settings.num_images)
+    like = _settings_like(done[0]) if done and settings.num_images is None else {"num_images": settings.num_images}
+    conditions = EvaluationConditions.on_this_machine(
+        settings.data, like["num_images"], num_real=like.get("real_images")
+    )
     root = default_folder("evaluations", settings.data.name) / conditions.folder
     for path, file in models.items():
         name = run_folder.model_name(file)
         flags = ["--model", str(file), "--name", name]
-        models[path] = evaluate_once(flags, root / name, file, conditions)
+        # Two models may have one name, such as the best of two runs.
+        folder = root / f"{run_folder.folder_name(file)}-{file_sha256(file)[:12]}"
+        models[path] = evaluate_once(flags, folder, file, conditions)
     return [models.get(path, path) for path in named]
 
 

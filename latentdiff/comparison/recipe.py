@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latentdiff.command_line import parse
+from latentdiff.comparison.same_images import check_same_images
 from latentdiff.comparison.training_plan import PlannedRun, read_runs
-from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage
@@ -17,12 +16,6 @@ from latentdiff.errors import ConfigError
 
 # Folders beside those of the runs. A run of such a name would be overwritten.
 RESERVED = ("evaluate", "features", "latents", "release", "report")
-# What decides which real images a model is measured against. The runs and the recipe must agree in it.
-SAME_IMAGES = (
-    *("name", "path", "source", "table", "image_column", "mix", "mix_share"),
-    *("size", "colour", "crop", "value_range"),
-    *("split", "fractions", "split_seed"),
-)
 # Settings of an evaluation that are the same for all models of a recipe.
 SAME_FOR_ALL = (
     *("model", "name", "ema", "data", "num_images", "real_images"),
@@ -93,7 +86,7 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
     if taken := [name for name in names if name in RESERVED]:
         raise ConfigError(f"runs.{taken[0]}: the folder {taken[0]} holds other results: take another name")
     for run in runs:
-        _check_images(run, settings.data)
+        check_same_images(f"runs.{run.name}", run.settings.data, settings.data)
     _check_names("int8", settings.int8, names)
     evaluations = [_read_evaluation(name, flags, names) for name, flags in settings.evaluations.items()]
     return Recipe(tuple(runs), tuple(evaluations), frozenset(settings.int8))
@@ -102,17 +95,6 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
 def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> None:
     if unknown := [name for name in given if name not in names]:
         raise ConfigError(f"{setting} names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
-
-
-def _check_images(run: PlannedRun, data: DataConfig) -> None:
-    """Raise ConfigError for a run on other images than those that its model would be measured against."""
-    for name in SAME_IMAGES:
-        own, measured = (getattr(each, name) for each in (run.settings.data, data))
-        if own != measured:
-            raise ConfigError(
-                f"runs.{run.name} trains with data.{name} {json.dumps(own)}, but its model would be measured with "
-                f"{json.dumps(measured)}: set data.{name} for the whole recipe, not for a run"
-            )
 
 
 def _read_evaluation(name: str, flags: Sequence[str], runs: Sequence[str]) -> PlannedEvaluation:

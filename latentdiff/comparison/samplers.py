@@ -21,6 +21,7 @@ from latentdiff.evaluation.available_nets import how_to_train_classifier
 from latentdiff.evaluation.feature_extraction import extract_features
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures, feature_metrics
 from latentdiff.evaluation.feature_nets import ClassifierFeatures
+from latentdiff.evaluation.flops import network_passes
 from latentdiff.files import check_cache_folder, file_sha256, write_atomically
 from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel, load_diffusion
@@ -31,11 +32,6 @@ from latentdiff.report.sampler_figure import sampler_figure
 from latentdiff.report.sampler_record import read_sampler_record, write_sampler_record
 from latentdiff.runs import run_folder
 from latentdiff.runs.find import find_classifier
-
-
-def network_passes(sampler: str, steps: int, guided: bool = False) -> int:
-    """Network passes an image."""
-    return (2 * steps - 1 if sampler in ("heun", "predictor_corrector") else steps) * (2 if guided else 1)
 
 
 def compare_samplers(config: SamplersStage, command: str = "") -> Path:
@@ -105,8 +101,15 @@ def _measure(
         before = read_sampler_record(results)
         if before["model"]["sha256"] != record["model"]["sha256"]:
             raise FolderError(f"{folder} holds measurements of another model file; start anew with --run.overwrite")
-        for key, what in (("data", "against other images"), ("features", "with another classifier")):
-            if before[key] != record[key]:
+        kept = {
+            "data": "against other images",
+            "features": "with another classifier",
+            "num_images": "of another number of images",
+            "seed": "with another seed",
+            "guidance_scale": "with another guidance_scale",
+        }
+        for key, what in kept.items():
+            if before.get(key, record[key]) != record[key]:
                 raise FolderError(f"{folder} holds measurements {what}; start anew with --run.overwrite")
         record["rows"] = before["rows"]
     done = {(row["sampler"], row["steps"]) for row in record["rows"]}
@@ -123,7 +126,7 @@ def _measure(
         row = {
             "sampler": request.sampler,
             "steps": request.steps,
-            "passes": network_passes(request.sampler, request.steps, request.guidance_scale not in (0.0, 1.0)),
+            "passes": network_passes(model, request),
             "distance_test": found["distance_test"],
             "distance_error": found["distance_test_error"],
             "class_accuracy": found.get("class_accuracy"),

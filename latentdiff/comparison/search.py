@@ -19,6 +19,7 @@ from torch import Tensor
 
 from latentdiff.codec import Codec
 from latentdiff.command_line import parse
+from latentdiff.comparison.same_images import check_same_images
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
 from latentdiff.comparison.sweep import settings_file
@@ -130,6 +131,7 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
     import_extra("optuna", EXTRA)
     space = read_space(config.space)
     stage = parse(DiffusionStage, _flags(config))
+    check_same_images("the settings that all trials start from", stage.data, config.data)
     if stage.trainer.devices * stage.trainer.num_nodes > 1:
         raise ConfigError(
             "a trial trains in one process: leave out --trainer.devices, and run several trials at a time with --jobs"
@@ -193,7 +195,7 @@ class TrialTraining:
 
     def __init__(self, config: SweepStage, space: SearchSpace, stage: DiffusionStage):
         self.config, self.space, self.stage = config, space, stage
-        self.splits = _with_validation(config.data)
+        self.splits = _with_validation(stage.data)
         # One that all trials use is checked before any, in its file and against the images.
         if not any("autoencoder" in dimension.names for dimension in space.dimensions):
             find_codec(stage.autoencoder, self.splits)
@@ -220,7 +222,10 @@ class TrialTraining:
         stage = flatten(to_dict(self.stage))
         usual = flatten(to_dict(DiffusionStage()))
         here = ("data.", "run.", "trainer.num_threads", "latents_folder", "features_folder", "name")
+        # Of the data, what the fingerprints of the images do not tell.
+        of_data = {key: stage[key] for key in ("data.hflip", "data.captions") if stage[key] != usual[key]}
         return {
+            **of_data,
             unit: amount,
             "metric": self.metric,
             "net": self.probe.net.weights_sha256,
@@ -342,9 +347,10 @@ def _run_trials(config: SweepStage, study: SharedStudy, training: TrialTraining,
     def after(trial: Trial) -> None:
         nonlocal written
         rows = study.rows()
-        ended = next(row for row in rows if row["number"] == trial.number)
+        ended = next((row for row in rows if row["number"] == trial.number), None)
         of = f"{sum(row['state'] != 'running' for row in rows)} of {config.trials}"
-        print(f"{of}: {trial_sentence(ended, training.metric)}", flush=True)
+        if ended is not None:  # another process had taken it over, which a line has said
+            print(f"{of}: {trial_sentence(ended, training.metric)}", flush=True)
         if time.monotonic() - written > PAGE_EVERY:
             _write(config, study, training, folder)
             written = time.monotonic()

@@ -14,6 +14,7 @@ from latentdiff.comparison.cached_runs import (
     find_finished_model,
     train_once,
 )
+from latentdiff.comparison.same_images import check_same_images
 from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
@@ -84,6 +85,7 @@ def check_sweep(config: SweepStage) -> None:
         if not name or Path(name).name != name or name in (".", "..", "evaluate"):
             raise ConfigError(f"a run's name is the name of its folder: {name!r} is not possible")
         own = parse(DiffusionStage, _training_flags(config, name))  # Ends the program where a flag is unknown.
+        check_same_images(f"the run {name}", own.data, config.data)
         try:
             check_process(own.diffusion, own.network, on_latents=own.autoencoder != "none")
             build_network(1, 1, own.network)

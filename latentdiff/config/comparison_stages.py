@@ -161,7 +161,8 @@ class SweepStage(Settings):
         seconds: Training time of each run in seconds.
         images: Training images of each trial of a search, in place of ``seconds``.
         flops: Floating-point operations of each trial of a search, forward and backward, in place of ``seconds``.
-        sampler: How a search chooses settings: ``tpe`` (tree-structured Parzen estimator) or ``gp`` (Gaussian process).
+        sampler: How a search chooses settings: ``tpe`` (tree-structured Parzen estimator) or ``gp`` (Gaussian process),
+            which learns only from trials that were trained to their end.
         pruner: What ends a trial early: ``median``, if it is worse than the median of the others at that point;
             ``hyperband``; or ``none``.
         looks: How often the samples of a trial are measured for the pruner, evenly over its length and at its end.

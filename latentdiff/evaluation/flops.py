@@ -39,6 +39,19 @@ def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
     changed by products."""
     # The counter sees torch's operations alone.
     model = model.with_engine("torch", exact=True)
+    engines, last = _counted(model, request)
+    decoding = count_flops(lambda: model.codec.decode(last))
+    return (sum(engine.flops for engine in engines) + decoding) / MIN_BATCH_SIZE
+
+
+def network_passes(model: DiffusionModel, request: SamplingRequest) -> int:
+    """Network passes of one image of ``request``, those of guidance and of a guide included."""
+    engines, _ = _counted(model.with_engine("torch", exact=True), request)
+    return sum(engine.images for engine in engines) // MIN_BATCH_SIZE
+
+
+def _counted(model: DiffusionModel, request: SamplingRequest) -> tuple[list[PassCounter], Tensor]:
+    """Counters of the network's passes, and of a guide's, after a batch was sampled; and the last state of it."""
     few = replace(request, num_images=MIN_BATCH_SIZE, labels=None, prompt=None, batch_size=MIN_BATCH_SIZE)
     few = replace(few, precision="fp32", negative_prompt=None if request.negative_prompt is None else "")
     engines = []
@@ -46,10 +59,9 @@ def sampling_flops(model: DiffusionModel, request: SamplingRequest) -> float:
         assert each.engine is not None  # the guide has the model's engine
         each.engine = PassCounter(each.engine)
         engines.append(each.engine)
-    for _, states in model.batches(few):
-        *_, last = states
-        decoding = count_flops(lambda last=last: model.codec.decode(last.x))
-    return (sum(engine.flops for engine in engines) + decoding) / MIN_BATCH_SIZE
+    [(_, states)] = model.batches(few)
+    *_, last = states
+    return engines, last.x
 
 
 class PassCounter:
@@ -59,12 +71,13 @@ class PassCounter:
 
     Attributes:
         flops: Of all passes so far.
+        images: That have gone through the network so far.
     """
 
     name = "counter"
 
     def __init__(self, engine: Engine):
-        self.engine, self.flops = engine, 0.0
+        self.engine, self.flops, self.images = engine, 0.0, 0
         self.encode, self.decode = engine.encode, engine.decode
         self._first: tuple[float, Tensor] | None = None
 
@@ -79,6 +92,7 @@ class PassCounter:
                 self._first = flops / len(x), outputs[0][:1].zero_()
             of_an_image, zeros = self._first
             self.flops += of_an_image * len(x)
+            self.images += len(x)
             return zeros.expand(len(x), *zeros.shape[1:])
 
         return run

@@ -55,6 +55,16 @@ def quality_over_own_time(
     return _over_time(evaluations, False, theme, format) if has_autoencoder else None
 
 
+def different_numbers_of_samples(evaluations: list[Evaluation]) -> list[int]:
+    """The numbers of samples that the curves were measured on, if they differ and the measure depends on them.
+
+    A Fréchet distance falls with the number of samples; KID does not.
+    """
+    key, found = _quality(evaluations)
+    counts = {item.get("training", "config", "quality_images") for item, _ in found} - {None}
+    return sorted(counts) if key == "distance" and len(counts) > 1 else []
+
+
 def lead_over_time(evaluations: list[Evaluation], counted: bool) -> Lead | None:
     """Which of latent and pixel is ahead, and since when. Of several models of a kind, the best one stands for it.
 

@@ -96,6 +96,8 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
 def _has_command(evaluation: Evaluation) -> bool:
     """Whether a command can measure against the same images; none can where a Python program held them."""
     name = evaluation.values["data"]["name"]
+    if "config" in _options(evaluation):
+        return False  # the file may have named the images, and may have changed
     return bool(evaluation.get("command")) or name in NAMED_DATA_SETS or name.startswith("hf:")
 
 

@@ -195,8 +195,8 @@ def _notes(record: dict[str, Any]) -> dict[str, str]:
         "Figure": f"{quality.get(record['metric'], '')} Lower is better.".strip(),
         "How it was searched": f"By {SAMPLERS[record['sampler']]} with the seed {record['seed']}; "
         f"{PRUNERS[record['pruner']]}.",
-        "Failed": "The network could not be built or did not fit into memory, or the training diverged. The search "
-        "then avoids similar settings.",
+        "Failed": "The network could not be built or did not fit into memory, or the training diverged."
+        + (" The search then avoids similar settings." if record["sampler"] == "tpe" else ""),
         "Go on": "Repeat the command with more --trials to continue. Any machine that sees the folder can join the "
         "search with the command below.",
     }

@@ -11,12 +11,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from latentdiff import load
 from latentdiff import resources as shelf
 from latentdiff.comparison import cached_runs, equal_budget, source_projects
+from latentdiff.comparison import compare as compare_module
 from latentdiff.comparison import source_projects as sources
 from latentdiff.comparison.cached_runs import EvaluationConditions
 from latentdiff.comparison.compare import find_evaluations, sampler_records
 from latentdiff.config import DataConfig
+from latentdiff.config.comparison_stages import CompareStage
 from latentdiff.data.load import check_settings
 from latentdiff.errors import CheckpointError, ConfigError, FolderError, ReportError
 from latentdiff.files import file_sha256
@@ -320,3 +323,25 @@ def test_the_released_models_samplers_come_with_them(model, samplers):
     record = sampler_records([evaluation])["mine"]
     assert len({row["sampler"] for row in record["rows"]}) >= samplers
     assert len({row["steps"] for row in record["rows"]}) >= 4
+
+
+def test_two_models_of_one_name_are_two_rows_measured_like_the_evaluation_beside_them(monkeypatch, tiny_model_file):
+    made = []
+
+    def evaluate(flags, folder, model, conditions):
+        made.append((folder, conditions.flags))
+        return folder
+
+    monkeypatch.setattr(compare_module, "evaluate_once", evaluate)
+    monkeypatch.setattr(compare_module, "_settings_like", lambda _: {"num_images": 50, "real_images": 70})
+    done = Evaluation(Path("done"), "done", {})
+    monkeypatch.setattr(compare_module, "_read_if_evaluated", lambda path: done if path.name == "done" else None)
+    for run in ("a", "b"):
+        Path(run).mkdir()
+        load(tiny_model_file).save(f"{run}/best.safetensors", {"command": run})
+    named = [Path("a/best.safetensors"), Path("b/best.safetensors"), Path("done")]
+    settings = CompareStage(data=DataConfig(source="embedded"))
+    folders = compare_module._evaluations_of_named(named, settings)
+    assert len({folder for folder, _ in made}) == 2
+    assert folders == [made[0][0], made[1][0], Path("done")]
+    assert made[0][1][:4] == ["--num_images", "50", "--real_images", "70"]

@@ -80,7 +80,7 @@ def test_a_run_does_not_take_the_folder_of_other_results(name):
 
 def test_a_run_on_other_images_than_those_it_is_measured_against_is_refused():
     runs = {"autoencoder": ["autoencoder", "--config=celeba/autoencoder.yaml"]}
-    said = 'data.name "celeba", but its model would be measured with "fashion-mnist": set data.name for the whole'
-    with pytest.raises(ConfigError, match=rf"runs\.autoencoder trains with {said}"):
+    said = 'data.name is "celeba" in training, but "fashion-mnist" for the images that samples are measured against'
+    with pytest.raises(ConfigError, match=rf"runs\.autoencoder: {said}"):
         recipe(runs=runs, evaluations={})
     assert recipe(runs=runs, evaluations={}, data=DataConfig(name="celeba")).runs

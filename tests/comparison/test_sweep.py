@@ -149,3 +149,12 @@ def test_data_without_a_shipped_file_of_settings_need_one_named():
         settings_file(SweepStage(data=data))
     assert settings_file(SweepStage(data=data, settings="mine.yaml")) == "mine.yaml"
     assert settings_file(SweepStage()) == "fashion-mnist/latent.yaml"
+
+
+def test_a_run_on_other_images_than_those_it_is_ranked_by_is_refused(trainings):
+    runs = {"base": [], "other": ["--data.split_seed=1"]}
+    with pytest.raises(
+        ConfigError, match=r"the run other: data\.split_seed is 1 in training, but 0 for the images that"
+    ):
+        sweep.main(arguments(runs))
+    assert not trainings

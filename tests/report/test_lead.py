@@ -1,8 +1,14 @@
 import pytest
 
-from latentdiff.report.curves import lead_over_time, quality_over_own_time, quality_over_time
+from latentdiff.report.curves import (
+    different_numbers_of_samples,
+    lead_over_time,
+    quality_over_own_time,
+    quality_over_time,
+)
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.report.lead import find_lead
+from latentdiff.report.page import _how_to_compare
 
 
 @pytest.mark.parametrize(
@@ -131,3 +137,7 @@ def test_nothing_is_told_of_models_that_were_not_measured_alike_or_of_an_unknown
     named = lead_over_time([alike, better, pixel], counted=False)
     assert named is not None
     assert named.sentence() == "Without the autoencoder's time, latent-better is ahead at every measurement."
+    assert different_numbers_of_samples([alike, fewer, pixel]) == [50, 100]
+    assert different_numbers_of_samples([alike, pixel]) == []
+    for items, words in (([fewer, pixel], "of 50 and 100 samples"), ([alike, pixel], "compare the curves with each")):
+        assert words in _how_to_compare(items)

@@ -149,3 +149,8 @@ def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_pat
     record["model"]["sha256"] = "b"
     page = write_report(rows[:1], tmp_path / "page", samplers={"pixel": record}).read_text()
     assert "Not measured for" not in page
+
+
+def test_no_command_is_given_where_a_file_chose_the_images(write):
+    typed = "python -m latentdiff.stages.evaluate --model=a.safetensors --config mine.yaml"
+    assert missing_baselines(read(write("pixel", "diffusion", 9.0, change=from_command(typed)))) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -245,3 +246,15 @@ def test_a_case_that_cannot_be_compared_does_not_fail():
 def test_nan_does_not_slip_through_a_maximum():
     assert math.isnan(max_or_nan([1.0, float("nan"), 2.0]))
     assert max_or_nan([1.0, 2.0]) == 2.0
+
+
+def test_a_sampler_that_gives_nan_fails_on_each_schedules_own_levels(monkeypatch):
+    heun, calls = SAMPLERS["heun"], []
+
+    def sometimes_nan(*args, **options):
+        calls.append(1)
+        for state in heun(*args, **options):
+            yield dataclasses.replace(state, x=state.x * (math.nan if len(calls) == 2 else 1.0))
+
+    monkeypatch.setitem(SAMPLERS, "heun", sometimes_nan)
+    assert [check.name for check in closed_form.check_own_spacing() if not check.passed] == ["heun"]
