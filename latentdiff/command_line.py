@@ -176,7 +176,7 @@ def _of_flag(settings: type, name: str, value: str | None) -> dict[str, Any]:
 
 def _of_section(settings: type, name: str, value: str | None) -> dict[str, Any]:
     """The settings of a section that is given whole: a file of them, or JSON."""
-    if value is not None and Path(value).is_file():
+    if value is not None and os.path.isfile(value):  # JSON may be too long for the name of a file, which Path refuses
         return _of_file(settings, value, f"--{name} ", name)
     given = parse_yaml(value or "", f"--{name}")
     if not isinstance(given, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,13 +104,34 @@ def disable_tf32() -> Iterator[None]:
 
     On recent GPUs, torch's default for convolutions is TF32, which has a mantissa of ten bits.
     """
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    _in_full_precision.enter()
     try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            yield
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+        _in_full_precision.leave()
+
+
+class _FullPrecision:
+    """The switches of TF32, which all threads share: off until the last of those that want them off is done."""
+
+    def __init__(self) -> None:
+        self._turn, self._threads, self._before = threading.Lock(), 0, (False, True)
+
+    def enter(self) -> None:
+        with self._turn:
+            if self._threads == 0:
+                self._before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            self._threads += 1
+
+    def leave(self) -> None:
+        with self._turn:
+            self._threads -= 1
+            if self._threads == 0:
+                torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+
+
+_in_full_precision = _FullPrecision()
 
 
 def call_with_min_batch(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:

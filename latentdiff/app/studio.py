@@ -19,6 +19,7 @@ from latentdiff.app.pictures import data_uri, figure, message, row
 from latentdiff.app.prompts import in_title, new_words, prompt_of
 from latentdiff.app.training_images import TrainingImages
 from latentdiff.app.uploads import MEGABYTE, read_upload
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import SamplerName
 from latentdiff.config.checks import checked
 from latentdiff.config.model_stages import AppStage
@@ -214,7 +215,7 @@ class Studio:
         decoded, noised = forward_process(entry.model, image, (0.0, strength), seed)
         again = reconstruct(entry.model, image, (strength,), labels, steps=steps, seed=seed)[0]
         pictures = [(image, _origin(file)), (noised, f"With noise, {strength:.0%}"), (again, "Brought back")]
-        if entry.model.codec.value_range is None:
+        if isinstance(entry.model.codec, AutoencoderCodec):
             pictures.insert(1, (decoded, "Compressed and decoded"))
         return row(pictures, "The more noise, the more of the image the model has to make up.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,9 @@ def upload(folder: Path, files: Sequence[str], config: ExportStage) -> None:
     assert config.repo is not None  # the caller's condition
     hub = import_extra("huggingface_hub", EXTRA)
     api, branch = hub.HfApi(), config.revision or MAIN
-    later = f"The folder is complete. Upload it later with `hf upload {config.repo} {folder}`"
+    more = ["--private"] * config.private + (["--revision", branch] if branch != MAIN else [])
+    command = shlex.join(["hf", "upload", config.repo, str(folder), *more])
+    later = f"The folder is complete. Upload it later with `{command}`"
     with _in_words(f"{folder} was not uploaded to {config.repo}", later):
         api.create_repo(config.repo, private=config.private or None, exist_ok=True)
         if branch != MAIN:
@@ -67,11 +70,13 @@ def upload(folder: Path, files: Sequence[str], config: ExportStage) -> None:
 
 
 def _files(hub: Any, repo: str, revision: str | None) -> set[str]:
-    """The names of the files there; none where there is no such repository or branch yet."""
+    """The names of the files there; none where there is no such repository yet. A new branch begins with main's."""
     errors = import_extra("huggingface_hub.errors", EXTRA)
     try:
         return set(hub.HfApi().list_repo_files(repo, revision=revision))
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+    except errors.RevisionNotFoundError:
+        return set() if revision in (None, MAIN) else _files(hub, repo, None)
+    except errors.RepositoryNotFoundError:
         return set()
 
 

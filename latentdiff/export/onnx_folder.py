@@ -115,6 +115,9 @@ def model_record(model: DiffusionModel, path: Path, config: ExportStage) -> dict
         "class_names": list(model.class_names),
         "null_label": model.network.null_label,
         **words_of(model, path),
+        # What an imported scheduler says: whether clean images are kept within [-1, 1], and noise begins at 1.
+        "clips": model.codec.value_range is not None,
+        "unit_noise": bool(model.sampling.get("unit_noise")),
         "can_guide": model.conditional and model.diffusion.class_dropout > 0,
         "target": model.diffusion.target,
         "sigma_data": model.diffusion.sigma_data,

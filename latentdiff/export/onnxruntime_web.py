@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import tarfile
@@ -140,7 +141,7 @@ def _download() -> bytes:
         with urllib.request.urlopen(url, timeout=SECONDS_TO_ANSWER) as answer:
             # No more than there is to be: whatever answers, it does not fill the memory.
             return answer.read(PACKAGE_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ConfigError(f"onnxruntime-web cannot be downloaded from {url}: {error}. {_advice()}") from error
 
 

@@ -119,7 +119,7 @@ class Model:
             both = self.x0(np.concatenate([x, x]), level, np.concatenate([labels, nulls]))
             strong, weak = np.split(both, 2)
             x0 = weak + scale * (strong - weak)
-        return x0 if self.decoder else x0.clip(-1, 1)
+        return x0.clip(-1, 1) if self.settings["clips"] else x0
 
     def sample(self, labels: np.ndarray | None, indices: range, steps: int, scale: float, seed: int) -> np.ndarray:
         """Return images ``indices`` of a request, uint8 [n, c, h, w]. Image i depends on (seed, i) alone."""
@@ -129,7 +129,7 @@ class Model:
         levels = [dict(zip(("time", "alpha", "sigma"), row, strict=True)) for row in tables[str(steps)]]
         shape = tuple(self.settings["latent_shape"])
         noise = [Noise((seed * 0x9E3779B1 + index) % (1 << 32))(shape) for index in indices]
-        x = np.stack(noise) * np.float32(levels[0]["sigma"])
+        x = np.stack(noise) * np.float32(1.0 if self.settings["unit_noise"] else levels[0]["sigma"])
         before, h_before = None, 0.0
         for now, then in pairwise(levels):
             x0 = estimate = self.guided_x0(x, now, labels, scale)
@@ -208,6 +208,8 @@ def main() -> None:
         if asked.labels and len(given) not in (1, asked.num_images):
             raise SystemExit(f"{len(given)} labels were given for {asked.num_images} images")
         labels = np.resize(np.array(given), asked.num_images)
+    elif asked.labels:
+        raise SystemExit("this model is unconditional: leave out --labels")
     if asked.guidance_scale != 1 and not model.settings["can_guide"]:
         raise SystemExit("this model was not trained for guidance: --guidance-scale must be 1")
     chunks = []

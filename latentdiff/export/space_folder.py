@@ -22,6 +22,7 @@ from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.resources import PACKAGE
 from latentdiff.runs import run_folder
+from latentdiff.runs.run_folder import free_name
 
 HERE = Path(__file__).resolve().parent
 BASELINE = "vae_baseline.safetensors"
@@ -51,13 +52,15 @@ def export_space(config: ExportStage) -> Path:
     paths = [find_model(path) for path in (config.model, *config.beside)]
     models: dict[str, DiffusionModel | AutoencoderCodec] = {}
     for path in paths:
-        models[_free(run_folder.folder_name(path), models)] = model = load_diffusion(path)
+        models[free_name(run_folder.folder_name(path), models)] = model = load_diffusion(path)
         model.check(SamplingRequest(num_images=1))
         words_of(model, path)
     names = list(models)
     run = run_folder.numbered(config.run, "export", f"{names[0]}-space")
     run_folder.check(run, "export", f"{names[0]}-space")
-    loaded = models | {run_folder.folder_name(path): load(path, engine="torch") for path in _baselines(paths)}
+    loaded = dict(models)
+    for path in _baselines(paths):
+        loaded[free_name(run_folder.folder_name(path), loaded)] = load(path, engine="torch")
     with_images = any(_data_of(model) == EMBEDDED_DATA for model in models.values())
     files = {
         "app.py": (HERE / "space.app.txt").read_text(),
@@ -113,10 +116,6 @@ def _baselines(paths: list[Path]) -> list[Path]:
     """The VAE baselines beside the models, each once."""
     beside = dict.fromkeys(path.parent / BASELINE for path in paths)
     return [path for path in beside if path.is_file() and path not in paths]
-
-
-def _free(name: str, taken: Mapping[str, TrainedModel]) -> str:
-    return f"{name}-{len(taken) + 1}" if name in taken else name
 
 
 def _data_of(model: TrainedModel) -> str | None:

@@ -30,6 +30,7 @@ from latentdiff.inference.noising import level_at
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.models.onnx_graph import OPSET
 from latentdiff.runs import run_folder
+from latentdiff.runs.run_folder import free_name
 
 HERE = Path(__file__).resolve().parent
 FORMAT = 1
@@ -112,9 +113,7 @@ def _load(config: ExportStage) -> list[_Loaded]:
             raise ConfigError(f"{path} has images of {channels} channels, but a page shows only grey and RGB images")
         if config.steps[0] > (most := _most_steps(model)):
             raise ConfigError(f"the page offers 1 to {most} steps, so {config.steps[0]} cannot be its default")
-        name = run_folder.folder_name(path)
-        if any(name == other.name for other in loaded):
-            name = f"{name}-{len(loaded) + 1}"
+        name = free_name(run_folder.folder_name(path), {other.name for other in loaded})
         loaded.append(_Loaded(model, path, name))
     return loaded
 
@@ -187,8 +186,9 @@ def _page_files() -> dict[str, bytes]:
 
 def _samplers(model: DiffusionModel) -> list[str]:
     """The samplers of js/samplers.js that draw with the model what Python draws."""
-    # The page does not know a learned variance.
-    return [name for name in SAMPLERS if name != "ddpm" or not model.diffusion.learn_variance]
+    # The page's ddpm has the small variance, and knows no learned one.
+    is_usual = not model.diffusion.learn_variance and model.sampling.get("variance", "small") == "small"
+    return [name for name in SAMPLERS if name != "ddpm" or is_usual]
 
 
 def _readme(records: list[dict[str, Any]], files: dict[str, bytes]) -> str:

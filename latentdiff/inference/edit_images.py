@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdiff import distributed
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import SamplingConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.data import DatasetSplits, ImageDataset
@@ -189,13 +190,13 @@ def _likelihood(config: SampleStage, model: DiffusionModel, images: Tensor, clas
     parts = []
     for start in range(0, len(images), config.batch_size):
         stop = start + config.batch_size
-        own = classes if classes is None or isinstance(classes, int) else torch.as_tensor(classes)[start:stop]
+        own = classes if classes is None or isinstance(classes, int | str) else classes[start:stop]
         options = {"method": config.method, "variance": config.variance, "steps": config.steps, "seed": config.seed}
         parts.append(bits_per_dim(model, images[start:stop], own, first=start, **options))
     bits = torch.cat(parts)
     record = {
         "method": config.method,
-        "space": "latents" if model.codec.value_range is None else "pixels",
+        "space": "latents" if isinstance(model.codec, AutoencoderCodec) else "pixels",
         "num_images": len(bits),
         "mean_bits_per_dim": float(bits.mean()),
         "standard_error": float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else None,

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from latentdiff.codec import AutoencoderCodec
 from latentdiff.config import check_choice
 from latentdiff.config.checks import checked
 from latentdiff.config.ranges import Steps
@@ -59,7 +60,7 @@ def bits_per_dim(
     settings = {"steps": 1, "thresholding": "static" if method == "bound" else "none"}
     request = checked_request(model, len(images), labels, settings)
     denoiser = model.denoiser(request, classes_for(model, labels, len(images)), differentiable=method == "ode")
-    x0, pixels = latents_of(model, images), model.codec.value_range is not None
+    x0, pixels = latents_of(model, images), not isinstance(model.codec, AutoencoderCodec)
     noise = noise_for(model, seed, len(images), first)
     if method == "bound":
         if variance == "learned" and not model.diffusion.learn_variance:

@@ -163,6 +163,7 @@ class DiffusionModel(TrainedModel):
         model = self.with_engine("torch")
         assert model.engine is not None
         model.engine = engine = RecordingEngine(model.engine)
+        steps = min(steps, self.schedule.num_train_steps or steps)
         scale = guidance_scale if self.conditional and self.diffusion.class_dropout > 0 else 1.0
         model.sample(num_images, steps=steps, seed=seed, guidance_scale=scale, batch_size=num_images)
         return engine.recorded

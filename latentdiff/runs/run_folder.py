@@ -7,7 +7,7 @@ run that left nothing worth keeping is begun again by the same command; any othe
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +98,15 @@ def folder_name(path: Path) -> str:
     if (path.name == "best.safetensors" or path.name.startswith("ema-")) and (folder / MARKER).is_file():
         return f"{folder.name}-{path.stem}"
     return model_name(path)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """``name``, or the first of ``name-2``, ``name-3``, ... that is not ``taken``."""
+    own, number = name, 1
+    while own in taken:
+        number += 1
+        own = f"{name}-{number}"
+    return own
 
 
 def resumed_folder(run: RunConfig) -> Path | None:

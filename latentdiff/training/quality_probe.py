@@ -189,5 +189,6 @@ def net_of_run(folder: Path | None) -> QualityNet:
         columns = [] if folder is None else (folder / "metrics.csv").read_text().splitlines()[0].split(",")
     except (OSError, ValueError, IndexError):
         return "auto"
-    measured: list[QualityNet] = ["inception"] * ("kid" in columns) + ["classifier"] * ("distance" in columns)
-    return measured[0] if len(measured) == 1 else "auto"
+    if ("kid" in columns) == ("distance" in columns):
+        return "auto"
+    return "inception" if "kid" in columns else "classifier"

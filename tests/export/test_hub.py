@@ -132,6 +132,8 @@ def test_another_repository_is_not_overwritten(hub, tiny_model_file, tmp_path):
     before = put(hub, "me/bert", tmp_path / "README.md")
     with pytest.raises(ConfigError, match="me/bert holds files that latentdiff did not write"):
         export.main([str(tiny_model_file), "--to", "hub", "me/bert"])
+    with pytest.raises(ConfigError, match="me/bert holds files that latentdiff did not write"):  # a branch begins there
+        export.main([str(tiny_model_file), "--to", "hub", "me/bert", "--revision=trial"])
     assert hub.repos["me/bert"].branches == {"main": before}
     assert not (tmp_path / "stages").exists()
     for _ in range(2):  # the second time it is ours
@@ -150,6 +152,8 @@ def test_an_upload_that_fails_leaves_the_folder(hub, tiny_model_file, tmp_path, 
     assert len(str(caught.value).splitlines()) <= 3
     assert str(status) in str(caught.value)
     assert hub.token not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"`hf upload me/own \S+ --private --revision trial`"):
+        export.main([str(tiny_model_file), "--to", "hub", "me/own", "--private", "--revision=trial"])
 
 
 def test_a_wrong_token_is_not_shown(hub, tiny_model_file, monkeypatch):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ import torch
 from PIL import Image
 
 from latentdiff import load
+from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig
+from latentdiff.config.model_stages import ExportStage
 from latentdiff.diffusion.noise import PerImageNoise
 from latentdiff.digest import read_json
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
-from latentdiff.export import onnx_folder
+from latentdiff.export import onnx_folder, web_folder
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.stages import export
 
@@ -177,3 +180,41 @@ def test_the_released_models_are_the_same_elsewhere(name, precision, tmp_path):
     guidance = 1.5 if model.conditional else 1.0
     images = model.sample(16, guidance_scale=guidance, seed=3)
     assert_same_images(drawn(tmp_path / "onnx", tmp_path, f"--guidance-scale={guidance}", "--seed=3"), images)
+
+
+def test_an_imported_scheduler_goes_out_with_its_model(tmp_path, tiny_model_file):
+    """Clean pixels that are not kept within [-1, 1], and noise that begins at 1."""
+    tiny = load(tiny_model_file)
+    codec = IdentityCodec((2, 6, 6))
+    codec.value_range = None
+    header = {"sampling": {"unit_noise": True, "spacing": "leading", "variance": "large"}}
+    diffusion = DiffusionConfig(target="eps", schedule="linear")
+    model = DiffusionModel(tiny.network, tiny.network_config, diffusion, codec, tiny.class_names, header)
+    record = onnx_folder.model_record(model, tiny_model_file, ExportStage(model=str(tiny_model_file)))
+    assert (record["clips"], record["unit_noise"]) == (False, True)
+    assert "ddpm" not in web_folder._samplers(model)
+    assert "ddpm" in web_folder._samplers(tiny)
+    sampler = sample_module(Path(onnx_folder.__file__).parent).Model.__new__(
+        sample_module(Path(onnx_folder.__file__).parent).Model
+    )
+    levels = {"3": onnx_folder.level_rows(model.schedule.sampling_levels(3, "leading"))}
+    sampler.settings, sampler.decoder, sampler.negative = record | {"levels": levels}, None, None
+
+    def run(_, given):
+        x, time, labels = (torch.from_numpy(np.asarray(given[key])) for key in ("x", "time", "labels"))
+        with torch.inference_mode():
+            return [model.network(x, time, labels).numpy()]
+
+    sampler.network = SimpleNamespace(run=run)
+    images = model.sample(3, labels=[0, 1, 2], steps=3, seed=5)
+    found = sampler.sample(np.array([0, 1, 2]), range(3), 3, 1.0, 5)
+    assert np.abs(found.astype(int) - images.numpy().astype(int)).max() <= 1
+
+
+def test_classes_are_not_asked_of_a_model_without(exported, tmp_path):
+    folder = shutil.copytree(exported / "onnx", tmp_path / "without")
+    record = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(record | {"null_label": None, "class_names": []}))
+    command = [sys.executable, "sample.py", "--labels", "Dress"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert "this model is unconditional: leave out --labels" in done.stderr

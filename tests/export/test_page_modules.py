@@ -104,7 +104,7 @@ def assert_pythons(asked, tmp_path):
         states = list(SAMPLERS[each["sampler"]](denoiser, x, levels, noise, **options))
         wanted.append([(state.x.flatten(), state.pred_x0.flatten()) for state in states])
         model = {name: each[name] for name in ("target", "null_label", "text") if name in each}
-        cases.append(each | {"model": model | {"sigma_data": config.sigma_data, "graphs": {}}, "levels": rows(levels)})
+        cases.append(each | {"model": model | {"sigma_data": config.sigma_data, "clips": True}, "levels": rows(levels)})
     code = (
         NETWORK
         + """

@@ -88,6 +88,16 @@ def test_likelihood_is_written_for_each_image_and_does_not_depend_on_the_batch(c
     assert runs[0]["bits_per_dim"] == pytest.approx(runs[1]["bits_per_dim"], abs=1e-3)
 
 
+def test_likelihood_takes_the_name_of_a_class(checkpoint, tmp_path):
+    model = load(checkpoint)
+    found = []
+    for number, labels in enumerate((model.class_names[1], 1)):
+        settings = {"task": "likelihood", "labels": labels, "steps": None}
+        folder = run(stage(checkpoint, tmp_path / str(number), **settings))
+        found.append(json.loads((folder / "likelihood.json").read_text())["bits_per_dim"])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

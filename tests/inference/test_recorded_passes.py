@@ -5,6 +5,8 @@ What a GPU does is pretended: a replay runs the function again, into the memory 
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -163,3 +165,42 @@ def test_a_gpu_replays_what_it_recorded():
         for _ in range(3):
             x = torch.randn(8, 64, device="cuda")
             torch.testing.assert_close(replay((x,)), x @ weight, rtol=1e-3, atol=1e-3)
+
+
+def test_threads_do_not_get_each_others_results():
+    memory = torch.zeros(3)
+
+    def record(function, given):
+        def replay(given):
+            memory.copy_(function(*given)[0])
+            time.sleep(0.002)
+            return memory.clone()[None]
+
+        return replay
+
+    passes = RecordedPasses(lambda x: x * 2.0, record)
+    found = {}
+
+    def draw(number):
+        with torch.inference_mode():
+            x = torch.full((1, 3), float(number))
+            found[number] = [passes(x) for _ in range(20)]
+
+    draw(0)
+    threads = [threading.Thread(target=draw, args=(number,)) for number in range(1, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(bool((each == 2.0 * number).all()) for number, results in found.items() for each in results)
+
+
+def test_a_weight_in_another_place_is_recorded_anew(tiny_model_file, monkeypatch):
+    model = load(tiny_model_file, engine="torch")
+    monkeypatch.setattr(torch_engine, "can_record", lambda device: True)
+    first = model.engine.network("fp32")
+    assert model.engine.network("fp32") is first
+    *_, (name, last) = model.network.named_parameters()
+    owner, _, own = name.rpartition(".")
+    setattr(model.network.get_submodule(owner), own, torch.nn.Parameter(last.detach().clone(), requires_grad=False))
+    assert model.engine.network("fp32") is not first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ class OpenVinoEngine:
         self._graphs = graphs
         self._core: Any = import_extra("openvino", "openvino").Core()
         self._compiled = Compiled()
+        self._turn = threading.Lock()  # a compiled graph answers one request at a time
 
     def __getstate__(self) -> Graphs:
         return self._graphs
@@ -53,7 +55,8 @@ class OpenVinoEngine:
     def _run(self, graph: GraphName, precision: str, digest: str, *inputs: Tensor | None) -> Tensor:
         given = [tensor.contiguous().numpy() for tensor in inputs if tensor is not None]
         compiled = self._compiled.get(f"{graph} {precision}", digest, partial(self._compile, graph, precision, digest))
-        return torch.from_numpy(compiled(given)[0])
+        with self._turn:
+            return torch.from_numpy(compiled(given)[0].copy())
 
     def _compile(self, graph: GraphName, precision: str, digest: str) -> Any:
         settings: dict[str, Any] = {

@@ -5,6 +5,7 @@ A small network's kernels are over before the host has launched the next ones. A
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -67,18 +68,22 @@ class RecordedPasses:
         self._seen: Counter[object] = Counter()
         self._replays: dict[object, Replay] = {}
         self._failed = False
+        self._turn = threading.Lock()  # a replay's inputs and output are the same memory for all threads
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         """Return the pass of ``inputs``."""
         if self._failed or torch.is_grad_enabled():  # a replay has no gradient
             return self._function(*inputs)
         shape = tuple(None if tensor is None else (tuple(tensor.shape), tensor.dtype) for tensor in inputs)
-        if shape in self._replays:
-            return self._replays[shape](inputs)
-        self._seen[shape] += 1
+        with self._turn:
+            if shape in self._replays:
+                return self._replays[shape](inputs)
         output = self._function(*inputs)
-        if self._seen[shape] > PASSES_BEFORE and len(self._replays) < MOST_SHAPES:
-            self._record(shape, inputs, output)
+        with self._turn:
+            self._seen[shape] += 1
+            is_new = not self._failed and shape not in self._replays and len(self._replays) < MOST_SHAPES
+            if is_new and self._seen[shape] > PASSES_BEFORE:
+                self._record(shape, inputs, output)
         return output
 
     def _record(self, shape: object, inputs: Inputs, expected: Tensor) -> None:

@@ -33,7 +33,7 @@ class TorchEngine:
         self._network, self._autoencoder, self.exact = network, autoencoder, exact
         # Copies of the weights by type and device; and recorded passes, which know where the weights lie in memory.
         self._copies: dict[tuple[torch.dtype, torch.device], CastNetwork] = {}
-        self._recorded: dict[tuple[torch.dtype, int], RecordedPasses] = {}
+        self._recorded: dict[torch.dtype, tuple[tuple[int, ...], RecordedPasses]] = {}
 
     def __getstate__(self) -> tuple[ConditionedNetwork | None, Autoencoder | None, bool]:
         return self._network, self._autoencoder, self.exact  # copies and recorded passes are made again
@@ -60,7 +60,11 @@ class TorchEngine:
             function = partial(in_parts, function)
         if not can_record(device):
             return function
-        return self._recorded.setdefault((dtype, weights.data_ptr()), RecordedPasses(function))
+        # A weight in another place than at the recording is not read by a replay.
+        places = tuple(tensor.data_ptr() for tensor in (*self._network.parameters(), *self._network.buffers()))
+        if (kept := self._recorded.get(dtype)) is None or kept[0] != places:
+            kept = self._recorded[dtype] = (places, RecordedPasses(function))
+        return kept[1]
 
     def _cast(self, dtype: torch.dtype, device: torch.device) -> CastNetwork:
         """The network with its present weights, cast."""

@@ -31,11 +31,11 @@ function toClean(model, output, x, { alpha, sigma }) {
  * @param {number} scale Of guidance; 1 is off, and 0 ignores the class.
  * @param {object} more
  * @param {number|number[]} [more.negative] What guidance steers away from, as a label. Default: no class, or no caption.
- * @param {boolean} [more.keepsBounds] Whether clean images are kept within [-1, 1]. Default: those of pixels are.
+ * @param {boolean} [more.keepsBounds] Whether clean images are kept within [-1, 1]. Default: as the model's record says.
  */
 export function denoiser(model, network, labels, scale, { negative, keepsBounds } = {}) {
   const weakLabel = negative ?? nullLabelOf(model);
-  const isBounded = keepsBounds ?? !model.graphs.decoder;
+  const isBounded = keepsBounds ?? model.clips;
 
   async function clean(x, level, classes) {
     const total = model.sigma_data ** 2 * level.alpha ** 2 + level.sigma ** 2;

@@ -56,7 +56,7 @@ export function megabytes(model) {
 
 /** @returns {boolean} Whether two models draw the same kind of images, so that they can stand side by side. */
 export function areComparable(a, b) {
-  const kind = (model) => JSON.stringify([model.image_shape, model.class_names, model.null_label, model.data, model.text]);
+  const kind = (model) => JSON.stringify([model.image_shape, model.class_names, model.null_label, model.can_guide, model.data, model.text]);
   return kind(a) === kind(b);
 }
 

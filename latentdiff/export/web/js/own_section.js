@@ -159,6 +159,9 @@ export class OwnSection {
     const [{ latents }] = this.slots;
     const label = this.#label();
     const settings = { ...this.drawing.settings, show: "state" };
+    // The drawing's settings may be of another model, which has other steps and samplers.
+    settings.steps = Math.min(settings.steps, this.model.levels.length);
+    if (!this.model.samplers.includes(settings.sampler)) [settings.sampler] = this.model.samplers;
     if (label === null || label === this.model.null_label || this.model.text || !this.model.can_guide) settings.guidance = 1;
     await this.#noiseNow();
     const noisy = byId("noise-pictures").firstChild;

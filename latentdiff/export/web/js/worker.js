@@ -115,7 +115,7 @@ const TASKS = {
     await networks.ready("network", "decoder");
     const draws = new BatchNoise(settings.seed, settings.images, sizeOf(model));
     const levels = levelsOf(model.levels[settings.steps - 1]);
-    const x = combine([levels[0].sigma, draws.draw()]);
+    const x = combine([model.unit_noise ? 1 : levels[0].sigma, draws.draw()]);
     return walk(request, networks, job, { x, levels, noise: () => draws.draw() });
   },
 
