@@ -27,7 +27,7 @@ ENV PATH=/opt/latentdiff/bin:$PATH \
     LATENTDIFF_CACHE=/srv/latentdiff/cache \
     TORCH_HOME=/srv/latentdiff/cache/torch
 # Whichever user runs it may write there: compose.yaml runs it as the user whose folder stages/ is.
-RUN useradd --create-home --uid 1000 latentdiff \
+RUN useradd --non-unique --create-home --uid 1000 latentdiff \
     && mkdir -p /srv/latentdiff/data /srv/latentdiff/cache /srv/latentdiff/stages \
     && chmod -R 1777 /srv/latentdiff
 USER 1000:1000

@@ -7,20 +7,23 @@ PACKAGE := $(VENV)/.installed-package
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# An environment of another Python, or without pip, is made again.
+HAS_PYTHON := $(BIN)/python -c 'import sys, pip; assert sys.version_info >= (3, 11)' 2>/dev/null
+
 .PHONY: demo test test-all doctest lint format docs setup clean
 
 setup: $(STAMP)
 
 # The stamps are made last, so that an interrupted installation is taken up again.
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(HAS_PYTHON) || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP) $(PACKAGE)
 
 # Without what only those need who change the package.
 $(PACKAGE): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(HAS_PYTHON) || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $(PACKAGE)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
 from latentdiff.config.base import to_dict
 from latentdiff.config.checks import checked, describe, shown, shown_name, shown_path
 from latentdiff.config.help_page import help_page
@@ -29,7 +27,7 @@ from latentdiff.config.options import (
     sections_of,
 )
 from latentdiff.config.ranges import PathSetting
-from latentdiff.config.yaml_text import parse_yaml, read_yaml
+from latentdiff.config.yaml_text import dump_yaml, parse_yaml, read_yaml
 from latentdiff.console import outlive_readers
 from latentdiff.errors import ConfigError, LatentdiffError
 from latentdiff.os_errors import describe_os_error
@@ -74,7 +72,7 @@ def parse(settings: type[StageSettings], argv: list[str] | None = None) -> Stage
     except ConfigError as error:
         raise ConfigError(f"{error}\n{typed} --help lists all settings.") from error
     if print_config:
-        print(yaml.safe_dump(to_dict(result), sort_keys=False), end="")
+        print(dump_yaml(to_dict(result)), end="")
         raise SystemExit(0)
     return result
 

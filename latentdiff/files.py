@@ -151,7 +151,7 @@ def _new_temporary_folder(parent: Path) -> tuple[int, Path]:
         # Another process may take it for a leftover before it is held.
         with suppress(FileNotFoundError):
             handle = os.open(name, os.O_RDONLY)
-            _lock(handle)
+            _lock(handle)  # which waits while another process looks whether it is a leftover
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(name)):
                     return handle, name
@@ -161,7 +161,7 @@ def _new_temporary_folder(parent: Path) -> tuple[int, Path]:
 def _lock(handle: int) -> None:
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks: its leftovers stay
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _remove_if_nobody_holds(path: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from latentdiff.codec import Codec
@@ -28,6 +27,7 @@ from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
+from latentdiff.config.yaml_text import dump_yaml
 from latentdiff.data import DatasetSplits, NoSplitError, load_dataset
 from latentdiff.errors import ConfigError, DivergenceError, FolderError, StageError
 from latentdiff.extras import import_extra
@@ -36,7 +36,7 @@ from latentdiff.folder_mark import claim, is_new_or_empty, read_mark
 from latentdiff.from_diffusers.address import is_address
 from latentdiff.inference.model import DiffusionModel
 from latentdiff.latents import CachedLatents, cache_latents, check_autoencoder, find_codec
-from latentdiff.models.network import build_network
+from latentdiff.models.network import check_network
 from latentdiff.precision import num_threads
 from latentdiff.report.search_page import FIGURES, budget_words, search_page, trial_sentence
 from latentdiff.runs.run_folder import flatten, write_config
@@ -138,10 +138,12 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
         )
     try:
         check_process(stage.diffusion, stage.network, on_latents=stage.autoencoder != "none")
-        build_network(1, 1, stage.network)
+        check_network(stage.network)
         check_settings(with_budget(stage, config, config.flops or 1.0).trainer)
     except ValueError as error:
         raise ConfigError(f"the settings that all trials start from: {error}") from error
+    if stage.network.text != "none" and config.flops is not None:
+        raise ConfigError("--flops is not for models that read captions: give --seconds or --images")
     # Before the images, which may take minutes.
     check_autoencoder(stage.autoencoder, stage.data)
     if stage.init is not None and not is_address(stage.init):
@@ -455,4 +457,4 @@ def best_settings(config: SweepStage, stage: DiffusionStage, found: dict[str, An
         f"# after {budget_words(record)} of training. It trains as long as its trial did.\n"
         f"# --trainer.{next(iter(length))} gives it another length.\n"
     )
-    return words + yaml.safe_dump(nested, sort_keys=False)
+    return words + dump_yaml(nested)

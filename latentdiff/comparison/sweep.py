@@ -22,7 +22,7 @@ from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.files import write_atomically
 from latentdiff.folder_mark import claim
-from latentdiff.models.network import build_network
+from latentdiff.models.network import check_network
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.resources import find_config
 from latentdiff.training.diffusion_checks import check_process
@@ -88,7 +88,7 @@ def check_sweep(config: SweepStage) -> None:
         check_same_images(f"the run {name}", own.data, config.data)
         try:
             check_process(own.diffusion, own.network, on_latents=own.autoencoder != "none")
-            build_network(1, 1, own.network)
+            check_network(own.network)
             check_settings(own.trainer)
         except ValueError as error:
             raise ConfigError(f"the run {name}: {error}") from error

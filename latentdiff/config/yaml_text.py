@@ -57,6 +57,22 @@ for _tag, (_pattern, _first) in _PLAIN.items():
     cast(Any, _Loader).add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^{_whole}$"), _first)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that the loader here would take for numbers, such as 1e-3."""
+
+
+for _name in ("int", "float"):
+    for _first in _PLAIN[_name][1]:
+        for _own_tag, _regexp in _Loader.yaml_implicit_resolvers.get(_first, []):
+            if _own_tag == f"tag:yaml.org,2002:{_name}":
+                cast(Any, _Dumper).add_implicit_resolver(_own_tag, _regexp, [_first])
+
+
+def dump_yaml(values: Any) -> str:
+    """Plain values as YAML that :func:`parse_yaml` reads back, in the order of their keys."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
 def parse_yaml(text: str, name: str) -> Any:
     """Return the value of a YAML text.
 

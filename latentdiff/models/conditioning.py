@@ -74,6 +74,8 @@ class ConditionedNetwork(nn.Module):
         self.conditioning = config.conditioning
         usual = width if config.architecture == "dit" else 4 * width
         self.embedding_channels = 0 if config.conditioning == "none" else config.embedding_channels or usual
+        if self.embedding_channels and width % 2:  # an embedding is pairs of a sine and a cosine
+            raise ConfigError(f"network.channels must begin with an even width, not {width}")
         self.time_channels = width
         self.fourier = FourierEmbedding(width, config.fourier_scale) if config.time_embedding == "fourier" else None
         self.tokenizer = tokenizer

@@ -143,7 +143,8 @@ def num_heads(channels: int, head_channels: int) -> int:
     if channels % head_channels:
         raise ConfigError(
             f"{channels} channels cannot be divided into attention heads of {head_channels}: take a multiple of "
-            "that, set network.head_channels, or leave attention out at this level with network.attention_levels"
+            "that, or leave attention out (of an autoencoder network.attention; of a denoising network "
+            "network.attention_levels and network.middle_attention, or set network.head_channels)"
         )
     return channels // head_channels
 

@@ -18,6 +18,7 @@ import yaml
 from latentdiff import distributed, hub
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
+from latentdiff.config.yaml_text import dump_yaml
 from latentdiff.errors import FolderError
 from latentdiff.files import remove_leftovers, write_atomically
 from latentdiff.folder_mark import MARKER, Mark, content_of, is_new_or_empty, mark_finished, read_mark, write_mark
@@ -327,7 +328,7 @@ def record_config(config: Any, folder: Path) -> None:
 
 def write_config(config: Any, folder: Path) -> None:
     """Write every resolved setting but ``run`` to ``config.yaml``."""
-    text = yaml.safe_dump(_recorded_settings(config), sort_keys=False)
+    text = dump_yaml(_recorded_settings(config))
     write_atomically(folder / "config.yaml", lambda file: file.write_text(text))
 
 

@@ -176,6 +176,8 @@ def _check(
     """Raise ConfigError for settings that no run can have, before anything is read or written."""
     check_settings(trainer)
     check_phases(loss, phases, trainer)
+    if trainer.monitor == "auto":
+        raise ConfigError("--trainer.monitor auto is for the diffusion stage: name a column, such as psnr")
     if trainer.strategy == "fsdp" and any(phase.frozen_encoder for phase in phases):
         raise ConfigError("a phase that freezes the encoder needs it whole: use --trainer.strategy ddp")
     if loss.frozen_encoder and not init:

@@ -158,3 +158,8 @@ def test_a_run_on_other_images_than_those_it_is_ranked_by_is_refused(trainings):
     ):
         sweep.main(arguments(runs))
     assert not trainings
+
+
+def test_models_that_read_captions_can_be_swept():
+    runs = {"a": [], "b": ["--trainer.lr=1e-3"]}
+    check_sweep(SweepStage(runs=runs, data=DataConfig(name="fashion-mnist-coloured")))

@@ -10,7 +10,7 @@ import pytest
 from latentdiff.command_line import parse
 from latentdiff.config import PhaseConfig
 from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
-from latentdiff.config.yaml_text import parse_yaml
+from latentdiff.config.yaml_text import dump_yaml, parse_yaml
 from latentdiff.errors import ConfigError
 
 LEVELS = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
@@ -143,3 +143,11 @@ def test_plain_texts(text, value):
     found = parse_yaml(text, "it")
     assert found == value
     assert type(found) is type(value)
+
+
+WRITTEN = ["1e-3", "3E4", "1_000", "12", "true", "null", "~", "0x1f", "text", 0.001, 1e-05, 3, None, True]
+
+
+@pytest.mark.parametrize("value", WRITTEN)
+def test_what_is_written_is_read_back(value):
+    assert parse_yaml(dump_yaml({"name": value}), "it") == {"name": value}

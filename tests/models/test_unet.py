@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from latentdiff.config import NetworkConfig
+from latentdiff.errors import ConfigError
+from latentdiff.models.network import check_network
 from latentdiff.models.unet import UNet
 
 SMALL = NetworkConfig(channels=(16, 32), num_res_blocks=1, attention_levels=(1,), head_channels=16)
@@ -50,3 +52,10 @@ def test_labels_are_asked_for_exactly_where_they_are_needed():
 def test_attention_beyond_the_last_level_is_refused():
     with pytest.raises(ValueError, match="attention_levels"):
         UNet(2, 0, NetworkConfig(channels=(16,), attention_levels=(1,)))
+
+
+@pytest.mark.parametrize("embedding", ["sinusoidal", "fourier"])
+def test_an_odd_width_has_no_embedding_of_the_time(embedding):
+    config = NetworkConfig(channels=(33, 64), attention_levels=(), middle_attention=False, time_embedding=embedding)
+    with pytest.raises(ConfigError, match=r"network\.channels must begin with an even width, not 33"):
+        check_network(config)

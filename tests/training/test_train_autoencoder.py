@@ -7,6 +7,7 @@ import torch
 
 from latentdiff import load_dataset, train_autoencoder
 from latentdiff.config import AutoencoderConfig, AutoencoderLossConfig, TrainerConfig
+from latentdiff.errors import ConfigError
 
 
 def test_with_hflip_the_mirrored_images_are_a_second_half(monkeypatch):
@@ -51,3 +52,8 @@ def test_held_out_images_that_are_sorted_by_class_are_measured_and_drawn_from_al
         )
     assert ended.value.value == [0] * 6 + [100] * 6 + [200] * 6
     assert set(seen[0].flatten().tolist()) == {0, 100, 200}
+
+
+def test_there_is_no_metric_that_auto_could_stand_for():
+    with pytest.raises(ConfigError, match=r"--trainer\.monitor auto is for the diffusion stage: name a column"):
+        train_autoencoder("folder", trainer=TrainerConfig(monitor="auto"))
