@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,31 +155,38 @@ class EvaluationConditions:
         num_images: Of each model.
         fingerprints: Of the real training and test images.
         nets: SHA-256 of the weights of each net that measures here, by its key in an evaluation.
+        num_real: Number of real images of each split, where it is not that of the model's images.
     """
 
     flags: list[str]
     num_images: int
     fingerprints: tuple[str, str]
     nets: dict[str, str]
+    num_real: int | None = None
 
     @classmethod
     def on_this_machine(
-        cls, data: DataConfig, num_images: int | None = None, quick: bool = False, num_real: int | None = None
+        cls,
+        data: DataConfig,
+        num_images: int | None = None,
+        quick: bool = False,
+        num_real: int | None = None,
+        without: Collection[str] = (),
     ) -> EvaluationConditions:
         """The conditions for this machine. ``num_images`` is at most the size of the test split. Default: 10,000 on a
         GPU. On a CPU, 1,000 against as many real images with Inception, and 2,000 with the classifier alone.
 
         ``quick`` leaves out Inception where there is a classifier, and LPIPS. ``num_real`` is the number of real images
-        of each split, where it is known.
+        of each split, where it is known. ``without`` leaves out ``inception`` or ``lpips``.
         """
         if num_images is not None and num_images < 2:
             raise ConfigError(f"num_images must be at least 2 to measure a distance, not {num_images}")
         device = resolve_device("auto")
         train, test = load_split(data, "train"), load_split(data, "test")
         nets = find_feature_nets(test, device, data)
-        only = ["classifier"] if quick and "classifier" in nets else list(nets)
+        only = ["classifier"] if quick and "classifier" in nets else [key for key in nets if key not in without]
         hashes = {key: nets[key].weights_sha256 for key in only}
-        if not quick and (lpips := find_lpips_net(device)):
+        if not (quick or "lpips" in without) and (lpips := find_lpips_net(device)):
             hashes["lpips"] = lpips.weights_sha256
         gpu, inception = device.type == "cuda", "inception" in only
         count = min(
@@ -186,15 +194,18 @@ class EvaluationConditions:
             len(test),
         )
         real = ["--real_images", str(num_real or count)] if num_real or (inception and not gpu) else []
-        less = ["--lpips", "off"] if quick else []
-        less += ["--inception", "off"] if quick and not inception else []
+        others = num_real not in (None, count)
+        less = ["--lpips", "off"] if quick or "lpips" in without else []
+        less += ["--inception", "off"] if (quick or "inception" in without) and not inception else []
         flags = ["--num_images", str(count), *real, *less, *data_flags(data)]
-        return cls(flags, count, (train.fingerprint, test.fingerprint), hashes)
+        fingerprints = train.fingerprint, test.fingerprint
+        return cls(flags, count, fingerprints, hashes, num_real if others else None)
 
     @property
     def folder(self) -> str:
         """Name of the folder of evaluations under these conditions. Without Inception it is another folder."""
-        return f"{self.num_images}-images" + ("" if "inception" in self.nets else "-without-inception")
+        against = "" if self.num_real is None else f"-against-{self.num_real}"
+        return f"{self.num_images}-images{against}" + ("" if "inception" in self.nets else "-without-inception")
 
     def match(self, evaluation: dict[str, Any]) -> bool:
         """Whether an ``evaluation.json`` was made under these conditions."""

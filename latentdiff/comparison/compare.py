@@ -267,9 +267,12 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
                 "num_images is for models that are evaluated now, but all that is given is evaluated already"
             )
         return named
-    like = _settings_like(done[0]) if done and settings.num_images is None else {"num_images": settings.num_images}
+    like = _settings_like(done[0]) if done else {}
     conditions = EvaluationConditions.on_this_machine(
-        settings.data, like["num_images"], num_real=like.get("real_images")
+        settings.data,
+        settings.num_images or like.get("num_images"),
+        num_real=like.get("real_images"),
+        without=[net for net in ("inception", "lpips") if like.get(net) == "off"],
     )
     root = default_folder("evaluations", settings.data.name) / conditions.folder
     for path, file in models.items():

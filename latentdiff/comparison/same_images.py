@@ -28,5 +28,5 @@ def check_same_images(what: str, own: DataConfig, measured: DataConfig) -> None:
         if ours != theirs:
             raise ConfigError(
                 f"{what}: data.{name} is {json.dumps(ours)} in training, but {json.dumps(theirs)} for the images that "
-                f"samples are measured against. Set data.{name} for all of it, not for a run"
+                f"samples are measured against. Set data.{name} for both, by --data.{name} of this command"
             )

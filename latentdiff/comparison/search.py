@@ -18,7 +18,6 @@ from torch import Tensor
 
 from latentdiff.codec import Codec
 from latentdiff.command_line import parse
-from latentdiff.comparison.same_images import check_same_images
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
 from latentdiff.comparison.sweep import settings_file
@@ -131,7 +130,10 @@ def check_search(config: SweepStage) -> tuple[SearchSpace, DiffusionStage]:
     import_extra("optuna", EXTRA)
     space = read_space(config.space)
     stage = parse(DiffusionStage, _flags(config))
-    check_same_images("the settings that all trials start from", stage.data, config.data)
+    if stage.data.name != config.data.name:  # which names the folder
+        raise ConfigError(
+            f"the settings that all trials start from are for {stage.data.name}: add --data.name {stage.data.name}"
+        )
     if stage.trainer.devices * stage.trainer.num_nodes > 1:
         raise ConfigError(
             "a trial trains in one process: leave out --trainer.devices, and run several trials at a time with --jobs"

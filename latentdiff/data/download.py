@@ -51,6 +51,7 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
     if not downloads_allowed() or not any(server_answers(url) for url in urls):
         return False
     print(f"downloading {title} to {root / folder}", flush=True)
+    was_there = _holds_files(root / folder)
     root.mkdir(parents=True, exist_ok=True)
     previous = socket.getdefaulttimeout()
     with temporary_folder(root / folder.name) as temporary:
@@ -61,13 +62,17 @@ def download(title: str, root: Path, folder: Path, urls: Sequence[str], fetch: C
             os.replace(temporary / folder, root / folder)
         # torchvision raises RuntimeError for a wrong checksum, gdown errors of its own for a spent quota.
         except Exception as error:
-            if (root / folder).is_dir() and any((root / folder).iterdir()):
+            if not was_there and _holds_files(root / folder):
                 return True  # another process has downloaded it in the meantime
             print(f"the download of {title} failed: {error}", flush=True)
             return False
         finally:
             socket.setdefaulttimeout(previous)
     return True
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def server_answers(url: str, seconds: float = SECONDS_TO_ANSWER, whatever: bool = False) -> bool:

@@ -39,7 +39,7 @@ class Files(ABC):
         refused: Names of files that are not read, each with the reason.
         left_out: Names of the other files, in order, each with its kind where it is an image that cannot be read here.
             Hidden files and those that systems leave behind are in none of these.
-        empty_folders: Names of folders that hold nothing.
+        empty_folders: Names of folders that hold nothing, or only what systems leave behind.
         own_folders: Names of folders below ``path`` that latentdiff wrote, such as a run's. What lies in them is in
             none of these: a grid of samples is no image of the data set.
     """

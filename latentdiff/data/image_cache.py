@@ -36,8 +36,8 @@ from latentdiff.os_errors import describe_os_error
 FORMAT = 1
 MAX_LISTED = 20
 UNREADABLE = "it cannot be read"
-# Reasons that a package or more memory takes away.
-CURABLE = ("which needs", "there is not enough memory")
+# Reasons that a package, or more memory, takes away.
+NEEDS, MEMORY = "which needs", "there is not enough memory"
 # How odd images are decoded: deep ones, and those with colour profiles. The published data sets hold none.
 DECODER = 3
 WITHOUT_ODD_IMAGES = ("celeba", "cifar-10", "flowers-102")
@@ -98,6 +98,8 @@ def cached_images(
         every = len(files.names) + len(files.source.refused)
         summary = f"{len(bad):,} of {every:,} files in {where} cannot be used:\n" + "\n".join(lines)
         if not skip_bad:
+            if any(MEMORY in reason for _, reason in bad):
+                _remove_cache(path)  # the next call tries again
             raise DataError(f"{summary}\nRepair or remove them, or leave them out with --data.on_bad_image skip.")
         print_once(summary)
     if not len(images):
@@ -262,12 +264,14 @@ def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> 
     The cache's name does not tell, since a change of permissions does not change a file's size and times, and a package
     may be installed by now.
     """
+    tried: set[str] = set()
     for name, reason in bad:
         with suppress(Exception):
             if reason.startswith(UNREADABLE):
                 files.source.read(name, rules.max_bytes)
                 return True
-            if any(words in reason for words in CURABLE):
+            if NEEDS in reason and reason not in tried:  # one tells of all
+                tried.add(reason)
                 open_image(files.source.read(name, rules.max_bytes), name, rules)
                 return True
     return False

@@ -343,7 +343,7 @@ def _official_split(files: FileList, usable: Tensor, split: Split) -> Tensor:
 
 
 def _balanced_split(files: FileList, usable: Tensor, config: DataConfig, split: Split) -> Tensor:
-    """Indices into ``usable`` of a split by fractions that is balanced over the classes."""
+    """Indices into ``usable`` of a split by fractions that is balanced over the classes of the data set."""
     # All files are split, so that one that cannot be used moves no other to another split. Nor does the choice of an
     # attribute as the classes, or the test images of one model would be another's training images.
     labels = files.labels if config.classes_column is None else torch.zeros_like(files.labels)

@@ -34,8 +34,8 @@ def check_repository(repo: str, revision: str | None, overwrite: bool) -> None:
     if repo.count("/") != 1:
         raise ConfigError(f"--repo {repo}: give the owner too, as USER/NAME")
     with _in_words(f"{repo} cannot be read"):
-        files = _files(hub, repo, revision)
-        if overwrite or not files & {MODEL, "README.md", CONFIG} or _is_ours(hub, repo, revision, files):
+        files, branch = _files(hub, repo, revision)
+        if overwrite or not files & {MODEL, "README.md", CONFIG} or _is_ours(hub, repo, branch, files):
             return
     raise ConfigError(
         f"{repo} holds files that latentdiff did not write: name another repository, or add --run.overwrite. "
@@ -69,15 +69,16 @@ def upload(folder: Path, files: Sequence[str], config: ExportStage) -> None:
     print(f'{commit.commit_url}\nload it by load("hf:{config.repo}@{commit.oid[:12]}")')
 
 
-def _files(hub: Any, repo: str, revision: str | None) -> set[str]:
-    """The names of the files there; none where there is no such repository yet. A new branch begins with main's."""
+def _files(hub: Any, repo: str, revision: str | None) -> tuple[set[str], str | None]:
+    """The names of the files there, and the branch that they are on; none where there is no such repository yet. A new
+    branch begins with main's."""
     errors = import_extra("huggingface_hub.errors", EXTRA)
     try:
-        return set(hub.HfApi().list_repo_files(repo, revision=revision))
+        return set(hub.HfApi().list_repo_files(repo, revision=revision)), revision
     except errors.RevisionNotFoundError:
-        return set() if revision in (None, MAIN) else _files(hub, repo, None)
+        return (set(), revision) if revision in (None, MAIN) else _files(hub, repo, None)
     except errors.RepositoryNotFoundError:
-        return set()
+        return set(), revision
 
 
 def _is_ours(hub: Any, repo: str, revision: str | None, files: set[str]) -> bool:

@@ -27,6 +27,13 @@ def check_network(config: NetworkConfig) -> None:
         build_network(1, 1, replace(config, text="none"))
 
 
+def has_attention(config: NetworkConfig) -> bool:
+    """Whether the network that these settings describe has attention heads."""
+    if config.architecture == "unet":
+        return bool(config.attention_levels) or config.middle_attention or config.text != "none"
+    return config.architecture == "dit"
+
+
 def check_patch(config: NetworkConfig, shape: tuple[int, int, int]) -> None:
     """Raise :class:`~latentdiff.errors.ConfigError` for patches larger than what the network works on, (c, h, w)."""
     if config.patch > min(shape[1:]):

@@ -47,8 +47,7 @@ def missing_baselines(evaluations: list[Evaluation]) -> list[Missing]:
     reconstructions have no row. The commands measure as many images against the same real ones."""
     roles = {item.role for item in evaluations}
     needed = [role for role in BASELINES if role != "reconstruction" or "latent" in roles]
-    first = evaluations[0]
-    if not _has_command(first):
+    if (first := next(filter(_has_command, evaluations), None)) is None:
         return []
     count, data = first.values["num_images"], first.values["data"]
     same = ["--num_images", str(count), *_real_images(first, "real_images")]
@@ -83,10 +82,10 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
     ]
     if not left:
         return None
-    if not _has_command(left[0]):
+    if (known := next(filter(_has_command, left), None)) is None:
         return None
     files = [_file(item) for item in left]
-    same = _real_images(left[0])
+    same = _real_images(known)
     if len(left) == 1:
         return Missing(f"Not measured for {left[0].name}:", shlex.join([*SAMPLERS, files[0], *same]))
     named = (f"{item.name} ({file})" if file != FILE else item.name for item, file in zip(left, files, strict=True))

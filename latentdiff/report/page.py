@@ -201,9 +201,12 @@ def _code(text: str) -> str:
 def _how_to_compare(evaluations: list[Evaluation]) -> str:
     """What the curves of quality may be compared with."""
     if counts := curves.different_numbers_of_samples(evaluations):
-        listed = " and ".join(f"{count:,}" for count in counts)
-        return f"of {listed} samples, on which a distance depends. Do not compare the heights of the curves."
-    return "compare the curves with each other."
+        *others, last = (f"{count:,}" for count in counts)
+        return (
+            f"The curves are of {', '.join(others)} and {last} samples, and a distance depends on that number: do not "
+            "compare their heights."
+        )
+    return "Compare the curves with each other."
 
 
 def _plots(evaluations: list[Evaluation]) -> list[Picture]:
@@ -211,7 +214,7 @@ def _plots(evaluations: list[Evaluation]) -> list[Picture]:
     for title, text, draw, file in (
         (
             "Quality against training time",
-            f"Measured during training, as a rule on fewer images than the table: {_how_to_compare(evaluations)} "
+            f"Measured during training, as a rule on fewer images than the table. {_how_to_compare(evaluations)} "
             "Lower is better. A latent model's curve starts after its autoencoder's training."
             + _lead(evaluations, counted=True),
             curves.quality_over_time,

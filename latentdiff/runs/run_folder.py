@@ -420,7 +420,8 @@ def training_folder(settings: Any, stage: str, name: str) -> Iterator[Path | Non
         return
     with ExitStack() as stack:
         if distributed.is_main_process():
-            read = [settings.init, getattr(settings, "autoencoder", None)]
+            named = [settings.init, getattr(settings, "autoencoder", None)]
+            read = [path for path in named if path is not None and Path(path).expanduser().exists()]  # not auto, none
             stack.enter_context(opened(settings.run, stage, name, settings, inputs=read, resumable=True))
         distributed.barrier()
         yield settings.run.path(stage, name)

@@ -17,6 +17,7 @@ from latentdiff.data import ImageDataset
 from latentdiff.errors import CheckpointError
 from latentdiff.files import file_sha256
 from latentdiff.models.conditioning import ConditionedNetwork
+from latentdiff.models.network import has_attention
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.training.base_module import StageModule
 from latentdiff.training.class_embedding import fit_class_embedding
@@ -53,13 +54,12 @@ def _check_architecture(path: Path, own: Mapping[str, Any], network: NetworkConf
             f"{path} holds the architecture {held[0]} with patches of {held[1]}, and the settings ask for {asked[0]} "
             f"with patches of {asked[1]}: set --network.architecture {held[0]} --network.patch {held[1]}"
         )
-    keys = ["head_channels", *(["fourier_scale"] if network.time_embedding == "fourier" else [])]
-    for key in keys:
-        if key in own and own[key] != (now := getattr(network, key)):
-            raise CheckpointError(
-                f"{path} was trained with network.{key} {own[key]}, and the settings ask for {now}: set "
-                f"--network.{key} {own[key]}"
-            )
+    heads = own.get("head_channels", network.head_channels)
+    if has_attention(network) and heads != network.head_channels:
+        raise CheckpointError(
+            f"{path} was trained with network.head_channels {heads}, and the settings ask for "
+            f"{network.head_channels}: set --network.head_channels {heads}"
+        )
 
 
 def _find(source: str | Path) -> Path:

@@ -180,10 +180,15 @@ def choose_monitor(settings: TrainerConfig, probe: QualityProbe | None, held_out
     return replace(settings, monitor=quality)
 
 
-def net_of_run(folder: Path | None) -> QualityNet:
+def net_of_run(folder: Path | None, data_name: str) -> QualityNet:
     """The network that an interrupted run has measured its samples with, so that it goes on with the same figure.
 
-    A classifier that was trained since would give another one, and the best model could not be told.
+    A classifier that was trained since would give another one, and the best model could not be told. ``auto`` where
+    that network is not here, which a line then says.
+
+    Args:
+        folder: Of the run that goes on; None for a new one.
+        data_name: The name of its data set.
     """
     try:
         columns = [] if folder is None else (folder / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -191,4 +196,8 @@ def net_of_run(folder: Path | None) -> QualityNet:
         return "auto"
     if ("kid" in columns) == ("distance" in columns):
         return "auto"
-    return "inception" if "kid" in columns else "classifier"
+    net: QualityNet = "inception" if "kid" in columns else "classifier"
+    if (find_inception(None) if net == "inception" else find_classifier(data_name)) is None:
+        print(f"the run has measured its samples with the {net} so far, which is not here")
+        return "auto"
+    return net

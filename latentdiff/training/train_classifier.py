@@ -26,8 +26,8 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
     train_set, test_set = load_split(config.data, "train"), load_split(config.data, "test")
     if train_set.num_classes < 2:
         raise ConfigError(
-            f"{train_set.name} has no classes here, and a classifier learns to tell classes: put the images of each "
-            "class into a folder of their own, or name the classes with --data.classes"
+            f"{train_set.name} has fewer than two classes here, and a classifier learns to tell classes: put the "
+            "images of each class into a folder of their own, or name the classes with --data.classes"
         )
     classifier.count_steps(len(train_set), config.epochs, config.batch_size)
     with run_folder.opened(config.run, "classifier", config.data.name, config) as folder:

@@ -168,7 +168,7 @@ def train_diffusion(
         run=run,
     )
     codec.to(device)
-    net = quality_net if quality_net != "auto" else net_of_run(resumed_folder(settings.run))
+    net = quality_net if quality_net != "auto" else net_of_run(resumed_folder(settings.run), splits.name)
     probe = QualityProbe.build(held_out, quality_images, device, net, settings.features_folder)
     # ``auto`` stands for a metric of this run. config.yaml keeps ``auto``.
     trainer = choose_monitor(settings.trainer, probe, held_out)

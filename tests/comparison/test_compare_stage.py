@@ -325,6 +325,9 @@ def test_the_released_models_samplers_come_with_them(model, samplers):
     assert len({row["steps"] for row in record["rows"]}) >= 4
 
 
+LIKE = {"num_images": 50, "real_images": 70, "inception": "auto", "lpips": "off"}
+
+
 def test_two_models_of_one_name_are_two_rows_measured_like_the_evaluation_beside_them(monkeypatch, tiny_model_file):
     made = []
 
@@ -333,7 +336,7 @@ def test_two_models_of_one_name_are_two_rows_measured_like_the_evaluation_beside
         return folder
 
     monkeypatch.setattr(compare_module, "evaluate_once", evaluate)
-    monkeypatch.setattr(compare_module, "_settings_like", lambda _: {"num_images": 50, "real_images": 70})
+    monkeypatch.setattr(compare_module, "_settings_like", lambda _: LIKE)
     done = Evaluation(Path("done"), "done", {})
     monkeypatch.setattr(compare_module, "_read_if_evaluated", lambda path: done if path.name == "done" else None)
     for run in ("a", "b"):
@@ -344,4 +347,5 @@ def test_two_models_of_one_name_are_two_rows_measured_like_the_evaluation_beside
     folders = compare_module._evaluations_of_named(named, settings)
     assert len({folder for folder, _ in made}) == 2
     assert folders == [made[0][0], made[1][0], Path("done")]
-    assert made[0][1][:4] == ["--num_images", "50", "--real_images", "70"]
+    assert made[0][1][:6] == ["--num_images", "50", "--real_images", "70", "--lpips", "off"]
+    assert "50-images-against-70" in str(made[0][0])

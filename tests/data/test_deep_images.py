@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from latentdiff.config import DataConfig
 from latentdiff.data import load_dataset, load_split
@@ -165,9 +165,12 @@ def test_colours_of_sixteen_bits_are_told_without_a_range_too():
 
 def test_a_colour_profile_holds_where_a_range_is_given(monkeypatch):
     seen = []
-    monkeypatch.setattr("latentdiff.data.decode.to_srgb", lambda image: seen.append(image.info) or image)
+    monkeypatch.setattr(
+        "latentdiff.data.decode.to_srgb", lambda image: seen.append(image.info) or ImageOps.invert(image)
+    )
     colours = np.stack([SIXTEEN // 16] * 3, -1)
-    open_image(deep_png(colours, b"adobe"), rules=ReadingRules((0, 4095)))
+    converted, _ = open_image(deep_png(colours, b"adobe"), rules=ReadingRules((0, 4095)))
+    assert (np.asarray(converted) == 255 - scaled(colours, 0, 4095)).all()
     assert [info["icc_profile"] for info in seen] == [b"adobe"]
 
 

@@ -28,6 +28,7 @@ def folder(tmp_path):
 
 
 EIGHT = CropAndResize(8)
+NO_MEMORY = "there is not enough memory to decode it"
 
 
 def cached(folder, square=EIGHT):
@@ -184,9 +185,9 @@ def test_unreadable_cache_folder_is_an_error_not_a_loss(folder, monkeypatch):
 def test_a_file_is_tried_again_once_what_it_needed_may_be_there(folder):
     files = FileList.without_labels("folder", open_files(folder))
     (folder / "11.png").write_bytes(b"no image")
-    for reason in ("it is HEIC, which needs pip install pillow-heif", "there is not enough memory to decode it"):
-        assert image_cache._is_readable_again(files, [["00.png", reason]], image_cache.ReadingRules())
-        assert not image_cache._is_readable_again(files, [["11.png", reason]], image_cache.ReadingRules())
+    reason = "it is HEIC, which needs pip install pillow-heif"
+    assert image_cache._is_readable_again(files, [["00.png", reason]], image_cache.ReadingRules())
+    assert not image_cache._is_readable_again(files, [["11.png", reason]], image_cache.ReadingRules())
     assert not image_cache._is_readable_again(files, [["00.png", "it is damaged"]], image_cache.ReadingRules())
 
 
@@ -195,3 +196,13 @@ def test_another_seed_decodes_centred_crops_only_once(folder, monkeypatch):
     load_split(DataConfig(**settings), "train")
     monkeypatch.setattr(image_cache, "decode", lambda *_: pytest.fail("decoded again"))
     load_split(DataConfig(**settings, split_seed=1), "train")
+
+
+def test_images_that_found_no_memory_are_decoded_by_the_next_call(folder, monkeypatch):
+    decode = image_cache.decode
+    monkeypatch.setattr(image_cache, "decode", lambda *_: (_ for _ in ()).throw(image_cache.BadImageError(NO_MEMORY)))
+    with pytest.raises(DataError, match=NO_MEMORY):
+        cached(folder)
+    monkeypatch.setattr(image_cache, "decode", decode)
+    images, _ = cached(folder)
+    assert len(images) == 12

@@ -139,6 +139,7 @@ def test_another_repository_is_not_overwritten(hub, tiny_model_file, tmp_path):
     for _ in range(2):  # the second time it is ours
         export.main([str(tiny_model_file), "--to", "hub", "me/bert", "--run.overwrite"])
     export.main([str(tiny_model_file), "--to", "hub", "me/bert"])
+    export.main([str(tiny_model_file), "--to", "hub", "me/bert", "--revision=trial"])  # and a branch of it
     assert len(hub.objects) == 2  # weights and samples, each uploaded once
 
 

@@ -139,5 +139,5 @@ def test_nothing_is_told_of_models_that_were_not_measured_alike_or_of_an_unknown
     assert named.sentence() == "Without the autoencoder's time, latent-better is ahead at every measurement."
     assert different_numbers_of_samples([alike, fewer, pixel]) == [50, 100]
     assert different_numbers_of_samples([alike, pixel]) == []
-    for items, words in (([fewer, pixel], "of 50 and 100 samples"), ([alike, pixel], "compare the curves with each")):
+    for items, words in (([fewer, pixel], "of 50 and 100 samples"), ([alike, pixel], "Compare the curves with each")):
         assert words in _how_to_compare(items)

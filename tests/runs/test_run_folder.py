@@ -211,7 +211,8 @@ def test_resume_and_overwrite_need_a_folder(said):
 def test_a_run_does_not_overwrite_the_weights_that_it_starts_from(tmp_path, inside):
     run = RunConfig(folder=str(tmp_path / "run"))
     with run_folder.opened(run, "diffusion", "name", resumable=True):
-        (tmp_path / "run" / "last.ckpt").write_text("weights")
+        for name in ("last.ckpt", "model.safetensors"):
+            (tmp_path / "run" / name).write_text("weights")
     settings = DiffusionStage(init=str(tmp_path / "run" / inside), run=RunConfig(folder=run.folder, overwrite=True))
     said = "run would be overwritten, but .* is read from it"
     with pytest.raises(FolderError, match=said), run_folder.training_folder(settings, "diffusion", "name"):

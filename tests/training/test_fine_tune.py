@@ -125,8 +125,10 @@ def test_weights_that_would_fit_and_mean_something_else_are_refused(tmp_path, ki
     first, names = train(module(), tmp_path / "a"), ("a", "b", "c")
     DiffusionModel(first.ema.network, NETWORK, first.diffusion, CODEC, names).save(tmp_path / "m.safetensors")
     source = tmp_path / ("a" if kind == "run" else "m.safetensors")
-    check_initial_weights(source, "diffusion", NETWORK)
     heads = dataclasses.replace(NETWORK, head_channels=4)
+    assert NETWORK.middle_attention
+    check_initial_weights(source, "diffusion", NETWORK)
+    check_initial_weights(source, "diffusion", dataclasses.replace(heads, middle_attention=False))  # nothing has heads
     with pytest.raises(CheckpointError, match=r"trained with network\.head_channels 8, and the settings ask for 4"):
         check_initial_weights(source, "diffusion", heads)
 
@@ -145,6 +147,9 @@ def test_averages_of_a_run_are_not_those_of_the_next(tmp_path, snapshots):
     first = train(first, tmp_path / "a")
     load_initial_weights(second, tmp_path / "a", "diffusion")
     assert all(torch.equal(*pair) for pair in zip(weights(first.network), weights(second.network), strict=True))
+    if all(snapshots):  # the second's own are as they were made, and not the first's
+        theirs, ours = ([*own.averages.copies[0].parameters()] for own in (first, second))
+        assert not any(torch.equal(*pair) for pair in zip(theirs, ours, strict=True) if pair[0].std() > 0)
 
 
 def test_a_frozen_encoder_has_the_statistics_of_its_own_model(tmp_path):

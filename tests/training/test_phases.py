@@ -156,7 +156,7 @@ def test_a_sharded_encoder_is_not_frozen_within_a_run():
 def test_a_phase_without_features_trains_the_other_discriminator_alone(tmp_path):
     torch.manual_seed(0)
     loss = dataclasses.replace(LOSS, perceptual_weight=0.5, adversarial_weight=0.1, feature_adversarial_weight=0.5)
-    phases = (PhaseConfig(start=0.5, perceptual_weight=0, feature_adversarial_weight=0),)
+    phases = (PhaseConfig(start=0.01, perceptual_weight=0, feature_adversarial_weight=0),)
     network = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
     loss = dataclasses.replace(loss, discriminator_warmup=0)
     own = AutoencoderModule((1, 6, 6), network, loss, TRAINER, Trunk(), phases)

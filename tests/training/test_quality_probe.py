@@ -87,7 +87,12 @@ def test_a_net_that_is_not_there_is_an_error_only_where_it_was_named(monkeypatch
         ("", "auto"),
     ],
 )
-def test_a_run_that_goes_on_measures_with_the_network_that_it_began_with(tmp_path, columns, net):
+def test_a_run_that_goes_on_measures_with_the_network_that_it_began_with(tmp_path, columns, net, monkeypatch):
+    for name in ("find_inception", "find_classifier"):
+        monkeypatch.setattr(in_training, name, lambda _: tmp_path)
     (tmp_path / "metrics.csv").write_text(columns)
-    assert net_of_run(tmp_path) == net
-    assert net_of_run(tmp_path / "none") == net_of_run(None) == "auto"
+    assert net_of_run(tmp_path, "pixels") == net
+    assert net_of_run(tmp_path / "none", "pixels") == net_of_run(None, "pixels") == "auto"
+    for name in ("find_inception", "find_classifier"):
+        monkeypatch.setattr(in_training, name, lambda _: None)
+    assert net_of_run(tmp_path, "pixels") == "auto"  # on another machine

@@ -35,7 +35,8 @@ def heun(
 ) -> Iterator[SamplerState]:
     """Sample with Heun's method in sigma / alpha and optional churn (Karras et al. 2022, algorithm 2).
 
-    A step costs two network passes. The last step is Euler's and costs one.
+    A step costs two network passes. The last step is Euler's and costs one, and so is a step from near pure noise that
+    divides sigma / alpha by more than ``max_sigma_ratio``.
 
     Args:
         denoiser, x, levels, noise: See :mod:`latentdiff.diffusion.samplers`.
