@@ -87,7 +87,8 @@ def test_draw_stop_change_the_model_and_upload(served, browser, png, tmp_path):
     studio.go_on.clear()
     page.get_by_role("button", name="Draw", exact=True).click()
     page.locator("#picture", has_text="step 3 of 20").wait_for()
-    page.get_by_role("button", name="Stop").click()
+    with page.expect_response(re.compile("/cancel")):  # before that, a busy server would go on
+        page.get_by_role("button", name="Stop").click()
     studio.go_on.set()
     page.wait_for_timeout(300)
     assert "step 3 of 20" in page.locator("#picture").inner_text()
