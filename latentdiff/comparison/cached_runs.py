@@ -155,7 +155,7 @@ class EvaluationConditions:
         num_images: Of each model.
         fingerprints: Of the real training and test images.
         nets: SHA-256 of the weights of each net that measures here, by its key in an evaluation.
-        num_real: Number of real images of each split, where it is not that of the model's images.
+        num_real: Number of real images of each split. None if it equals ``num_images``.
     """
 
     flags: list[str]

@@ -53,7 +53,6 @@ class Recipe:
 
     runs: tuple[PlannedRun, ...]
     evaluations: tuple[PlannedEvaluation, ...] = ()
-    int8: frozenset[str] = frozenset()
 
     def chosen(self, only: Collection[str]) -> Recipe:
         """The part that makes the models ``only`` (all if it is empty), with the models that they need: their guides,
@@ -89,7 +88,7 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
         check_same_images(f"runs.{run.name}", run.settings.data, settings.data)
     _check_names("int8", settings.int8, names)
     evaluations = [_read_evaluation(name, flags, names) for name, flags in settings.evaluations.items()]
-    return Recipe(tuple(runs), tuple(evaluations), frozenset(settings.int8))
+    return Recipe(tuple(runs), tuple(evaluations))
 
 
 def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ from latentdiff.resources import find_config
 from latentdiff.runs.release import release_model
 from latentdiff.training.ema_choice import validation_images, write_ema_model
 
-# By these a released file is known to be that of a run: no two trainings take the same time.
+# A released file and the model of its run agree in these. No two trainings take exactly the same time.
 SIGNATURE = ("images_seen", "seconds", "command")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -23,6 +22,7 @@ from latentdiff.from_diffusers.address import is_address
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.resources import resolve_checkpoint
 from latentdiff.run_checkpoint import LAST
+from latentdiff.runs.run_folder import last_row
 from latentdiff.training.diffusion_checks import check_process
 from latentdiff.training.phases import check_phases, losses_of_phases
 from latentdiff.training.train_autoencoder import train_autoencoder
@@ -218,15 +218,9 @@ def share_left(run: PlannedRun, folder: Path) -> float:
     trainer = run.settings.trainer
     if not (folder / LAST).is_file():
         return 1.0
-    try:
-        *_, row = csv.DictReader((folder / METRICS).read_text().splitlines())
-        spent = [
-            float(row[column]) / limit
-            for column, limit in (("images_seen", trainer.max_images), ("seconds", trainer.max_seconds))
-            if limit
-        ]
-    except (OSError, ValueError, LookupError, TypeError, csv.Error):  # a kill may have cut its last row
-        return 1.0
+    row = last_row(folder / METRICS)
+    limits = {"images_seen": trainer.max_images, "seconds": trainer.max_seconds}
+    spent = [row[column] / limit for column, limit in limits.items() if limit and column in row]
     return max(0.0, 1.0 - max(spent, default=0.0))
 
 

@@ -370,7 +370,7 @@ _MEND = "Remove it to continue with the settings that you give."
 
 def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise FolderError where a budget was lowered below what the run has spent."""
-    spent = _last_row(folder / "metrics.csv")
+    spent = last_row(folder / "metrics.csv")
     for setting, column in (("trainer.max_images", "images_seen"), ("trainer.max_seconds", "seconds")):
         budget, had = now.get(setting), before.get(setting)
         if budget and budget != had and spent.get(column, 0.0) > budget:
@@ -380,7 +380,7 @@ def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> 
             )
 
 
-def _last_row(path: Path) -> dict[str, float]:
+def last_row(path: Path) -> dict[str, float]:
     """The numbers of the last row of a ``metrics.csv``; empty where it has none."""
     try:
         with open(path, newline="") as file:
