@@ -12,7 +12,9 @@ from latentdiff.comparison.training_plan import PlannedRun, read_runs
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage
+from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
+from latentdiff.resources import find_config
 
 # Folders beside those of the runs. A run of such a name would be overwritten.
 RESERVED = ("evaluate", "features", "latents", "release", "report")
@@ -80,7 +82,7 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
     Raises:
         ConfigError: A run, an evaluation or a name in it that cannot be meant.
     """
-    runs = read_runs(settings.runs, [*data_flags(settings.data), *settings.flags])
+    runs = read_runs(settings.runs, [*_data_flags(settings), *settings.flags])
     names = [run.name for run in runs]
     if taken := [name for name in names if name in RESERVED]:
         raise ConfigError(f"runs.{taken[0]}: the folder {taken[0]} holds other results: take another name")
@@ -88,7 +90,46 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
         check_same_images(f"runs.{run.name}", run.settings.data, settings.data)
     _check_names("int8", settings.int8, names)
     evaluations = [_read_evaluation(name, flags, names) for name, flags in settings.evaluations.items()]
-    return Recipe(tuple(runs), tuple(evaluations))
+    return Recipe(tuple(runs), tuple(_that_can_be_sampled(evaluations, runs)))
+
+
+def _data_flags(settings: ReproduceStage) -> list[str]:
+    """The data settings of the recipe as flags of its runs, with those that set back what a shipped recipe changes."""
+    shipped = shipped_recipe(settings.data.name)
+    given = data_flags(settings.data)
+    if shipped is None or shipped.runs != settings.runs:
+        return given
+    changed = data_flags(settings.data, shipped.data)
+    both = dict(zip(given[::2], given[1::2], strict=True)) | dict(zip(changed[::2], changed[1::2], strict=True))
+    return [part for flag in both.items() for part in flag]
+
+
+def shipped_recipe(data: str) -> ReproduceStage | None:
+    """The recipe of ``configs/`` for a data set; None where there is none."""
+    path = find_config(f"{data}/reproduce.yaml")
+    return parse(ReproduceStage, ["--config", str(path)]) if path else None
+
+
+def _that_can_be_sampled(
+    evaluations: Sequence[PlannedEvaluation], runs: Sequence[PlannedRun]
+) -> Iterator[PlannedEvaluation]:
+    """The evaluations but for guidance by a class of models without classes, which a line names."""
+    without = {run.name for run in runs if isinstance(run.settings, DiffusionStage) and not _has_classes(run.settings)}
+    for each in evaluations:
+        if each.run in without and each.guide is None and _guidance_scale(each) != 1.0:
+            print(f"{each.name} is left out: {each.run} has no classes that could guide it")
+        else:
+            yield each
+
+
+def _has_classes(settings: DiffusionStage) -> bool:
+    """Whether a model may have learned both with and without classes or captions."""
+    guided = settings.network.class_conditional and settings.data.classes != "none"
+    return (guided or settings.network.text != "none") and settings.diffusion.class_dropout > 0
+
+
+def _guidance_scale(evaluation: PlannedEvaluation) -> float:
+    return parse(EvaluateStage, list(evaluation.flags)).guidance_scale
 
 
 def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from latentdiff import checkpoint
-from latentdiff.command_line import PACKAGE, parse
+from latentdiff.command_line import PACKAGE
 from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model, train_once
 from latentdiff.comparison.compare import compare
 from latentdiff.comparison.kept_plan import PLAN, keep_plan
@@ -21,7 +21,7 @@ from latentdiff.comparison.presets import (
     preset_runs,
     read_facts,
 )
-from latentdiff.comparison.recipe import Recipe, read_recipe
+from latentdiff.comparison.recipe import Recipe, read_recipe, shipped_recipe
 from latentdiff.comparison.released_models import RANDOM
 from latentdiff.comparison.training_plan import PlannedRun, clock, describe_plan, parse_budget, share_left
 from latentdiff.config import DataConfig
@@ -31,12 +31,13 @@ from latentdiff.config.model_stages import ReleaseStage
 from latentdiff.config.run import default_folder
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
 from latentdiff.folder_mark import claim, is_new_or_empty, read_mark
-from latentdiff.resources import find_config
 from latentdiff.runs.release import release_model
 from latentdiff.training.ema_choice import validation_images, write_ema_model
 
 # A released file and the model of its run agree in these. No two trainings take exactly the same time.
 SIGNATURE = ("images_seen", "seconds", "command")
+# Data that a path names, and that have no name of their own.
+NAMED_BY_PATH = ("folder", "parquet", "datasets", "webdataset")
 
 
 def reproduce(settings: ReproduceStage) -> Path:
@@ -110,15 +111,22 @@ def _with_preset(settings: ReproduceStage) -> ReproduceStage:
 
 def _name(data: DataConfig) -> str:
     """The name for what is made from a data set: that of its folder or file if it has a path."""
-    if not data.path or data.name not in ("folder", "parquet", "datasets", "webdataset"):
+    if not data.path or data.name not in NAMED_BY_PATH:
         return data.name
     path = Path(data.path).resolve()
     return (path if path.exists() else path.parent).stem
 
 
 def _check_release(target: Path, model: Path) -> None:
-    """Raise FolderError for a file at ``target`` that is not the release of the run's ``model``."""
+    """Raise FolderError for a file at ``target`` that is not the release of the run's ``model``, or for one that would
+    be taken for its card or its samples."""
     if not target.exists():
+        for beside in (target.with_suffix(".md"), target.with_suffix(".jpg")):
+            if beside.exists():
+                raise FolderError(
+                    f"{beside} is there without a model, and would be overwritten: move it, or name another folder "
+                    "with --release_folder"
+                )
         return
     try:
         made, own = (checkpoint.read_header(path).get("provenance") or {} for path in (target, model))
@@ -204,14 +212,17 @@ def _release(
 
 def _command(settings: ReproduceStage, name: str) -> str | None:
     """The command that makes the model ``name``; None for a recipe of the user's own, which has no name here."""
-    shipped = find_config(f"{settings.data.name}/reproduce.yaml")
-    usual = parse(ReproduceStage, ["--config", str(shipped)]) if shipped else ReproduceStage()
-    if not settings.preset and (not shipped or settings.runs != usual.runs):
+    shipped = shipped_recipe(settings.data.name)
+    usual = shipped or ReproduceStage()
+    if not settings.preset and (shipped is None or settings.runs != usual.runs):
         return None
     preset = ["--preset", settings.preset] if settings.preset else []
     budget = [] if settings.budget == ReproduceStage.budget else ["--budget", settings.budget]
-    # Not where this machine keeps its data sets.
-    data = data_flags(replace(settings.data, name=DataConfig.name, root=None))
+    # Not where this machine keeps its files.
+    here = {"root": None, "cache_folder": DataConfig.cache_folder}
+    here |= {} if settings.data.name in NAMED_BY_PATH else {"path": None}
+    before_it = DataConfig(name=settings.data.name) if settings.preset else replace(usual.data, **here)
+    data = data_flags(replace(settings.data, **here), before_it)
     given = {"flags": settings.flags, "int8": settings.int8}
     before = {"flags": (), "int8": () if settings.preset else usual.int8}
     more = [word for key, value in given.items() if value != before[key] for word in (f"--{key}", json.dumps(value))]

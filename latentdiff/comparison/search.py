@@ -20,10 +20,9 @@ from latentdiff.codec import Codec
 from latentdiff.command_line import parse
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
-from latentdiff.comparison.sweep import settings_file
+from latentdiff.comparison.sweep import settings_flags
 from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.comparison_stages import SweepStage
-from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.config.yaml_text import dump_yaml
@@ -317,7 +316,7 @@ def _size(network: torch.nn.Module) -> int:
 
 def _flags(config: SweepStage) -> list[str]:
     """The flags of the diffusion stage that all trials have alike."""
-    return ["--config", settings_file(config), *data_flags(config.data), *config.flags]
+    return [*settings_flags(config), *config.flags]
 
 
 def _with_validation(config: DataConfig) -> DatasetSplits:

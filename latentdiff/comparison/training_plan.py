@@ -164,6 +164,10 @@ def _measure_rate(run: PlannedRun, encoder: AutoencoderStage | DiffusionStage | 
             return _autoencoder_rate(settings, data, seconds)
         # What an earlier run of the recipe is still to make may be any of its kind.
         is_unmade = run.is_latent or not (settings.autoencoder == "none" or _is_there(settings.autoencoder))
+        if is_unmade and not isinstance(encoder, AutoencoderStage):
+            raise ConfigError(
+                f"runs.{run.name}: there is no autoencoder {settings.autoencoder}, and no run of the recipe makes one"
+            )
         codec = _untrained(encoder, data.train.image_shape) if is_unmade else settings.autoencoder
         own = {"network": settings.network, "diffusion": settings.diffusion, "autoencoder": codec}
         own |= {"init": settings.init if settings.init and _is_there(settings.init) else None}
@@ -201,9 +205,10 @@ def _joined(before: PhaseConfig, after: PhaseConfig) -> PhaseConfig:
 
 
 def _for_seconds(trainer: TrainerConfig, seconds: float) -> TrainerConfig:
-    """The settings of a training of this many seconds, in one epoch. It is not compiled, which takes minutes."""
+    """The settings of a training of this many seconds, in one epoch. It is not compiled, which takes minutes, and no
+    tracker hears of it."""
     free = {"max_images": None, "images_per_epoch": 10**9, "monitor": None, "stop_patience": None}
-    return replace(trainer, max_seconds=seconds, lr_schedule="cosine", compile="off", **free)
+    return replace(trainer, max_seconds=seconds, lr_schedule="cosine", compile="off", loggers=(), **free)
 
 
 def _untrained(encoder: AutoencoderStage | DiffusionStage | None, image_shape: tuple[int, int, int]) -> Codec:

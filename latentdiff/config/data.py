@@ -131,9 +131,9 @@ def folder_name(name: str) -> str:
     return re.sub(r"[:/@]", "-", name) if name.startswith("hf:") else name
 
 
-def data_flags(data: DataConfig) -> list[str]:
-    """The flags by which ``data`` differs from the defaults."""
-    usual = to_dict(DataConfig())
+def data_flags(data: DataConfig, before: DataConfig | None = None) -> list[str]:
+    """The flags by which ``data`` differs from ``before``, or from the defaults."""
+    usual = to_dict(before or DataConfig())
     changed = {key: value for key, value in to_dict(data).items() if value != usual[key]}
     return [
         part

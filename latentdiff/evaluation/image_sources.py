@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from latentdiff import distributed
+from latentdiff import checkpoint, distributed
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec, Codec, IdentityCodec, encode_batch_size
 from latentdiff.data import ImageDataset
@@ -224,7 +224,11 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     if model.engine is not None and model.engine.name != "torch":
         sampling["engine"] = model.engine.name
     if request.guide is not None:
-        sampling["guide_sha256"] = file_sha256(resolve_checkpoint(request.guide))
+        guide = resolve_checkpoint(request.guide)
+        sampling["guide_sha256"] = file_sha256(guide)
+        seconds = (checkpoint.read_header(guide).get("provenance") or {}).get("seconds")
+        length = f" ({seconds / 60:.0f} minutes)" if seconds else ""
+        notes = [*notes, f"the training of the guide{length} is not counted in the model's."]
     return ImageSource(
         "diffusion",
         batches(),

@@ -32,10 +32,11 @@ def _expand_arguments(arguments: list[str]) -> list[str]:
     name, *flags = arguments
     given = {flag.split("=")[0] for flag in flags}
     has_runs = bool(given & {"--config", "--runs"} and parse(ReproduceStage, flags).runs)
-    if not has_runs and "--preset" not in given and find_config(f"{name}/reproduce.yaml"):
+    is_data_set = name in get_args(DatasetName)  # not ./celeba or celeba/, which are paths
+    if not has_runs and "--preset" not in given and is_data_set and find_config(f"{name}/reproduce.yaml"):
         return ["--config", f"{name}/reproduce.yaml", *flags]
     preset = [] if has_runs else ["--preset", "small"]
-    if name in get_args(DatasetName) or name.startswith("hf:"):
+    if is_data_set or name.startswith("hf:"):
         return ["--data.name", name, *preset, *flags]
     from latentdiff.data.path_kind import name_of_path  # torch: --help does not wait for it
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from latentdiff.command_line import parse
 from latentdiff.comparison.recipe import read_recipe
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import ReproduceStage
@@ -84,3 +85,25 @@ def test_a_run_on_other_images_than_those_it_is_measured_against_is_refused():
     with pytest.raises(ConfigError, match=rf"runs\.autoencoder: {said}"):
         recipe(runs=runs, evaluations={})
     assert recipe(runs=runs, evaluations={}, data=DataConfig(name="celeba")).runs
+
+
+def test_a_data_setting_that_a_shipped_recipe_has_changed_can_be_set_back():
+    def data_of(*flags):
+        return {run.settings.data for run in read_recipe(parse(ReproduceStage, list(flags))).runs}
+
+    assert {data.hflip for data in data_of("--config=celeba/reproduce.yaml")} == {True}
+    changed = data_of("--config=celeba/reproduce.yaml", "--data.hflip=false", "--data.size=32")
+    assert {(data.hflip, data.size) for data in changed} == {(False, 32)}
+    assert {data.val_images for data in data_of("--config=fashion-mnist/reproduce.yaml")} == {5000}
+    none = data_of("--config=fashion-mnist/reproduce.yaml", "--data.val_images=null", "--data.split=fractions")
+    assert {(data.val_images, data.split) for data in none} == {(None, "fractions")}
+
+
+def test_guidance_by_classes_is_left_out_where_there_are_none(capsys):
+    flags = ["--config=flowers-102/reproduce.yaml"]
+    assert "latent-guided" in {each.name for each in read_recipe(parse(ReproduceStage, flags)).evaluations}
+    found = read_recipe(parse(ReproduceStage, [*flags, "--data.classes=none"])).evaluations
+    assert [each.name for each in found] == ["vae_baseline", "pixel", "latent", "autoencoder"]
+    assert "latent-guided is left out: latent has no classes that could guide it" in capsys.readouterr().out
+    guided = read_recipe(parse(ReproduceStage, ["--config=celeba/reproduce.yaml"])).evaluations
+    assert "latent-guided" in {each.name for each in guided}  # by another model

@@ -12,6 +12,7 @@ import yaml
 from latentdiff import checkpoint, load
 from latentdiff.command_line import parse
 from latentdiff.comparison import training_plan
+from latentdiff.comparison.recipe import read_recipe
 from latentdiff.comparison.reproduce import _check_release, _command, reproduce
 from latentdiff.comparison.training_plan import (
     clock,
@@ -21,14 +22,13 @@ from latentdiff.comparison.training_plan import (
     read_runs,
     share_left,
 )
-from latentdiff.config import DataConfig
+from latentdiff.config import DataConfig, TrainerConfig
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.errors import ConfigError, FolderError
 from latentdiff.folder_mark import Mark, write_mark
-from latentdiff.resources import find_config
 from latentdiff.stages import reproduce as stage
 
-RECIPES = ("fashion-mnist",)
+RECIPES = ("celeba", "fashion-mnist", "flowers-102")
 
 
 def recipe(tiny):
@@ -175,6 +175,10 @@ def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
     Path("my.yaml").write_text("runs: {pixel: [diffusion, --autoencoder=none]}")
     assert expand(["fashion-mnist", "--budget", "1h"]) == ["--config", "fashion-mnist/reproduce.yaml", "--budget", "1h"]
     assert expand(["fashion-mnist", "--preset=medium"])[:2] == ["--data.name", "fashion-mnist"]
+    Path("celeba").mkdir()
+    assert expand(["celeba"]) == ["--config", "celeba/reproduce.yaml"]
+    for own in ("./celeba", "celeba/"):
+        assert expand([own])[:4] == ["--data.name", "folder", "--data.path", own]
     assert expand(["mnist"]) == ["--data.name", "mnist", "--preset", "small"]
     own = ["--data.name", "folder", "--data.path", str(tmp_path), "--preset", "small"]
     assert expand([str(tmp_path)]) == own
@@ -189,8 +193,10 @@ def test_first_word_is_a_recipe_a_data_set_or_a_folder(tmp_path):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_can_be_read(name):
-    values = yaml.safe_load(find_config(f"{name}/reproduce.yaml").read_text())
-    assert {run.name for run in read_runs(values["runs"], [])} >= set(values["evaluations"])
+    recipe = read_recipe(parse(ReproduceStage, ["--config", f"{name}/reproduce.yaml"]))
+    assert {each.run for each in recipe.evaluations} | {each.guide for each in recipe.evaluations} - {None} == {
+        run.name for run in recipe.runs
+    }
 
 
 def test_what_an_interrupted_run_has_left_is_planned():
@@ -234,6 +240,23 @@ def test_the_release_of_the_run_itself_is_written_again(tiny_model_file):
         _check_release(Path("shelf.safetensors"), Path("run/model.safetensors"))
 
 
+@pytest.mark.parametrize("name", ["latent.jpg", "latent.md"])
+def test_a_picture_or_text_that_no_model_has_left_is_not_overwritten(name):
+    Path(name).write_text("mine")
+    with pytest.raises(FolderError, match=rf"{name} is there without a model"):
+        _check_release(Path("latent.safetensors"), Path("run/model.safetensors"))
+
+
+def test_a_missing_autoencoder_that_no_run_makes_is_named():
+    runs = read_runs({"latent": ["diffusion", "--autoencoder=typo.safetensors", "--data.source=embedded"]}, [])
+    with pytest.raises(ConfigError, match=r"runs\.latent: there is no autoencoder typo\.safetensors"):
+        measure_rates(runs, runs)
+
+
+def test_no_tracker_hears_of_the_measuring():
+    assert training_plan._for_seconds(TrainerConfig(loggers=("mlflow",)), 1.0).loggers == ()
+
+
 def test_a_model_of_another_run_is_not_overwritten(tiny_model_file):
     Path("mine").mkdir()
     model = Path("mine/latent.safetensors")
@@ -254,13 +277,16 @@ def test_a_model_of_another_run_is_not_overwritten(tiny_model_file):
         ({}, "fashion-mnist --only latent"),
         ({"budget": "0.5"}, "fashion-mnist --budget 0.5 --only latent"),
         ({"flags": ("--trainer.seed=1",)}, """fashion-mnist --flags '["--trainer.seed=1"]' --only latent"""),
-        ({"data": DataConfig(source="embedded", root="/here")}, "fashion-mnist --data.source embedded --only latent"),
-        ({"preset": "small"}, "fashion-mnist --preset small --only latent"),
+        ({"data": {"source": "embedded", "root": "/here"}}, "fashion-mnist --data.source embedded --only latent"),
+        ({"data": {"val_images": None}}, "fashion-mnist --data.val_images null --only latent"),
+        ({"preset": "small", "int8": (), "data": {"val_images": None}}, "fashion-mnist --preset small --only latent"),
         ({"int8": ("pixel",)}, """fashion-mnist --int8 '["pixel"]' --only latent"""),
     ],
 )
 def test_a_card_names_the_command_that_makes_the_model(changes, said):
     shipped = parse(ReproduceStage, ["--config", "fashion-mnist/reproduce.yaml"])
+    if "data" in changes:
+        changes = changes | {"data": replace(shipped.data, **changes["data"])}
     assert _command(replace(shipped, **changes), "latent") == f"python -m latentdiff.stages.reproduce {said}"
     own = replace(shipped, runs={"latent": ["diffusion"]}, **changes)
     assert (_command(own, "latent") is None) == ("preset" not in changes)

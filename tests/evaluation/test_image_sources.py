@@ -277,9 +277,11 @@ def test_a_guide_is_recorded_and_its_arithmetic_counted(tmp_path):
     assert alone.shared  # each of several processes draws some of them
     alone = alone.sampling
     guide = tmp_path / "guide.safetensors"
-    model.save(guide, {})
+    model.save(guide, {"seconds": 720.0})
     request = SamplingRequest(num_images=2, steps=2, guide=str(guide), guidance_scale=2.0)
-    guided = diffusion_images(model, request, test).sampling
+    source = diffusion_images(model, request, test)
+    assert source.notes == ["the training of the guide (12 minutes) is not counted in the model's."]
+    guided = source.sampling
     once = diffusion_images(model, SamplingRequest(num_images=2, steps=1), test).sampling
     assert "guide_sha256" not in alone
     assert guided["guide_sha256"] == file_sha256(guide) != file_sha256(released)
