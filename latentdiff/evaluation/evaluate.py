@@ -356,8 +356,8 @@ def build_source(
     files = isinstance(model, Path) and holds_images(model)
     if isinstance(model, Path) and not files:
         model = load(model, device, settings.engine, exact=settings.engine == "torch")
-    elif not files:
-        model = _without_auto(model)
+    elif isinstance(model, DiffusionModel | AutoencoderCodec):
+        model = _on_device(model, device)
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:
         raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
@@ -385,17 +385,22 @@ def build_source(
         make, like = {"noise": (noise_images, test), "gaussian": (gaussian_images, train)}[model]
         return make(like, count, settings.seed, settings.batch_size), count
     if isinstance(model, AutoencoderCodec):
-        model.to(device)
         asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
         return autoencoder_images(model, *asked), count
-    return diffusion_images(model.to(device), SamplingRequest.of(settings, num_images=count), test), count
+    return diffusion_images(model, SamplingRequest.of(settings, num_images=count), test), count
 
 
-def _without_auto(model: Evaluable) -> Evaluable:
-    """A model that was given with the engine auto, run by torch: figures are not to depend on what is installed."""
-    if isinstance(model, DiffusionModel) and isinstance(model.engine, AutoEngine):
+def _on_device(model: DiffusionModel | AutoencoderCodec, device: torch.device) -> DiffusionModel | AutoencoderCodec:
+    """A given model, moved to ``device``.
+
+    One with the engine auto is run by torch: figures are not to depend on what is installed. That one is a copy. It
+    shares its networks with the caller's model, so that the latter is moved first, whole.
+    """
+    is_auto = isinstance(model.engine, AutoEngine)
+    model.to(device)
+    if is_auto and isinstance(model, DiffusionModel):
         return model.with_engine("torch", exact=True)
-    if isinstance(model, AutoencoderCodec) and isinstance(model.engine, AutoEngine):
+    if is_auto:
         model = copy.copy(model)
         model.engine = None
     return model

@@ -28,6 +28,10 @@ from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 
 # A share of samples closer to a training image than 99 % of the test images are, from which on a reader is warned.
 MAX_SHARE_CLOSER = 0.1
+# Test images of which a hundredth is one at least. Of fewer, honest samples can pass that share by chance.
+LEAST_FOR_A_HUNDREDTH = 100
+# An Inception Score is at most the number of images in a split.
+LEAST_IN_SPLIT = 10
 
 # Images that a class must have on both sides for a distance of its own, by metric.
 MIN_CLASS_IMAGES = {"fid": 100, "distance": 2}
@@ -187,7 +191,7 @@ def feature_metrics(
             del result[key]
     if reference.net["metric"] == "fid":
         result["memorisation"] = memorisation(features.pooled, reference.train.pooled, reference.test.pooled)
-        if features.logits is not None and len(features) >= SPLITS:
+        if features.logits is not None and len(features) >= SPLITS * LEAST_IN_SPLIT:
             result["inception_score"] = inception_score(features.logits)
     return result
 
@@ -210,7 +214,7 @@ def reliability_warnings(
             "within classes, only with others of the same numbers."
         )
     copied = result.get("memorisation", {}).get("share_closer", 0.0)
-    if copied > MAX_SHARE_CLOSER:
+    if copied > MAX_SHARE_CLOSER and len(reference.test) >= LEAST_FOR_A_HUNDREDTH:
         found.append(
             f"{copied:.0%} of the images are closer to a training image than 99 % of the test images are: the model "
             "may be repeating its training images."

@@ -25,7 +25,9 @@ def summary(values: dict[str, Any]) -> list[str]:
         if metrics["classifier"].get("class_accuracy") is not None:
             lines.append(f"class accuracy {metrics['classifier']['class_accuracy']:.1%}")
     if metrics.get("reconstruction"):
-        lines.append("PSNR {psnr:.2f} dB, SSIM {ssim:.3f}".format(**metrics["reconstruction"]))
+        lines.append(f"PSNR {metrics['reconstruction']['psnr']:.2f} dB")
+        if "ssim" in metrics["reconstruction"]:
+            lines[-1] += f", SSIM {metrics['reconstruction']['ssim']:.3f}"
         if "lpips" in metrics["reconstruction"]:
             lines[-1] += f", LPIPS {metrics['reconstruction']['lpips']:.4f}"
     if metrics.get("diversity"):

@@ -127,12 +127,15 @@ class EpochEnd(lightning.Callback):
 def save_snapshot(module: StageModule, folder: Path) -> None:
     """Save a snapshot of the averages when one is due. They are spread evenly over the budget, the last at its end.
 
-    The number of earlier snapshots is read from the folder, so that a resumed run saves the same ones.
+    The last snapshot is read from the folder, so that a resumed run saves the same ones. One that was given a larger
+    budget goes on at that budget's distances.
     """
     if module.averages is None:
         return
-    before = [path for path in snapshots_in(folder) if int(path.stem) < module.images_seen]
-    if len(before) < int(module.progress() * module.settings.ema_snapshots) or module.finished():
+    last = max((seen for path in snapshots_in(folder) if (seen := int(path.stem)) < module.images_seen), default=0)
+    now = module.progress() * module.settings.ema_snapshots
+    then = now * last / module.images_seen
+    if int(now) > int(then + 1e-6) or module.finished():
         module.averages.save(folder, module.images_seen)
 
 

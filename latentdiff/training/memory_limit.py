@@ -40,7 +40,7 @@ def fit_memory(module: StageModule, sample: tuple[Tensor, ...], count: int) -> N
     limit = distributed.broadcast(own)  # the main process's, so that all take the same parts
     images = settings.batch_size // distributed.world_size()
     data = data_bytes(sample, count)
-    data = data if stays_on_device(data, settings, device) else 0
+    data = distributed.broadcast(data if stays_on_device(data, settings, device) else 0)
     parts = settings.gradient_accumulation_steps
     whole = cost = _cost_in_parts(module, sample, dtype, images, parts)
     while cost.total + data > limit:

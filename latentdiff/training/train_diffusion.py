@@ -19,6 +19,7 @@ from latentdiff.config import DiffusionConfig, NetworkConfig, RunConfig, Trainer
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.data import DatasetSplits, ImageDataset
 from latentdiff.data.identity import identity
+from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.errors import ConfigError
 from latentdiff.files import check_cache_folder, file_sha256
 from latentdiff.inference.model import DiffusionModel
@@ -186,7 +187,8 @@ def train_diffusion(
     module.commands, module.data_identity = [command] if command else [], identity(train)
     print(module.describe())
     # diffusers samples from noise of unit variance, and a pipeline of it draws what this model draws.
-    header = {"sampling": {"unit_noise": True}} if origin else {}
+    is_unit = origin is not None and build_schedule(settings.diffusion).variance_preserving
+    header = {"sampling": {"unit_noise": True}} if is_unit else {}
     model = DiffusionModel(
         module.ema.network, network, settings.diffusion, codec, _class_names(settings, train), header
     )

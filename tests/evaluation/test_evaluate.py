@@ -50,15 +50,25 @@ def test_figures_do_not_depend_on_what_is_installed(data):
     """A model that was given with the engine auto is run by torch; one with an engine that was named keeps it."""
     model = load(LATENT)
     assert model.engine.name == "auto"
-    evaluated = evaluate_module._without_auto(model)
+    cpu = torch.device("cpu")
+    evaluated = evaluate_module._on_device(model, cpu)
     assert (evaluated.engine.name, evaluated.engine.exact) == ("torch", True)
-    assert evaluate_module._without_auto(model.codec).engine is None
+    assert evaluate_module._on_device(model.codec, cpu).engine is None
     assert model.codec.engine is model.engine
     named = model.with_engine("torch")
-    assert evaluate_module._without_auto(named) is named
+    assert evaluate_module._on_device(named, cpu) is named
     asked = evaluate(LATENT, data, sampling=FAST, engine="auto", **SETTINGS)  # unless that is asked for
     assert asked.values["sampling"]["engine"] == "auto"
     assert "engine" not in evaluate(model, data, sampling=FAST, **SETTINGS).values["sampling"]
+
+
+def test_a_given_model_is_moved_whole():
+    """A copy shares its networks with it: moved alone, it would leave the model's statistics behind."""
+    model, elsewhere = load(LATENT), torch.device("meta")
+    moved = evaluate_module._on_device(model, elsewhere)
+    for each in (model, moved):
+        devices = {each.device.type, each.codec.mean.device.type, next(each.codec.model.parameters()).device.type}
+        assert devices == {"meta"}
 
 
 def test_in_memory_and_in_a_folder(data, tmp_path):

@@ -177,10 +177,11 @@ def test_wrong_classes_nan_and_wrong_numbers_of_labels_are_refused(classifier_fi
 
 def test_repeated_training_images_are_warned_of(inception_file, make_images):
     net = InceptionFeatures(inception_file, layer="64")
-    reference = ReferenceFeatures.build(net, make_images(60, 1, "train"), make_images(60, 2), progress=False)
-    result = feature_metrics(reference.train, None, reference)
-    assert result["memorisation"]["share_closer"] > 0.9
-    assert any(
-        "repeating its training images" in line
-        for line in reliability_warnings(reference.train, None, reference, result)
-    )
+    for test_images, said in ((100, True), (60, False)):  # of 60 images there is no hundredth
+        train, test = make_images(60, 1, "train"), make_images(test_images, 2)
+        reference = ReferenceFeatures.build(net, train, test, progress=False)
+        result = feature_metrics(reference.train, None, reference)
+        assert result["memorisation"]["share_closer"] > 0.9
+        assert "inception_score" not in result  # of 60 images, 6 a split, it is at most 6
+        found = reliability_warnings(reference.train, None, reference, result)
+        assert any("repeating its training images" in line for line in found) == said

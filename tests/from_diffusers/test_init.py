@@ -147,6 +147,12 @@ def test_another_process_is_said_with_the_flags_that_keep_theirs(pixel_pipeline,
     )
 
 
+def test_a_process_whose_noise_grows_starts_from_all_of_it(pixel_pipeline):
+    assert train(pixel_pipeline, images()).sampling["unit_noise"]
+    edm = train(pixel_pipeline, images(), diffusion=DiffusionConfig(schedule="edm", target="edm", class_dropout=0.0))
+    assert not edm.sampling.get("unit_noise")  # its noise has a deviation of 80 at the start
+
+
 def test_other_inits_are_left_to_the_usual_way(tmp_path):
     assert read_origin(None) is None
     assert read_origin(tmp_path / "nothing.safetensors") is None

@@ -63,6 +63,17 @@ def test_a_whole_batch_that_is_normalised_is_not_taken_apart():
 
 
 @pytest.mark.slow
+def test_all_processes_take_the_parts_of_the_first(monkeypatch):
+    """One process with less free memory would keep its data off the device, and count no bytes for it."""
+    module, sample = denoiser()
+    module.settings = replace(module.settings, memory="auto", precision="fp32")
+    of_the_first = iter([total(module, sample, 16) - 1, data_bytes(sample, 16)])
+    monkeypatch.setattr("latentdiff.training.memory_limit.distributed.broadcast", lambda own: next(of_the_first))
+    monkeypatch.setattr("latentdiff.training.memory_limit.stays_on_device", lambda *_: False)
+    fit_memory(module, sample, 16)
+    assert module.settings.gradient_accumulation_steps > 1
+
+
 def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
     free = 2 * 10**7
     monkeypatch.setattr(residence, "free_memory", lambda device: free)

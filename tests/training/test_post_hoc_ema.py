@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightning
 import numpy as np
 import pytest
@@ -97,16 +99,16 @@ def test_snapshots_that_cannot_serve_are_refused(tmp_path):
         rebuild_average(tmp_path, 0.05, nn.Linear(8, 4))
 
 
-def module():
+def module(settings=SETTINGS):
     torch.manual_seed(0)
     network = NetworkConfig(channels=(8,), num_res_blocks=1, attention_levels=(), head_channels=8)
-    return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), SETTINGS)
+    return DiffusionModule(IdentityCodec((1, 6, 6)), 3, network, DiffusionConfig(), settings)
 
 
-def train(folder, resume=False, callbacks=()):
+def train(folder, resume=False, callbacks=(), settings=SETTINGS):
     images = torch.randint(0, 256, (20, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    return fit(module(), (images, torch.arange(20) % 3), folder, [EpochEnd(folder), *callbacks], resume)
+    return fit(module(settings), (images, torch.arange(20) % 3), folder, [EpochEnd(folder), *callbacks], resume)
 
 
 class Kill(lightning.Callback):
@@ -129,3 +131,10 @@ def test_run_keeps_snapshots_and_a_resumed_one_the_same(tmp_path):
     kept = dict(whole.averages.copies[1].named_parameters())
     for name, parameter in network.named_parameters():
         assert torch.allclose(parameter, kept[name], atol=1e-3), name
+
+
+def test_a_run_that_gets_a_larger_budget_goes_on_with_snapshots(tmp_path):
+    train(tmp_path)
+    train(tmp_path, resume=True, settings=replace(SETTINGS, max_images=256))
+    # From there on they lie as far apart as four of 256 images do.
+    assert [int(path.stem) for path in snapshots_in(tmp_path)] == [32, 64, 96, 128, 192, 256]
