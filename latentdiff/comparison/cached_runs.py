@@ -100,6 +100,16 @@ def parse_settings(stage: str, flags: list[str]) -> Any:
     return parse(STAGES[stage], flags)
 
 
+def flags_of_file(file: str, data: DataConfig) -> list[str]:
+    """The flags of a file of settings of the diffusion stage, and of the data set.
+
+    Data of another name replace all that the file says about its data set, such as how many images it sets apart.
+    """
+    own = parse(DiffusionStage, ["--config", file]).data
+    replaces = data.name not in (own.name, DataConfig.name)  # the default is no one's choice
+    return ["--config", file, *data_flags(data, own if replaces else None)]
+
+
 def effective_settings(config: Any, at_any_speed: bool = True) -> dict[str, Any]:
     """The settings of a training stage that its result depends on, flat, as plain values of JSON.
 

@@ -23,13 +23,13 @@ from latentdiff.errors import ConfigError, ReportError
 from latentdiff.evaluation.evaluate import Evaluable, evaluate
 from latentdiff.evaluation.image_files import holds_images
 from latentdiff.files import file_sha256, scratch_folder, write_atomically
+from latentdiff.inference.model_file import find_model
 from latentdiff.report.evaluation import FILE, Evaluation, in_order, read_evaluation
 from latentdiff.report.missing import missing_baselines
 from latentdiff.report.page import Report
 from latentdiff.report.sampler_record import read_sampler_record
 from latentdiff.report.table import build_table
 from latentdiff.report.verdict import verdict
-from latentdiff.resources import resolve_checkpoint
 from latentdiff.runs import run_folder
 
 TITLE = CompareStage.title
@@ -128,7 +128,7 @@ def _read_if_evaluated(model: Evaluation | Evaluable) -> Evaluation | Evaluable:
         return model
     if (Path(model) / FILE).is_file():
         return read_evaluation(model)
-    file = resolve_checkpoint(model)
+    file = find_model(model)
     if not file.exists():
         raise ReportError(f"there is no model or evaluation at {model}: check the path")
     if not holds_images(file):
@@ -254,7 +254,7 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
         if isinstance(found := _read_if_evaluated(path), Evaluation):
             done.append(found)
         else:
-            if not (file := resolve_checkpoint(path)).is_file():
+            if not (file := find_model(path)).is_file():
                 raise ReportError(
                     f"{path} is neither an evaluation's folder nor a model: run the evaluate stage on it first"
                 )
@@ -268,12 +268,18 @@ def _evaluations_of_named(named: list[Path], settings: CompareStage) -> list[Pat
             )
         return named
     like = _settings_like(done[0]) if done else {}
+    asked = settings.num_images or like.get("num_images")
     conditions = EvaluationConditions.on_this_machine(
         settings.data,
-        settings.num_images or like.get("num_images"),
+        asked,
         num_real=like.get("real_images"),
         without=[net for net in ("inception", "lpips") if like.get(net) == "off"],
     )
+    if asked and conditions.num_images < asked:
+        raise ConfigError(
+            f"{asked:,} images cannot be measured here, since there are {conditions.num_images:,} test images: give "
+            "--num_images of at most that many, or run the evaluate stage on each model and compare its folders"
+        )
     root = default_folder("evaluations", settings.data.name) / conditions.folder
     for path, file in models.items():
         name = run_folder.model_name(file)
@@ -288,20 +294,23 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
     """The measurements of samplers on the compared models, by the models' names: from files next to them
     (``latent.samplers.json`` for ``latent.safetensors``), or from stages/samplers."""
     # By the names that the report gives them, so that two of one name are two figures.
-    names = {item.get("model", "sha256"): item.name for item in in_order(evaluations) if item.get("model", "sha256")}
+    rows = [item for item in in_order(evaluations) if item.get("model", "sha256")]
     found: dict[str, dict[str, Any]] = {}
     files = {(item.get("data", "name"), Path(item.get("model", "path") or "").stem) for item in evaluations}
     released = (resources.find_checkpoint(f"{data}/{model}.samplers.json") for data, model in sorted(files))
-    own = sorted(default_folder("samplers", "").glob("*/samplers.json"))
-    for path in [*(path for path in released if path), *own]:
+    measured = sorted(default_folder("samplers", "").glob("*/samplers.json"))
+    for path in [*(path for path in released if path), *measured]:
         try:
             record = read_sampler_record(path)
         except ReportError as error:
             print(f"left out: {error}")
             continue
-        model = record["model"]["sha256"]
-        if record["rows"] and model in names:
-            found[names[model]] = record
+        scale = record.get("guidance_scale", 1.0)
+        own = [item for item in rows if item.get("model", "sha256") == record["model"]["sha256"]]
+        # One model may have several rows: that of the record's guidance, if there is one.
+        alike = [item for item in own if item.get("sampling", "guidance_scale") == scale] or own
+        if record["rows"] and alike:
+            found[alike[0].name + (f", guidance {scale:g}" if scale != 1.0 else "")] = record
     return found
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentdiff.command_line import parse
-from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, train_once
+from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, flags_of_file, train_once
 from latentdiff.comparison.released_models import evaluate_baselines
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import BudgetConfig
-from latentdiff.config.data import data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
+from latentdiff.from_diffusers.address import is_address
+from latentdiff.inference.model_file import find_model
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.runs.find import find_autoencoder
 
@@ -125,6 +126,8 @@ def _train_path(path: str, length: TrainingLength, flags: list[str], data: DataC
 def _autoencoder(budget: BudgetConfig, data: DataConfig) -> Path:
     """The one that the latent models are trained on."""
     settings = parse(DiffusionStage, training_flags(budget, "latent", data))
+    if is_address(settings.autoencoder):
+        return find_model(settings.autoencoder)
     return find_autoencoder(settings.autoencoder, settings.data)
 
 
@@ -147,4 +150,4 @@ def _stage_one_and_encoding_seconds(evaluation: Path) -> float:
 
 def training_flags(budget: BudgetConfig, path: str, data: DataConfig) -> list[str]:
     """The flags of ``path``'s training run but for its length."""
-    return ["--config", getattr(budget, path) or f"{data.name}/{path}.yaml", *data_flags(data), *budget.flags]
+    return [*flags_of_file(getattr(budget, path) or f"{data.name}/{path}.yaml", data), *budget.flags]

@@ -133,7 +133,9 @@ def gpu_runs(name: str) -> dict[str, list[str]] | None:
         file = f"{name}/vae_baseline.yaml" if run == "vae_baseline" else f"{name}/gpu/{run}.yaml"
         if find_config(file):
             stage = "autoencoder" if run in ("autoencoder", "vae_baseline") else "diffusion"
-            runs[run] = [stage, f"--config={file}", "--trainer.memory=auto"]
+            # All runs on the same images: the other files set none apart.
+            alike = ["--data.val_images=null"] if run == "vae_baseline" else []
+            runs[run] = [stage, f"--config={file}", *alike, "--trainer.memory=auto"]
     return runs
 
 

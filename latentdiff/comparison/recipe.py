@@ -12,7 +12,6 @@ from latentdiff.comparison.training_plan import PlannedRun, read_runs
 from latentdiff.config.comparison_stages import ReproduceStage
 from latentdiff.config.data import data_flags
 from latentdiff.config.model_stages import EvaluateStage
-from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.resources import find_config
 
@@ -35,12 +34,14 @@ class PlannedEvaluation:
         run: The run whose model it measures.
         flags: The settings of the evaluate stage, for the shell. The word after ``--guide`` is a run.
         guide: The run whose model guides; None for no guide.
+        needs_classes: Whether it guides by the model's own classes or captions.
     """
 
     name: str
     run: str
     flags: tuple[str, ...]
     guide: str | None = None
+    needs_classes: bool = False
 
     def flags_with(self, released: Path) -> list[str]:
         """The flags with the guide's file in the folder ``released``."""
@@ -90,7 +91,7 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
         check_same_images(f"runs.{run.name}", run.settings.data, settings.data)
     _check_names("int8", settings.int8, names)
     evaluations = [_read_evaluation(name, flags, names) for name, flags in settings.evaluations.items()]
-    return Recipe(tuple(runs), tuple(_that_can_be_sampled(evaluations, runs)))
+    return Recipe(tuple(runs), tuple(evaluations))
 
 
 def _data_flags(settings: ReproduceStage) -> list[str]:
@@ -110,28 +111,6 @@ def shipped_recipe(data: str) -> ReproduceStage | None:
     return parse(ReproduceStage, ["--config", str(path)]) if path else None
 
 
-def _that_can_be_sampled(
-    evaluations: Sequence[PlannedEvaluation], runs: Sequence[PlannedRun]
-) -> Iterator[PlannedEvaluation]:
-    """The evaluations but for guidance by a class of models without classes, which a line names."""
-    without = {run.name for run in runs if isinstance(run.settings, DiffusionStage) and not _has_classes(run.settings)}
-    for each in evaluations:
-        if each.run in without and each.guide is None and _guidance_scale(each) != 1.0:
-            print(f"{each.name} is left out: {each.run} has no classes that could guide it")
-        else:
-            yield each
-
-
-def _has_classes(settings: DiffusionStage) -> bool:
-    """Whether a model may have learned both with and without classes or captions."""
-    guided = settings.network.class_conditional and settings.data.classes != "none"
-    return (guided or settings.network.text != "none") and settings.diffusion.class_dropout > 0
-
-
-def _guidance_scale(evaluation: PlannedEvaluation) -> float:
-    return parse(EvaluateStage, list(evaluation.flags)).guidance_scale
-
-
 def _check_names(setting: str, given: Collection[str], names: Sequence[str]) -> None:
     if unknown := [name for name in given if name not in names]:
         raise ConfigError(f"{setting} names {', '.join(unknown)}, but the recipe has {', '.join(names)}")
@@ -149,7 +128,8 @@ def _read_evaluation(name: str, flags: Sequence[str], runs: Sequence[str]) -> Pl
         )
     if given.guide is not None and given.guide not in runs:
         raise ConfigError(f"evaluations.{name}: --guide {given.guide} is not a run of the recipe")
-    return PlannedEvaluation(name, max(fitting, key=len), tuple(_with_guide_apart(flags)), given.guide)
+    by_class = given.guidance_scale != 1.0 and given.guide is None
+    return PlannedEvaluation(name, max(fitting, key=len), tuple(_with_guide_apart(flags)), given.guide, by_class)
 
 
 def _with_guide_apart(flags: Sequence[str]) -> Iterator[str]:

@@ -78,7 +78,8 @@ def reproduce(settings: ReproduceStage) -> Path:
         _release(run, models[run.name], released, settings)
     evaluations = _evaluate(recipe, folder, released, here)
     for run in runs:  # once more, with what was measured on the card
-        measured = [evaluations[each.name] for each in recipe.evaluations if each.run == run.name]
+        own = [each.name for each in recipe.evaluations if each.run == run.name]
+        measured = [evaluations[name] for name in own if name in evaluations]
         _release(run, models[run.name], released, settings, measured)
     title = f"{_name(settings.data)}: pixel against latent"
     report = compare(list(evaluations.values()), title=title, folder=folder / "report", overwrite=True)
@@ -237,6 +238,9 @@ def _evaluate(recipe: Recipe, folder: Path, released: Path, here: EvaluationCond
     asked = {name: (name, None, []) for name in RANDOM}
     for each in recipe.evaluations:
         model = released / f"{each.run}.safetensors"
+        if each.needs_classes and not _can_be_guided(model):
+            print(f"{each.name} is left out: {each.run} cannot be guided by classes")
+            continue
         asked[each.name] = (str(model), model, each.flags_with(released))
     return {
         name: evaluate_once(
@@ -244,3 +248,11 @@ def _evaluate(recipe: Recipe, folder: Path, released: Path, here: EvaluationCond
         )
         for name, (model, file, flags) in asked.items()
     }
+
+
+def _can_be_guided(model: Path) -> bool:
+    """Whether a diffusion model's file has learned both with and without classes or captions."""
+    header = checkpoint.read_header(model)
+    network, process = header["network"], header["diffusion"]
+    knows = network.get("class_conditional", True) or network.get("text", "none") != "none"
+    return knows and process.get("class_dropout", 0.0) > 0

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from latentdiff.codec import Codec
 from latentdiff.command_line import parse
+from latentdiff.comparison.cached_runs import flags_of_file
 from latentdiff.comparison.search_space import SearchSpace, read_space, with_settings
 from latentdiff.comparison.study import EXTRA, FILES, Pruned, SharedStudy, Trial
-from latentdiff.comparison.sweep import settings_flags
+from latentdiff.comparison.sweep import settings_file
 from latentdiff.config import DataConfig, to_dict
 from latentdiff.config.comparison_stages import SweepStage
 from latentdiff.config.run import default_folder
@@ -316,7 +317,7 @@ def _size(network: torch.nn.Module) -> int:
 
 def _flags(config: SweepStage) -> list[str]:
     """The flags of the diffusion stage that all trials have alike."""
-    return [*settings_flags(config), *config.flags]
+    return [*flags_of_file(settings_file(config), config.data), *config.flags]
 
 
 def _with_validation(config: DataConfig) -> DatasetSplits:

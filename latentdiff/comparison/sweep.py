@@ -12,11 +12,11 @@ from latentdiff.comparison.cached_runs import (
     EvaluationConditions,
     evaluate_once,
     find_finished_model,
+    flags_of_file,
     train_once,
 )
 from latentdiff.comparison.same_images import check_same_images
 from latentdiff.config.comparison_stages import SEARCH_SETTINGS, SweepStage
-from latentdiff.config.data import DataConfig, data_flags
 from latentdiff.config.run import default_folder
 from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError
@@ -108,20 +108,9 @@ def settings_file(config: SweepStage) -> str:
     return config.settings or usual
 
 
-def settings_flags(config: SweepStage) -> list[str]:
-    """The flags that all runs begin with: the file of settings, and the data set.
-
-    Data of another name replace all that the file says about its data set, such as how many images it sets apart.
-    """
-    file = settings_file(config)
-    own = parse(DiffusionStage, ["--config", file]).data
-    replaces = config.data.name not in (own.name, DataConfig.name)  # the default is no one's choice
-    return ["--config", file, *data_flags(config.data, own if replaces else None)]
-
-
 def _training_flags(config: SweepStage, name: str) -> list[str]:
     return [
-        *settings_flags(config),
+        *flags_of_file(settings_file(config), config.data),
         *WITHOUT_PAUSES,
         "--trainer.max_images=null",
         f"--trainer.max_seconds={config.seconds:g}",

@@ -397,13 +397,23 @@ def _on_device(model: DiffusionModel | AutoencoderCodec, device: torch.device) -
     shares its networks with the caller's model, so that the latter is moved first, whole.
     """
     is_auto = isinstance(model.engine, AutoEngine)
-    model.to(device)
+    if any(place.type != device.type or device.index not in (None, place.index) for place in _places(model)):
+        model.to(device)
     if is_auto and isinstance(model, DiffusionModel):
         return model.with_engine("torch", exact=True)
     if is_auto:
         model = copy.copy(model)
         model.engine = None
     return model
+
+
+def _places(model: DiffusionModel | AutoencoderCodec) -> set[torch.device]:
+    """The devices of a model's networks and statistics."""
+    codec = model.codec if isinstance(model, DiffusionModel) else model
+    places = [model.device] if isinstance(model, DiffusionModel) else []
+    if isinstance(codec, AutoencoderCodec):
+        places += [codec.mean.device, next(codec.model.parameters()).device]
+    return set(places)
 
 
 def check_extras(

@@ -167,7 +167,8 @@ def feature_metrics(
         subsets, subset_size} and its standard error ``kid_test_error``
         (:func:`~latentdiff.evaluation.kid.kernel_standard_error`), what
         :func:`~latentdiff.evaluation.precision_recall.precision_recall` gives for the test images,
-        ``memorisation`` (see there) and, where the weights have a classification head, ``inception_score`` {mean, std};
+        ``memorisation`` (see there) and, where the weights have a classification head and there are 100 images or more,
+        ``inception_score`` {mean, std};
         under a classifier ``distance_test``, ``distance_test_error``, ``distance_train`` (these are not FIDs: another
         net, another scale) and, with labels, ``class_accuracy`` (share of images that the classifier takes for the
         class asked for).

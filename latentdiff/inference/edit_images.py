@@ -56,7 +56,7 @@ def edit_images(config: SampleStage) -> Path:
     path = find_model(config.model)
     model = load_diffusion(path).to(resolve_device(config.device)).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
-    prompt, negative = parse_prompt(config.prompt), parse_prompt(config.negative_prompt)
+    prompt, negative = (parse_prompt(getattr(config, name), name) for name in ("prompt", "negative_prompt"))
     check_strip(config.strip)
     _check_unused_settings(config)
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
@@ -64,7 +64,7 @@ def edit_images(config: SampleStage) -> Path:
         model.load_guide(config.guide)
     test = DatasetSplits(config.data).test_or_val  # which may take minutes
     n = config.num_images
-    if prompt is None and negative is not None:
+    if prompt is None and negative is not None and model.network.tokenizer is not None:
         prompt = _own_captions(test, n)
     labels = with_prompt(model, n, labels, prompt, negative)
     request = _check(config, model, test, labels)

@@ -36,7 +36,9 @@ def with_prompt(
         return labels
     if labels is not None:
         raise ConfigError("labels and prompt were given: a model takes one of them")
-    request = SamplingRequest(num_images=n, prompt="" if prompt is None else prompt, negative_prompt=negative_prompt)
+    if prompt is None and model.network.tokenizer is not None:
+        prompt = ""
+    request = SamplingRequest(num_images=n, prompt=prompt, negative_prompt=negative_prompt)
     return model.resolve_labels(request)
 
 

@@ -126,5 +126,6 @@ def level_at(model: DiffusionModel, strength: float) -> NoiseLevels:
 def _levels_from(model: DiffusionModel, request: SamplingRequest, strength: float) -> NoiseLevels:
     """The request's levels below a strength of the schedule, and that strength itself first."""
     start, levels = level_at(model, strength), model.sampling_levels(request)
-    below = levels[levels.karras_sigma < float(start.karras_sigma[0])]
+    # A power and a root may leave a level one rounding below the start. A step between the two would have no length.
+    below = levels[levels.karras_sigma < float(start.karras_sigma[0]) * (1 - 1e-9)]
     return start.concat(below)

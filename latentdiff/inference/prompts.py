@@ -82,7 +82,7 @@ def split_negative(labels: Tensor | None) -> tuple[Tensor | None, Tensor | None]
     return labels[:, 0], labels[:, 1]
 
 
-def parse_prompt(given: Any) -> Prompt:
+def parse_prompt(given: Any, option: str = "prompt") -> Prompt:
     """The prompt of a command line: a text is one prompt, a JSON list in it is one for each image.
 
     Raises :class:`~latentdiff.errors.ConfigError` for a text that starts like a list but is not one.
@@ -92,7 +92,7 @@ def parse_prompt(given: Any) -> Prompt:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise ConfigError(f"--prompt {given[:80]} starts like a JSON list but is not one: {error}") from error
+        raise ConfigError(f"--{option} {given[:80]} starts like a JSON list but is not one: {error}") from error
     return found
 
 

@@ -49,7 +49,7 @@ def sample_to_files(config: SampleStage) -> Path:
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
     config = replace(config, steps=config.steps or STEPS)
-    words = {name: parse_prompt(getattr(config, name)) for name in ("prompt", "negative_prompt")}
+    words = {name: parse_prompt(getattr(config, name), name) for name in ("prompt", "negative_prompt")}
     request = SamplingRequest.of(config, num_images=config.num_images, labels=labels, **words)
     model.check(request)
     with ExitStack() as stack:
@@ -57,6 +57,8 @@ def sample_to_files(config: SampleStage) -> Path:
         if distributed.is_main_process():
             name = run_folder.folder_name(path)
             run = run_folder.numbered(config.run, "sample", name)
+            if run.resume:  # before the folder is changed
+                check_record(run.path("sample", name), path, config.guide, keep=False)
             opened = run_folder.opened(run, "sample", name, config, resumable=config.pngs, inputs=[path])
             folder = stack.enter_context(opened)
             if config.pngs:

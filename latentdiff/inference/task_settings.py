@@ -8,6 +8,7 @@ from latentdiff.errors import ConfigError
 TASKS_OF = {
     "pngs": ("sample",),
     "npz": ("sample",),
+    "columns": ("sample",),
     "strip": ("sample", "noise"),
     "gif": ("sample", "noise", "reconstruct", "interpolate", "inpaint"),
     "labels": ("sample", "reconstruct", "interpolate", "inpaint", "likelihood"),

@@ -25,8 +25,14 @@ def image_path(folder: Path, index: int) -> Path:
     return folder / FOLDER / f"{index:06d}.png"
 
 
-def check_record(folder: Path, model: Path, guide: str | None) -> None:
+def check_record(folder: Path, model: Path, guide: str | None, keep: bool = True) -> None:
     """Check that ``folder``'s images were made by the same files (model, guide), or record these for new images.
+
+    Args:
+        folder: The run's.
+        model: The model's file.
+        guide: The guide's file.
+        keep: Whether to record them.
 
     Raises :class:`~latentdiff.errors.FolderError` if the files differ, or if the record is damaged or missing.
     """
@@ -37,7 +43,8 @@ def check_record(folder: Path, model: Path, guide: str | None) -> None:
     except ValueError:
         before = {}
     if before is None and not (folder / FOLDER).is_dir():
-        write_atomically(path, lambda file: file.write_text(json.dumps(now, indent=1)))
+        if keep:
+            write_atomically(path, lambda file: file.write_text(json.dumps(now, indent=1)))
     elif before != now:
         what = "another model, or with another guide" if before else "an unknown model"
         raise FolderError(f"{folder} holds images of {what}: start anew with --run.overwrite, or name another folder")

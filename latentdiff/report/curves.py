@@ -168,7 +168,8 @@ def _over_time(evaluations: list[Evaluation], counted: bool, theme: Theme, forma
     for evaluation, colour in found:
         start = _start(evaluation, counted)
         points = [(start + x, y) for x, y in _points(evaluation, "seconds", key)]
-        lines.append(Line(evaluation.name, colour, points, start if counted else 0.0))
+        is_known = evaluation.get("training", "stage_one_seconds") is not None
+        lines.append(Line(evaluation.name, colour, points, start if counted and is_known else 0.0))
     if not lines:
         return None
     last = max(line.points[-1][0] for line in lines)

@@ -82,6 +82,7 @@ UNUSUAL = (
     "rho",
     "guidance_interval",
     "guide",
+    "thresholding",
     "variance",
     "eta",
     "churn",

@@ -95,7 +95,7 @@ def missing_samplers(evaluations: list[Evaluation], measured: Collection[str]) -
 def _has_command(evaluation: Evaluation) -> bool:
     """Whether a command can measure against the same images; none can where a Python program held them."""
     name = evaluation.values["data"]["name"]
-    if "config" in _options(evaluation):
+    if {"config", "data"} & set(_options(evaluation)):
         return False  # the file may have named the images, and may have changed
     return bool(evaluation.get("command")) or name in NAMED_DATA_SETS or name.startswith("hf:")
 
@@ -128,5 +128,6 @@ def _options(evaluation: Evaluation) -> dict[str, str]:
     for word, following in pairwise([*words, ""]):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            options[name] = value if equals else following
+            given = "true" if not following or following.startswith("--") else following
+            options[name.replace("-", "_")] = value if equals else given
     return options

@@ -91,7 +91,7 @@ def baseline_table(evaluations: list[Evaluation], data_name: str) -> str:
             percent(value) if (value := item.get("metrics", "classifier", "class_accuracy")) is not None else UNKNOWN,
         ]
         rows.append([item.name, *values])
-    text = "The Inception Score needs weights with a classification head; without one it is left out, not 1.0."
+    text = "The Inception Score needs weights with a classification head and 100 images; else it is left out, not 1.0."
     heads = ["Model", "Inception Score", "FID", "FID, 64 features", "KID × 1000", "Distance", "Class accuracy"]
     return _section(f"Noise, VAE and diffusion: {data_name}", text, heads, rows, left=1)
 

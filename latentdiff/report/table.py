@@ -148,10 +148,12 @@ def total_training_seconds(evaluation: Evaluation) -> float | None:
 
 def total_training_flops(evaluation: Evaluation) -> float | None:
     """All operations of its training, with the autoencoder's; None where either is not known."""
-    flops = evaluation.get("training", "flops")
-    if flops is None or evaluation.get("training", "stage_one_seconds") is None:
+    flops, before = (evaluation.get("training", key) for key in ("flops", "stage_one_flops"))
+    has_stage_one = evaluation.get("training", "stage_one_seconds") is not None or (
+        (evaluation.get("training", "config") or {}).get("autoencoder") not in (None, "none")
+    )
+    if flops is None or not has_stage_one:
         return flops
-    before = evaluation.get("training", "stage_one_flops")
     return None if before is None else flops + before
 
 

@@ -40,11 +40,13 @@ def verdict_sentences(evaluations: list[Evaluation]) -> list[str]:
             return [*_compare(candidates, ranking), *_indistinguishable_pairs(evaluations, ranking)]
     missing = [role for role in ("latent", "pixel") if not any(item.role == role for item in evaluations)]
     reason = f"there is no {' and no '.join(missing)} model here" if missing else "latent and pixel share no metric"
-    ranked = next((ranking for ranking in RANKING_METRICS if len(ranking.with_value(evaluations)) > 1), None)
+    # Reconstructions of training images are none of the test images': another measure than their neighbours'.
+    alike = [item for item in evaluations if not item.reconstructs_train]
+    ranked = next((ranking for ranking in RANKING_METRICS if len(ranking.with_value(alike)) > 1), None)
     order: list[str] = []
     if ranked:
-        order = _too_few(ranked.with_value(evaluations), ranked) or (
-            _ranking(evaluations, ranked) + _indistinguishable_pairs(evaluations, ranked)
+        order = _too_few(ranked.with_value(alike), ranked) or (
+            _ranking(alike, ranked) + _indistinguishable_pairs(evaluations, ranked)
         )
         order += _classifier_reservations(evaluations, ranked)
     return [
@@ -114,9 +116,7 @@ def is_near_chance(accuracy: float, classes: int) -> bool:
 
 
 def _ranking(evaluations: list[Evaluation], ranking: RankingMetric) -> list[str]:
-    # Reconstructions of training images are none of the test images': another measure than their row's neighbours'.
-    alike = [item for item in ranking.with_value(evaluations) if not item.reconstructs_train]
-    ranked = sorted(alike, key=lambda item: item.get(*ranking.path))
+    ranked = sorted(ranking.with_value(evaluations), key=lambda item: item.get(*ranking.path))
     return [f"By {ranking.metric}, best first: {', '.join(f'{item.name} {ranking.text(item)}' for item in ranked)}."]
 
 

@@ -311,9 +311,13 @@ class StageModule(lightning.LightningModule):
 
     def progress(self) -> float:
         """Share of the budget that is spent, 0 to 1: of the images or of the seconds, whichever ends the run first."""
+        return self.share(self.images_seen, self.elapsed())
+
+    def share(self, images_seen: int, elapsed: float) -> float:
+        """Share of the budget that was spent after so many images and seconds."""
         images, seconds = self.settings.max_images, self.settings.max_seconds
-        shares = [self.images_seen / images] if images else []
-        shares += [self.elapsed() / seconds] if seconds else []
+        shares = [images_seen / images] if images else []
+        shares += [elapsed / seconds] if seconds else []
         return min(1.0, max(shares))
 
     @contextmanager

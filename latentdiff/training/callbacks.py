@@ -133,9 +133,9 @@ def save_snapshot(module: StageModule, folder: Path) -> None:
     if module.averages is None:
         return
     last = max((seen for path in snapshots_in(folder) if (seen := int(path.stem)) < module.images_seen), default=0)
-    now = module.progress() * module.settings.ema_snapshots
-    then = now * last / module.images_seen
-    if int(now) > int(then + 1e-6) or module.finished():
+    spent = {row["images_seen"]: row.get("seconds", 0.0) for row in module.history} | {0: 0.0}
+    count, then = module.settings.ema_snapshots, module.share(last, spent.get(last, 0.0))
+    if int(module.progress() * count) > int(then * count) or module.finished():
         module.averages.save(folder, module.images_seen)
 
 

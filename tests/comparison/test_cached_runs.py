@@ -8,7 +8,13 @@ import pytest
 from latentdiff import load
 from latentdiff.command_line import command as command_line
 from latentdiff.comparison import cached_runs
-from latentdiff.comparison.cached_runs import EvaluationConditions, evaluate_once, find_finished_model
+from latentdiff.comparison.cached_runs import (
+    EvaluationConditions,
+    evaluate_once,
+    find_finished_model,
+    flags_of_file,
+    parse_settings,
+)
 from latentdiff.config import DataConfig
 from latentdiff.data import load_split
 from latentdiff.errors import FolderError
@@ -100,3 +106,12 @@ def test_an_evaluation_whose_guide_has_changed_is_made_again(tiny_model_file, mo
     before["sampling"]["guide_sha256"] = "another"
     evaluate_once(flags, Path("guided"), tiny_model_file, here)
     assert made
+
+
+def test_own_images_replace_all_that_a_file_of_settings_says_about_its_own():
+    mine = DataConfig(name="folder", path="photos", hflip=True)
+    found = parse_settings("diffusion", flags_of_file("fashion-mnist/latent.yaml", mine))
+    assert found.data == mine  # no val_images, which are for Fashion-MNIST
+    assert found.trainer.lr == 0.002
+    assert parse_settings("diffusion", flags_of_file("fashion-mnist/latent.yaml", DataConfig())).data.val_images == 5000
+    assert parse_settings("diffusion", flags_of_file("celeba/latent.yaml", DataConfig())).data.name == "celeba"

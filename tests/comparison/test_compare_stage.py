@@ -349,3 +349,21 @@ def test_two_models_of_one_name_are_two_rows_measured_like_the_evaluation_beside
     assert folders == [made[0][0], made[1][0], Path("done")]
     assert made[0][1][:6] == ["--num_images", "50", "--real_images", "70", "--lpips", "off"]
     assert "50-images-against-70" in str(made[0][0])
+
+
+def test_samplers_are_named_after_the_row_of_their_guidance():
+    evaluations = []
+    for name, scale in (("plain", 1.0), ("guided", 1.5)):
+        values = {"kind": "diffusion", "data": {"name": "somewhere"}, "model": {"sha256": "a"}}
+        evaluations.append(Evaluation(Path(name), name, values | {"sampling": {"guidance_scale": scale}}))
+    for scale in (1.0, 1.5, 3.0):
+        row = {"sampler": "ddim", "steps": 5, "passes": 5, "distance_test": 0.5}
+        record = {"rows": [row], "model": {"sha256": "a"}, "num_images": 20, "floor": 0.1, "guidance_scale": scale}
+        folder = Path("stages/samplers", str(scale))
+        folder.mkdir(parents=True)
+        (folder / "samplers.json").write_text(json.dumps(record))
+    assert {name: record["guidance_scale"] for name, record in sampler_records(evaluations).items()} == {
+        "plain": 1.0,
+        "guided, guidance 1.5": 1.5,
+        "plain, guidance 3": 3.0,
+    }

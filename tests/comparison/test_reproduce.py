@@ -13,7 +13,7 @@ from latentdiff import checkpoint, load
 from latentdiff.command_line import parse
 from latentdiff.comparison import training_plan
 from latentdiff.comparison.recipe import read_recipe
-from latentdiff.comparison.reproduce import _check_release, _command, reproduce
+from latentdiff.comparison.reproduce import _can_be_guided, _check_release, _command, reproduce
 from latentdiff.comparison.training_plan import (
     clock,
     describe_plan,
@@ -251,6 +251,12 @@ def test_a_missing_autoencoder_that_no_run_makes_is_named():
     runs = read_runs({"latent": ["diffusion", "--autoencoder=typo.safetensors", "--data.source=embedded"]}, [])
     with pytest.raises(ConfigError, match=r"runs\.latent: there is no autoencoder typo\.safetensors"):
         measure_rates(runs, runs)
+
+
+def test_what_can_be_guided_by_classes():
+    shelf = Path(__file__).parents[2] / "checkpoints"
+    guided = {name: _can_be_guided(shelf / name / "latent.safetensors") for name in ("fashion-mnist", "celeba")}
+    assert guided == {"fashion-mnist": True, "celeba": False}
 
 
 def test_no_tracker_hears_of_the_measuring():

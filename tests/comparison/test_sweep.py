@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from latentdiff.command_line import parse
 from latentdiff.comparison import cached_runs
-from latentdiff.comparison.sweep import check_sweep, run_sweep, settings_file, settings_flags
+from latentdiff.comparison.sweep import check_sweep, run_sweep, settings_file
 from latentdiff.config import DataConfig
 from latentdiff.config.comparison_stages import SweepStage
-from latentdiff.config.training_stages import DiffusionStage
 from latentdiff.errors import ConfigError, FolderError, StageError
 from latentdiff.stages import autoencoder, sweep
 
@@ -151,15 +149,6 @@ def test_data_without_a_shipped_file_of_settings_need_one_named():
         settings_file(SweepStage(data=data))
     assert settings_file(SweepStage(data=data, settings="mine.yaml")) == "mine.yaml"
     assert settings_file(SweepStage()) == "fashion-mnist/latent.yaml"
-
-
-def test_own_images_replace_all_that_the_file_of_settings_says_about_its_own():
-    mine = SweepStage(settings="fashion-mnist/latent.yaml", data=DataConfig(name="folder", path="photos", hflip=True))
-    found = parse(DiffusionStage, settings_flags(mine))
-    assert found.data == mine.data  # no val_images, which are for Fashion-MNIST
-    assert found.trainer.lr == 0.002
-    assert parse(DiffusionStage, settings_flags(SweepStage())).data.val_images == 5000
-    assert parse(DiffusionStage, settings_flags(SweepStage(settings="celeba/latent.yaml"))).data.name == "celeba"
 
 
 def test_a_run_on_other_images_than_those_it_is_ranked_by_is_refused(trainings):

@@ -182,6 +182,15 @@ def test_repeated_training_images_are_warned_of(inception_file, make_images):
         reference = ReferenceFeatures.build(net, train, test, progress=False)
         result = feature_metrics(reference.train, None, reference)
         assert result["memorisation"]["share_closer"] > 0.9
-        assert "inception_score" not in result  # of 60 images, 6 a split, it is at most 6
         found = reliability_warnings(reference.train, None, reference, result)
         assert any("repeating its training images" in line for line in found) == said
+
+
+@pytest.mark.parametrize(("count", "is_there"), [(99, False), (100, True)])
+def test_the_inception_score_of_a_few_images_is_left_out(inception_file, make_images, count, is_there):
+    """It is at most the number of images in one of its ten splits."""
+    net = InceptionFeatures(inception_file, layer="64")
+    reference = ReferenceFeatures.build(net, make_images(20, 1, "train"), make_images(20, 2), progress=False)
+    generator = torch.Generator().manual_seed(0)
+    features = Features(torch.randn(count, 64, generator=generator), torch.randn(count, 10, generator=generator))
+    assert ("inception_score" in feature_metrics(features, None, reference)) == is_there

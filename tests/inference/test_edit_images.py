@@ -128,6 +128,7 @@ def test_likelihood_takes_the_name_of_a_class(checkpoint, tmp_path):
         ({"task": "noise", "strip": 1}, "--strip must be at least 2"),
         ({"task": "sample", "strip": -1}, "strip must be a whole number from 0 to 1,000"),
         ({"task": "noise", "npz": True}, "npz belongs to the task sample"),
+        ({"task": "inpaint", "columns": 3}, "--columns belongs to the task sample, not to inpaint"),
         (
             {"task": "noise", "labels": "3"},
             "--labels belongs to the tasks sample, reconstruct, interpolate, inpaint and",

@@ -173,8 +173,10 @@ def test_what_would_give_other_images_is_refused(settings, tiny_model_file, tmp_
     model = load(tiny_model_file)
     next(model.network.parameters()).data.add_(0.01)
     model.save(other)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(FolderError, match="images of another model"):
         sample_to_files(resumed(settings, model=str(other)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     (folder / "sampling.json").unlink()
     with pytest.raises(FolderError, match="an unknown model"):
         sample_to_files(resumed(settings))

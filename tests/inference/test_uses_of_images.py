@@ -189,3 +189,12 @@ def test_few_training_steps_are_enough_to_follow_the_flow():
     net = model(num_train_steps=5)
     assert invert(net, IMAGES, steps=30).shape == (3, 1, 8, 8)
     assert torch.isfinite(bits_per_dim(net, IMAGES, method="ode", steps=30)).all()
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc"])
+def test_reconstruction_from_the_noisiest_level_has_no_step_without_length(sampler):
+    """The first Karras level of 25 is one rounding below it."""
+    images = reconstruct(
+        model(schedule="ve", target="edm", sigma_min=0.01, sigma_max=25.0), IMAGES, [1.0], sampler=sampler
+    )
+    assert images.shape[-3:] == (1, 8, 8)

@@ -154,3 +154,12 @@ def test_the_page_says_in_the_figure_s_place_what_is_not_measured(write, tmp_pat
 def test_no_command_is_given_where_a_file_chose_the_images(write):
     typed = "python -m latentdiff.stages.evaluate --model=a.safetensors --config mine.yaml"
     assert missing_baselines(read(write("pixel", "diffusion", 9.0, change=from_command(typed)))) == []
+    typed = "python -m latentdiff.stages.evaluate --model=a.safetensors --data mine.yaml"
+    assert missing_baselines(read(write("whole", "diffusion", 9.0, change=from_command(typed)))) == []
+
+
+def test_flags_are_read_as_the_command_line_reads_them(write):
+    typed = "python -m latentdiff.stages.evaluate --model a --real-images 200 --data.val-images 5000 --data.hflip"
+    first = missing_baselines(read(write("pixel", "diffusion", 9.0, change=from_command(typed))))[0]
+    settings = cli.parse(EvaluateStage, shlex.split(first.command)[3:])
+    assert (settings.real_images, settings.data.val_images, settings.data.hflip) == (200, 5000, True)

@@ -242,3 +242,4 @@ def test_reconstructions_of_training_images_are_called_that_and_not_ranked(write
     (ranked,) = [sentence for sentence in verdict(found).split(". ") if "best first" in sentence]
     assert "tested" in ranked
     assert "learned" not in ranked
+    assert "best first" not in verdict([found[1], found[1]])  # nothing is left to be ranked

@@ -77,6 +77,8 @@ def test_order_values_and_floor(five):
         ({"flops": 2e12, "stage_one_seconds": 60.0, "stage_one_flops": 3e12}, 5e12),
         ({"flops": 2e12, "stage_one_seconds": 60.0, "stage_one_flops": None}, None),
         ({"flops": None, "stage_one_seconds": 60.0, "stage_one_flops": 3e12}, None),
+        ({"flops": 2e12, "config": {"autoencoder": "diffusers:vae"}}, None),  # how it was trained is not known
+        ({"flops": 2e12, "config": {"autoencoder": "none"}}, 2e12),
     ],
 )
 def test_operations_in_all_have_those_of_stage_one(training, expected):

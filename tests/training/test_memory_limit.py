@@ -62,7 +62,6 @@ def test_a_whole_batch_that_is_normalised_is_not_taken_apart():
         fit_memory(module, sample, 96)
 
 
-@pytest.mark.slow
 def test_all_processes_take_the_parts_of_the_first(monkeypatch):
     """One process with less free memory would keep its data off the device, and count no bytes for it."""
     module, sample = denoiser()
@@ -74,6 +73,7 @@ def test_all_processes_take_the_parts_of_the_first(monkeypatch):
     assert module.settings.gradient_accumulation_steps > 1
 
 
+@pytest.mark.slow
 def test_auto_is_a_share_of_what_is_free(monkeypatch, capsys):
     free = 2 * 10**7
     monkeypatch.setattr(residence, "free_memory", lambda device: free)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from latentdiff.codec import IdentityCodec
 from latentdiff.config import DiffusionConfig, NetworkConfig, TrainerConfig
 from latentdiff.errors import CheckpointError, ConfigError
-from latentdiff.training.callbacks import EpochEnd
+from latentdiff.training.callbacks import EpochEnd, save_snapshot
 from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.post_hoc_ema import (
     KEPT_LENGTHS,
@@ -138,3 +139,17 @@ def test_a_run_that_gets_a_larger_budget_goes_on_with_snapshots(tmp_path):
     train(tmp_path, resume=True, settings=replace(SETTINGS, max_images=256))
     # From there on they lie as far apart as four of 256 images do.
     assert [int(path.stem) for path in snapshots_in(tmp_path)] == [32, 64, 96, 128, 192, 256]
+
+
+def test_a_budget_of_seconds_gets_as_many_snapshots_as_asked_for(tmp_path):
+    trained = module(replace(SETTINGS, max_images=None, max_seconds=100.0))
+    trained.__dict__["averages"] = SimpleNamespace(
+        save=lambda folder, seen: (folder / "ema" / f"{seen}.safetensors").touch()
+    )
+    (tmp_path / "ema").mkdir()
+    for epoch in range(1, 20):  # the first one takes twice as long as the others
+        trained.images_seen, seconds = 100 * epoch, 5.0 * (epoch + 1)
+        trained.history.append({"images_seen": trained.images_seen, "seconds": seconds})
+        trained.elapsed = lambda seconds=seconds: seconds
+        save_snapshot(trained, tmp_path)
+    assert sorted(int(path.stem) for path in snapshots_in(tmp_path)) == [400, 900, 1400, 1900]
