@@ -66,6 +66,7 @@ def test_all_processes_take_the_parts_of_the_first(monkeypatch):
     """One process with less free memory would keep its data off the device, and count no bytes for it."""
     module, sample = denoiser()
     module.settings = replace(module.settings, memory="auto", precision="fp32")
+    module.dtype_of_run = FP32
     of_the_first = iter([total(module, sample, 16) - 1, data_bytes(sample, 16)])
     monkeypatch.setattr("latentdiff.training.memory_limit.distributed.broadcast", lambda own: next(of_the_first))
     monkeypatch.setattr("latentdiff.training.memory_limit.stays_on_device", lambda *_: False)
