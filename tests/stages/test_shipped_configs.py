@@ -84,8 +84,8 @@ def data(tmp_path, monkeypatch):
             (raw / f"{stem}-{name}-ubyte").write_bytes(header + array.tobytes())
 
 
-def train(name: str) -> None:
-    """Take two steps with a file's settings."""
+def train(name: str, inception: Path | None = None) -> None:
+    """Take two steps with a file's settings; ``inception`` measures what no classifier that is shipped does."""
     path = CONFIGS / name
     if name.endswith("sweep.yaml"):
         runs = '--runs={"before": [], "eps": ["--diffusion.target=eps", "--diffusion.schedule=linear"]}'
@@ -96,7 +96,10 @@ def train(name: str) -> None:
     if name.endswith("reproduce.yaml"):
         small = [f"--flags={json.dumps(TWO_STEPS)}", "--only=vae_baseline", "--num_images=4"]
         source = ["--data.source=embedded"] if name.startswith("fashion-mnist") else []
-        importlib.import_module("latentdiff.stages.reproduce").main(["--config", str(path), *small, *source])
+        with pytest.MonkeyPatch.context() as patch:
+            if not source:  # no classifier of these images is shipped
+                patch.setenv("LATENTDIFF_INCEPTION", str(inception))
+            importlib.import_module("latentdiff.stages.reproduce").main(["--config", str(path), *small, *source])
         return
     is_autoencoder = "autoencoder" in path.stem or path.stem == "vae_baseline"
     flags = [] if is_autoencoder else ["--quality_images=0", "--sample_every=1000"]
@@ -135,11 +138,11 @@ def test_a_file_that_starts_from_released_weights_fits_them(data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_file_trains(folder, data):
+def test_every_file_trains(folder, data, inception_file):
     for path in sorted(
         (CONFIGS / folder).rglob("*.yaml"), key=lambda path: ("autoencoder" not in path.stem, path.name)
     ):
-        train(str(path.relative_to(CONFIGS)))
+        train(str(path.relative_to(CONFIGS)), inception_file)
 
 
 def test_every_folder_is_known():
