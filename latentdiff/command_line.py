@@ -103,8 +103,8 @@ def _run(main: Callable[[], Any], several_processes: bool) -> None:
             main()
     except KeyboardInterrupt:
         sys.exit(
-            "interrupted. What was finished is kept: a training run, or sample --pngs, goes on with --run.resume true; "
-            "reproduce, sweep and compare with the same command."
+            "interrupted. What was finished is kept: a training run, or sample --pngs, goes on with --run.resume true. "
+            "reproduce, sweep and compare go on with the same command."
         )
     except (LatentdiffError, ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("LATENTDIFF_TRACEBACK"):

@@ -307,7 +307,7 @@ def sampler_records(evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
             continue
         scale = record.get("guidance_scale", 1.0)
         own = [item for item in rows if item.get("model", "sha256") == record["model"]["sha256"]]
-        # One model may have several rows: that of the record's guidance, if there is one.
+        # A model may have several rows. One with the record's guidance is taken, else the first.
         alike = [item for item in own if item.get("sampling", "guidance_scale") == scale] or own
         if record["rows"] and alike:
             found[alike[0].name + (f", guidance {scale:g}" if scale != 1.0 else "")] = record

@@ -97,12 +97,8 @@ def read_recipe(settings: ReproduceStage) -> Recipe:
 def _data_flags(settings: ReproduceStage) -> list[str]:
     """The data settings of the recipe as flags of its runs, with those that set back what a shipped recipe changes."""
     shipped = shipped_recipe(settings.data.name)
-    given = data_flags(settings.data)
-    if shipped is None or shipped.runs != settings.runs:
-        return given
-    changed = data_flags(settings.data, shipped.data)
-    both = dict(zip(given[::2], given[1::2], strict=True)) | dict(zip(changed[::2], changed[1::2], strict=True))
-    return [part for flag in both.items() for part in flag]
+    is_shipped = shipped is not None and shipped.runs == settings.runs
+    return [*data_flags(settings.data), *(data_flags(settings.data, shipped.data) if is_shipped else [])]
 
 
 def shipped_recipe(data: str) -> ReproduceStage | None:

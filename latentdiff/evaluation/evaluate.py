@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from latentdiff.evaluation.evaluation_record import evaluation_record
 from latentdiff.evaluation.feature_metrics import ReferenceFeatures
 from latentdiff.evaluation.feature_nets import Features, InceptionFeatures, check_inception_file
 from latentdiff.evaluation.fid_infinity import MIN_SAMPLES
+from latentdiff.evaluation.given_model import on_device
 from latentdiff.evaluation.image_files import holds_images, read_images
 from latentdiff.evaluation.image_sources import (
     ImageSource,
@@ -46,7 +46,6 @@ from latentdiff.evaluation.measurements import (
 )
 from latentdiff.evaluation.precision_recall import closest_to_training, nearest_neighbours
 from latentdiff.files import check_cache_folder, scratch_folder
-from latentdiff.inference.engines.auto_engine import AutoEngine
 from latentdiff.inference.model import DiffusionModel, load
 from latentdiff.inference.model_file import find_model
 from latentdiff.inference.request import SamplingRequest
@@ -357,7 +356,7 @@ def build_source(
     if isinstance(model, Path) and not files:
         model = load(model, device, settings.engine, exact=settings.engine == "torch")
     elif isinstance(model, DiffusionModel | AutoencoderCodec):
-        model = _on_device(model, device)
+        model = on_device(model, device)
     of_codec = isinstance(model, AutoencoderCodec)
     if settings.mode == "prior" and not of_codec:
         raise ConfigError(f"mode prior is for autoencoders, which {named} is not")
@@ -388,32 +387,6 @@ def build_source(
         asked = (settings.mode, real, settings.reconstruct, count, settings.seed, settings.batch_size)
         return autoencoder_images(model, *asked), count
     return diffusion_images(model, SamplingRequest.of(settings, num_images=count), test), count
-
-
-def _on_device(model: DiffusionModel | AutoencoderCodec, device: torch.device) -> DiffusionModel | AutoencoderCodec:
-    """A given model, moved to ``device``.
-
-    One with the engine auto is run by torch: figures are not to depend on what is installed. That one is a copy. It
-    shares its networks with the caller's model, so that the latter is moved first, whole.
-    """
-    is_auto = isinstance(model.engine, AutoEngine)
-    if any(place.type != device.type or device.index not in (None, place.index) for place in _places(model)):
-        model.to(device)
-    if is_auto and isinstance(model, DiffusionModel):
-        return model.with_engine("torch", exact=True)
-    if is_auto:
-        model = copy.copy(model)
-        model.engine = None
-    return model
-
-
-def _places(model: DiffusionModel | AutoencoderCodec) -> set[torch.device]:
-    """The devices of a model's networks and statistics."""
-    codec = model.codec if isinstance(model, DiffusionModel) else model
-    places = [model.device] if isinstance(model, DiffusionModel) else []
-    if isinstance(codec, AutoencoderCodec):
-        places += [codec.mean.device, next(codec.model.parameters()).device]
-    return set(places)
 
 
 def check_extras(

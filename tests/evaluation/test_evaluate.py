@@ -11,7 +11,7 @@ import torch
 from latentdiff import evaluate, load, load_dataset
 from latentdiff.config import DataConfig, SamplingConfig
 from latentdiff.errors import CheckpointError, ConfigError, FolderError
-from latentdiff.evaluation import evaluate as evaluate_module
+from latentdiff.evaluation.given_model import on_device
 from latentdiff.report.evaluation import read_evaluation
 from latentdiff.stages import evaluate as stage
 
@@ -51,12 +51,12 @@ def test_figures_do_not_depend_on_what_is_installed(data):
     model = load(LATENT)
     assert model.engine.name == "auto"
     cpu = torch.device("cpu")
-    evaluated = evaluate_module._on_device(model, cpu)
+    evaluated = on_device(model, cpu)
     assert (evaluated.engine.name, evaluated.engine.exact) == ("torch", True)
-    assert evaluate_module._on_device(model.codec, cpu).engine is None
+    assert on_device(model.codec, cpu).engine is None
     assert model.codec.engine is model.engine
     named = model.with_engine("torch")
-    assert evaluate_module._on_device(named, cpu) is named
+    assert on_device(named, cpu) is named
     asked = evaluate(LATENT, data, sampling=FAST, engine="auto", **SETTINGS)  # unless that is asked for
     assert asked.values["sampling"]["engine"] == "auto"
     assert "engine" not in evaluate(model, data, sampling=FAST, **SETTINGS).values["sampling"]
@@ -65,7 +65,7 @@ def test_figures_do_not_depend_on_what_is_installed(data):
 def test_a_given_model_is_moved_whole():
     """A copy shares its networks with it: moved alone, it would leave the model's statistics behind."""
     model, elsewhere = load(LATENT), torch.device("meta")
-    moved = evaluate_module._on_device(model, elsewhere)
+    moved = on_device(model, elsewhere)
     for each in (model, moved):
         devices = {each.device.type, each.codec.mean.device.type, next(each.codec.model.parameters()).device.type}
         assert devices == {"meta"}
