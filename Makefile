@@ -5,7 +5,8 @@ STAMP := $(VENV)/.installed
 PACKAGE := $(VENV)/.installed-package
 # A file of tests a process, each of one thread: with all threads in each they would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# A process that dies ends the run: pytest-xdist 3.8 starts another one, and may then wait for ever.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 # An environment of another Python, or without pip, is made again.
 HAS_PYTHON := $(BIN)/python -c 'import sys, pip; assert sys.version_info >= (3, 11)' 2>/dev/null

@@ -41,6 +41,14 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Say by which signal a process of pytest-xdist was ended: 9 is how a system out of memory ends one."""
+    process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+    if error and process is not None:
+        print(f"\n{node.gateway.id} ended with status {process.wait(10)}", flush=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Graphs are cached for the session, and not in the user's folder."""
