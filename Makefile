@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGE := $(VENV)/.installed-package
 # A file of tests a process, each of one thread: with all threads in each they would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# The variable keeps Lightning from turning faulthandler off with the signals that it restores.
+PYTEST := OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/python -m pytest
 # A process that dies ends the run: pytest-xdist 3.8 starts another one, and may then wait for ever.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 

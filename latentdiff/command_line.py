@@ -38,7 +38,9 @@ PACKAGE = "latentdiff.stages"
 
 
 def parse(settings: type[StageSettings], argv: list[str] | None = None) -> StageSettings:
-    """The settings of a stage from ``--config FILE`` and dotted flags; the last of two counts.
+    """The settings of a stage from ``--config FILE`` and dotted flags.
+
+    Flags win over files. Of two files, and of two equal flags, the last one counts.
 
     Args:
         settings: The stage's dataclass; ``DiffusionStage`` is that of the stage ``diffusion``.
@@ -53,6 +55,7 @@ def parse(settings: type[StageSettings], argv: list[str] | None = None) -> Stage
         print(help_page(settings, typed), end="")
         raise SystemExit(0)
     values: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     print_config = False
     try:
         for name, value in _flags(settings, arguments):
@@ -63,12 +66,12 @@ def parse(settings: type[StageSettings], argv: list[str] | None = None) -> Stage
             elif name == "config":
                 if value is None:
                     raise ConfigError("--config needs a value: a YAML file of settings")
-                values |= _of_file(settings, value, "--config ")
+                files |= _of_file(settings, value, "--config ")
             elif name in sections_of(settings):
                 values |= _of_section(settings, name, value)
             else:
                 values |= _of_flag(settings, name, value)
-        result = build(settings, values)
+        result = build(settings, files | values)
     except ConfigError as error:
         raise ConfigError(f"{error}\n{typed} --help lists all settings.") from error
     if print_config:
@@ -105,6 +108,15 @@ def _run(main: Callable[[], Any], several_processes: bool) -> None:
         sys.exit(
             "interrupted. What was finished is kept: a training run, or sample --pngs, goes on with --run.resume true. "
             "reproduce, sweep and compare go on with the same command."
+        )
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+        if not full or os.environ.get("LATENTDIFF_TRACEBACK"):
+            raise
+        what = str(error).split(". ")[0] or "out of memory"
+        _end(
+            f"the memory is full: {what}. For a training, give --trainer.memory auto or a smaller "
+            "--trainer.batch_size; else a smaller --batch_size."
         )
     except (LatentdiffError, ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("LATENTDIFF_TRACEBACK"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from latentdiff.config import DataConfig
 from latentdiff.config.data import folder_name
 from latentdiff.config.training_stages import LatentsStage
 from latentdiff.data import DatasetSplits, ImageDataset, load_dataset
+from latentdiff.data.load import has
 from latentdiff.data.mapped import RELEASED_FROM, chunks, map_file, most_in_memory, release, with_mirrored
 from latentdiff.data.shape_check import check_image_shape
-from latentdiff.errors import CheckpointError
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.files import check_cache_folder
 from latentdiff.from_diffusers.address import is_address
 from latentdiff.from_diffusers.models import check_has_autoencoder, read_autoencoder
@@ -116,7 +118,10 @@ def check_autoencoder(autoencoder: Codec | Path | str | None, data: DataConfig) 
     if is_address(autoencoder):
         check_has_autoencoder(str(autoencoder))
     elif autoencoder not in (None, "none") and not isinstance(autoencoder, Codec):
-        checkpoint.read_header(find_autoencoder(str(autoencoder), data), "autoencoder")
+        path = find_autoencoder(str(autoencoder), data)
+        header = checkpoint.read_header(path, "autoencoder")
+        if autoencoder == "auto":
+            _check_same_path(path, (header.get("provenance") or {}).get("config"), data)
 
 
 def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) -> Codec:
@@ -138,9 +143,31 @@ def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) ->
         return read_autoencoder(str(codec), splits.train.image_shape)
     if not isinstance(codec, Codec):
         codec = load_codec(find_autoencoder(str(autoencoder), splits.config))
+        if autoencoder == "auto":
+            _check_same_path(codec.path, codec.settings, splits.config)
     named, settings = str(getattr(codec, "path", None) or "the autoencoder"), getattr(codec, "settings", {})
     check_image_shape(named, codec.image_shape, splits.train, settings, "or train one of this size")
     return codec
+
+
+def _check_same_path(path: Path | None, settings: Any, data: DataConfig) -> None:
+    """Raise ConfigError where the run that ``auto`` found is of other images: all folders have one name.
+
+    Args:
+        path: The run's model.
+        settings: Those that it was trained with, as its file says.
+        data: Which images these are.
+    """
+    recorded = settings.get("data") if isinstance(settings, dict) else None
+    before = recorded.get("path") if isinstance(recorded, dict) else None
+    if not (has(data.name, "NEEDS_PATH") and path and data.path and isinstance(before, str)):
+        return
+    if os.path.abspath(before) != os.path.abspath(data.path):
+        raise ConfigError(
+            f"the autoencoder in {path.parent} was trained on {before}, and these images are {data.path}.\n"
+            "Train one for these, with a --name of its own, and give its folder with --autoencoder. Or give that one: "
+            f"--autoencoder {path.parent}"
+        )
 
 
 def cached_moments(codec: Codec, data: ImageDataset, folder: Path | None, hflip: bool = False) -> Moments:

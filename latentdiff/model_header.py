@@ -168,7 +168,7 @@ def _check_provenance(check: _Check, made: Any) -> None:
         elif key in ("images_seen", "peak_memory_bytes"):
             check.number(where, value or 0, 0, 2**62)
         elif key in FIGURES:
-            check.number(where, value or 0, 0, 1e18, whole=False)
+            check.number(where, value or 0, 0, 1e30, whole=False)
         elif key in ("device", "command", "stage_one_device", "stage_one_sha256"):
             check.that(value is None or isinstance(value, str), where, "a text", value)
         elif key == "history":

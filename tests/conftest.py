@@ -6,7 +6,9 @@ import csv
 import os
 import shutil
 import signal
+import subprocess
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -16,7 +18,10 @@ from torch import nn
 from latentdiff.codec import AutoencoderCodec, IdentityCodec
 from latentdiff.comparison import cached_runs as kept
 from latentdiff.config import AutoencoderConfig, DiffusionConfig, NetworkConfig
+from latentdiff.data import download
+from latentdiff.evaluation import feature_nets
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.models import lpips
 from latentdiff.models.autoencoder import Autoencoder
 from latentdiff.models.network import build_network
 from latentdiff.models.unet import UNet
@@ -46,7 +51,15 @@ def pytest_testnodedown(node, error):
     """Say by which signal a process of pytest-xdist was ended: 9 is how a system out of memory ends one."""
     process = getattr(getattr(node.gateway, "_io", None), "popen", None)
     if error and process is not None:
-        print(f"\n{node.gateway.id} ended with status {process.wait(10)}", flush=True)
+        try:
+            print(f"\n{node.gateway.id} ended with status {process.wait(10)}", flush=True)
+        except subprocess.TimeoutExpired:
+            print(f"\n{node.gateway.id} is still running, and was lost", flush=True)
+
+
+def only_here(url, *rest, _answers=download.server_answers):
+    """Whether a server of this machine answers; those of others are not asked."""
+    return (urlsplit(url).hostname in ("127.0.0.1", "localhost")) and _answers(url, *rest)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,8 +81,11 @@ def own_child_signals():
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
-    """Relative paths of a run fall into the test's own folder; the user's data and weights are not seen."""
+    """Relative paths of a run fall into the test's own folder. The user's data and weights, and the network, are not
+    seen."""
     monkeypatch.chdir(tmp_path)
+    for module in (download, feature_nets, lpips):
+        monkeypatch.setattr(module, "server_answers", only_here)
     for name in ("LATENTDIFF_DATA", "LATENTDIFF_LPIPS", "LATENTDIFF_INCEPTION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # milliseconds for each of thousands of files
@@ -144,6 +160,7 @@ def trained_once(tmp_path_factory, tiny):
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
     with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
         if not (finished := folder.with_suffix(".finished")).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that died here
             folder.mkdir()
             patch.chdir(folder)
             autoencoder.main([*tiny.trainer, *tiny.codec])

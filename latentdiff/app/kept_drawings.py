@@ -21,6 +21,7 @@ class Drawing:
     Attributes:
         name: That of the model in the list.
         seed: The seed.
+        steps: How many it takes.
         title: What was asked for, in a line.
         frames: The pictures of the steps, from noise on, each ready for the page.
         images: The last step's, uint8 [n, c, h, w]; None until then.
@@ -29,6 +30,7 @@ class Drawing:
 
     name: str
     seed: int
+    steps: int
     title: str
     frames: list[str] = field(default_factory=list)
     images: Tensor | None = None

@@ -16,7 +16,7 @@ import torch
 from latentdiff.app.catalogue import Catalogue
 from latentdiff.app.handlers import gr
 from latentdiff.app.page import build_page, theme
-from latentdiff.app.request_limits import MEGABYTE, RequestLimits
+from latentdiff.app.request_limits import MEGABYTE, MOST_BYTES, RequestLimits
 from latentdiff.app.studio import Studio
 from latentdiff.config.model_stages import AppStage
 from latentdiff.errors import ConfigError
@@ -26,7 +26,7 @@ from latentdiff.precision import resolve_device
 
 STYLE = Path(__file__).parent / "style.css"
 LOCAL = ("127.0.0.1", "localhost", "::1")
-# Browser windows whose state is remembered at once, and bytes of all uploads on the disk.
+# Browser windows whose state is remembered at once, and bytes of all uploads on the disk, or two of the largest.
 MOST_SESSIONS, MOST_UPLOADS = 200, 500 * MEGABYTE
 
 
@@ -62,7 +62,8 @@ def running(config: AppStage, studio: Studio | None = None) -> Iterator[str]:
     studio = studio or Studio(config, Catalogue(config.models, config.engine, resolve_device(config.device)))
     with scratch_folder() as uploads, _environment({"GRADIO_TEMP_DIR": str(uploads), **QUIET}), _no_fetching():
         page = build_page(studio)
-        limits = {"uploads": uploads, "most_upload": config.max_upload_mb * MEGABYTE, "most_uploads": MOST_UPLOADS}
+        most = max(MOST_UPLOADS, 2 * (config.max_upload_mb * MEGABYTE + MOST_BYTES))
+        limits = {"uploads": uploads, "most_upload": config.max_upload_mb * MEGABYTE, "most_uploads": most}
         middleware = import_extra("starlette.middleware", "app").Middleware(RequestLimits, **limits)
         try:
             _, address, _ = page.launch(

@@ -133,7 +133,8 @@ class Studio:
         if entry.reads:
             asked = prompt_of(entry, prompt)
             wanted = in_title(asked) + new_words(entry, asked)
-        drawing = Drawing(name=entry.name, seed=request.seed, title=_title(entry, str(wanted), request))
+        title = _title(entry, str(wanted), request)
+        drawing = Drawing(name=entry.name, seed=request.seed, steps=request.steps, title=title)
         token, start = self.kept.add(drawing), time.perf_counter()
         for indices, states in model.batches(request):
             first = model.codec.decode(model.initial_noise(request, indices)[0]).cpu()
@@ -151,8 +152,8 @@ class Studio:
     def step(self, token: object, step: Any) -> str:
         """The picture of one step of a drawing that was made."""
         drawing = self.kept.get(token)
-        last = len(drawing.frames) - 1
-        return self._picture(drawing, checked(step, Annotated[int, Range(0, last)], "the step"), last)
+        step = checked(step, Annotated[int, Range(0, drawing.steps)], "the step")
+        return self._picture(drawing, min(step, len(drawing.frames) - 1), drawing.steps)  # it may have been stopped
 
     def baseline(self, token: object) -> str:
         """The VAE baseline beside a drawing: noise of the same seed, as many images, decoded in one pass."""
@@ -179,17 +180,34 @@ class Studio:
         """The training image nearest to each image of a drawing, pixel by pixel."""
         drawing = self.kept.get(token)
         entry, images = self.catalogue.get(drawing.name), _finished(drawing)[:SHOWN_NEIGHBOURS]
-        train = self.images.of(entry.model)
+        train, codec = self.images.of(entry.model), entry.model.codec
         differences, which = nearest_by_pixels(images, train.images)
+        found = train.images[which]
+        if self.images.are_mirrored(entry.model):
+            turned, mirrored = nearest_by_pixels(images.flip(-1), train.images)
+            nearer = turned < differences
+            found = torch.where(nearer[:, None, None, None], train.images[mirrored].flip(-1), found)
+            differences = torch.minimum(differences, turned)
+        copied = "A copied training image would differ by almost nothing."
+        if isinstance(codec, AutoencoderCodec):
+            # A latent that is repeated exactly is decoded to the codec's reconstruction, and not to the image itself.
+            decoded = codec.reconstruct(found).cpu()
+            apart = (images.float() - decoded.float()).flatten(1).square().mean(dim=1).sqrt()
+            copied = (
+                f"The autoencoder's reconstructions of the same images differ from those drawn by {apart.min():.0f} or "
+                "more. Of a copied training image this would be almost nothing."
+            )
         note = (
             f"The nearest pair differs by {differences.min():.0f} of 255 grey levels (root mean square), the median by "
-            f"{differences.median():.0f}. A copied training image would differ by almost nothing."
+            f"{differences.median():.0f}. {copied}"
         )
         source = "the slice inside the package" if train.source == "embedded" else "the training set"
+        if not self.images.are_those_of_training(entry.model, train):
+            source = f"{train.name} here, which are not those it was trained on"
         columns = 4 if len(images) > 4 else len(images)
         pictures = [
             (f"Drawn ({len(images)} of them)", images),
-            (f"Nearest of {len(train):,} images of {source}", train.images[which]),
+            (f"Nearest of {len(train):,} images of {source}", found),
         ]
         figures = "".join(figure(data_uri(each, columns), words, words) for words, each in pictures)
         return f'<div class="ld-row">{figures}</div>{message(note)}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
@@ -40,7 +41,8 @@ class TrainingImages:
         recorded = (model.settings or {}).get("data")
         if not isinstance(recorded, dict) or recorded.get("name") in (None, "tensors"):
             raise DataError("the model's file does not say which images it was trained on")
-        config = replace(from_dict(DataConfig, recorded), root=self._root or recorded.get("root"))
+        root = self._root or (None if os.environ.get("LATENTDIFF_DATA") else recorded.get("root"))
+        config = replace(from_dict(DataConfig, recorded), root=root)
         with self._lock:
             if config not in self._found:
                 self._found[config] = self._begin(config)
@@ -54,13 +56,23 @@ class TrainingImages:
         except (LatentdiffError, OSError, ValueError) as error:
             with self._lock:  # they may be there the next time
                 self._found.pop(config, None)
+            reason = str(error).splitlines()[0].rstrip(".")
             raise DataError(
-                f"the training images of {config.name} are not on this machine, so nothing can be compared. Name "
-                "their folder with --data_root."
+                f"the training images of {config.name} are not on this machine, or cannot be read: {reason}."
+                + ("" if config.path else " Name the folder of all data sets with --data_root.")
             ) from error
         if tuple(data.image_shape) != tuple(model.codec.image_shape):
             raise DataError(f"the images of {config.name} here have another shape than the model's")
         return data
+
+    def are_mirrored(self, model: DiffusionModel) -> bool:
+        """Whether ``model`` was trained on mirror images too."""
+        return bool(((model.settings or {}).get("data") or {}).get("hflip"))
+
+    def are_those_of_training(self, model: DiffusionModel, data: ImageDataset) -> bool:
+        """Whether ``data`` has the content that ``model``'s file says, or the file says nothing of it."""
+        recorded = ((model.provenance or {}).get("data") or {}).get("fingerprint")
+        return recorded in (None, data.fingerprint) or data.source == "embedded"
 
     def _begin(self, config: DataConfig) -> Future[ImageDataset]:
         future: Future[ImageDataset] = Future()

@@ -17,7 +17,7 @@ from latentdiff.report.curves import run_curves
 
 METRICS = "metrics.csv"
 # How deep runs lie below the folder, and how many are listed, the newest first.
-DEEPEST, MOST_RUNS = 3, 100
+DEEPEST, MOST_RUNS = 4, 100
 # Files that are larger are not what a training writes.
 MOST_BYTES = 20 * 1024**2
 SHOWN_GRIDS = 4

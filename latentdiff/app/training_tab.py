@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.app.handlers import LIGHT, gr, in_words
+from latentdiff.app.pictures import message
 from latentdiff.app.training_runs import find_runs, show_run, version_of
+from latentdiff.errors import LatentdiffError
 
 # Seconds between two looks at the run.
 REFRESH = 5.0
@@ -30,8 +32,11 @@ def training_tab(runs: Path) -> None:
     def shown(chosen: str | None, version: str) -> tuple[Any, str]:
         if chosen is None:
             return NONE.format(folder=runs.name), ""
-        now = version_of(runs, chosen)
-        return (gr.skip() if now == version else show_run(runs, chosen)), now
+        try:
+            now = version_of(runs, chosen)
+            return (gr.skip() if now == version else show_run(runs, chosen)), now
+        except LatentdiffError as error:  # it may begin anew at this moment: the timer looks again
+            return message(str(error)), ""
 
     private = {**LIGHT, "api_visibility": "private"}
     for event in (tab.select, again.click):

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.decode import CropAndResize, ReadingRules, decode
+from latentdiff.data.deep_images import check_values
 from latentdiff.data.image_formats import BadImageError
+from latentdiff.data.load import check_white
 from latentdiff.errors import DataError
 
 # Pixels of a photograph of today's telephones. What decoding it takes is a few times as many bytes.
@@ -39,8 +41,16 @@ def read_upload(path: str | Path, shape: tuple[int, int, int], max_bytes: int) -
         raise DataError("the uploaded file is no longer kept: upload it again") from error
     try:
         rules = ReadingRules(max_pixels=MOST_PIXELS, max_bytes=max_bytes)
-        pixels = decode(content, CropAndResize(height, grey=channels == 1), path.name, rules).pixels
+        image = decode(content, CropAndResize(height, grey=channels == 1), path.name, rules)
     except BadImageError as error:
         reason = str(error).replace(" (--data.max_image_pixels)", "")
         raise DataError(f"this file cannot be used: {reason}") from error
-    return torch.from_numpy(pixels.copy())[None]
+    pixels = torch.from_numpy(image.pixels.copy())[None]
+    try:
+        check_values([image.deep] if image.deep else [], path.name)
+        check_white([pixels], path.name)
+    except DataError as error:
+        # Its last sentence is advice for the command line.
+        reason = str(error).splitlines()[0].removesuffix(" Multiply them by 255.").rstrip(".")
+        raise DataError(f"{reason}. Save it with 8 bits, from black 0 to white 255") from error
+    return pixels

@@ -237,7 +237,7 @@ def compare_compiled(context: BenchmarkContext) -> Iterator[Measurement]:
             continue
         yield Measurement(
             part=COMPILED,
-            name=f"{name}, until the first compiled step",
+            name=f"{name}, first turn of compiled steps",
             unit="s",
             values={OURS: Value.single(first)},
             more_is_better=False,

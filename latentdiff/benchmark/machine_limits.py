@@ -114,7 +114,7 @@ def _fastest(
         call()
         synchronise(device)
         begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds / len(candidates):
+        while best == 0.0 or time.perf_counter() - begin < seconds / len(candidates):
             start = time.perf_counter()
             call()
             synchronise(device)

@@ -188,7 +188,7 @@ def _look_at_files(files: Files) -> tuple[list[int], bool]:
             with files.open(name) as stream, Image.open(stream) as image:
                 sides.append(min(image.size))
                 grey = grey and image.mode in ("1", "L", "LA", "I;16")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Exception:  # of Pillow, of zips, of tables
             continue  # What cannot be read is told when all files are decoded.
     return sides, grey and bool(sides)
 

@@ -276,9 +276,12 @@ def expand_path(text: str) -> str:
     if "\0" in text:
         raise _Refused("must be a path, but holds a null character")
     if not ("$" in text or text.startswith("~")) or Path(text).exists():
-        return text
+        return f"./{text}" if text.startswith("~") else text
     unset = [name for name in re.findall(r"\$(?:\{(\w+)\}|(\w+))", text) for name in name if name]
     unset = [name for name in unset if name not in os.environ]
     if unset:
         raise _Refused(f"is {shown(text)}, and the environment variable {unset[0]} is not set")
-    return os.path.expanduser(os.path.expandvars(text))
+    found = os.path.expanduser(os.path.expandvars(text))
+    if found.startswith("~"):
+        raise _Refused(f"is {shown(text)}, and this machine has no such user: write ./{shown(text)[1:-1]} for a name")
+    return found

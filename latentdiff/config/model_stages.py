@@ -29,7 +29,7 @@ class SampleStage(SamplingConfig):
 
     The other tasks take the first test images of the data set, with their own classes unless ``labels`` are given, and
     draw one grid. Only the tasks sample and reconstruct use all settings of the sampler. The other tasks refuse the
-    settings that they do not use.
+    settings that they do not use, but for ``steps``, ``seed`` and ``batch_size``.
 
     Args:
         task: ``sample``; ``noise`` shows the forward process, one row per strength; ``reconstruct`` adds noise of each

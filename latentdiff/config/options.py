@@ -90,6 +90,48 @@ def flatten(cls: type, values: Mapping[Any, Any], prefix: str = "") -> Iterator[
             yield name, value
 
 
+# Names of diffusers, accelerate and Lightning, and the settings that mean the same here.
+OTHER_NAMES = {
+    "adam_betas": "betas",
+    "attention_head_dim": "head_channels",
+    "beta_end": "beta_range",
+    "beta_schedule": "schedule",
+    "beta_start": "beta_range",
+    "block_out_channels": "channels",
+    "caption_column": "captions",
+    "clip_sample": "thresholding",
+    "gradient_clip_val": "grad_clip",
+    "image_size": "size",
+    "label_column": "classes",
+    "layers_per_block": "num_res_blocks",
+    "learn_sigma": "learn_variance",
+    "logger": "loggers",
+    "max_grad_norm": "grad_clip",
+    "num_inference_steps": "steps",
+    "num_train_timesteps": "num_train_steps",
+    "output_dir": "folder",
+    "overwrite_output_dir": "overwrite",
+    "patch_size": "patch",
+    "patience": "stop_patience",
+    "prediction_type": "target",
+    "pretrained_model_name_or_path": "init",
+    "random_flip": "hflip",
+    "report_to": "loggers",
+    "rescale_betas_zero_snr": "zero_terminal_snr",
+    "resnet_time_scale_shift": "conditioning",
+    "resolution": "size",
+    "resume_from_checkpoint": "resume",
+    "scheduler": "sampler",
+    "snr_gamma": "min_snr_gamma",
+    "text_encoder": "text",
+    "timestep_spacing": "spacing",
+    "train_batch_size": "batch_size",
+    "train_data_dir": "path",
+    "variance_type": "variance",
+    "weighting_scheme": "loss_weight",
+}
+
+
 def nearest(name: str, cls: type) -> list[str]:
     """Return up to three settings that an unknown name may mean, the likeliest first."""
     name = name[:100].replace("-", "_")
@@ -98,7 +140,7 @@ def nearest(name: str, cls: type) -> list[str]:
     initials = "".join(word[:1] for word in leaf.split("_"))
     leaves = {option.rpartition(".")[2] for option in known}
     near_leaves = get_close_matches(leaf, leaves, n=2, cutoff=0.75)
-    same = [option for option in known if option.rpartition(".")[2] in (leaf, initials)]
+    same = [option for option in known if option.rpartition(".")[2] in (leaf, initials, OTHER_NAMES.get(leaf))]
     close = get_close_matches(name, known, n=3, cutoff=0.75)
     like = [option for option in known if option.rpartition(".")[2] in near_leaves]
     return list(dict.fromkeys([*same, *close, *like]))[:3]

@@ -34,7 +34,8 @@ class SamplingConfig(Settings):
     """How images are sampled from noise.
 
     Args:
-        steps: Number of sampling steps. A step is one network pass; with heun and predictor_corrector it is two.
+        steps: Number of sampling steps. A step is one network pass. With heun it is two, and with predictor_corrector
+            1 + ``corrector_steps``; the last step is one pass.
         sampler: The sampler, that is the solver of the reverse process.
         spacing: How the noise levels of the steps are spaced. Default: trailing, and karras for the schedules edm and
             ve.
@@ -48,7 +49,7 @@ class SamplingConfig(Settings):
         thresholding: How predicted pixels are kept in [-1, 1]. ``static`` clamps them. ``dynamic`` scales them first
             (Imagen). Latents are never clamped.
         variance: Variance of the noise that ddpm adds: small (beta-tilde), large (beta) or learned. Default: learned
-            where the model learned it, else small.
+            where the model learned it, else small. The task likelihood takes large in place of small.
         eta: Amount of noise that ddim, euler_ancestral and dpmpp_2m_sde add. Default: 0 for ddim, where 1 adds as much
             as ddpm, and 1 for the others.
         churn: Amount of noise that heun adds and removes again on the way (S_churn of Karras et al. 2022).

@@ -35,7 +35,7 @@ class TrainerConfig(Settings):
         max_images: Stop after this many training images. None means no limit but ``max_seconds``.
         max_seconds: Stop after this many seconds of training (validation and sampling not counted).
         images_per_epoch: Number of images between two validations and checkpoints. Default: size of the training set,
-            but at least 5,000.
+            mirrored images included, but at least 5,000.
         batch_size: Number of images in a step.
         gradient_accumulation_steps: Number of micro-batches that a batch is split into. The gradient is that of the
             whole batch, and the memory that of one micro-batch.
@@ -44,18 +44,19 @@ class TrainerConfig(Settings):
         lr_schedule: Learning rate after the warm-up. ``cosine`` decays over the whole budget. ``constant`` keeps it.
             ``cosine_then_constant`` decays first and then stays constant. ``step`` multiplies the rate by
             ``lr_step_factor`` every ``lr_step_images``. ``plateau`` does so when ``monitor`` has not improved for
-            ``lr_patience`` epochs.
+            ``lr_patience`` measurements.
         lr_final: Final learning rate of a cosine decay, as a fraction of ``lr``.
         lr_decay_share: Fraction of the budget over which cosine_then_constant decays.
         lr_step_images: Number of images between two steps of the ``step`` schedule.
         lr_step_factor: Factor on the learning rate at a step or a plateau.
-        lr_patience: Number of epochs without a new best value that make a plateau.
+        lr_patience: Number of measurements of ``monitor`` without a new best value that make a plateau.
         monitor: Column of metrics.csv to watch, such as ``distance``, ``kid``, ``val_loss`` or ``psnr``. A diffusion
             model with a new best value is saved as best.safetensors, next to the last model. ``auto`` (the diffusion
             stage's default) watches the quality metric if the data set has a validation split. Otherwise it watches
             nothing, since a model chosen by the test images could not be evaluated on them.
         monitor_mode: ``min`` where a smaller value of ``monitor`` is better, ``max`` where a larger one is.
-        stop_patience: Stop after this many epochs without a new best value. None never stops early.
+        stop_patience: Stop after this many measurements of ``monitor`` without a new best value. Quality is measured
+            every ``sample_every`` epochs, other metrics every epoch. None never stops early.
         weight_decay: Decoupled weight decay of AdamW.
         betas: The two betas of AdamW.
         grad_clip: Largest gradient norm. A larger gradient is scaled down to it.

@@ -29,7 +29,7 @@ from latentdiff.config.trainer import Precision, TrainerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderStage(Settings):
-    """Train a convolutional VAE that compresses images roughly tenfold.
+    """Train a convolutional VAE that compresses images 8 to 24 times.
 
     Args:
         name: Name of the run: its folder under stages/autoencoder/, after the data set.

@@ -173,7 +173,9 @@ def displayed_size(file: BinaryIO, name: str = "") -> tuple[int, int]:
             image = Image.open(file, formats=[kind])
             # PIL looks for a PNG's EXIF behind its pixels too, which would decode them.
             turned = (image.format != "PNG" or "exif" in image.info) and orientation(image) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
+            # Pillow from 12 on turns a TIFF's size itself.
+            width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+            return (height, width) if turned else (width, height)
     except Exception as error:  # as in _opened
         raise BadImageError(f"its size cannot be read: {error}") from error
 

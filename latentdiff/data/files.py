@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -186,6 +187,7 @@ class ZipFiles(Files):
         left_out: list[tuple[str, str | None]] = []
         # Some programs of Windows separate folders by a backslash.
         entries = [(_name_of(entry).replace("\\", "/"), entry) for entry in self._zip.infolist()]
+        entries = [(re.sub(r"^(\./+)+", "", name), entry) for name, entry in entries]
         self.own_folders = _own_folders(name for name, _ in entries)
         own = set(self.own_folders)
         folders = {name.rstrip("/") for name, _ in entries if name.endswith("/")}
@@ -203,7 +205,7 @@ class ZipFiles(Files):
             if own and any("/".join(parts[:depth]) in own for depth in range(1, len(parts))):
                 continue
             kind = image_kind(name, lambda entry=entry: self._header(entry))
-            if name.startswith("/") or ".." in parts or ":" in parts[0]:
+            if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", parts[0]):
                 if is_readable(kind):
                     refused.append((name, "its path points out of the archive"))
             elif is_litter(parts):

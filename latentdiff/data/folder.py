@@ -37,7 +37,8 @@ def load(root: Path, config: DataConfig, split: Split) -> FileList:
     if config.path is None:
         raise ConfigError("data.name folder needs --data.path, a directory or a zip of images")
     table = Path(config.table).expanduser() if config.table else None
-    return list_images(Path(config.path).expanduser(), table, config.classes_column, column_of(config))
+    column = "none" if config.classes == "none" else config.classes_column
+    return list_images(Path(config.path).expanduser(), table, column, column_of(config))
 
 
 def list_images(
@@ -50,7 +51,7 @@ def list_images(
             the like), in any case, with train and another among them, these are the official splits, and the folders
             within are the classes. Otherwise the outermost folders are the classes.
         table: A CSV with a header. Its first column names the files, and ``column`` holds their classes.
-        column: A column of the table. Default: the second.
+        column: A column of the table; ``none`` reads no classes from it. Default: the second.
         captions_column: The column with what each file shows, in words. If it is the second column and ``column`` is
             not given, the classes come from the folders.
 
@@ -71,6 +72,8 @@ def list_images(
         captions = tuple(_read_classes(table, captions_column, source, captions=True))
         if column is None and read_rows(table)[0][1:2] == [captions_column]:
             table = None
+    if column == "none":
+        table = None
     if table is not None:
         labels, class_names = encode_classes(_read_classes(table, column, source))
     else:

@@ -267,6 +267,8 @@ def _is_readable_again(files: FileList, bad: list[Any], rules: ReadingRules) -> 
     tried: set[str] = set()
     for name, reason in bad:
         with suppress(Exception):
+            if MEMORY in reason:
+                return True
             if reason.startswith(UNREADABLE):
                 files.source.read(name, rules.max_bytes)
                 return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class _NpzPart(StreamedPart):
                 raise ValueError(f"data is {kind} [{self.count}, {self._width}], and labels are {dtype}")
             if values.shape != (self.count,):
                 raise ValueError(f"there are {values.size:,} labels for {self.count:,} images")
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 f"{path} is no file of downsampled ImageNet: {error}. It must hold data, uint8 [n, 3 * side * side], "
                 "and labels."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -98,14 +98,20 @@ def load_split(config: DataConfig, split: Split) -> ImageDataset:
         value = getattr(config, setting)
         if not data.files and value != getattr(DataConfig, setting):
             raise ConfigError(f"data.{setting} {value} has no effect: {config.name} comes in arrays, not in files")
-    if config.name == "mixed":
-        return limit_training_images(data, config)
-    if tuple(config.fractions) != DataConfig.fractions and (not data.split_description or config.val_images):
+    if config.name != "mixed":
+        _check_fractions([data], config)
+    return limit_training_images(data, config)
+
+
+def _check_fractions(members: Sequence[ImageDataset], config: DataConfig) -> None:
+    """Raise ConfigError where fractions were given for data sets of which they split none."""
+    if tuple(config.fractions) == DataConfig.fractions:
+        return
+    if config.val_images or not any(data.split_description for data in members):
         raise ConfigError(
             f"data.fractions {format_fractions(config)} has no effect: {config.name} comes in its official split "
             "here; add --data.split fractions"
         )
-    return limit_training_images(data, config)
 
 
 def _load_one(config: DataConfig, split: Split) -> ImageDataset:
@@ -468,6 +474,7 @@ def _load_mixed(config: DataConfig, split: Split) -> ImageDataset:
     if config.size is None or config.colour == "auto":
         raise ConfigError("a mixed data set needs one shape: set data.size and data.colour")
     members = [_load_one(_member_config(config, name), split) for name in config.mix]
+    _check_fractions(members, config)
     if config.mix_share == "balanced":
         fewest = min(len(member) for member in members)
         generator = torch.Generator().manual_seed(config.split_seed)

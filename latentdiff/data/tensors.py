@@ -76,6 +76,7 @@ def load_tensors(
         DataError: Images or labels that cannot be used.
     """
     parse_value_range(config.value_range)
+    source, labels, captions = (_usual_names(each) for each in (source, labels, captions))
     by_split = _by_split(source, labels)
     words = captions if isinstance(captions, Mapping) else {None: captions}
     if captions is not None and set(words) != set(by_split):
@@ -129,15 +130,19 @@ def _check_captions(captions: Sequence[Any] | None, count: int) -> tuple[str, ..
     return tuple(captions)
 
 
+def _usual_names(value: Any) -> Any:
+    """A mapping of splits with ``val`` for ``validation``, which is its name in Hugging Face's datasets."""
+    if not isinstance(value, Mapping) or "val" in value:
+        return value
+    return {"val" if split == "validation" else split: each for split, each in value.items()}
+
+
 def _by_split(source: Any, labels: Any) -> dict[Split | None, tuple[Any, Any]]:
     """The images and labels of each split; under None where the source is not split yet."""
     if not isinstance(source, Mapping):
         if isinstance(labels, Mapping):
             raise ConfigError("labels by split need images by split: {'train': images, 'test': images}")
         return {None: (source, labels)}
-    # As Hugging Face's datasets calls it.
-    if "validation" in source and "val" not in source:
-        source = {"val" if split == "validation" else split: images for split, images in source.items()}
     if "train" not in source or not set(source) <= set(SPLITS):
         raise ConfigError(
             f"a mapping of splits must have train, and may have val and test; this one has {_listed(source)}"

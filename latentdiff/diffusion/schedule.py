@@ -30,6 +30,8 @@ ALPHA_BARS: dict[str, Callable[[Tensor], Tensor]] = {
 BETAS = {"linear": (1e-4, 0.02, 1.0), "scaled_linear": (0.00085, 0.012, 2.0)}
 # Continuous time leaves out both ends, where sigma or alpha is exactly 0.
 TIME_RANGE = (0.001, 0.999)
+# Larger betas of a discrete process are cut off there.
+MAX_BETA = 0.999
 KARRAS_RHO = 7.0
 # Limits of rho, far beyond any use. Beyond them powers overflow, or neighbouring levels become equal.
 RHO_RANGE = (0.1, 1000)
@@ -291,7 +293,7 @@ def discrete_alpha_bar(name: str, num_steps: int, beta_range: tuple[float, float
     else:
         alpha_bar = ALPHA_BARS[name](torch.arange(num_steps + 1, dtype=torch.float64) / num_steps)
         betas = 1.0 - alpha_bar[1:] / alpha_bar[:-1]
-    return torch.cumprod(1.0 - betas.clamp(max=0.999), dim=0)
+    return torch.cumprod(1.0 - betas.clamp(max=MAX_BETA), dim=0)
 
 
 def rescale_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:

@@ -206,9 +206,10 @@ def evaluate(
     # images' reconstructions are measured against their own originals.
     num_real = count if reconstruct == "train" else real_images or max(count, len(test))
     check_extras(settings, nets, count, min(num_real, len(test)), source)
+    guide = None if settings.guide is None else find_model(settings.guide)
     with ExitStack() as stack:
         if folder is not None and distributed.is_main_process():
-            stack.enter_context(run_folder.opened(settings.run, "evaluate", name, settings, inputs=[path]))
+            stack.enter_context(run_folder.opened(settings.run, "evaluate", name, settings, inputs=[path, guide]))
         print(f"{test.describe()}\nmeasuring {count:,} images of {name}: {source.kind}")
         if without_effect := _settings_without_effect(settings, source):
             print(f"of no effect on these images: {', '.join(without_effect)}")

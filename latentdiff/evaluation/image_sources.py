@@ -23,10 +23,10 @@ from latentdiff.evaluation.reference_subset import REFERENCE_SEED, choose_subset
 from latentdiff.files import file_sha256
 from latentdiff.inference.labels import match_classes
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.inference.model_file import find_model
 from latentdiff.inference.noising import reverse_process
 from latentdiff.inference.request import SamplingRequest
 from latentdiff.precision import MIN_BATCH_SIZE
-from latentdiff.resources import resolve_checkpoint
 
 # Enough for a covariance, and 490 MB of 64x64 RGB.
 GAUSSIAN_IMAGES = 10_000
@@ -224,7 +224,7 @@ def diffusion_images(model: DiffusionModel, request: SamplingRequest, test: Imag
     if model.engine is not None and model.engine.name != "torch":
         sampling["engine"] = model.engine.name
     if request.guide is not None:
-        guide = resolve_checkpoint(request.guide)
+        guide = find_model(request.guide)
         sampling["guide_sha256"] = file_sha256(guide)
         seconds = (checkpoint.read_header(guide).get("provenance") or {}).get("seconds")
         length = f" ({seconds / 60:.0f} minutes)" if seconds else ""

@@ -108,9 +108,7 @@ def _write_native(model: DiffusionModel, pipeline: str, folder: Path, dtype: tor
     codec = model.codec if isinstance(model.codec, AutoencoderCodec) else None
     settings = settings_of(model.diffusion, model.sampling, codec is not None)
     if pipeline == "DDPMPipeline":
-        usual = f"fixed_{model.sampling.get('variance', 'small')}"
-        variance = "learned_range" if model.diffusion.learn_variance else usual
-        scheduler = diffusers.DDPMScheduler(**settings, variance_type=variance)
+        scheduler = diffusers.DDPMScheduler(**settings, variance_type="learned_range")
     else:
         scheduler = diffusers.DDIMScheduler(**settings)
     parts: dict[str, Any] = {"unet": copy.deepcopy(model.network.unet), "scheduler": scheduler}

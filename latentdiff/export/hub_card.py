@@ -9,6 +9,7 @@ from typing import Any
 from latentdiff.checkpoint import TrainedModel
 from latentdiff.codec import AutoencoderCodec
 from latentdiff.inference.model import DiffusionModel
+from latentdiff.report.formats import sampling_settings
 
 # The ids of data sets on the Hub. Others are left out: an id that there is not would be a dead link.
 DATASETS = {
@@ -90,8 +91,9 @@ def _figures(hub: ModuleType, values: dict[str, Any], task: str) -> list[Any]:
     data, sampling = values["data"], values.get("sampling") or {}
     how = f"{values['num_images']:,} images"
     if sampling:
-        how += f", {sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
+        how += f", {sampling_settings(sampling)}"
     for (group, key), kind, words in FIGURES:
+        split = (values.get("reconstructed_split") or "test") if group == "reconstruction" else "test"
         value = ((values.get("metrics") or {}).get(group) or {}).get(key)
         if value is not None:
             found.append(
@@ -99,7 +101,7 @@ def _figures(hub: ModuleType, values: dict[str, Any], task: str) -> list[Any]:
                     task_type=task,
                     dataset_type=DATASETS.get(data["name"], data["name"]),
                     dataset_name=data["name"],
-                    dataset_split="test",
+                    dataset_split=split,
                     metric_type=kind,
                     metric_name=f"{words} ({how})",
                     metric_value=round(float(value), 5),

@@ -36,6 +36,13 @@ ARITHMETIC = {
     "fp16": "They compute in fp32. Weights are stored as fp16.",
     "int8": "The network computes in 8 bits, which changes its images a little. Encoder and decoder compute in fp32.",
 }
+# What draws the same images in latentdiff.
+SAME_AS = {
+    "fp32": "",
+    "bf16": " with weights in bf16",
+    "fp16": " with weights in fp16",
+    "int8": " with `--engine onnxruntime --precision int8`",
+}
 # torch draws fewer numbers than these in another way, which neither sample.py nor the page follows.
 LEAST_NUMBERS = 16
 
@@ -178,7 +185,7 @@ def _readme(record: dict[str, Any], files: dict[str, bytes]) -> str:
         latent="x".join(map(str, record["latent_shape"])),
         classes=shown or ("none: it reads words (`--prompt`)" if record.get("text") else "none"),
         opset=record["opset"],
-        engine=" with `--engine onnxruntime --precision int8`" if record["precision"] == "int8" else "",
+        engine=SAME_AS[record["precision"]],
         arithmetic=ARITHMETIC[record["precision"]],
         files="\n".join(f"| `{name}` ({sizes[name]}) | {what} |" for name, what in rows),
         steps=", ".join(record["levels"]),

@@ -72,11 +72,17 @@ class Model:
 
     def label(self, name: str) -> int:
         """Return the index of a class that is given by name or index."""
-        names = [each.lower() for each in self.settings["class_names"]]
-        if name.lower() in names:
-            return names.index(name.lower())
+        names, folded = self.settings["class_names"], unicodedata.normalize("NFC", name).lower()
+        # Exactly, or else the only one that differs in case or in how accents are stored.
+        found = [index for index, each in enumerate(names) if each == name] or [
+            index for index, each in enumerate(names) if unicodedata.normalize("NFC", each).lower() == folded
+        ]
+        if found:
+            if len(found) > 1:
+                raise SystemExit(f"{name!r} may be {' or '.join(names[index] for index in found)}: write it exactly")
+            return found[0]
         count = self.settings["null_label"] or 0
-        if not name.isdigit() or int(name) >= count:
+        if not (name.isascii() and name.isdigit()) or int(name) >= count:
             raise SystemExit(f"there is no class {name!r}: name one of {', '.join(names)}, or give 0 to {count - 1}")
         return int(name)
 
@@ -197,6 +203,11 @@ def main() -> None:
         raise SystemExit("this model takes no prompts: leave out --prompt and --negative-prompt")
     if asked.negative_prompt and asked.guidance_scale in (0, 1):
         raise SystemExit("--negative-prompt does nothing at --guidance-scale 0 and 1: use more than 1, such as 2")
+    for name in ("num_images", "batch_size", "steps"):
+        if getattr(asked, name) < 1:
+            raise SystemExit(f"--{name.replace('_', '-')} must be at least 1, not {getattr(asked, name)}")
+    if not asked.to.parent.is_dir():
+        raise SystemExit(f"there is no folder {asked.to.parent} for {asked.to}")
     if model.settings.get("text"):
         prompts = asked.prompt or model.settings["captions"] or [""]
         if asked.labels or (asked.prompt and len(prompts) not in (1, asked.num_images)):

@@ -59,8 +59,11 @@ def export_space(config: ExportStage) -> Path:
     run = run_folder.numbered(config.run, "export", f"{names[0]}-space")
     run_folder.check(run, "export", f"{names[0]}-space")
     loaded = dict(models)
+    cards = {f"models/{name}.md": path.with_suffix(".md") for name, path in zip(names, paths, strict=True)}
     for path in _baselines(paths):
-        loaded[free_name(run_folder.folder_name(path), loaded)] = load(path, engine="torch")
+        name = free_name(run_folder.folder_name(path), loaded)
+        loaded[name] = load(path, engine="torch")
+        cards[f"models/{name}.md"] = path.with_suffix(".md")
     with_images = any(_data_of(model) == EMBEDDED_DATA for model in models.values())
     files = {
         "app.py": (HERE / "space.app.txt").read_text(),
@@ -69,7 +72,6 @@ def export_space(config: ExportStage) -> Path:
             "space.README.template.md", title=_title(models), gradio=gradio, models=_listed(names), version=__version__
         ),
     }
-    cards = {f"models/{name}.md": path.with_suffix(".md") for name, path in zip(names, paths, strict=True)}
     archive = program_archive(with_images)
     with run_folder.opened(run, "export", f"{names[0]}-space", inputs=paths) as folder:
         for name, model in loaded.items():

@@ -18,7 +18,7 @@ from latentdiff.diffusion.noise_levels import NoiseLevels
 from latentdiff.digest import json_with_digest
 from latentdiff.errors import ConfigError
 from latentdiff.export.half_weights import rounded_to_half
-from latentdiff.export.onnx_folder import check_noise, level_rows, model_record, onnx_files
+from latentdiff.export.onnx_folder import SAME_AS, check_noise, level_rows, model_record, onnx_files
 from latentdiff.export.onnxruntime_web import VERSION, runtime_files
 from latentdiff.export.serve import serve
 from latentdiff.export.stored_dtype import check_precision
@@ -86,7 +86,7 @@ def export_web(config: ExportStage) -> Path:
         records.append(_record(each, config, graphs))
     files |= _page_files()
     files["page.json"] = json_with_digest(_page(records), separators=(",", ":"))
-    files["README.md"] = _readme(records, files).encode()
+    files["README.md"] = _readme(records, files, config.precision).encode()
     with run_folder.opened(run, "export", name, inputs=[each.path for each in models]) as folder:
         for file, content in files.items():
             write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))
@@ -191,7 +191,7 @@ def _samplers(model: DiffusionModel) -> list[str]:
     return [name for name in SAMPLERS if name != "ddpm" or is_usual]
 
 
-def _readme(records: list[dict[str, Any]], files: dict[str, bytes]) -> str:
+def _readme(records: list[dict[str, Any]], files: dict[str, bytes], precision: str) -> str:
     """README.md: what is in the folder, and how it is shown."""
 
     def megabytes(folder: str) -> str:
@@ -209,6 +209,7 @@ def _readme(records: list[dict[str, Any]], files: dict[str, bytes]) -> str:
     return Template((HERE / "web.README.template.md").read_text()).substitute(
         title=" and ".join(each["name"] for each in records),
         version=__version__,
+        weights=SAME_AS[precision],
         models="\n".join(rows),
         networks=megabytes("models/"),
         opset=OPSET,

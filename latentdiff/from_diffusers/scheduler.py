@@ -8,7 +8,7 @@ import torch
 
 from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.denoiser import DYNAMIC_QUANTILE
-from latentdiff.diffusion.schedule import BETAS, build_schedule
+from latentdiff.diffusion.schedule import BETAS, MAX_BETA, build_schedule
 from latentdiff.diffusion.target import build_target
 from latentdiff.errors import CheckpointError, ConfigError
 
@@ -145,7 +145,11 @@ def settings_of(process: DiffusionConfig, sampling: dict[str, Any], on_latents: 
         values["beta_schedule"] = names[process.schedule]
         if process.schedule in BETAS:
             usual = [1000 / schedule.num_train_steps * beta for beta in BETAS[process.schedule][:2]]
-            values["beta_start"], values["beta_end"] = process.beta_range or usual
+            start, end = process.beta_range or usual
+            if max(start, end) >= MAX_BETA:  # few steps: ours are cut off there, those of diffusers are not
+                values["trained_betas"] = betas_of(process)
+            else:
+                values["beta_start"], values["beta_end"] = start, end
     return values
 
 

@@ -60,6 +60,7 @@ def edit_images(config: SampleStage) -> Path:
     check_strip(config.strip)
     _check_unused_settings(config)
     mask = read_mask(config.mask, model.codec.image_shape[1:]) if config.task == "inpaint" else None
+    guide = find_model(config.guide) if config.guide is not None else None
     if config.guide is not None:
         model.load_guide(config.guide)
     test = DatasetSplits(config.data).test_or_val  # which may take minutes
@@ -74,7 +75,7 @@ def edit_images(config: SampleStage) -> Path:
     mask_file = config.mask if Path(config.mask).is_file() else None
     name = f"{run_folder.folder_name(path)}-{config.task}"
     run = run_folder.numbered(config.run, "sample", name)
-    with run_folder.opened(run, "sample", name, config, inputs=[path, mask_file]) as folder:
+    with run_folder.opened(run, "sample", name, config, inputs=[path, guide, mask_file]) as folder:
         if config.task == "likelihood":
             _likelihood(config, model, images, classes, folder)
         else:
@@ -103,6 +104,7 @@ def _draw(
     elif config.task == "inpaint":
         given = images.masked_fill(mask, GREY)
         options = {"resamples": config.resamples, "steps": request.steps, "seed": config.seed}
+        options["batch_size"] = config.batch_size
         rows = torch.stack([images, given, inpaint(model, images, mask, classes, **options)])
     else:
         # The ends have different classes: the way between them is walked without one, unless one is asked for.

@@ -105,14 +105,15 @@ class DiffusionModel(TrainedModel):
         """In a notebook: what the model is, how it samples by default, its training, and the figures of its card."""
         codec, network, process, tokenizer = self.codec, self.network_config, self.diffusion, self.network.tokenizer
         space = f"{shape_words(codec.latent_shape)}, {codec.compression:.1f} times fewer numbers"
-        usual = SamplingConfig()
+        usual, steps = SamplingConfig(), self.schedule.num_train_steps
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         facts = {
             "Images": shape_words(codec.image_shape),
             "Latents": space if isinstance(codec, AutoencoderCodec) else "none: it works on pixels",
             "Classes": class_words(self.class_names) if tokenizer is None else f"none: it reads {tokenizer.describe()}",
             "Network": f"{network.architecture}, {parameters:,} parameters, channels {network.channels}",
-            "Process": f"schedule {process.schedule}, target {process.target}, {process.num_train_steps:,} steps",
+            "Process": f"schedule {process.schedule}, target {process.target}, "
+            + ("continuous time" if steps is None else f"{steps:,} steps"),
             "Samples by default": f"{usual.sampler}, {usual.steps} steps, guidance_scale {usual.guidance_scale:g}",
             "Works on": f"{self.device}, engine {self._engine_settings[0]}",
         }
@@ -414,7 +415,7 @@ class DiffusionModel(TrainedModel):
     def load_guide(self, path: str) -> DiffusionModel:
         """A weaker model, loaded once. Raises ValueError for one of another kind."""
         if path not in self._guides:
-            other = load_diffusion(resolve_checkpoint(path)).to(self.device)
+            other = load_diffusion(path if is_address(path) else resolve_checkpoint(path)).to(self.device)
             same = {
                 "process and target": _denoiser_key(self.diffusion) == _denoiser_key(other.diffusion),
                 "classes": self.class_names == other.class_names,

@@ -66,7 +66,9 @@ def reverse_process(
 
 
 def check_strengths(strengths: Sequence[float]) -> None:
-    """Raise ValueError for strengths outside of 0 to 1."""
+    """Raise ConfigError for no strengths, and for strengths outside of 0 to 1."""
+    if len(strengths) == 0:
+        raise ConfigError("strengths must name at least one, such as 0.5")
     for strength in strengths:
         if not 0.0 <= checked(strength, float, "a strength") <= 1.0:
             raise ConfigError(f"a strength must be from 0 to 1, not {strength}")
@@ -100,14 +102,19 @@ def reconstruct(
     check_negative(replace(request, negative_prompt=negative_prompt))
     latents, classes = latents_of(model, images), classes_for(model, labels, len(images))
     results = []
-    for strength in strengths:
-        noise = noise_for(model, request.seed, len(images))
-        x = _noised(model, latents, noise(), strength)
-        if strength > 0.0:
-            *_, last = model.states(request, classes, noise, _levels_from(model, request, strength), x)
-            x = last.x
-        results.append(model.codec.decode(x).cpu())
-    return torch.stack(results)
+    for start in range(0, len(images), request.batch_size):
+        part = latents[start : start + request.batch_size]
+        own = None if classes is None else classes[start : start + request.batch_size]
+        rows = []
+        for strength in strengths:
+            noise = noise_for(model, request.seed, len(part), first=start)
+            x = _noised(model, part, noise(), strength)
+            if strength > 0.0:
+                *_, last = model.states(request, own, noise, _levels_from(model, request, strength), x)
+                x = last.x
+            rows.append(model.codec.decode(x).cpu())
+        results.append(torch.stack(rows))
+    return torch.cat(results, dim=1)
 
 
 def _noised(model: DiffusionModel, latents: Tensor, noise: Tensor, strength: float) -> Tensor:

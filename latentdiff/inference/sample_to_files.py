@@ -45,6 +45,7 @@ def sample_to_files(config: SampleStage) -> Path:
     if config.run.resume and not config.pngs:
         raise ConfigError("--run.resume needs --pngs: without PNGs, an interrupted sampling leaves nothing to resume")
     device, path = resolve_device(config.device), find_model(config.model)
+    guide = find_model(config.guide) if config.guide is not None else None
     model = load_diffusion(path).to(device).with_engine(config.engine, config.exact)
     labels = parse_labels(config.labels, model.class_names)
     check_strip(config.strip)
@@ -58,11 +59,12 @@ def sample_to_files(config: SampleStage) -> Path:
             name = run_folder.folder_name(path)
             run = run_folder.numbered(config.run, "sample", name)
             if run.resume:  # before the folder is changed
-                check_record(run.path("sample", name), path, config.guide, keep=False)
-            opened = run_folder.opened(run, "sample", name, config, resumable=config.pngs, inputs=[path])
+                check_record(run.path("sample", name), path, guide, keep=False)
+            inputs = [path, guide]
+            opened = run_folder.opened(run, "sample", name, config, resumable=config.pngs, inputs=inputs)
             folder = stack.enter_context(opened)
             if config.pngs:
-                check_record(folder, path, config.guide)
+                check_record(folder, path, guide)
         folder = distributed.broadcast(folder)
         images, frames = _sample(model, request, config, device, folder)
         if distributed.is_main_process():

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from latentdiff.errors import FolderError
 from latentdiff.files import file_sha256, write_atomically
-from latentdiff.resources import resolve_checkpoint
 
 FOLDER = "images"
 # What the images depend on beside the settings, which are in config.yaml.
@@ -25,18 +24,18 @@ def image_path(folder: Path, index: int) -> Path:
     return folder / FOLDER / f"{index:06d}.png"
 
 
-def check_record(folder: Path, model: Path, guide: str | None, keep: bool = True) -> None:
+def check_record(folder: Path, model: Path, guide: Path | None, keep: bool = True) -> None:
     """Check that ``folder``'s images were made by the same files (model, guide), or record these for new images.
 
     Args:
         folder: The run's.
         model: The model's file.
-        guide: The guide's file.
+        guide: The guide's file, if there is one.
         keep: Whether to record them.
 
     Raises :class:`~latentdiff.errors.FolderError` if the files differ, or if the record is damaged or missing.
     """
-    now = {"model": file_sha256(model), "guide": file_sha256(resolve_checkpoint(guide)) if guide else None}
+    now = {"model": file_sha256(model), "guide": file_sha256(guide) if guide else None}
     path = folder / RECORD
     try:
         before = json.loads(path.read_text()) if path.is_file() else None

@@ -74,6 +74,10 @@ OWN_FILES: dict[str, tuple[str, ...]] = {
         r"app\.py|requirements\.txt|latentdiff\.zip",
         r"model\.safetensors|config\.json|settings\.yaml|samples\.png",
         r"onnxruntime/(ort(-webgpu)?\.js|ort(-webgpu)?\.wasm\.gz|LICENSE\.txt)",
+        r"model_index\.json|pipeline\.py",
+        r"model/(model\.safetensors|config\.json|latentdiff_model\.py)",
+        r"scheduler/scheduler_config\.json",
+        r"(unet|vqvae)/(config\.json|diffusion_pytorch_model[-\w]*\.safetensors(\.index\.json)?)",
     ),
     "demo": (rf"(latents|features)/{_CACHE}",),
     "benchmark": (r"benchmark\.(json|md|png|svg)",),
@@ -84,7 +88,7 @@ FOLDERS = {
     "autoencoder": ("samples", "ema"),
     "diffusion": ("samples", "ema"),
     "sample": ("images",),
-    "export": ("js", "models", "onnxruntime"),
+    "export": ("js", "models", "onnxruntime", "model", "scheduler", "unet", "vqvae"),
     "demo": ("latents", "features", "evaluate"),
 }
 # Folders within a run's folder that hold some of them at any depth: those of trackers.

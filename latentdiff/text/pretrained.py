@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.extras import import_extra
@@ -120,8 +121,9 @@ class PretrainedText:
         keep = torch.zeros(len(rows), self.context, dtype=torch.bool, device=tokens.device)
         with self._lock:  # of the threads of an app
             new = [row for row in dict.fromkeys(rows) if row not in self._kept]
-            for start in range(0, len(new), BATCH):
-                self._keep(new[start : start + BATCH], tokens.device)
+            with _disable_current_modes():  # of a counter of operations: later steps find the states
+                for start in range(0, len(new), BATCH):
+                    self._keep(new[start : start + BATCH], tokens.device)
             for index, row in enumerate(rows):
                 own = self._kept[row]
                 states[index, : len(own)], keep[index, : len(own)] = own.to(tokens.device), True

@@ -26,4 +26,6 @@ def choose_precision(settings: TrainerConfig, device: torch.device, earlier: Pat
         begun = run_checkpoint.read(earlier / LAST, mapped=True)["latentdiff"].get("precision")
         if begun == "fp32" or (begun == "bf16" and supports_bf16(device)):
             dtype = torch.bfloat16 if begun == "bf16" else torch.float32
+        elif begun == "bf16":
+            print("the run was begun in bf16, which this device lacks: it goes on in fp32")
     return distributed.broadcast(dtype)

@@ -172,7 +172,7 @@ class DiffusersOrigin:
         changed = [key for key in keys if before[key] != here[key]]
         if self.process.trained_betas is not None and self.process.trained_betas != now.trained_betas:
             print(f"the weights of {self.named} were trained with their own betas: they must first learn the new ones")
-        elif {"schedule", "target"} & set(changed):
+        elif {"schedule", "target", "num_train_steps", "zero_terminal_snr"} & set(changed):
             flags = " ".join(f"--diffusion.{key} {_flag(before[key])}" for key in changed)
             print(
                 f"the weights of {self.named} were trained with another noising process: they must first learn the "

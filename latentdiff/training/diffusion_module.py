@@ -156,6 +156,13 @@ class DiffusionModule(StageModule):
                 "the run was trained on the latents of another autoencoder than the one given now. Give the "
                 "first one, or start anew with --run.overwrite true."
             )
+        own = to_dict(self.network_config) | {"text": None}  # which may lie elsewhere now, and is compared below
+        begun = own | checkpoint["latentdiff"].get("network", {}) | {"text": None}
+        if differing := [key for key, value in own.items() if begun[key] != value]:
+            raise CheckpointError(
+                f"the run was trained with another network: {', '.join(differing)} differ. Give the first settings "
+                "(and --init, if it had one), or start anew with --run.overwrite true."
+            )
         super().on_load_checkpoint(checkpoint)
         tokenizer, known = self.network.tokenizer, checkpoint["latentdiff"].get("text") or {}
         # A frozen encoder may lie elsewhere now: its digest counts.

@@ -41,9 +41,9 @@ def _decay(settings: TrainerConfig, images_seen: int, progress: float, history: 
 
 
 def count_stalls(history: list[dict[str, Any]], settings: TrainerConfig, patience: int) -> tuple[int, int]:
-    """How often ``monitor`` went ``patience`` epochs without a new best, and epochs since the last best or stall.
+    """How often ``monitor`` went ``patience`` measurements without a new best, and those since the last best or stall.
 
-    Epochs without the metric, which may be measured only every few, do not count.
+    Some metrics are measured only every few epochs.
     """
     sign = -1.0 if settings.monitor_mode == "max" else 1.0
     values = [sign * row[settings.monitor] for row in history if settings.monitor in row]
@@ -66,7 +66,7 @@ def is_best(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
 
 
 def stopped_early(settings: TrainerConfig, history: list[dict[str, Any]]) -> bool:
-    """Whether ``monitor`` has gone ``stop_patience`` epochs without a new best."""
+    """Whether ``monitor`` has gone ``stop_patience`` measurements without a new best."""
     return settings.stop_patience is not None and count_stalls(history, settings, settings.stop_patience)[0] > 0
 
 
@@ -75,9 +75,9 @@ def early_stop_message(settings: TrainerConfig, history: list[dict[str, Any]]) -
     name, patience = settings.monitor, settings.stop_patience
     choose = max if settings.monitor_mode == "max" else min
     best = choose((row for row in history if name in row), key=lambda row: row[name])
-    epochs = "epoch" if patience == 1 else "epochs"
+    times = "measurement" if patience == 1 else "measurements"
     return (
-        f"stopped early: {name} has not improved for {patience} {epochs} (trainer.stop_patience). Its best value is "
+        f"stopped early: {name} has not improved for {patience} {times} (trainer.stop_patience). Its best value is "
         f"{best[name]:.4g}, after {best['images_seen']:,} images"
     )
 

@@ -87,16 +87,20 @@ def snapshots_in(folder: Path) -> list[Path]:
 def snapshot_weights(times: Sequence[float], powers: Sequence[float], time: float, power: float) -> list[float]:
     """How much each snapshot counts in an average of another length: algorithm 3 of the paper.
 
+    As in the authors' code, the weights are divided by their sum, so that equal snapshots give themselves.
+
     Args:
         times, powers: Images seen at each snapshot, and the exponent of its profile.
         time, power: Those of the average that is wanted.
 
-    Returns: the weights whose sum of profiles is nearest to the profile that is wanted, in the least-squares sense.
+    Returns: the weights whose sum of profiles is nearest to the profile that is wanted, in the least-squares sense,
+    scaled to a sum of 1.
     """
     t, p = np.asarray(times, np.float64), np.asarray(powers, np.float64)
     products = _inner_product(t[:, None], p[:, None], t[None, :], p[None, :])
     wanted = _inner_product(t, p, np.asarray(time, np.float64), np.asarray(power, np.float64))
-    return [float(weight) for weight in np.linalg.lstsq(products, wanted, rcond=None)[0]]
+    weights = np.linalg.lstsq(products, wanted, rcond=None)[0]
+    return [float(weight) for weight in weights / weights.sum()]
 
 
 def _inner_product(time_a: np.ndarray, power_a: np.ndarray, time_b: np.ndarray, power_b: np.ndarray) -> np.ndarray:

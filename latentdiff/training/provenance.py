@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from latentdiff import checkpoint
 from latentdiff.checkpoint import device_name, environment
 from latentdiff.data import ImageDataset
+from latentdiff.errors import CheckpointError
 from latentdiff.training.base_module import StageModule
+
+
+def finished_before(module: StageModule, path: Path, kind: str) -> dict[str, Any] | None:
+    """The record in a model's file, where a resumed run had nothing left to do; None where the file is to be written.
+
+    Written again, it would name this process's device and memory for the work of another one.
+
+    Args:
+        module: The trainer, after training.
+        path: The model's file.
+        kind: ``autoencoder`` or ``diffusion``.
+    """
+    if module.resumed_at != module.images_seen:
+        return None
+    try:
+        made = checkpoint.read_header(path, kind).get("provenance") or {}
+    except CheckpointError:
+        return None
+    before = (module.started_from or {}).get("images_seen", 0)
+    return made if made.get("images_seen") == before + module.images_seen else None
 
 
 def provenance(module: StageModule, data: ImageDataset, config: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff.config import TrainerConfig
 from latentdiff.data import ImageDataset
-from latentdiff.errors import CheckpointError
+from latentdiff.errors import CheckpointError, ConfigError
 from latentdiff.evaluation.feature_extraction import cached_features, extract_features
 from latentdiff.evaluation.feature_nets import (
     ClassifierFeatures,
@@ -110,7 +110,12 @@ class QualityProbe:
 
     @staticmethod
     def check(data_name: str, num_images: int, net: QualityNet) -> None:
-        """Raise what :meth:`build` would for a net that was named and is not there: no image is needed to know it."""
+        """Raise what :meth:`build` would for a net that was named and is not there: no image is needed to know it.
+
+        Raises ConfigError for one image, which has no spread.
+        """
+        if num_images == 1:
+            raise ConfigError("--quality_images must be 0, for no measurement, or at least 2, not 1")
         if num_images and net == "classifier" and find_classifier(data_name) is None:
             raise CheckpointError(f"{data_name} has no classifier: use --quality_net inception")
         if num_images and net == "inception" and find_inception(None) is None:

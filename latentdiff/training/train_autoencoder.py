@@ -31,7 +31,7 @@ from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
 from latentdiff.training.phases import check_phases, losses_of_phases
-from latentdiff.training.provenance import provenance
+from latentdiff.training.provenance import finished_before, provenance
 from latentdiff.training.run_data import RunData
 from latentdiff.training.trackers.tracked import check as check_trackers
 from latentdiff.training.trackers.tracked import tracked
@@ -58,7 +58,7 @@ def train_autoencoder(
     loggers: Sequence[Logger] = (),
     command: str = "",
 ) -> AutoencoderCodec:
-    """Train a convolutional VAE that compresses images roughly tenfold, and return it with its averaged weights.
+    """Train a convolutional VAE that compresses images 8 to 24 times, and return it with its averaged weights.
 
     Args:
         data: A data set, or what :func:`~latentdiff.load_dataset` takes.
@@ -161,10 +161,12 @@ def train_autoencoder(
         # Measure the latents' statistics over the training set (a frozen encoder keeps its own), and save the averaged
         # network with them.
         codec = module.build_codec(images)
-        codec.provenance, codec.folder = record(), run_folder
+        before = finished_before(module, run_folder / "model.safetensors", "autoencoder") if run_folder else None
+        codec.provenance, codec.folder = before or record(), run_folder
         print(f"latent mean {_listed(codec.mean)}, std {_listed(codec.std)} per channel over the training set")
         if run_folder and distributed.is_main_process():
-            codec.write(run_folder / "model.safetensors")
+            if before is None:
+                codec.write(run_folder / "model.safetensors")
             (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return codec

@@ -29,7 +29,7 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
             f"{train_set.name} has fewer than two classes here, and a classifier learns to tell classes: put the "
             "images of each class into a folder of their own, or name the classes with --data.classes"
         )
-    classifier.count_steps(len(train_set), config.epochs, config.batch_size)
+    steps = classifier.count_steps(len(train_set), config.epochs, config.batch_size)
     with run_folder.opened(config.run, "classifier", config.data.name, config) as folder:
         print(train_set.describe(), flush=True)
         started = time.perf_counter()
@@ -56,7 +56,7 @@ def train_classifier(config: ClassifierStage, command: str = "") -> Path:
             "data": {"name": train_set.name, "source": train_set.source, "fingerprint": train_set.fingerprint},
             "test_accuracy": accuracy,
             "test_images": len(test_set),
-            "images_seen": config.epochs * len(train_set),
+            "images_seen": steps * config.batch_size,
             "seconds": round(seconds, 1),
             "device": checkpoint.device_name(device),
             "precision": "bf16" if dtype == torch.bfloat16 else "fp32",

@@ -34,7 +34,7 @@ from latentdiff.training.diffusion_module import DiffusionModule
 from latentdiff.training.dry_run import print_dry_run
 from latentdiff.training.fine_tune import check_initial_weights, load_initial_weights
 from latentdiff.training.memory_limit import fit_memory
-from latentdiff.training.provenance import provenance
+from latentdiff.training.provenance import finished_before, provenance
 from latentdiff.training.quality_probe import QualityNet, QualityProbe, choose_monitor, net_of_run
 from latentdiff.training.run_data import RunData
 from latentdiff.training.trackers.tracked import check as check_trackers
@@ -242,9 +242,11 @@ def train_diffusion(
         )
 
         # Save the averaged network with its codec, in one file.
-        model.provenance, model.folder = record(), run_folder
+        before = finished_before(module, run_folder / "model.safetensors", "diffusion") if run_folder else None
+        model.provenance, model.folder = before or record(), run_folder
         if run_folder and distributed.is_main_process():
-            save(run_folder / "model.safetensors")
+            if before is None:
+                save(run_folder / "model.safetensors")
             (run_folder / "last.safetensors").unlink(missing_ok=True)
             print(run_folder / "model.safetensors")
     return model

@@ -45,9 +45,11 @@ def fit_word_embedding(
     now = network.tokenizer
     if words == list(now.words) and (before or {})["context"] == now.context:
         return weights
-    weights, place = dict(weights), {word: FIRST_WORD + index for index, word in enumerate(words)}
+    given, weights, place = weights, dict(weights), {word: FIRST_WORD + index for index, word in enumerate(words)}
     for prefix in prefixes:
         theirs, rows = weights[prefix + ROWS], network.text.tokens.weight.detach().clone()
+        if theirs.shape[1] != rows.shape[1]:
+            return given  # of another network, which the caller finds
         rows[:FIRST_WORD] = theirs[:FIRST_WORD]
         for index, word in enumerate(now.words):
             if word in place:

@@ -96,8 +96,9 @@ def test_a_drawing_that_was_stopped_keeps_its_steps(studio):
     next(drawing)
     drawing.close()
     assert "step 1 of" in studio.step(first.token, 1)
+    assert studio.step(first.token, 2) == studio.step(first.token, 1)  # the slider goes on to its end
     with pytest.raises(ConfigError, match="the step"):
-        studio.step(first.token, 2)
+        studio.step(first.token, USUAL["steps"] + 1)
     for ask in (studio.nearest, studio.baseline):
         with pytest.raises(ConfigError, match="not finished"):
             ask(first.token)
@@ -105,7 +106,7 @@ def test_a_drawing_that_was_stopped_keeps_its_steps(studio):
 
 def test_the_oldest_drawings_are_forgotten():
     kept = KeptDrawings(budget=1000)
-    tokens = [kept.add(Drawing("m", 0, "t", frames=["x" * 400])) for _ in range(4)]
+    tokens = [kept.add(Drawing("m", 0, 3, "t", frames=["x" * 400])) for _ in range(4)]
     for token in tokens[:2]:
         with pytest.raises(ConfigError, match="draw it again"):
             kept.get(token)
@@ -150,7 +151,7 @@ def test_the_nearest_training_images_are_found(studio, pictures_in, trained_on):
         return ImageDataset(train, torch.zeros(54, dtype=torch.int64), "mine", "train", "full", ())
 
     studio = Studio(studio.config, studio.catalogue, TrainingImages("/somewhere", load))
-    token = studio.kept.add(Drawing("grey", 7, "t", images=images))
+    token = studio.kept.add(Drawing("grey", 7, 3, "t", images=images))
     trained_on({"name": "folder", "path": "mine"})
     drawn, nearest = pictures_in(studio.nearest(token))
     np.testing.assert_array_equal(nearest, drawn)

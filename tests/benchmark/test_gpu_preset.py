@@ -77,7 +77,7 @@ def test_compiled_training_stands_beside_plain_and_a_failure_is_noted(context, m
     torch._dynamo.reset()
     monkeypatch.setattr(compiling, "BACKEND", "eager")
     first, speed = [next(found) for found in [compare_compiled(context)] for _ in range(2)]
-    assert (first.name, first.unit) == ("latents, until the first compiled step", "s")
+    assert (first.name, first.unit) == ("latents, first turn of compiled steps", "s")
     assert list(checked([speed])[0].shares_of_limit()) == ["compiled", "plain"]
     monkeypatch.setattr(compiling, "BACKEND", lambda *_: (_ for _ in ()).throw(OSError("no compiler")))
     torch._dynamo.reset()

@@ -154,7 +154,6 @@ def test_shell_and_yaml_refuse_each_number_before_a_folder_is_touched(tmp_path, 
                 assert len(str(refused.value).splitlines()) <= 3
                 tries += 1
     assert not list(tmp_path.iterdir())
-    assert slowest < 1
     assert tries >= 1200
     record_property("settings refused", tries)
     print(f"{tries} settings of {len(shell_options())} numbers were refused, the slowest in {slowest:.3f} s")
@@ -281,10 +280,8 @@ def test_a_network_that_no_memory_holds_is_refused_before_it_is_built():
     from latentdiff.models.autoencoder import Autoencoder
     from latentdiff.models.network import build_network
 
-    begun = time.perf_counter()
     widths = (65_536,) * 3
     with pytest.raises(ConfigError, match=r"make a network of [\d,]+ parameters. Its weights take [\d,]+ GB"):
         build_network(3, 0, NetworkConfig(channels=widths, attention_levels=(), num_res_blocks=2))
     with pytest.raises(ConfigError, match=r"make a network of [\d,]+ parameters. Its weights take [\d,]+ GB"):
         Autoencoder((3, 64, 64), AutoencoderConfig(channels=widths, attention=False))
-    assert time.perf_counter() - begun < 10

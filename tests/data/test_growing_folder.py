@@ -118,9 +118,9 @@ def test_digests_are_kept_and_those_that_are_damaged_are_made_again(own, tmp_pat
     files = open_files(path)
     first = content_digests(files, files.images, cache)
     (kept,) = cache.iterdir()
-    monkeypatch.setattr(type(files), "read", lambda *_: pytest.fail("the files are read again"))
-    assert content_digests(files, files.images, cache).equal(first)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(files), "read", lambda *_: pytest.fail("the files are read again"))
+        assert content_digests(files, files.images, cache).equal(first)
     whole = kept.read_bytes()
     for place in (len(whole) - 3, 20):
         damaged = bytearray(whole)

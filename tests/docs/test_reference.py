@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,8 @@ import latentdiff
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-settings_pages = pytest.importorskip("settings_pages")
+pytest.importorskip("sphinx")
+settings_pages = import_module("settings_pages")
 
 CLASSES = settings_pages.settings_classes()
 STAGES = settings_pages.stages(CLASSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from latentdiff.export import web_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-sampling_page = pytest.importorskip("sampling_page")
+pytest.importorskip("sphinx")
+sampling_page = import_module("sampling_page")
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def space(tmp_path_factory, tiny_model_file):
 
 def test_the_folder_is_whole(space):
     there = {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
-    names = ("fashion-mnist-latent.safetensors", "fashion-mnist-latent.md", "fashion-mnist-vae_baseline.safetensors")
+    names = (f"fashion-mnist-{name}.{kind}" for name in ("latent", "vae_baseline") for kind in ("safetensors", "md"))
     assert there == {*FILES, *(f"models/{name}" for name in names), "models/mine.safetensors"}
     _, front, text = (space / "README.md").read_text().split("---\n", 2)
     said = yaml.safe_load(front)

@@ -124,6 +124,7 @@ def use(kind: str, path: Path) -> None:
 def attack(kind: str, folder: Path, count: int) -> tuple[int, list[str]]:
     """Load ``count`` edited files and use them: how many were refused, and what happened otherwise than it should."""
     path, header, tensors = model_files(folder)[kind]
+    peak_before = peak_memory_of_process()
     chance, refused, wrong = random.Random(f"headers of {kind}"), 0, []
     for _ in range(count):
         changed, what = edited(header, chance)
@@ -142,9 +143,6 @@ def attack(kind: str, folder: Path, count: int) -> tuple[int, list[str]]:
     if peak_memory_of_process() > BYTES + peak_before:
         wrong.append("more than 1 GB of memory")
     return refused, wrong
-
-
-peak_before = peak_memory_of_process()
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "diffusion", "classifier"])

@@ -24,10 +24,14 @@ def test_each_share_is_looked_at_once_and_the_end_is_not():
     assert seen == [1, 3]  # 50 % and 75 % were passed in one step
 
 
-def test_the_clock_stands_still_while_it_is_stopped():
+def test_the_clock_stands_still_while_it_is_stopped(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     module = SimpleNamespace(device=torch.device("cpu"), _clock=time.perf_counter(), _seconds_before=2.0)
     seconds = StageModule.seconds.fget
     before = seconds(module)
     with StageModule.clock_stopped(module):
-        time.sleep(0.2)
-    assert seconds(module) - before < 0.1
+        now[0] += 100.0
+    assert seconds(module) == before
+    now[0] += 3.0
+    assert seconds(module) == before + 3.0

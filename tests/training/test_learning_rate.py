@@ -128,8 +128,8 @@ def test_a_run_ends_where_its_metric_stalls_and_says_so(tmp_path, capsys):
     trained = train(diffusion(monitor="distance", stop_patience=2), tmp_path, lambda: {"distance": next(found)})
     assert trained.images_seen == 160  # a best after 80, and two epochs without a better one
     assert (
-        "stopped early: distance has not improved for 2 epochs (trainer.stop_patience). Its best value is 0.25, after "
-        f"80 images, in {best}" in capsys.readouterr().out
+        "stopped early: distance has not improved for 2 measurements (trainer.stop_patience). Its best value is 0.25, "
+        f"after 80 images, in {best}" in capsys.readouterr().out
     )
 
 

@@ -87,6 +87,14 @@ def test_any_length_is_rebuilt_from_snapshots(tmp_path):
     assert float((direct[0.07] - network.weight.detach()).norm()) > 0.1 * apart
 
 
+@pytest.mark.parametrize("snapshots", [1, 4, 20])
+@pytest.mark.parametrize("length", [0.01, 0.035, 0.14, 0.28])
+def test_weights_sum_to_one(snapshots, length):
+    times = [float(end) for end in range(1, snapshots + 1) for _ in KEPT_LENGTHS]
+    powers = [power_of_length(kept) for kept in KEPT_LENGTHS] * snapshots
+    assert sum(snapshot_weights(times, powers, times[-1], power_of_length(length))) == pytest.approx(1.0)
+
+
 def test_kept_length_is_its_own_last_snapshot():
     times, powers = [100.0, 100.0, 200.0, 200.0], [power_of_length(length) for length in KEPT_LENGTHS] * 2
     assert snapshot_weights(times, powers, 200.0, powers[1]) == pytest.approx([0, 0, 0, 1], abs=1e-9)

@@ -373,9 +373,9 @@ def test_what_is_kept_is_said_where_something_is(monkeypatch, tmp_path, began):
 
 def test_one_process_is_left_alone(monkeypatch):
     assert not launch.start_processes("diffusion", [], 1)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not launch.start_processes("diffusion", [], 1)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        assert not launch.start_processes("diffusion", [], 1)
     distributed.init_process_group()
     own = torch.arange(3)
     assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)

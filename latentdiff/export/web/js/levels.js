@@ -23,5 +23,7 @@ export function halfLogSnr({ alpha, sigma }) {
  * @returns {Level[]} `start`, and the levels with less noise.
  */
 export function levelsFrom(levels, start) {
-  return [start, ...levels.filter((level) => noiseOverSignal(level) < noiseOverSignal(start))];
+  // A power and a root may leave a level one rounding below the start. A step between the two would have no length.
+  const most = noiseOverSignal(start) * (1 - 1e-9);
+  return [start, ...levels.filter((level) => noiseOverSignal(level) < most)];
 }

@@ -23,7 +23,7 @@ async function session(graph, device, onProgress) {
 }
 
 async function load(graph, device, onProgress) {
-  const content = await fetched(new URL(graph.file, ROOT), (done) => onProgress(Math.min(done, graph.bytes), graph.bytes, graph.file));
+  const content = await fetched(new URL(graph.file.split("/").map(encodeURIComponent).join("/"), ROOT), (done) => onProgress(Math.min(done, graph.bytes), graph.bytes, graph.file));
   await check(content, graph);
   return onDevice(device, async () => {
     const { ort, provider } = await runtimeOf(device, (done, of) => onProgress(done, of || done, "onnxruntime-web"));

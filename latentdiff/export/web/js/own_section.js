@@ -54,6 +54,7 @@ export class OwnSection {
   #label() {
     const { value } = byId("own-class");
     if (this.model.null_label === null) return null;
+    if (this.model.text && !this.model.can_guide) throw new Error("This model has never seen an image without a caption: it cannot work on yours.");
     if (this.model.text) return nullLabelOf(this.model);
     return value === "none" ? this.model.null_label : Number(value);
   }
