@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from latentdiff import checkpoint, latents
 from latentdiff.codec import AutoencoderCodec, IdentityCodec, build_codec, encode_batch_size, to_float, to_uint8
-from latentdiff.config import AutoencoderConfig
+from latentdiff.config import AutoencoderConfig, DataConfig
 from latentdiff.data import ImageDataset
-from latentdiff.latents import cache_key, cached_moments
+from latentdiff.errors import ConfigError
+from latentdiff.latents import cache_key, cached_moments, check_autoencoder
 from latentdiff.models.autoencoder import Autoencoder
 
 CONFIG = AutoencoderConfig(channels=(8, 16), encoder_blocks=1, decoder_blocks=1, attention=False)
@@ -98,6 +99,17 @@ def test_the_rate_of_slow_encoding_is_said(codec, data, tmp_path, capsys, monkey
     monkeypatch.setattr(latents, "most_in_memory", lambda: 0 if on_disk else 10**12)
     cached_moments(codec, data, tmp_path)
     assert re.search(r"encoding: 0\.(12|25) images/s", capsys.readouterr().out)  # 0.12: the clock was read twice
+
+
+def test_auto_takes_no_autoencoder_of_another_folder(codec, monkeypatch, tmp_path):
+    path = tmp_path / "stages" / "autoencoder" / "folder-autoencoder" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    codec.provenance = {"config": {"data": {"name": "folder", "path": "cats"}}}
+    codec.write(path)
+    check_autoencoder("auto", DataConfig(name="folder", path="./cats/"))
+    with pytest.raises(ConfigError, match=r"was trained on cats, and these images are dogs(.|\n)*--autoencoder"):
+        check_autoencoder("auto", DataConfig(name="folder", path="dogs"))
+    check_autoencoder(str(path.parent), DataConfig(name="folder", path="dogs"))
 
 
 def test_cache_without_a_digest_is_made_again(codec, data, tmp_path, capsys):

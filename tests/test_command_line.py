@@ -10,7 +10,9 @@ import yaml
 from latentdiff import command_line as cli
 from latentdiff import resources as shelf
 from latentdiff.config import comparison_stages, model_stages, to_dict, tool_stages, training_stages
-from latentdiff.config.training_stages import DiffusionStage
+from latentdiff.config.model_stages import SampleStage
+from latentdiff.config.options import OTHER_NAMES, options_of
+from latentdiff.config.training_stages import AutoencoderStage, DiffusionStage
 from latentdiff.errors import ConfigError
 from latentdiff.runs import run_folder
 
@@ -57,6 +59,21 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
     assert (config.name, config.trainer.lr, config.trainer.batch_size) == ("mine", 0.5, 9)
     assert config.run.overwrite is True
     assert config.diffusion == DiffusionStage().diffusion
+    assert cli.parse(DiffusionStage, ["--trainer.batch_size", "9", "--config", str(file)]).trainer.batch_size == 9
+
+
+@pytest.mark.parametrize("name", ["diffusion.prediction_type", "trainer.max_grad_norm", "network.block_out_channels"])
+def test_a_name_of_another_library_leads_to_ours(name):
+    section, _, theirs = name.partition(".")
+    with pytest.raises(ConfigError, match=f"Did you mean --{section}.{OTHER_NAMES[theirs]}"):
+        cli.parse(DiffusionStage, [f"--{name}", "1"])
+
+
+def test_every_name_of_another_library_means_a_setting_that_there_is():
+    stages = (DiffusionStage, AutoencoderStage, SampleStage)
+    ours = {option.rpartition(".")[2] for stage in stages for option in options_of(stage)}
+    assert set(OTHER_NAMES.values()) <= ours
+    assert not set(OTHER_NAMES) & ours
 
 
 def test_dashes_and_released_config_names_are_understood():

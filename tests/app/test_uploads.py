@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -59,6 +60,21 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, content, words):
         read_upload(tmp_path / "bad.png", (3, 64, 64), LIMIT)
     assert "\n" not in str(error.value)
     assert "--" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.full((40, 40), 4095, np.uint16), "16-bit values from 4095 to 4095, less than an eighth of 0 to 65535"),
+        (np.eye(40, dtype=np.uint8), "only the 8-bit values 0 and 1"),
+    ],
+)
+def test_values_whose_white_is_unclear_are_refused(tmp_path, image, words):
+    Image.fromarray(image).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=words) as error:
+        read_upload(tmp_path / "deep.png", (1, 28, 28), LIMIT)
+    assert "--" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_truncated_photograph_is_refused(tmp_path, png):

@@ -105,6 +105,11 @@ def test_hostile_and_double_names_in_a_zip_are_listed_and_nothing_is_written_out
     windows = zipped(tmp_path / "windows.zip", [(r"cat\0.png", good), (r"dog\1.png", png((9, 9, 9)))])
     whole = DataConfig(name="folder", path=str(windows), fractions=(1.0, 0.0, 0.0))
     assert load_split(whole, "train").class_names == ("cat", "dog")
+    dots = [("./", b""), ("./cat/", b""), ("./cat/12:30.png", good), ("./dog/", b""), ("./dog/1.png", png((9, 9, 9)))]
+    zipped(windows, dots)
+    assert load_split(whole, "train").class_names == ("cat", "dog")
+    zipped(windows, [("10:20 a.png", good), ("b.png", png((9, 9, 9)))])
+    assert len(load_split(whole, "train")) == 2
     zipped(windows, [("cat/0.png", good), ("dog/1.png", good), ("emu/", b"")])
     with pytest.raises(DataError, match=r"the folder emu in .* is empty, next to folders with images"):
         load_split(whole, "train")

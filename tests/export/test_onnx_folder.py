@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -209,6 +210,24 @@ def test_an_imported_scheduler_goes_out_with_its_model(tmp_path, tiny_model_file
     images = model.sample(3, labels=[0, 1, 2], steps=3, seed=5)
     found = sampler.sample(np.array([0, 1, 2]), range(3), 3, 1.0, 5)
     assert np.abs(found.astype(int) - images.numpy().astype(int)).max() <= 1
+
+
+def test_sample_py_finds_a_class_as_latentdiff_does(exported, tmp_path):
+    folder = shutil.copytree(exported / "onnx", tmp_path / "cases")
+    record = json.loads((folder / "model.json").read_text())
+    names = ["a", "A", "caf\u00e9", *record["class_names"][3:]]
+    (folder / "model.json").write_text(json.dumps(record | {"class_names": names}))
+    sampler = runpy.run_path(str(folder / "sample.py"))["Model"](folder)
+    assert [sampler.label(name) for name in ("a", "A", "Cafe\u0301", "1")] == [0, 1, 2, 1]
+    for name in ("\u00b2", "b"):
+        with pytest.raises(SystemExit, match="there is no class"):
+            sampler.label(name)
+    for flags, words in (
+        (["--num-images", "0"], "--num-images must be at least 1"),
+        (["--to", "nowhere/a.png"], "there is no folder nowhere"),
+    ):
+        done = subprocess.run([sys.executable, "sample.py", *flags], cwd=folder, capture_output=True, text=True)
+        assert done.stderr.startswith(words)
 
 
 def test_classes_are_not_asked_of_a_model_without(exported, tmp_path):

@@ -12,10 +12,13 @@ import torch
 from diffusers.utils.dynamic_modules_utils import get_class_from_dynamic_module
 
 from latentdiff import load
+from latentdiff.config import DiffusionConfig
 from latentdiff.diffusion.noise import PerImageNoise
+from latentdiff.diffusion.schedule import build_schedule
 from latentdiff.errors import ConfigError
 from latentdiff.export.diffusers_folder import folded_autoencoder, pipeline_for
 from latentdiff.from_diffusers.models import read_autoencoder
+from latentdiff.from_diffusers.scheduler import settings_of
 from latentdiff.resources import find_checkpoint
 from latentdiff.stages import export
 from tests.from_diffusers.miniatures import SIDE, make_unet, make_vae
@@ -116,6 +119,22 @@ def test_our_own_network_is_a_pipeline_that_calls_latentdiff(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_export_in_the_same_folder_leaves_nothing_of_the_first(pixel_pipeline, tmp_path):
+    own = exported(find_checkpoint("fashion-mnist/latent.safetensors"), tmp_path / "out")
+    (own / "model" / "notes.txt").write_text("mine")
+    exported(f"diffusers:{pixel_pipeline}", own, "--run.overwrite")
+    assert {path.name for path in (own / "model").iterdir()} == {"notes.txt"}
+    assert not (own / "pipeline.py").exists()
+    assert (own / "unet" / "config.json").is_file()
+
+
+def test_few_steps_keep_their_betas():
+    settings = settings_of(DiffusionConfig(schedule="linear", num_train_steps=10), {}, False)
+    schedule = build_schedule(DiffusionConfig(schedule="linear", num_train_steps=10))
+    scheduler = diffusers.DDIMScheduler(**settings)
+    torch.testing.assert_close(scheduler.alphas_cumprod.double(), schedule.alpha_bar, atol=1e-6, rtol=0)
+
+
 def test_which_pipeline_and_why(save, pixel_pipeline):
     conditional = load(save(diffusers.DDPMScheduler(), make_unet(num_class_embeds=3)))
     assert pipeline_for(conditional) == (

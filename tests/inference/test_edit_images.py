@@ -126,6 +126,7 @@ def test_likelihood_takes_the_name_of_a_class(checkpoint, tmp_path):
         ({"task": "likelihood", "steps": 21}, "from 1 to 20, not 21"),
         ({"task": "inpaint", "strip": 4}, "--strip belongs to the tasks sample and noise, not to inpaint"),
         ({"task": "noise", "strip": 1}, "--strip must be at least 2"),
+        ({"task": "noise", "strengths": ()}, "strengths must name at least one"),
         ({"task": "sample", "strip": -1}, "strip must be a whole number from 0 to 1,000"),
         ({"task": "noise", "npz": True}, "npz belongs to the task sample"),
         ({"task": "inpaint", "columns": 3}, "--columns belongs to the task sample, not to inpaint"),

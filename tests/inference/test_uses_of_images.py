@@ -72,6 +72,21 @@ def test_reconstruction_from_no_noise_is_the_codecs_own(latent):
     assert torch.equal(again[0], frames[1][:2])
 
 
+@pytest.mark.parametrize("latent", [False, True])
+def test_batches_change_no_image(latent):
+    net, mask = model(latent), torch.ones(8, 8, dtype=torch.bool)
+    settings = {"labels": [0, 1, 0], "steps": 3}
+    whole = reconstruct(net, IMAGES, [0.0, 0.7], sampler="ddpm", **settings)
+    assert torch.equal(reconstruct(net, IMAGES, [0.0, 0.7], sampler="ddpm", batch_size=2, **settings), whole)
+    whole = inpaint(net, IMAGES, mask, resamples=2, **settings)
+    assert torch.equal(inpaint(net, IMAGES, mask, resamples=2, batch_size=2, **settings), whole)
+
+
+def test_no_strength_is_refused():
+    with pytest.raises(ValueError, match="strengths must name at least one"):
+        reconstruct(model(), IMAGES, [])
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_impossible_shares_are_refused(share):
     with pytest.raises(ValueError, match="from 0 to 1"):

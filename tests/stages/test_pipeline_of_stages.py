@@ -300,8 +300,10 @@ def test_an_unfinished_run_serves_as_a_model_and_goes_on(workbench, tiny, capsys
         assert load(folder).provenance["images_seen"] == 64
         assert not (folder / "last.safetensors").exists()
         capsys.readouterr()
+        before = (folder / "model.safetensors").read_bytes()
         main([*command, "--run.resume"])
         assert "had finished already, after 64 images" in capsys.readouterr().out
+        assert (folder / "model.safetensors").read_bytes() == before  # whose record is that of the training
         with pytest.raises(FolderError, match=r"images seen 64 already, more than trainer\.max_images 32"):
             main([*command, "--run.resume", "--trainer.max_images=32"])
 

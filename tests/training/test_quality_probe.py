@@ -96,3 +96,8 @@ def test_a_run_that_goes_on_measures_with_the_network_that_it_began_with(tmp_pat
     for name in ("find_inception", "find_classifier"):
         monkeypatch.setattr(in_training, name, lambda _: None)
     assert net_of_run(tmp_path, "pixels") == "auto"  # on another machine
+
+
+def test_one_image_has_no_spread_and_is_refused_before_images_are_read():
+    with pytest.raises(ValueError, match="--quality_images must be 0, for no measurement, or at least 2, not 1"):
+        QualityProbe.check("fashion-mnist", 1, "auto")
