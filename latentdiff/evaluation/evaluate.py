@@ -224,6 +224,7 @@ def evaluate(
             real_images=num_real,
             features_folder=None if features_folder is None else Path(features_folder),
             seed=settings.seed,
+            mirrored=splits.config.hflip,
             subsets=Subsets(kid_subsets, kid_subset_size or SUBSETS.size),
         )
         taps = [InceptionFeatures(settings.inception_weights, torch_device, str(tap)) for tap in inception_taps]

@@ -44,6 +44,7 @@ class RealImages:
         features_folder: Where their features are cached, or None.
         seed: Of draws and subsets.
         subsets: What a kernel distance is averaged over.
+        mirrored: Whether the model was trained on mirror images too, whose copies are then looked for.
     """
 
     train: ImageDataset
@@ -52,6 +53,7 @@ class RealImages:
     features_folder: Path | None
     seed: int
     subsets: Subsets = SUBSETS
+    mirrored: bool = False
 
     def reference(self, net: FeatureNet) -> ReferenceFeatures:
         """The real images' features by ``net``; taken by the first process, then read by the others."""
@@ -125,7 +127,7 @@ def measure_images(
         few = choose_subset(against.test.labels, len(against.test), max(len(images), 2), against.seed)
         real = against.test.images[few]
         found.metrics["pixels"], *found.nearest_by_pixels = pixel_memorisation(
-            images, against.train.images, real, source.reconstruct
+            images, against.train.images, real, source.reconstruct, against.mirrored
         )
         if (copied := found.metrics["pixels"]["copied"]) > MAX_SHARE_COPIED:
             through = " as the autoencoder gives them" if source.reconstruct else ""

@@ -97,22 +97,27 @@ def nearest_by_pixels(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixel_memorisation(
-    samples: Tensor, train: Tensor, test: Tensor, reconstruct: Callable[[Tensor], Tensor] | None = None
+    samples: Tensor,
+    train: Tensor,
+    test: Tensor,
+    reconstruct: Callable[[Tensor], Tensor] | None = None,
+    mirrored: bool = False,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """What :func:`memorisation` says, by pixels, uint8 [n, c, h, w] of each, in grey levels.
 
     A blurred image is nearer to all others than a sharp one, so ``share_closer`` alone accuses nobody. ``copied`` is
     the share within :data:`COPY_DISTANCE` of a training image or, where samples come out of a codec, of what its
     ``reconstruct`` makes of the training image that is nearest: a repeated latent is off by the codec's own error,
-    which is far more.
+    which is far more. With ``mirrored``, for a model that was trained on mirror images too, copies of those count.
 
     Returns: the figures; and of each sample its difference from the nearest training image, and which that is.
     """
     (own, which), (real, _) = nearest_by_pixels(samples, train), nearest_by_pixels(test, train)
-    least = own
-    if reconstruct is not None:
-        decoded = torch.cat([reconstruct(train[part]).cpu() for part in which.split(ROWS)])
-        least = torch.minimum(own, (samples.float() - decoded.float()).flatten(1).square().mean(dim=1).sqrt())
+    least = _least(samples, train, own, which, reconstruct)
+    if mirrored:
+        turned, others = nearest_by_pixels(samples.flip(-1), train)
+        turn = None if reconstruct is None else (lambda images: reconstruct(images.flip(-1)))
+        least = torch.minimum(least, _least(samples, train, turned, others, turn))
     figures = {
         "median": float(own.median()),
         "test_median": float(real.median()),
@@ -122,6 +127,16 @@ def pixel_memorisation(
         "train_images": len(train),
     }
     return figures, own, which
+
+
+def _least(
+    samples: Tensor, train: Tensor, own: Tensor, which: Tensor, reconstruct: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    """The difference of each sample from its nearest training image, ``own``, or from its reconstruction if less."""
+    if reconstruct is None:
+        return own
+    decoded = torch.cat([reconstruct(train[part]).cpu() for part in which.split(ROWS)])
+    return torch.minimum(own, (samples.float() - decoded.float()).flatten(1).square().mean(dim=1).sqrt())
 
 
 def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:

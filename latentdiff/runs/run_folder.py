@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from latentdiff import distributed, hub
+from latentdiff import distributed, hub, run_checkpoint
 from latentdiff.config import RunConfig, to_dict
 from latentdiff.config.model_stages import SampleStage
 from latentdiff.config.yaml_text import dump_yaml
@@ -371,6 +371,9 @@ _MEND = "Remove it to continue with the settings that you give."
 def _check_budget(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise FolderError where a budget was lowered below what the run has spent."""
     spent = last_row(folder / "metrics.csv")
+    if not spent and (folder / LAST).is_file():  # a run that keeps its numbers in another tracker alone
+        state = run_checkpoint.read(folder / LAST, mapped=True)["latentdiff"]
+        spent = {name: float(state[name]) for name in ("images_seen", "seconds")}
     for setting, column in (("trainer.max_images", "images_seen"), ("trainer.max_seconds", "seconds")):
         budget, had = now.get(setting), before.get(setting)
         if budget and budget != had and spent.get(column, 0.0) > budget:

@@ -152,7 +152,8 @@ class AutoencoderModule(StageModule):
         while self.phase < phase_index(self.phases, self.progress()):
             before, self.phase = self.loss, self.phase + 1
             self.loss = self._losses[self.phase]
-            if self._has_discriminators() and not _has_discriminators(before):
+            begins = _uses_features(self.loss) and not _uses_features(before)
+            if self._has_discriminators() and (begins or not _has_discriminators(before)):
                 self.discriminators_since = self.images_seen
             if self.loss.frozen_encoder and not before.frozen_encoder:
                 self._freeze_encoder()
@@ -354,6 +355,11 @@ class AutoencoderModule(StageModule):
         mean, _ = self.ema.network.encode(x).chunk(2, dim=1)
         ours, prior = (to_uint8(self.ema.network.decode(z)).cpu() for z in (mean, noise))
         return torch.stack([images.cpu(), ours, prior])
+
+
+def _uses_features(loss: AutoencoderLossConfig) -> bool:
+    """Whether there is a discriminator of the LPIPS network's features."""
+    return loss.perceptual_weight > 0 and loss.feature_adversarial_weight > 0
 
 
 def _has_discriminators(loss: AutoencoderLossConfig) -> bool:

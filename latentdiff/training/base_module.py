@@ -186,6 +186,8 @@ class StageModule(lightning.LightningModule):
         self._steps += 1
         if self._steps % STEPS_BETWEEN_CHECKS == 0:
             self._gradient_norms.check()
+            if self._meter is not None:
+                self._meter.look()
         if self.finished():
             self.trainer.should_stop = True
 

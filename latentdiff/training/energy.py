@@ -21,16 +21,22 @@ class EnergyMeter:
 
     def __init__(self, device: torch.device, rapl: Path = RAPL):
         self.device, self._rapl = device, rapl
-        self._last = self._read()
+        self._last, self._kept = self._read(), 0.0
+
+    def look(self) -> None:
+        """Read a CPU's counters in between: they run over their limit within minutes, and once is all that is seen."""
+        if self.device.type != "cuda":
+            self._kept = self.since_last() or 0.0
 
     def since_last(self) -> float | None:
         """Joules since the last call, or since the meter was made; None where the device does not tell."""
         last, self._last = self._last, self._read()
+        kept, self._kept = self._kept, 0.0
         if not last or last.keys() != self._last.keys():
             return None
         used = {name: (value - last[name][0], limit) for name, (value, limit) in self._last.items()}
         # A counter that has fallen has run over its limit, once.
-        return sum(joules + limit if joules < 0 else joules for joules, limit in used.values())
+        return kept + sum(joules + limit if joules < 0 else joules for joules, limit in used.values())
 
     def _read(self) -> dict[str, tuple[float, float]]:
         """Each counter's joules, and those at which it starts again from 0."""

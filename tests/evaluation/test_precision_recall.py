@@ -102,3 +102,18 @@ def test_copies_that_went_through_a_codec_are_told_by_what_it_makes_of_the_train
     found, *_ = manifold.pixel_memorisation(samples, train, test, reconstruct)
     assert 0.36 < found["copied"] <= 0.4  # the nearest of a flattened image may be another than its own
     assert found["least"] == 0.0
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_copies_of_mirrored_training_images_are_found_where_these_were_trained_on(coded):
+    generator = torch.Generator().manual_seed(0)
+    train, test = (torch.randint(0, 256, (n, 1, 6, 6), dtype=torch.uint8, generator=generator) for n in (500, 100))
+
+    def reconstruct(images):
+        return (images // 4 * 3 + 8 * torch.arange(6)).clamp(0, 255).to(torch.uint8)  # which is no mirror's
+
+    decode = reconstruct if coded else None
+    copies = train[:20].flip(-1) if decode is None else reconstruct(train[:20].flip(-1))
+    assert manifold.pixel_memorisation(copies, train, test, decode)[0]["copied"] == 0.0
+    found, *_ = manifold.pixel_memorisation(copies, train, test, decode, mirrored=True)
+    assert found["copied"] == 1.0

@@ -306,6 +306,9 @@ def test_an_unfinished_run_serves_as_a_model_and_goes_on(workbench, tiny, capsys
         assert (folder / "model.safetensors").read_bytes() == before  # whose record is that of the training
         with pytest.raises(FolderError, match=r"images seen 64 already, more than trainer\.max_images 32"):
             main([*command, "--run.resume", "--trainer.max_images=32"])
+        (folder / "metrics.csv").unlink()  # as where another tracker alone keeps the numbers
+        with pytest.raises(FolderError, match=r"images seen 64 already, more than trainer\.max_images 32"):
+            main([*command, "--run.resume", "--trainer.max_images=32"])
 
 
 def interrupt_second(stage):

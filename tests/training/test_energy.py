@@ -23,6 +23,10 @@ def test_packages_are_summed_their_parts_are_not_and_a_counter_may_run_over(tmp_
     counter(tmp_path, "intel-rapl:0:0", 900)
     assert meter.since_last() == 150
     assert meter.since_last() == 0
+    for joules in (400, 900, 300):  # over its limit of 1,000 between two epochs' ends, which the looks notice
+        counter(tmp_path, "intel-rapl:0", joules)
+        meter.look()
+    assert meter.since_last() == 380 + 500 + 400
 
 
 def test_where_the_device_does_not_tell_nothing_is_known(tmp_path):
