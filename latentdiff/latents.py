@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -121,7 +121,8 @@ def check_autoencoder(autoencoder: Codec | Path | str | None, data: DataConfig) 
         path = find_autoencoder(str(autoencoder), data)
         header = checkpoint.read_header(path, "autoencoder")
         if autoencoder == "auto":
-            _check_same_path(path, (header.get("provenance") or {}).get("config"), data)
+            made = cast(dict[str, Any], header.get("provenance") or {})
+            _check_same_path(path, made.get("config"), data)
 
 
 def find_codec(autoencoder: Codec | Path | str | None, splits: DatasetSplits) -> Codec:
@@ -158,8 +159,8 @@ def _check_same_path(path: Path | None, settings: Any, data: DataConfig) -> None
         settings: Those that it was trained with, as its file says.
         data: Which images these are.
     """
-    recorded = settings.get("data") if isinstance(settings, dict) else None
-    before = recorded.get("path") if isinstance(recorded, dict) else None
+    recorded = cast(dict[str, Any], settings if isinstance(settings, dict) else {}).get("data")
+    before = cast(dict[str, Any], recorded if isinstance(recorded, dict) else {}).get("path")
     if not (has(data.name, "NEEDS_PATH") and path and data.path and isinstance(before, str)):
         return
     if os.path.abspath(before) != os.path.abspath(data.path):
